@@ -1,0 +1,426 @@
+"""The ``chat`` command. Nothing heavy is imported before a command needs it: ``chat --help`` must feel instant.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 no such room or unreachable, 130 interrupted.
+Errors are one line on standard error; standard output carries what was asked for and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from chat.errors import DONE, FAILED, INTERRUPTED, USAGE, ChatError, NoSuchRoom, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from chat.client import Client
+    from chat.identity import Identity, KnownHosts
+
+_HISTORY: Final = 50  # messages of the past that a face begins with
+
+
+def main() -> None:
+    """Run the command and leave with its exit code."""
+    try:
+        chat.main(prog_name="chat", standalone_mode=False, auto_envvar_prefix="CHAT")
+        code = DONE
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.ClickException as error:
+        code = _complain(error.format_message(), USAGE)
+    except ChatError as error:
+        code = _complain(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has left, as `head` does. Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILED
+    except OSError as error:
+        code = _complain(f"{error.filename or 'system'}: {(error.strerror or str(error)).lower()}", FAILED)
+    sys.exit(code)
+
+
+def _complain(message: str, code: int) -> int:
+    from chat.text import visible
+
+    print(f"chat: {visible(message, lines=False)}", file=sys.stderr)
+    return code
+
+
+# -- what the commands share ---------------------------------------------------------------------
+
+_data: Final = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="CHAT_DATA",
+    show_envvar=True,
+    help="Folder for keys, outboxes and, for a host, rooms.",
+)
+_scheme: Final = click.option("-t", "--transport", "scheme", metavar="NAME", default="", help="Insist on this transport.")
+_target: Final = click.argument("target", default="")
+_as: Final = click.option("--as", "nick", metavar="NICK", default="", help="Your nickname here.")
+_json: Final = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
+_plain: Final = click.option("--plain", is_flag=True, help="One line a message: for screen readers and dumb terminals.")
+
+
+class _Home:
+    """What one user keeps: keys, known hosts, outboxes, and rooms of their own."""
+
+    def __init__(self, folder: Path | None) -> None:
+        from chat.card import make_private
+
+        if folder is None:
+            import platformdirs
+
+            folder = platformdirs.user_data_path("manywire")
+        self.folder = make_private(folder)
+        self.host_key = self.folder / "host.pem"
+        self.log = self.folder / "host.log"
+
+    def identity(self) -> Identity:
+        from chat.identity import Identity
+
+        return Identity.load(self.folder / "identity.pem")
+
+    def known_hosts(self) -> KnownHosts:
+        from chat.identity import KnownHosts
+
+        return KnownHosts(self.folder / "known_hosts")
+
+    def room(self, name: str) -> Path:
+        """The folder of a room that this user hosts. A hash, since a name may be any language's letters."""
+        import hashlib
+
+        return self.folder / "rooms" / hashlib.sha256(name.encode()).hexdigest()[:16]
+
+    def nick(self, chosen: str) -> str:
+        """The nickname asked for, or the last one, or the one by which the system knows this user."""
+        import getpass
+
+        from chat.text import nickname
+
+        remembered = self.folder / "nick"
+        if chosen:
+            try:
+                nick = nickname(chosen)
+            except ValueError as error:
+                raise click.UsageError(str(error)) from None
+            remembered.write_text(nick, encoding="utf-8")
+            return nick
+        for candidate in (remembered.read_text(encoding="utf-8") if remembered.exists() else "", _login(getpass.getuser)):
+            try:
+                return nickname(candidate)
+            except ValueError:
+                continue
+        return "guest"
+
+    def client(self, target: str, scheme: str, *, nick: str = "", speaks: bool, **more: Any) -> Client:
+        from chat.client import Client
+        from chat.target import locate
+
+        return Client(
+            locate(_ask_which(target), scheme),
+            self.identity(),
+            self.known_hosts(),
+            outboxes=self.folder / "outboxes" if speaks else None,
+            nick=self.nick(nick) if speaks else "",
+            **more,
+        )
+
+
+def _login(getuser: Callable[[], str]) -> str:
+    try:
+        return getuser()
+    except (KeyError, OSError):  # no such user in the password database, as in many containers
+        return ""
+
+
+def _ask_which(target: str) -> str:
+    """Ask a person which of several rooms on this machine they mean."""
+    if target not in {"", "."} or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return target
+    from chat.card import cards
+
+    names = [card.room for card in cards()]
+    if len(names) < 2:
+        return target
+    chosen: str = click.prompt("which room", type=click.Choice(names), err=True)
+    return chosen
+
+
+def _run(job: Coroutine[Any, Any, None]) -> None:
+    import asyncio
+
+    asyncio.run(job)
+
+
+class _Group(click.Group):
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        import difflib
+
+        near = difflib.get_close_matches(args[0], list(self.commands), n=1)
+        if args[0] not in self.commands and near:
+            raise click.UsageError(f"no such command {args[0]!r}; did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(package_name="manywire", message="%(version)s")
+def chat() -> None:
+    """Terminal chat in which the wire is a flag.
+
+    \b
+    chat host            open the room "lobby" and take a seat in it
+    chat join            enter the room that is open on this machine
+    chat join 'chat://…' enter a room elsewhere, by invite
+
+    TARGET is nothing or "." (the room open on this machine), a room's name, an address
+    (tcp:HOST:PORT/ROOM), an invite (chat://…), or "-" (an invite on standard input).
+    """
+
+
+# -- host ----------------------------------------------------------------------------------------
+
+
+@chat.command()
+@click.argument("room", default="lobby")
+@click.option(
+    "-t",
+    "--transport",
+    "transports",
+    multiple=True,
+    metavar="NAME[:ADDRESS]",
+    default=("tcp:127.0.0.1:0",),
+    help="Listen here; may be given several times.",
+)
+@click.option("--advertise", metavar="HOST", default="", help="The name or address for invites, where others reach you.")
+@click.option("--invite-only/--open", default=True, help="Whether newcomers need an invite.")
+@click.option("--rate", default=5000, metavar="N", help="Messages a second read from one member; 0 is without limit.")
+@click.option("--headless", is_flag=True, help="Serve only: no seat in the room.")
+@click.option("--control-fd", type=int, default=-1, hidden=True)
+@_as
+@_plain
+@_json
+@_data
+def host(
+    room: str,
+    transports: tuple[str, ...],
+    advertise: str,
+    invite_only: bool,
+    rate: int,
+    headless: bool,
+    control_fd: int,
+    nick: str,
+    plain: bool,
+    as_json: bool,
+    data: Path | None,
+) -> None:
+    """Open ROOM and, unless --headless, take a seat in it."""
+    from chat import text
+
+    try:
+        room = text.room_name(room)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    home = _Home(data)
+    if headless:
+        from chat.serve import serve
+
+        _run(
+            serve(
+                room,
+                transports,
+                folder=home.room(room),
+                host_key=home.host_key,
+                owner=home.identity().key,
+                open_to_all=not invite_only,
+                advertise=advertise,
+                rate=rate,
+                as_json=as_json,
+                control_fd=control_fd,
+            )
+        )
+        return
+    from chat.serve import Hosted
+
+    options = [f"--transport={transport}" for transport in transports]
+    options += ["--invite-only" if invite_only else "--open", f"--advertise={advertise}", f"--rate={rate}"]
+    with Hosted(room, options, home.folder, home.log) as hosted:
+        if as_json:
+            for line in hosted.listening:
+                print(line, flush=True)
+        client = home.client(room, "", nick=nick, speaks=True, history=_HISTORY)
+        _run(hosted.while_it_runs(_face(client, plain=plain, as_json=as_json)))
+
+
+# -- members -------------------------------------------------------------------------------------
+
+
+@chat.command()
+@_target
+@_scheme
+@_as
+@_plain
+@_json
+@click.option("-n", "--history", default=_HISTORY, metavar="N", help="Begin with this many messages of the past.")
+@click.option("--since", default=0, metavar="SEQ", help="Begin with this number instead.")
+@_data
+def join(
+    target: str, scheme: str, nick: str, plain: bool, as_json: bool, history: int, since: int, data: Path | None
+) -> None:
+    """Enter the room TARGET and talk."""
+    client = _Home(data).client(target, scheme, nick=nick, speaks=True, history=history, since=since)
+    _run(_face(client, plain=plain, as_json=as_json))
+
+
+async def _face(client: Client, *, plain: bool, as_json: bool) -> None:
+    """Join and show the room by the face that fits: NDJSON, linear, or the whole screen."""
+    if as_json:
+        from chat.face import ndjson
+
+        try:
+            async with client:
+                await ndjson.run(client)
+        except Refused as error:
+            print(ndjson.dump({"event": "refused", "code": error.code, "message": str(error)}), flush=True)
+            raise
+        return
+    async with client:
+        if plain or os.environ.get("TERM", "dumb") == "dumb" or not (sys.stdout.isatty() and sys.stdin.isatty()):
+            from chat.face import linear
+
+            await linear.run(client)
+        else:
+            from chat.face import fullscreen
+
+            await fullscreen.run(client)
+
+
+@chat.command()
+@click.argument("target")
+@click.argument("words", nargs=-1)
+@_scheme
+@_as
+@click.option("--wait", default=10.0, metavar="SECONDS", help="How long to wait for the host's disk.")
+@_data
+def send(target: str, words: tuple[str, ...], scheme: str, nick: str, wait: float, data: Path | None) -> None:
+    """Say TEXT in the room TARGET, and return when it is on the host's disk.
+
+    Without TEXT, standard input is one message. Use "." for the room open on this machine.
+    """
+    from chat.oneshot import send_text
+
+    client = _Home(data).client(target, scheme, nick=nick, speaks=True, silent=True)
+    text = " ".join(words) if words else _whole_input()
+    _run(send_text(client, text, wait))
+
+
+def _whole_input() -> str:
+    """Standard input as one message, less its last newline. Raises UsageError for what is too long or not text."""
+    from chat.frame import MAX_TEXT
+
+    data = sys.stdin.buffer.read(MAX_TEXT + 2)
+    if len(data) > MAX_TEXT + 1:
+        raise click.UsageError(f"standard input is longer than a message may be ({MAX_TEXT} bytes); send it in parts")
+    try:
+        return data.decode().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"standard input is not UTF-8 text: byte {error.start} is wrong") from None
+
+
+@chat.command()
+@_target
+@_scheme
+@click.option("-n", "--history", type=int, default=None, metavar="N", help="Only the last N messages.")
+@click.option("--since", default=0, metavar="SEQ", help="From this number on.")
+@click.option("-f", "--follow", is_flag=True, help="Go on as new messages come.")
+@_json
+@_data
+def log(
+    target: str, scheme: str, history: int | None, since: int, follow: bool, as_json: bool, data: Path | None
+) -> None:
+    """Print what was said in the room TARGET: all of it, unless -n or --since say less."""
+    from chat.oneshot import print_log
+
+    if since and history is not None:
+        raise click.UsageError("-n and --since exclude each other; give one")
+    first = since or (1 if history is None else 0)
+    client = _Home(data).client(target, scheme, speaks=False, silent=True, history=history or 0, since=first)
+    _run(print_log(client, follow=follow, as_json=as_json))
+
+
+@chat.command()
+@_json
+def rooms(as_json: bool) -> None:
+    """List the rooms that are open on this machine."""
+    import time
+
+    from chat.card import cards
+    from chat.face.ndjson import dump
+    from chat.text import visible
+
+    found = cards()
+    for card in found:
+        minutes = max(0, int(time.time() - card.started / 1000)) // 60
+        if as_json:
+            print(dump({"room": card.room, "addresses": card.addresses, "pid": card.pid, "minutes": minutes}))
+        else:
+            age = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+            print(visible(f"{card.room}\t{' '.join(card.addresses)}\topen for {age}", lines=False))
+    if not found:
+        raise NoSuchRoom("no room is open on this machine; open one with: chat host")
+
+
+@chat.command()
+@_target
+@_scheme
+@_json
+@_data
+def who(target: str, scheme: str, as_json: bool, data: Path | None) -> None:
+    """List who is in the room TARGET."""
+    from chat.oneshot import print_who
+
+    _run(print_who(_Home(data).client(target, scheme, speaks=False, silent=True), as_json=as_json))
+
+
+@chat.group()
+def invite() -> None:
+    """Invites to rooms that you own."""
+
+
+@invite.command()
+@_target
+@_scheme
+@click.option("--uses", default=0, metavar="N", help="How many people may come in by it; 0 is without limit.")
+@click.option("--hours", default=0.0, metavar="HOURS", help="How long it lives; 0 is for ever.")
+@_data
+def new(target: str, scheme: str, uses: int, hours: float, data: Path | None) -> None:
+    """Print an invite to the room TARGET. Whoever has it can come in: send it by a way you trust."""
+    from chat.oneshot import print_invite
+
+    client = _Home(data).client(target, scheme, speaks=False, silent=True)
+    _run(print_invite(client, uses=uses, seconds=int(hours * 3600)))
+
+
+@chat.command(name="id")
+@_data
+def show_id(data: Path | None) -> None:
+    """Print the fingerprint of your key, which is made when it is missing."""
+    from chat.identity import fingerprint
+
+    print(fingerprint(_Home(data).identity().key))
+
+
+@chat.command(name="transports")
+def list_transports() -> None:
+    """List the transports that are installed."""
+    from chat.transport import find, schemes
+
+    for scheme in schemes():
+        print(f"{scheme}\t{find(scheme).summary}")

@@ -1,0 +1,435 @@
+"""The client: an asyncio shell over a session. It dials, decides whether to trust, keeps the outbox, comes back.
+
+    async with Client(target, identity, ...) as client:
+        await client.say("hello")
+        async for event in client: ...
+
+Rules:
+
+1. An entry is in the outbox on disk before its bytes are on the wire.
+2. An entry leaves the outbox only when its Stored event has been taken and the next event is asked for, so
+   that a program killed in between learns of it again.
+3. Nothing is sent to a host whose key is not the one we expect; a changed key ends the client, loudly.
+4. When a link is lost the client dials again, at once and then ever more slowly, over whatever address the
+   target offers; the session resumes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import secrets
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from chat.errors import (
+    ChatError,
+    DialFailed,
+    LinkBroken,
+    LocalProtocolError,
+    NoSuchRoom,
+    Refused,
+    RemoteProtocolError,
+    TransportError,
+)
+from chat.frame import BEAT, HELLO_TIMEOUT, SILENCE, Answer, Ask, Kind
+from chat.identity import fingerprint, host_hash, transcript, verify
+from chat.outbox import Entry, Outbox
+from chat.session import Answered, Challenged, Event, Joined, Numbered, Session, State, Stored, text_body
+from chat.transport import find
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+    from types import TracebackType
+
+    from chat.identity import Identity, Invite, KnownHosts
+    from chat.transport import Address, Link
+
+WINDOW: Final = 1024  # entries that may be unsettled before ``say`` waits
+_EVENTS: Final = 4096  # events not yet taken before the link is no longer read
+_FIRST_DELAY: Final = 0.1  # seconds before the second try; doubled each time
+_LAST_DELAY: Final = 5.0
+
+
+class Up(NamedTuple):
+    """The link is up again; a Joined event came before it. ``address`` says over what."""
+
+    address: Address
+
+
+class Lost(NamedTuple):
+    """The link is gone. The client dials again by itself."""
+
+    why: str
+
+
+ClientEvent: TypeAlias = Event | Up | Lost
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a room can be found: addresses in the order of preference, and what we know of its host."""
+
+    addresses: tuple[Address, ...]
+    room: str
+    host: bytes = b""  # SHA-256 of the host's public key, where an invite or a card says it
+    invite: Invite | None = None
+    remember: bool = False  # the invite's word about the host's key is worth keeping
+
+
+class Client:
+    """One member of one room.
+
+    ``locate`` returns the target anew before each dial, since a card may have changed. ``outboxes`` is the
+    folder for outboxes, None for a client that only reads.
+    """
+
+    def __init__(
+        self,
+        locate: Callable[[], Target],
+        identity: Identity,
+        known_hosts: KnownHosts,
+        *,
+        outboxes: Path | None = None,
+        nick: str = "",
+        silent: bool = False,
+        history: int = 0,
+        since: int = 0,
+    ) -> None:
+        self._locate = locate
+        self._identity = identity
+        self._known_hosts = known_hosts
+        self._outboxes = outboxes
+        self.session = Session(locate().room, identity.key, nick=nick, silent=silent, history=history)
+        if since:
+            self.session.begin_at(since)
+        self.address: Address | None = None
+        self.pending: list[str] = []  # ids of what an earlier process had said and not seen stored
+        self.trusted_on_first_use = ""  # the host's fingerprint, where nobody had told us its key before
+        self._outbox: Outbox | None = None
+        self._link: Link | None = None
+        self._target = locate()
+        self._nonce = self._host_key = self._host_nonce = b""
+        self._out = bytearray()
+        self._pushing: asyncio.Task[None] | None = None
+        self._flush_due = False
+        self._events: deque[ClientEvent] = deque()
+        self._taken: list[Stored] = []  # handed out since the outbox was last settled
+        self._happened = asyncio.Event()  # an event, or the end
+        self._progress = asyncio.Event()  # something was stored, or the end
+        self._room_for_more = asyncio.Event()
+        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._heard = 0.0
+        self._ended = False
+        self._error: ChatError | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # -- for programs and faces ------------------------------------------------------------------
+
+    async def __aenter__(self) -> Client:
+        """Dial and join. Raises DialFailed, Refused, RemoteProtocolError: the first time there is no second try."""
+        try:
+            await self._connect()
+        except BaseException:
+            await self._close()
+            raise
+        self._tasks = [asyncio.create_task(self._stay()), asyncio.create_task(self._keep_alive())]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.session.bye()
+        self._flush()
+        await self._close()
+
+    async def next_events(self) -> list[ClientEvent]:
+        """Wait for events and return all there are; asking again says that the last ones have been dealt with.
+
+        Returns nothing once the client is closed. Raises what ended it (Refused, RemoteProtocolError).
+        """
+        self._settle()
+        while not self._events:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return []
+            self._happened.clear()
+            await self._happened.wait()
+        return self.take()
+
+    def take(self) -> list[ClientEvent]:
+        """Return the events that are here now, perhaps none; the last ones have been dealt with."""
+        self._settle()
+        events = list(self._events)
+        self._events.clear()
+        self._taken = [event for event in events if isinstance(event, Stored)]
+        self._room_for_more.set()
+        return events
+
+    async def __aiter__(self) -> AsyncIterator[ClientEvent]:
+        while events := await self.next_events():
+            for event in events:
+                yield event
+
+    async def say(self, text: str, *, kind: int = Kind.SAY, target: int = 0, flags: int = 0, name: str = "") -> Entry:
+        """Put a message into the outbox, and on the wire as soon as there is one. ``name`` is the caller's own id.
+
+        Waits only while more than 1,024 are unsettled. Raises LocalProtocolError for more than 16 KiB, StoreFull
+        when our own disk is full, and what ended the client.
+        """
+        entry = Entry(number=0, kind=kind, flags=flags, body=text_body(text, target), id=name)
+        while len(self.session.unsettled) >= WINDOW:
+            await self._wait_for_progress()
+        if self._outbox is None:
+            raise LocalProtocolError("this client only reads; give it a folder for outboxes to speak")
+        self.session.number(entry)
+        self._outbox.add(entry)
+        self.session.say(entry)
+        self._flush_soon()
+        return entry
+
+    async def settled(self) -> None:
+        """Return when everything said is on the host's disk. Raises what ended the client."""
+        while self.session.unsettled:
+            await self._wait_for_progress()
+
+    async def _wait_for_progress(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._progress.clear()
+        await self._progress.wait()
+
+    async def ask(self, ask: Ask) -> Answer:
+        """Put a question to the host. Raises LinkBroken when the link is lost before the answer."""
+        number = self.session.ask(ask)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._answers[number] = future
+        self._flush()
+        try:
+            return await future
+        finally:
+            del self._answers[number]
+
+    # -- coming in -------------------------------------------------------------------------------
+
+    async def _connect(self) -> None:
+        """Dial the target's addresses in turn until one lets us in. Raises the last one's error."""
+        self._target = self._locate()
+        failure: ChatError = DialFailed("there is no address to dial; ask for a new invite")
+        for address in self._target.addresses:
+            try:
+                link = await find(address.scheme).dial(address)
+            except TransportError as error:
+                failure = error
+                continue
+            try:
+                async with asyncio.timeout(HELLO_TIMEOUT):
+                    await self._join(link, address)
+            except TimeoutError:
+                failure = DialFailed(f"{address} took the call but said nothing for {HELLO_TIMEOUT:g} s; is it a chat host?")
+            except TransportError as error:
+                failure = error
+            else:
+                return
+            finally:
+                if self._link is not link or self.session.state is not State.JOINED:
+                    await self._drop(link)
+        raise failure
+
+    async def _join(self, link: Link, address: Address) -> None:
+        self._link, self.address = link, address
+        self._nonce = secrets.token_bytes(32)
+        if link.peer.key is not None:
+            self._trust(link.peer.key)  # before the first byte
+        self.session.connected()
+        while self.session.state is not State.JOINED:
+            self._flush()
+            data = await link.receive()
+            if not data:
+                raise LinkBroken(f"{address} closed the link before it let us in")
+            self._take_in(data)
+        self._add(Up(address))
+        self._flush()
+
+    def _trust(self, key: bytes) -> None:
+        """Return when this is the host that we mean. Raises Refused."""
+        assert self.address is not None
+        self._host_key = key
+        if not self._target.host:
+            if not self._known_hosts.check(self.address, key):
+                self.trusted_on_first_use = fingerprint(key)
+        elif host_hash(key) != self._target.host:
+            raise Refused(
+                "host-key-changed",
+                f"the host at {self.address} has not the key that the invite names, but {fingerprint(key)}: "
+                "it is another host, or somebody between us; ask for a new invite by a way you trust",
+            )
+        elif self._target.remember:
+            self._known_hosts.remember(self.address, key)
+
+    def _greet(self, challenge: Challenged) -> None:
+        assert self._link is not None
+        if self._link.peer.key not in (None, challenge.key):
+            raise RemoteProtocolError("the host names another key than the one its wire has proved")
+        self._trust(challenge.key)
+        self._host_nonce = challenge.nonce
+        if self._outbox is None and self._outboxes is not None:
+            name = hashlib.sha256(host_hash(challenge.key) + self.session.key + self.session.room.encode()).hexdigest()
+            self._outbox = Outbox.open(self._outboxes / name[:32])
+            self.pending = [entry.id for entry in self._outbox.entries if entry.id]
+        said = self._transcript("member")
+        invite = self._target.invite
+        self.session.hello(
+            nonce=self._nonce,
+            signature=self._identity.sign(said),
+            invite=invite.id if invite else b"",
+            invite_mac=invite.mac(said) if invite else b"",
+            stream=self._outbox.stream if self._outbox else 0,
+            unsettled=self._outbox.entries if self._outbox else (),
+        )
+
+    def _transcript(self, role: str) -> bytes:
+        return transcript(
+            role,
+            host=self._host_key,
+            room=self.session.room,
+            host_nonce=self._host_nonce,
+            nonce=self._nonce,
+            key=self.session.key,
+        )
+
+    # -- bytes in, bytes out ---------------------------------------------------------------------
+
+    def _take_in(self, data: bytes) -> None:
+        self._heard = time.monotonic()
+        for event in self.session.receive_data(data):
+            match event:
+                case Challenged():
+                    self._greet(event)
+                case Numbered():
+                    assert self._outbox is not None
+                    self._outbox.rewrite()
+                case Answered(number, answer):
+                    if number in self._answers and not self._answers[number].done():
+                        self._answers[number].set_result(answer)
+                case Joined() if not verify(self._host_key, event.proof, self._transcript("host")):
+                    raise Refused("host-proof", "the host does not hold the key that it shows; do not trust this address")
+                case _:
+                    self._add(event)
+
+    def _add(self, event: ClientEvent) -> None:
+        self._events.append(event)
+        self._happened.set()
+        if isinstance(event, Stored):
+            self._progress.set()
+
+    def _settle(self) -> None:
+        if self._taken and self._outbox is not None:
+            self._outbox.settle(max(event.entry.number for event in self._taken))
+        self._taken = []
+
+    def _flush_soon(self) -> None:
+        """Flush once in this turn of the loop, however many messages are said in it."""
+        if not self._flush_due:
+            self._flush_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if self._link is None:
+            return
+        self._out += self.session.data_to_send()
+        try:
+            while self._out and self._pushing is None:
+                count = self._link.send(self._out)
+                del self._out[:count]
+                if not count:
+                    self._pushing = asyncio.create_task(self._push(self._link))
+        except TransportError:
+            self._out.clear()  # whoever receives from this link learns of it, too, and comes back
+
+    async def _push(self, link: Link) -> None:
+        """Go on when the link has room again."""
+        with suppress(TransportError):
+            await link.writable()
+        self._pushing = None
+        self._flush()
+
+    # -- staying ---------------------------------------------------------------------------------
+
+    async def _stay(self) -> None:
+        """Read the link; when it is lost, come back. Ends only by an error that no dialling can mend."""
+        try:
+            while True:
+                assert self._link is not None
+                why = await self._read(self._link)
+                await self._drop(self._link)
+                self._add(Lost(why))
+                await self._come_back()
+        except ChatError as error:
+            self._error = error
+            self._happened.set()
+            self._progress.set()
+
+    async def _read(self, link: Link) -> str:
+        """Take in what comes until the link is lost; return why."""
+        try:
+            while data := await link.receive():
+                self._take_in(data)
+                self._flush()
+                while len(self._events) > _EVENTS:
+                    self._room_for_more.clear()
+                    await self._room_for_more.wait()
+                    self._heard = time.monotonic()
+        except TransportError as error:
+            return str(error)
+        return f"{self.address} closed the link"
+
+    async def _come_back(self) -> None:
+        delay = _FIRST_DELAY
+        while True:
+            try:
+                return await self._connect()
+            except (TransportError, NoSuchRoom):
+                # Not all at once: a host that has just come back has everybody at its door.
+                await asyncio.sleep(delay * (0.5 + random.random()))
+                delay = min(2 * delay, _LAST_DELAY)
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            self.session.beat()
+            self._flush()
+            reading = len(self._events) <= _EVENTS
+            if self._link is not None and reading and time.monotonic() - self._heard > SILENCE:
+                await self._link.aclose()  # ends receive(), and so has _stay dial again
+
+    async def _drop(self, link: Link) -> None:
+        self._link = None
+        self.session.lost()
+        self._out.clear()
+        if self._pushing is not None:
+            self._pushing.cancel()
+            self._pushing = None
+        for future in self._answers.values():
+            if not future.done():
+                future.set_exception(LinkBroken("the link was lost before the host had answered; try again"))
+        await link.aclose()
+
+    async def _close(self) -> None:
+        self._ended = True
+        self._happened.set()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._link is not None:
+            await self._drop(self._link)
+        if self._outbox is not None:
+            self._settle()
+            self._outbox.close()

@@ -1,0 +1,118 @@
+"""Every error that this package raises, and the exit code each one ends a command with.
+
+Two rules:
+
+1. The text says what happened, with the numbers, then what to do; in lower case, on one line.
+   A command prints it as it is and shows no traceback.
+2. The class says whose fault it is. LocalProtocolError: our side broke the rules, a bug here.
+   RemoteProtocolError: the peer did. LinkClosed: we closed it. LinkBroken: it failed, or the peer did.
+
+A loss that is told (a gap in the log) is an event, not an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, ClassVar, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+REFUSED: Final = 3
+UNREACHABLE: Final = 4
+INTERRUPTED: Final = 130
+
+
+class ChatError(Exception):
+    """Anything that manywire raises on purpose."""
+
+    exit_code: ClassVar[int] = FAILED
+
+
+class AddressError(ChatError):
+    """An address, a room's name or an invite that cannot be understood."""
+
+    exit_code = USAGE
+
+
+class UnknownScheme(AddressError):
+    """No installed transport has this name."""
+
+    def __init__(self, scheme: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(scheme, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"installed: {', '.join(known) or 'none'}"
+        super().__init__(f"unknown transport {scheme!r}; {hint}")
+
+
+class TransportError(ChatError):
+    """The wire failed: the operating system said no, or the peer is gone."""
+
+    exit_code = UNREACHABLE
+
+
+class ListenFailed(TransportError):
+    """A listener could not be opened."""
+
+    exit_code = FAILED
+
+
+class DialFailed(TransportError):
+    """Nobody answers at this address."""
+
+
+class LinkClosed(TransportError):
+    """This side closed the link, and then used it."""
+
+
+class LinkBroken(TransportError):
+    """The link failed under us: a reset, a time-out, a peer that died."""
+
+
+class LinkBusy(TransportError):
+    """A second receive (or writable) while one is waiting: each link has one reader."""
+
+
+class ProtocolError(ChatError):
+    """Somebody broke the rules of the wire."""
+
+
+class LocalProtocolError(ProtocolError):
+    """We did. It is a bug here, or a program misusing this package."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer did. The link to it is closed; nobody else is harmed."""
+
+
+class Refused(ChatError):
+    """The host (or our own trust in it) said no.
+
+    ``code`` is one short word for programs; it stays the same across versions.
+    """
+
+    exit_code = REFUSED
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NoSuchRoom(Refused):
+    """The host answers, but keeps no room of this name; or no room runs on this machine."""
+
+    exit_code = UNREACHABLE
+
+    def __init__(self, message: str) -> None:
+        super().__init__("no-room", message)
+
+
+class StoreError(ChatError):
+    """The host's disk, or what is on it, cannot be trusted with more messages."""
+
+
+class StoreFull(StoreError):
+    """No room on the disk: nothing is lost, and writing resumes by itself."""

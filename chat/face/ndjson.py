@@ -1,0 +1,150 @@
+"""The NDJSON face: one JSON object a line, both ways. For programs; docs/reference/ndjson.md is its contract.
+
+Rules:
+
+1. Texts are exact and escaped to ASCII, so no terminal that shows them by accident obeys them.
+2. ``say`` never interprets anything: a text that begins with a slash is a text.
+3. An event is written out before the outbox forgets what it tells of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from chat.client import Lost, Up
+from chat.errors import ChatError, LocalProtocolError
+from chat.face.lines import Output, lines
+from chat.frame import Gap, Kind, Notice
+from chat.session import Here, Joined, Message, Rewound, Stored
+
+if TYPE_CHECKING:
+    from chat.client import Client, ClientEvent
+
+
+_KINDS: Final = {kind.value: kind.name.lower() for kind in Kind}
+
+
+class _Said(msgspec.Struct):
+    """What may come in; unknown fields are ignored."""
+
+    say: str
+    id: str = ""
+
+
+async def run(client: Client) -> None:
+    """Speak for a program until its input ends, then wait until all it said is stored. Raises what ends the client."""
+    out = Output()
+    writing = asyncio.create_task(_write(client, out))
+    reading = asyncio.create_task(_read(client, out))
+    try:
+        await _first_of(reading, writing)
+    finally:
+        # What was said before a bad line, or before the input broke off, is still to be stored and told of.
+        settling = asyncio.create_task(client.settled())
+        try:
+            if reading.done():
+                await _first_of(settling, writing)
+        finally:
+            for task in (reading, writing, settling):
+                task.cancel()
+            await asyncio.gather(reading, writing, settling, return_exceptions=True)
+            await out.write([dump(o) for event in client.take() if (o := as_object(event, client))])
+
+
+async def _first_of(*tasks: asyncio.Task[None]) -> None:
+    """Wait for the first of these to end, and raise what it raised."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+
+
+async def _write(client: Client, out: Output) -> None:
+    while events := await client.next_events():
+        await out.write([dump(o) for event in events if (o := as_object(event, client))])
+
+
+async def _read(client: Client, out: Output) -> None:
+    number = unsaid = 0
+    async for line in lines(sys.stdin):
+        number += 1
+        if not line.strip():
+            continue
+        name = ""
+        try:
+            said = msgspec.json.decode(line.encode(), type=_Said)
+            name = said.id
+            await client.say(said.say, name=name)
+        except (msgspec.DecodeError, LocalProtocolError) as error:
+            unsaid += 1
+            await out.write([dump({"event": "error", "line": number, "id": name, "message": f"not said: {error}"})])
+    if unsaid:
+        raise ChatError(f"{unsaid} of {number} lines were not said; the events of kind error say why")
+
+
+def dump(thing: dict[str, Any]) -> str:
+    """One object as one line of ASCII."""
+    return json.dumps(thing, ensure_ascii=True, separators=(",", ":"))
+
+
+def stamp(ms: int) -> str:
+    """A time of the host's clock, as RFC 3339 in UTC with milliseconds."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03}Z"
+
+
+def as_object(event: ClientEvent, client: Client) -> dict[str, Any] | None:
+    """Return what a program is told of an event; None for what is of no use to it."""
+    match event:
+        case Message():
+            return message_object(event)
+        case Stored(entry, seq):
+            return {"event": "stored", "id": entry.id, "seq": seq or None} if entry.id else None
+        case Joined(room, epoch, next_seq, nick, role):
+            return {
+                "event": "joined",
+                "room": room,
+                "epoch": epoch.hex(),
+                "next_seq": next_seq,
+                "me": {"nick": nick, "key": client.session.key.hex(), "role": role},
+                "pending": client.pending,
+            }
+        case Here(came, went, first):
+            return {
+                "event": "presence",
+                "first": first,
+                "came": [{"nick": nick, "key": key.hex()} for key, nick in came],
+                "went": [{"nick": nick, "key": key.hex()} for key, nick in went],
+            }
+        case Gap():
+            return {"event": "gap", "first": event.first, "count": event.count}
+        case Rewound(why):
+            return {"event": "rewound", "why": why}
+        case Notice():
+            return {"event": "notice", "code": event.code, "text": event.text}
+        case Lost(why):
+            return {"event": "link", "state": "lost", "why": why}
+        case Up(address):
+            return {"event": "link", "state": "up", "address": str(address)}
+    return None
+
+
+def message_object(message: Message) -> dict[str, Any]:
+    """Return a message as programs see it."""
+    kind = _KINDS.get(message.kind, f"kind-{message.kind}")
+    made: dict[str, Any] = {
+        "event": "message",
+        "seq": message.seq,
+        "time": stamp(message.time),
+        "nick": message.author.nick,
+        "key": message.author.key.hex(),
+        "kind": kind,
+        "text": message.text,
+    }
+    if message.target:
+        made["target"] = message.target
+    return made

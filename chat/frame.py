@@ -1,0 +1,335 @@
+"""The wire: what a frame looks like, and the one parser that takes bytes apart.
+
+     0       4    5     6        8        12       16            24              32
+     | length | kind | flags | spare | author | number | seq        | time (ms)     | body ...
+       u32      u8     u8      u16     u32      u32      u64          i64             length - 32
+
+All numbers are big-endian (network order). ``length`` counts the whole frame, itself included.
+
+Rules:
+
+1. The first bytes in each direction are the preface, one ASCII line, so that a wrong program
+   fails at once, with a message that a person can read.
+2. Frames of the log have ``seq`` >= 1, and their bytes never change after they were numbered.
+   Frames to one peer have ``seq`` 0 and never enter the log.
+3. A length is checked before anything is kept for it: a peer can make us hold 64 KiB, no more.
+4. The header is all that a host reads of a message. The body is the author's own bytes.
+5. Structured bodies are MessagePack structs: unknown fields are ignored, unknown kinds are shown as such.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+import msgspec
+
+from chat.errors import LocalProtocolError, RemoteProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# -- limits: every bound of the protocol, in one table -----------------------------------------
+
+HEADER_SIZE: Final = 32
+MAX_FRAME: Final = 64 * 1024  # bytes of one frame, header included
+MAX_BATCH: Final = 64 * 1024  # bytes of one batch of the log: always room for one frame
+MAX_TEXT: Final = 16 * 1024  # bytes of one message's text, UTF-8
+MAX_HELLO: Final = 4 * 1024  # bytes of a frame from a peer that has not been let in
+MAX_CONTROL: Final = 4 * 1024  # bytes of one control frame from the host; longer answers go in pages
+HELLO_TIMEOUT: Final = 5.0  # seconds that a peer has to say HELLO
+BEAT: Final = 4.0  # seconds between beats when there is nothing else to send
+SILENCE: Final = 12.0  # seconds without a byte after which a peer is gone
+
+PREFACE: Final = b"chat/1 manywire\n"
+_PREFACE_START: Final = b"chat/"
+_PREFACE_LIMIT: Final = 64  # bytes: a later version may say more on its line
+
+
+class Kind(IntEnum):
+    """What a frame is.
+
+    1 to 15: what members say, also kinds that only newer members know. 16 to 63: the host's own records.
+    From 64 on: for one peer only, never in the log.
+    """
+
+    SAY = 1  # a message; flag REPLY: the body begins with the u64 seq that it answers
+    ACTION = 2  # "/me": the body is what the author does
+    EDIT = 3  # u64 seq of the author's own message, then its new text
+    RETRACT = 4  # u64 seq of the author's own message
+    REACT = 5  # u64 seq of a message, then an emoji; empty takes it back
+    AUTHOR = 16  # introduces an author: an Author struct; the frame's author field is the index given
+
+    CHALLENGE = 64  # host -> peer: Challenge, the first frame
+    HELLO = 65  # peer -> host: Hello
+    WELCOME = 66  # host -> peer: Welcome
+    REFUSED = 67  # host -> peer: Refusal, the last frame
+    BEAT = 68  # both: I am alive; no body
+    GAP = 69  # host -> member: Gap, these numbers cannot be had any more
+    PRESENCE = 70  # host -> member: Presence, who came and who went
+    NAMES = 71  # host -> member: Names, the answer to ASK names
+    ASK = 72  # member -> host: Ask, a question; the frame's number is its id
+    ANSWER = 73  # host -> member: Answer; the frame's number is the question's
+    NOTICE = 74  # host -> member: Notice, a line for people
+    BYE = 75  # member -> host: leaving on purpose; no body
+
+
+SPOKEN_END: Final = 16
+LOG_KINDS_END: Final = 64
+REPLY: Final = 1  # flag of SAY
+
+
+class Frame(NamedTuple):
+    """One frame, its header taken apart. ``kind`` is an int: a newer peer may send kinds we do not know."""
+
+    kind: int
+    flags: int
+    author: int
+    number: int
+    seq: int
+    time: int  # milliseconds since 1970 UTC by the host's clock
+    raw: bytes  # the whole frame as it crossed the wire
+
+    @property
+    def body(self) -> bytes:
+        return self.raw[HEADER_SIZE:]
+
+
+_HEADER: Final = struct.Struct("!IBBHIIQq")
+_LENGTH: Final = struct.Struct("!I")
+SEQ_PREFIX: Final = struct.Struct("!Q")
+
+
+def encode(
+    kind: int, body: bytes = b"", *, flags: int = 0, author: int = 0, number: int = 0, seq: int = 0, time: int = 0
+) -> bytes:
+    """Return the bytes of one frame. Raises LocalProtocolError over 64 KiB."""
+    length = HEADER_SIZE + len(body)
+    if length > MAX_FRAME:
+        raise LocalProtocolError(f"a frame of {length} bytes is over the limit of {MAX_FRAME}; send less at once")
+    return _HEADER.pack(length, kind, flags, 0, author, number, seq, time) + body
+
+
+def split(data: bytes) -> Iterator[Frame]:
+    """Take apart a batch of the log, which is whole frames. Raises RemoteProtocolError when it is not."""
+    parser = Parser(preface=False)
+    yield from parser.feed(data)
+    if parser.unfinished:
+        raise RemoteProtocolError(f"a batch ends {parser.unfinished} bytes into a frame")
+
+
+def offset_of(data: bytes, steps: int) -> int:
+    """Return where the frame ``steps`` frames into ``data`` begins, reading only the lengths."""
+    at = 0
+    for _ in range(steps):
+        at += length_at(data, at)
+    return at
+
+
+def length_at(data: bytes, at: int) -> int:
+    """Return the length of the frame that begins at ``at``."""
+    length: int = _LENGTH.unpack_from(data, at)[0]
+    return length
+
+
+class Parser:
+    """Bytes in, frames out, however the bytes are cut.
+
+    ``limit`` is the largest frame taken, in bytes: small until the peer has been let in, and looked at
+    anew for every frame, so that the frame which lets a peer in may raise it for those right behind it.
+    """
+
+    def __init__(self, *, preface: bool = True, limit: int = MAX_FRAME) -> None:
+        self.limit = limit
+        self._awaiting_preface = preface
+        self._rest = b""
+        self._broken = False
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes held of a frame that has not arrived whole."""
+        return len(self._rest)
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Yield the frames that ``data`` completes; take them all before the next call.
+
+        Raises RemoteProtocolError at the first byte that cannot be the protocol, after the frames before
+        it, so that the cuts between calls make no difference. The link ends there: there is no way to find
+        the next frame in a stream whose lengths cannot be trusted.
+        """
+        if self._broken:
+            raise LocalProtocolError("the parser was fed after it had failed; close the link instead")
+        self._broken = True  # until we have come to the end of these bytes
+        data = self._rest + data
+        at, end = 0, len(data)
+        if self._awaiting_preface and not (at := _after_preface(data)):
+            self._rest, self._broken = data, False
+            return
+        self._awaiting_preface = False
+        while end - at >= HEADER_SIZE:
+            length, kind, flags, _spare, author, number, seq, time = _HEADER.unpack_from(data, at)
+            if not HEADER_SIZE <= length <= self.limit:
+                raise _bad_length(length, self.limit)
+            if end - at < length:
+                break
+            yield Frame(kind, flags, author, number, seq, time, data[at : at + length])
+            at += length
+        if end - at >= _LENGTH.size:  # judge a length as soon as it is here, before its frame is
+            length = length_at(data, at)
+            if not HEADER_SIZE <= length <= self.limit:
+                raise _bad_length(length, self.limit)
+        self._rest, self._broken = data[at:], False
+
+
+def _after_preface(data: bytes) -> int:
+    """Return where the preface's line ends, 0 while it may still come. Raises RemoteProtocolError."""
+    line, newline, _ = data[:_PREFACE_LIMIT].partition(b"\n")
+    if newline and line.startswith(b"chat/1 "):
+        return len(line) + 1
+    if newline and line.startswith(_PREFACE_START):
+        raise RemoteProtocolError(f"the peer speaks {_quote(line)}, this is chat/1; use the same version on both sides")
+    if newline or len(line) == _PREFACE_LIMIT or line[: len(_PREFACE_START)] != _PREFACE_START[: len(line)]:
+        raise RemoteProtocolError(f"the peer does not speak chat/1: it began with {_quote(data)}")
+    return 0
+
+
+def _bad_length(length: int, limit: int) -> RemoteProtocolError:
+    if length < HEADER_SIZE:
+        return RemoteProtocolError(f"the peer sent a frame length of {length} bytes; the least is {HEADER_SIZE}")
+    return RemoteProtocolError(f"the peer sent a frame of {length} bytes; the limit here is {limit}")
+
+
+def _quote(data: bytes) -> str:
+    """The first bytes of junk, as ASCII that no terminal obeys."""
+    return repr(data[:24])[1:]
+
+
+# -- structured bodies --------------------------------------------------------------------------
+
+
+class Struct(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A body that is a MessagePack map; unknown fields are ignored when it is read."""
+
+
+class Challenge(Struct):
+    """The host's first words. ``key``: its Ed25519 public key (32 bytes); ``nonce``: 32 random bytes."""
+
+    key: bytes
+    nonce: bytes
+
+
+class Hello(Struct):
+    """Who comes, from where in the log, and why they may."""
+
+    room: str
+    key: bytes  # the member's Ed25519 public key, 32 bytes
+    nonce: bytes  # 32 random bytes
+    signature: bytes  # over the transcript (chat.identity), 64 bytes
+    nick: str = ""
+    stream: int = 0  # the outbox's random 64-bit id
+    silent: bool = False  # not shown among the members
+    invite: bytes = b""  # which invite (8 bytes)
+    invite_mac: bytes = b""  # HMAC-SHA256 of the transcript under the invite's secret
+    epoch: bytes = b""  # with next_seq and last: what this member already holds
+    next_seq: int = 0
+    last: bytes = b""  # the first 8 bytes of the SHA-256 of frame next_seq - 1
+    history: int = 0  # without an epoch: how many messages of the past to begin with
+    since: int = 0  # begin no later than here: an echo that this member awaits may be there
+
+
+class Welcome(Struct):
+    """The host lets the peer in. Frames of the log follow, from ``start``."""
+
+    room: str
+    epoch: bytes
+    next_seq: int  # the log's end at this moment
+    start: int  # the first number this member will be sent
+    show: int  # from here on they are the history it asked for; before, only to settle its outbox
+    nick: str  # the nickname it has here (a clash gets a suffix)
+    first_unsettled: int  # the first number of its stream that the log does not hold
+    proof: bytes  # the host's Ed25519 signature over the transcript
+    rewound: str = ""  # not empty: why what the member held is not this log's past
+    role: str = "member"
+
+
+class Refusal(Struct):
+    """The host says no: a short code for programs and one line for people."""
+
+    code: str
+    message: str
+
+
+class Author(Struct):
+    """Who is behind an author index: (key, stream, nick) never changes for one index."""
+
+    index: int
+    key: bytes
+    stream: int
+    nick: str
+    bot: bool = False
+
+
+class Gap(Struct):
+    """``count`` numbers from ``first`` on cannot be had any more."""
+
+    first: int
+    count: int
+
+
+class Presence(Struct):
+    """Changes of who is here. ``reset``: forget what you knew first. ``more``: another page follows."""
+
+    here: list[tuple[bytes, str]] = []  # (key, nick)
+    gone: list[tuple[bytes, str]] = []
+    reset: bool = False
+    more: bool = False
+
+
+class Names(Struct):
+    """Authors that a member asked for; an index that nobody has is left out."""
+
+    authors: list[Author]
+    asked: list[int]
+
+
+class Ask(Struct):
+    """A question to the host: ``what`` is 'names' or 'invite' today."""
+
+    what: str
+    authors: list[int] = []
+    uses: int = 0  # invite: how often it may be used; 0 is without limit
+    seconds: int = 0  # invite: how long it lives; 0 is for ever
+
+
+class Answer(Struct):
+    """What came of a question; ``error`` is a line for people, empty when all went well."""
+
+    text: str = ""
+    error: str = ""
+
+
+class Notice(Struct):
+    """A line from the host for people. ``code`` is a short word for programs."""
+
+    code: str
+    text: str
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+def pack(kind: int, body: Struct, *, number: int = 0, author: int = 0) -> bytes:
+    """Return a control frame with a structured body."""
+    return encode(kind, _encoder.encode(body), number=number, author=author)
+
+
+_S = TypeVar("_S", bound=Struct)
+
+
+def unpack(shape: type[_S], frame: Frame) -> _S:
+    """Read a structured body. Raises RemoteProtocolError when it is not one."""
+    try:
+        return msgspec.msgpack.decode(frame.body, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RemoteProtocolError(f"the peer sent a {shape.__name__} that cannot be read: {error}") from None

@@ -1,0 +1,543 @@
+"""The host: an asyncio shell over the rooms. It accepts links, feeds frames in and the log's bytes out.
+
+    receive task per member:  link.receive -> parser -> room.handle -> log.append
+                                                                          |   one tick after all that is
+                                                                          v   ready has been read
+    tick:                      log.seal -> store.commit (fsync) -> log.publish -> the same bytes to every cursor
+
+Rules:
+
+1. The host never waits for a member. One that can take no more gets a task that waits for its link; the
+   others are served in a plain loop.
+2. Batching has no timer: while a commit or a round of sends is under way, the next batch grows by itself.
+3. Append, store, send: a tick sends nothing before the commit has returned.
+4. Whatever a peer does wrong costs it its own link and one line in the host's log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import secrets
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from chat.errors import (
+    LinkClosed,
+    NoSuchRoom,
+    Refused,
+    RemoteProtocolError,
+    StoreError,
+    StoreFull,
+    TransportError,
+)
+from chat.frame import (
+    BEAT,
+    HELLO_TIMEOUT,
+    MAX_FRAME,
+    MAX_HELLO,
+    PREFACE,
+    SILENCE,
+    Answer,
+    Ask,
+    Challenge,
+    Frame,
+    Hello,
+    Kind,
+    Notice,
+    Parser,
+    Refusal,
+    Welcome,
+    encode,
+    pack,
+    unpack,
+)
+from chat.identity import Identity, Invite, host_hash, transcript, verify
+from chat.log import Log
+from chat.room import Room
+from chat.store import Store, StoredInvite
+from chat.transport import Address, Site, find
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+    from chat.log import Batch
+    from chat.room import Member
+    from chat.transport import Link, Listener
+
+_logger: Final = logging.getLogger("chat.host")
+
+STRANGERS: Final = 64  # links that have not said HELLO, at most
+SERVE_BUDGET: Final = 256 * 1024  # bytes for one member in one tick, so that one that catches up delays nobody
+BACKLOG: Final = 1024 * 1024  # bytes appended but not yet stored, above which members are not read
+SLOW_COMMIT: Final = 0.002  # seconds; slower disks are written from a thread
+RATE: Final = 5_000  # frames a second that a member may send for long; faster ones are read more slowly
+_RETRY: Final = 1.0  # seconds between tries while the disk is full
+_LINGER: Final = 2.0  # seconds that a refused peer has to read why
+_BEAT_FRAME: Final = encode(Kind.BEAT)
+
+
+class Served:
+    """A member as the host sees it: its link, when it was last heard, and whether its link is full."""
+
+    __slots__ = ("clogged", "heard", "link", "member")
+
+    def __init__(self, member: Member, link: Link, now: float) -> None:
+        self.member = member
+        self.link = link
+        self.heard = now
+        self.clogged: asyncio.Task[None] | None = None
+
+
+class KeptRoom:
+    """A room with its place on the disk and the links of its members."""
+
+    def __init__(self, room: Room, number: int, invite: bytes) -> None:
+        self.room = room
+        self.number = number
+        self.invite = invite
+        self.served: dict[Member, Served] = {}
+        self.tick_due = False
+        self.committing: asyncio.Task[None] | None = None
+        self.full = False  # the disk is; members have been told
+        self.drained = asyncio.Event()
+        self.drained.set()
+
+
+class Host:
+    """A host of one or more rooms, on any number of listeners at once.
+
+    ``rate`` is in frames a second and member, 0 for no limit.
+    """
+
+    def __init__(self, identity: Identity, store: Store, *, owner: bytes = b"", rate: int = RATE) -> None:
+        self.identity = identity
+        self.rooms: dict[str, KeptRoom] = {}
+        self._store = store
+        self._owner = owner
+        self._rate = rate
+        self._hash = host_hash(identity.key)
+        self._listeners: list[Listener] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._strangers = 0
+        self._commit_time = 0.0  # seconds, a running mean
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    # -- opening ---------------------------------------------------------------------------------
+
+    def open_room(self, name: str, *, open_to_all: bool = False) -> KeptRoom:
+        """Open a room from the store, made there when it is new. Raises StoreError."""
+        state = self._store.open_room(name)
+        log = Log(
+            state.epoch,
+            next_seq=state.next_seq,
+            last_time=state.last_time,
+            older=lambda seq: self._store.read(state.id, seq),
+        )
+        room = Room(
+            name,
+            log,
+            owner=self._owner,
+            open_to_all=open_to_all,
+            authors=state.authors,
+            marks=state.marks,
+            nicks=state.nicks,
+            members=state.members,
+        )
+        kept = self.rooms[name] = KeptRoom(room, state.id, state.invite)
+        return kept
+
+    async def listen(self, address: Address, site: Site, room: str) -> Address:
+        """Open a listener; return an address that can be dialled.
+
+        A port that the system chose is asked for again the next time, so that invites survive a restart.
+        Raises UnknownScheme, AddressError, ListenFailed.
+        """
+        number, asked = self.rooms[room].number, str(address)
+        previous = self._store.address(number, asked)
+        listener = await find(address.scheme).listen(
+            address, replace(site, previous=Address.parse(previous) if previous else None)
+        )
+        self._store.remember_address(number, asked, str(listener.address))
+        self._listeners.append(listener)
+        self._start(self._accept(listener))
+        return listener.address
+
+    def invite(self, room: str) -> Invite:
+        """The room's standing invite: every address, many uses, the same after a restart."""
+        return self._make_invite(room, self.rooms[room].invite)
+
+    def _make_invite(self, room: str, secret: bytes) -> Invite:
+        addresses = tuple(listener.address for listener in self._listeners)
+        return Invite(addresses=addresses, room=room, host=self._hash, secret=secret)
+
+    async def run(self) -> None:
+        """Serve until cancelled. Raises StoreError when the disk cannot be trusted any more."""
+        self._start(self._watch())
+        await self._failed
+
+    async def aclose(self) -> None:
+        """Stop listening, store what was accepted, close all links."""
+        for listener in self._listeners:
+            await listener.aclose()
+        for kept in self.rooms.values():
+            if kept.committing is not None:
+                await asyncio.wait([kept.committing])
+            with suppress(StoreError):
+                self._commit_now(kept)
+                self._serve_all(kept)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start(self, job: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(error)
+
+    # -- one peer --------------------------------------------------------------------------------
+
+    async def _accept(self, listener: Listener) -> None:
+        while True:
+            try:
+                link = await listener.accept()
+            except LinkClosed:
+                return
+            except (TransportError, OSError) as error:
+                _logger.warning("cannot accept on %s: %s", listener.address, error)
+                await asyncio.sleep(_RETRY)  # usually out of descriptors: those in the room go on meanwhile
+                continue
+            if self._strangers < STRANGERS:
+                self._strangers += 1
+                self._start(self._peer(link))
+            else:
+                _logger.warning("%s was turned away: %d others are at the door", link.peer.text, STRANGERS)
+                await link.aclose()
+
+    async def _peer(self, link: Link) -> None:
+        """Everything between one peer's coming and its going."""
+        where = link.peer.text
+        try:
+            await self._meet(link)
+        except RemoteProtocolError as error:
+            _logger.warning("%s was dropped: %s", where, error)
+            await self._turn_away(link, Refusal(code="protocol", message=str(error)))
+        except Refused as error:
+            _logger.warning("%s was refused: %s", where, error)
+            await self._turn_away(link, Refusal(code=error.code, message=str(error)))
+        except TimeoutError:
+            _logger.warning("%s was dropped: it did not say HELLO within %g s", where, HELLO_TIMEOUT)
+        except TransportError as error:
+            _logger.info("%s is gone: %s", where, error)
+        except StoreError as error:
+            self._fail(error)
+        except Exception:
+            # A fault of ours that one peer met must not end the room for the others.
+            _logger.exception("%s was dropped by a fault of this program; please report it", where)
+        finally:
+            await link.aclose()
+
+    async def _turn_away(self, link: Link, refusal: Refusal) -> None:
+        """Say why, and give the peer a moment to read it: closing on unread input would destroy it."""
+        with suppress(TransportError, TimeoutError):
+            async with asyncio.timeout(_LINGER):
+                await _send_all(link, pack(Kind.REFUSED, refusal))
+                while await link.receive():
+                    pass
+
+    async def _meet(self, link: Link) -> None:
+        parser = Parser(limit=MAX_HELLO)
+        nonce = secrets.token_bytes(32)
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT):
+                challenge = pack(Kind.CHALLENGE, Challenge(key=self.identity.key, nonce=nonce))
+                await _send_all(link, PREFACE + challenge)
+                hello, more = await _first_frame(link, parser)
+            if hello is None:
+                return  # it only looked, as port scanners and health checks do
+            kept, served = self._let_in(link, hello, nonce)
+        finally:
+            self._strangers -= 1
+        parser.limit = MAX_FRAME
+        try:
+            if self._handle(kept, served, more) is not None:
+                await self._listen_to(kept, served, parser)
+        finally:
+            self._let_go(kept, served)
+
+    def _let_in(self, link: Link, frame: Frame, nonce: bytes) -> tuple[KeptRoom, Served]:
+        if frame.kind != Kind.HELLO:
+            raise RemoteProtocolError(f"the peer began with a frame of kind {frame.kind} instead of HELLO")
+        hello = unpack(Hello, frame)
+        kept = self.rooms.get(hello.room)
+        if not hello.room and len(self.rooms) == 1:
+            (kept,) = self.rooms.values()  # an address without a room means the only one
+        if len(hello.key) != 32 or len(hello.nonce) != 32 or not 0 <= hello.stream < 1 << 64:
+            raise RemoteProtocolError("the peer sent a HELLO whose key, nonce or stream has the wrong size")
+        said = transcript(
+            "member", host=self.identity.key, room=hello.room, host_nonce=nonce, nonce=hello.nonce, key=hello.key
+        )
+        if not verify(hello.key, hello.signature, said):
+            raise RemoteProtocolError("the peer's signature does not fit its key")
+        if kept is None:
+            raise NoSuchRoom("there is no such room here; ask for an invite, or try: chat rooms")
+        invite = self._find_invite(kept, hello, said)
+        entry = kept.room.enter(hello)
+        if invite is not None:
+            self._store.use_invite(kept.number, invite.secret)
+        member = entry.member
+        proof = transcript(
+            "host", host=self.identity.key, room=hello.room, host_nonce=nonce, nonce=hello.nonce, key=hello.key
+        )
+        member.cursor.post(
+            pack(
+                Kind.WELCOME,
+                Welcome(
+                    room=kept.room.name,
+                    epoch=kept.room.log.epoch,
+                    next_seq=kept.room.log.end,
+                    start=entry.start,
+                    show=entry.show,
+                    nick=member.nick,
+                    first_unsettled=entry.first_unsettled,
+                    proof=self.identity.sign(proof),
+                    rewound=entry.rewound,
+                    role=member.role,
+                ),
+            )
+        )
+        if entry.replaced is not None:
+            self._drop(kept, entry.replaced)
+        served = kept.served[member] = Served(member, link, time.monotonic())
+        return kept, served
+
+    def _find_invite(self, kept: KeptRoom, hello: Hello, said: bytes) -> StoredInvite | None:
+        """Return the invite by which this peer may enter, None where it needs none. Raises Refused."""
+        if kept.room.may_enter(hello.key):
+            return None
+        if not hello.invite:
+            raise Refused("not-invited", f"room {kept.room.name} is by invite only; ask a member for an invite")
+        for invite in (StoredInvite(kept.invite, 0, -1), *self._store.invites(kept.number)):
+            made = self._make_invite(kept.room.name, invite.secret)
+            if made.id != hello.invite or not hmac.compare_digest(made.mac(said), hello.invite_mac):
+                continue
+            if invite.expires and _now() >= invite.expires:
+                raise Refused("invite-expired", "this invite has expired; ask for a new one")
+            if invite.uses == 0:
+                raise Refused("invite-used", "this invite has been used up; ask for a new one")
+            return invite
+        raise Refused("wrong-invite", f"this invite does not open room {kept.room.name}; ask for a new one")
+
+    async def _listen_to(self, kept: KeptRoom, served: Served, parser: Parser) -> None:
+        """Feed the room until the member leaves. Raises RemoteProtocolError, TransportError."""
+        rate = self._rate
+        tokens, filled = float(rate), time.monotonic()
+        while data := await served.link.receive():
+            count = self._handle(kept, served, parser.feed(data))
+            if count is None:
+                return
+            if kept.room.log.unpublished > BACKLOG:
+                kept.drained.clear()
+                await kept.drained.wait()
+            if rate:
+                tokens = min(rate, tokens + (served.heard - filled) * rate) - count
+                filled = served.heard
+                if tokens < 0:
+                    await asyncio.sleep(-tokens / rate)
+
+    def _handle(self, kept: KeptRoom, served: Served, frames: Iterator[Frame]) -> int | None:
+        """Give frames to the room; return how many there were, or None after a BYE."""
+        served.heard = time.monotonic()
+        now, count = _now(), 0
+        try:
+            for frame in frames:
+                count += 1
+                if frame.kind == Kind.BYE:
+                    return None
+                if (question := kept.room.handle(served.member, frame, now)) is not None:
+                    answer = self._answer(kept, served.member, question)
+                    served.member.cursor.post(pack(Kind.ANSWER, answer, number=frame.number))
+        finally:
+            self._wake(kept)
+        return count
+
+    def _answer(self, kept: KeptRoom, member: Member, ask: Ask) -> Answer:
+        if ask.what != "invite":
+            return Answer(error=f"this host cannot answer {ask.what!r}; is it older than you?")
+        if member.role != "owner":
+            return Answer(error="only the room's owner may make invites")
+        if not ask.uses and not ask.seconds:
+            return Answer(text=str(self.invite(kept.room.name)))
+        expires = _now() + ask.seconds * 1000 if ask.seconds else 0
+        invite = StoredInvite(secrets.token_bytes(16), expires, ask.uses or -1)
+        self._store.add_invite(kept.number, invite)
+        return Answer(text=str(self._make_invite(kept.room.name, invite.secret)))
+
+    def _let_go(self, kept: KeptRoom, served: Served) -> None:
+        kept.room.leave(served.member)
+        kept.served.pop(served.member, None)
+        if served.clogged is not None:
+            served.clogged.cancel()
+        self._wake(kept)  # the others are told
+
+    def _drop(self, kept: KeptRoom, member: Member, why: str = "") -> None:
+        """Close a member's link from this side; its receive task then cleans up."""
+        served = kept.served.pop(member, None)
+        if served is not None:
+            if why:
+                _logger.info("%s (%s) is gone: %s", member.nick or "a reader", served.link.peer.text, why)
+            self._start(served.link.aclose())
+
+    # -- the tick --------------------------------------------------------------------------------
+
+    def _wake(self, kept: KeptRoom) -> None:
+        """Have a tick as soon as all that is ready now has been read."""
+        if not kept.tick_due:
+            kept.tick_due = True
+            asyncio.get_running_loop().call_soon(self._tick, kept)
+
+    def _tick(self, kept: KeptRoom) -> None:
+        kept.tick_due = False
+        if kept.committing is not None:
+            return  # the commit in the thread ends with a tick of its own
+        if self._commit_time < SLOW_COMMIT:
+            try:
+                self._commit_now(kept)
+            except StoreFull as error:
+                self._wait_for_disk(kept, error)
+            except StoreError as error:
+                self._fail(error)
+                return
+        elif kept.room.log.unpublished or kept.room.changed:
+            kept.committing = self._start(self._commit_in_thread(kept))
+        self._serve_all(kept)
+
+    def _commit_now(self, kept: KeptRoom) -> None:
+        if not (kept.room.log.unpublished or kept.room.changed):
+            return
+        batches, changes = kept.room.log.seal(), kept.room.take_changes()
+        began = time.perf_counter()
+        try:
+            self._store.commit(kept.number, batches, changes)
+        except StoreError:
+            kept.room.give_back(changes)
+            raise
+        self._committed(kept, batches, began)
+
+    async def _commit_in_thread(self, kept: KeptRoom) -> None:
+        batches, changes = kept.room.log.seal(), kept.room.take_changes()
+        began = time.perf_counter()
+        try:
+            await asyncio.to_thread(self._store.commit, kept.number, batches, changes)
+        except StoreFull as error:
+            kept.room.give_back(changes)
+            self._wait_for_disk(kept, error)
+        else:
+            self._committed(kept, batches, began)
+        finally:
+            kept.committing = None
+            self._wake(kept)
+
+    def _committed(self, kept: KeptRoom, batches: list[Batch], began: float) -> None:
+        self._commit_time += (time.perf_counter() - began - self._commit_time) / 8
+        kept.room.log.publish(batches)
+        kept.drained.set()
+        if kept.full:
+            kept.full = False
+            self._tell(kept, Notice(code="disk", text="the host's disk has room again; what waited is stored"))
+
+    def _wait_for_disk(self, kept: KeptRoom, error: StoreFull) -> None:
+        if not kept.full:
+            kept.full = True
+            _logger.error("%s", error)
+            self._tell(kept, Notice(code="disk-full", text="the host's disk is full; what you say waits until it has room"))
+        kept.tick_due = True  # no tick before the time has come
+        asyncio.get_running_loop().call_later(_RETRY, self._tick, kept)
+
+    def _tell(self, kept: KeptRoom, notice: Notice) -> None:
+        data = pack(Kind.NOTICE, notice)
+        for member in kept.served:
+            member.cursor.post(data)
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    def _serve_all(self, kept: KeptRoom) -> None:
+        for served in list(kept.served.values()):
+            if served.clogged is None:
+                self._serve(kept, served)
+
+    def _serve(self, kept: KeptRoom, served: Served) -> None:
+        """Send a member what it lacks, as far as its link takes it, and at most the budget of one tick."""
+        member, link, log, roster = served.member, served.link, kept.room.log, kept.room.roster
+        budget = SERVE_BUDGET
+        try:
+            while data := member.pending(log, roster):
+                count = link.send(data)
+                member.cursor.took(count)
+                if count < len(data):
+                    served.clogged = self._start(self._unclog(kept, served))
+                    return
+                budget -= count
+                if budget <= 0:
+                    self._wake(kept)
+                    return
+        except TransportError as error:
+            self._drop(kept, member, str(error))
+        except StoreError as error:
+            self._fail(error)
+
+    async def _unclog(self, kept: KeptRoom, served: Served) -> None:
+        try:
+            await served.link.writable()
+        except TransportError as error:
+            self._drop(kept, served.member, str(error))
+            return
+        served.clogged = None
+        self._serve(kept, served)
+
+    async def _watch(self) -> None:
+        """Every 4 s: a beat for the quiet, an end for the silent."""
+        while True:
+            await asyncio.sleep(BEAT)
+            now = time.monotonic()
+            for kept in self.rooms.values():
+                for served in list(kept.served.values()):
+                    if now - served.heard > SILENCE:
+                        self._drop(kept, served.member, f"nothing was heard of it for {SILENCE:g} s")
+                    elif served.clogged is None and served.member.cursor.at_border:
+                        served.member.cursor.post(_BEAT_FRAME)
+                        self._serve(kept, served)
+
+
+async def _first_frame(link: Link, parser: Parser) -> tuple[Frame | None, Iterator[Frame]]:
+    """Return a peer's first frame and those that came right behind it; None when it left without a word."""
+    while data := await link.receive():
+        frames = parser.feed(data)
+        for frame in frames:
+            return frame, frames
+    return None, iter(())
+
+
+async def _send_all(link: Link, data: bytes) -> None:
+    """Send a few bytes to a peer that is no member yet. The caller sets the time limit."""
+    rest = memoryview(data)
+    while rest := rest[link.send(rest) :]:
+        await link.writable()
+
+
+def _now() -> int:
+    """Milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,215 @@
+"""The log of a room, and the cursor that a member is.
+
+     log:  | batch 41..57 | batch 58..60 | batch 61..190 | 191 |  <- next_seq = 192
+                 ^                              ^           ^
+             ann (slow, byte 812)           bob (tcp)   cid, dan, eve (up to date)
+
+Rules:
+
+1. Numbers are contiguous from 1, and a frame's bytes never change after ``append``.
+2. Append, store, publish: nothing is read from the log that the store could forget.
+3. A batch is encoded once; every member is sent the same bytes object. A member costs its place
+   in the log and the rest of one batch, however slow it is.
+4. Live delivery, catching up and replay are one thing: ``log.read(seq)``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from chat import frame
+from chat.errors import LocalProtocolError
+from chat.frame import MAX_BATCH, Gap, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WINDOW: Final = 8 * 1024 * 1024  # bytes of published batches kept in memory; older ones come from the store
+
+
+class Batch(NamedTuple):
+    """``frames`` whole frames from number ``first`` on, as they are stored and as they are sent."""
+
+    first: int
+    frames: int
+    data: bytes
+
+    @property
+    def next_seq(self) -> int:
+        return self.first + self.frames
+
+
+class Log:
+    """An append-only sequence of frames.
+
+    ``older(seq)`` answers for what is no longer in memory: the batch that holds ``seq`` (it may begin
+    earlier), or the Gap that begins there.
+    """
+
+    def __init__(
+        self,
+        epoch: bytes,
+        *,
+        next_seq: int = 1,
+        last_time: int = 0,
+        older: Callable[[int], Batch | Gap | None] = lambda _seq: None,
+        window: int = WINDOW,
+    ) -> None:
+        self.epoch = epoch  # 8 bytes, made with the log: two logs of one name are told apart by it
+        self.next_seq = next_seq  # the number that the next append gives
+        self.end = next_seq  # below this, frames are stored and may be read
+        self.unpublished = 0  # bytes appended but not yet published
+        self._last_time = last_time
+        self._older = older
+        self._limit = window
+        self._open: list[bytes] = []
+        self._open_size = 0
+        self._sealed: list[Batch] = []
+        self._window: deque[Batch] = deque()
+        self._firsts: deque[int] = deque()
+        self._window_size = 0
+
+    def append(
+        self, kind: int, body: bytes, *, time: int, author: int = 0, number: int = 0, flags: int = 0
+    ) -> int:
+        """Number a frame and return its number. ``time`` (ms) is moved up where the clock went back."""
+        self._last_time = time = max(time, self._last_time)
+        seq = self.next_seq
+        data = frame.encode(kind, body, flags=flags, author=author, number=number, seq=seq, time=time)
+        if self._open_size + len(data) > MAX_BATCH:
+            self._close_batch()
+        self._open.append(data)
+        self._open_size += len(data)
+        self.unpublished += len(data)
+        self.next_seq = seq + 1
+        return seq
+
+    def _close_batch(self) -> None:
+        if self._open:
+            self._sealed.append(Batch(self.next_seq - len(self._open), len(self._open), b"".join(self._open)))
+            self._open = []
+            self._open_size = 0
+
+    def seal(self) -> list[Batch]:
+        """Return what is appended but not published, as batches of at most 64 KiB, to be stored now.
+
+        The same batches come again until ``publish`` is told of them: a store that failed may be tried again.
+        """
+        self._close_batch()
+        return self._sealed[:]
+
+    def publish(self, batches: list[Batch]) -> None:
+        """These batches, the first that ``seal`` returned, are stored: members may read them now."""
+        if batches != self._sealed[: len(batches)]:
+            raise LocalProtocolError("batches must be published in the order in which they were sealed")
+        del self._sealed[: len(batches)]
+        for batch in batches:
+            self._window.append(batch)
+            self._firsts.append(batch.first)
+            self._window_size += len(batch.data)
+            self.unpublished -= len(batch.data)
+            self.end = batch.next_seq
+        while self._window_size > self._limit and len(self._window) > 1:
+            self._window_size -= len(self._window.popleft().data)
+            self._firsts.popleft()
+
+    def read(self, seq: int) -> Batch | Gap | None:
+        """Return the batch that holds ``seq``, or the Gap that begins there, or None at the end."""
+        if seq >= self.end:
+            return None
+        if self._window and seq >= self._firsts[0]:
+            if seq >= self._firsts[-1]:
+                return self._window[-1]
+            return self._window[bisect_right(self._firsts, seq) - 1]
+        return self._older(seq)
+
+    def frame_at(self, seq: int) -> bytes | None:
+        """Return the bytes of one frame, or None where it cannot be had."""
+        found = self.read(seq) if seq > 0 else None
+        if not isinstance(found, Batch):
+            return None
+        at = frame.offset_of(found.data, seq - found.first)
+        return next(frame.split(found.data[at : at + frame.length_at(found.data, at)])).raw
+
+    def back(self, messages: int) -> int:
+        """Return the number from which on the log holds its last ``messages`` spoken messages (or all)."""
+        seq = self.end
+        left = messages
+        while left > 0 and seq > 1:
+            found = self.read(seq - 1)
+            if not isinstance(found, Batch):
+                break
+            said = [f.seq for f in frame.split(found.data) if f.seq < seq and f.kind in (Kind.SAY, Kind.ACTION)]
+            if len(said) >= left:
+                return said[-left]
+            left -= len(said)
+            seq = found.first
+        return seq
+
+
+def digest(raw: bytes) -> bytes:
+    """The 8 bytes by which a member shows which frame it holds."""
+    return hashlib.sha256(raw).digest()[:8]
+
+
+class Cursor:
+    """A member's place in the log, and the piece of bytes that is on its way.
+
+    ``pending`` says what to send next and ``took`` how much of it went. Frames to this member alone wait in
+    the control lane and go between batches.
+    """
+
+    __slots__ = ("_lane", "_piece", "lane_size", "seq")
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq  # the next number to fetch from the log
+        self.lane_size = 0  # bytes in the control lane
+        self._lane: deque[bytes] = deque()
+        self._piece: bytes | memoryview = b""
+
+    def post(self, data: bytes) -> None:
+        """Put whole frames for this member alone into the control lane."""
+        self._lane.append(data)
+        self.lane_size += len(data)
+
+    @property
+    def at_border(self) -> bool:
+        """Nothing is half sent and nothing waits in the control lane."""
+        return not self._piece and not self._lane
+
+    def pending(self, log: Log) -> bytes | memoryview:
+        """Return the bytes to send next, empty when this member has everything.
+
+        The same bytes come first again until ``took`` has counted them.
+        """
+        if self._piece:
+            return self._piece
+        if self._lane:
+            piece = self._lane.popleft()
+            self.lane_size -= len(piece)
+        elif (found := log.read(self.seq)) is None:
+            return b""
+        elif isinstance(found, Gap):
+            piece = frame.pack(Kind.GAP, found)
+            self.seq = found.first + found.count
+        else:
+            piece = found.data
+            if self.seq > found.first:
+                piece = piece[frame.offset_of(piece, self.seq - found.first) :]
+            self.seq = found.next_seq
+        self._piece = piece
+        return piece
+
+    def took(self, count: int) -> None:
+        """``count`` bytes of what ``pending`` returned went out."""
+        if count == len(self._piece):
+            self._piece = b""
+        elif count:
+            self._piece = memoryview(self._piece)[count:]
+
+    def lag(self, log: Log) -> int:
+        """How many frames this member has yet to be handed."""
+        return log.end - self.seq

@@ -1,0 +1,99 @@
+"""Who is here: a table of changes, from which every member is told what it has not seen.
+
+Rules:
+
+1. A change is a version. A member is a version too: it lacks exactly the changes after it.
+2. Nothing queues. A member that was slow gets each name's newest state, once, not what lay between.
+3. One key and nickname with several windows shows once.
+4. Members at the same version are sent the same bytes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from operator import itemgetter
+from typing import Final, TypeAlias
+
+from chat.frame import MAX_CONTROL, Kind, Presence, pack
+
+_PAGE: Final = MAX_CONTROL // 128  # changes in a page: a key (32 bytes) and a nickname (at most 64) and their tags
+
+
+Who: TypeAlias = tuple[bytes, str]  # key and nickname
+
+
+class Roster:
+    """The members of a room that are here now."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._windows: dict[Who, int] = {}  # how many windows each has open
+        self._changed: dict[Who, int] = {}  # the version of each one's last change; of those gone, too
+        self._order: list[tuple[int, Who]] = []  # all changes by version; overtaken ones are skipped
+        self._floor = 0  # who knows only what was before this version starts anew
+        self._pages: dict[int, tuple[bytes, int]] = {}  # by the member's version, for this version
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def here(self) -> list[Who]:
+        """(key, nickname) of everyone here, in the order in which they came."""
+        return list(self._windows)
+
+    def enter(self, key: bytes, nick: str) -> None:
+        """A window opened."""
+        who = (key, nick)
+        self._windows[who] = self._windows.get(who, 0) + 1
+        if self._windows[who] == 1:
+            self._change(who)
+
+    def leave(self, key: bytes, nick: str) -> None:
+        """A window closed. Raises KeyError for one that was not open."""
+        who = (key, nick)
+        self._windows[who] -= 1
+        if not self._windows[who]:
+            del self._windows[who]
+            self._change(who)
+
+    def _change(self, who: Who) -> None:
+        self.version += 1
+        self._changed[who] = self.version
+        self._order.append((self.version, who))
+        self._pages.clear()
+        if len(self._order) > 2 * len(self._windows) + 1024:
+            # Forget those who left: a member that has not heard of it yet is told the whole list instead.
+            # All who are here get versions above the floor, or a list sent in pages would begin again and again.
+            self._floor = self.version
+            self._order = list(enumerate(self._windows, self._floor + 1))
+            self._changed = {here: version for version, here in self._order}
+            self.version += len(self._order)
+
+    def page(self, since: int) -> tuple[bytes, int]:
+        """Return a PRESENCE frame of at most 4 KiB for a member at version ``since``, and its new version.
+
+        Versions below 1 know nothing. Call again while the version returned is below ``version``.
+        """
+        known = self._pages.get(since)
+        if known is None:
+            known = self._pages[since] = self._make_page(since)
+        return known
+
+    def _make_page(self, since: int) -> tuple[bytes, int]:
+        reset = since < self._floor or since <= 0
+        here: list[Who] = []
+        gone: list[Who] = []
+        reached, more = self.version, False
+        at = 0 if reset else bisect_right(self._order, since, key=itemgetter(0))
+        for version, who in self._order[at:]:
+            if self._changed[who] != version:
+                continue
+            if len(here) + len(gone) == _PAGE:
+                more = True
+                break
+            reached = version
+            if who in self._windows:
+                here.append(who)
+            elif not reset:
+                gone.append(who)
+        page = pack(Kind.PRESENCE, Presence(here=here, gone=gone, reset=reset, more=more))
+        return page, reached if more else self.version

@@ -1,0 +1,322 @@
+"""A room: who may speak in it, and what each frame of theirs does to the log.
+
+Rules:
+
+1. No clocks, no sockets, no disk: time comes in as an argument, and what must be kept is handed out by
+   ``take_changes`` for the store to commit with the batches.
+2. ``handle`` judges, the sequencer orders, ``apply`` numbers. Today the sequencer is the room itself; a
+   shared one (a stream on a server) would call ``apply`` on each host later, in one order for all. Hence
+   ``apply`` depends on nothing but its arguments and what was applied before.
+3. A message's number is its author's own. The room keeps one mark per (key, stream): mark + 1 is taken,
+   lower is dropped as sent again, higher is an error, since something between would be lost.
+4. The room never looks inside a message.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+import msgspec
+
+from chat import text
+from chat.errors import Refused, RemoteProtocolError
+from chat.frame import (
+    HEADER_SIZE,
+    LOG_KINDS_END,
+    MAX_CONTROL,
+    MAX_TEXT,
+    SEQ_PREFIX,
+    SPOKEN_END,
+    Ask,
+    Author,
+    Frame,
+    Hello,
+    Kind,
+    Names,
+    encode,
+    pack,
+    unpack,
+)
+from chat.log import Cursor, Log, digest
+from chat.presence import Roster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chat.transport import Buffer
+
+_MAX_MESSAGE: Final = HEADER_SIZE + SEQ_PREFIX.size + MAX_TEXT
+_NAMES_PAGE: Final = MAX_CONTROL // 160  # authors in one NAMES frame
+_NICKS_A_KEY: Final = 8
+_MAX_HISTORY: Final = 10_000  # messages looked back for; `chat log` pages further by number
+
+BEAT: Final = encode(Kind.BEAT)
+
+
+class Stream:
+    """One outbox of one key: where its numbers are, and under which author index it speaks now."""
+
+    __slots__ = ("accepted", "author", "id", "key", "mark", "member")
+
+    def __init__(self, key: bytes, stream: int, mark: int = 0) -> None:
+        self.key = key
+        self.id = stream
+        self.accepted = mark  # the last number handed to the sequencer
+        self.mark = mark  # the last number in the log
+        self.author: Author | None = None  # the last author introduced for it
+        self.member: Member | None = None  # the one link that speaks for it now
+
+
+class Member:
+    """A cursor with a name: one link of one key."""
+
+    __slots__ = ("cursor", "key", "nick", "presence", "role", "silent", "stream")
+
+    def __init__(self, key: bytes, nick: str, role: str, stream: Stream | None, cursor: Cursor, *, silent: bool) -> None:
+        self.key = key
+        self.nick = nick
+        self.role = role
+        self.stream = stream  # None for those who only read
+        self.cursor = cursor
+        self.silent = silent
+        self.presence = -1  # the version of the roster that it knows; below any, so that it is told of an empty one
+
+    def pending(self, log: Log, roster: Roster) -> Buffer:
+        """The bytes to send next: the cursor's, and who is here whenever the lane is free."""
+        if self.presence < roster.version and self.cursor.at_border:
+            page, self.presence = roster.page(self.presence)
+            self.cursor.post(page)
+        return self.cursor.pending(log)
+
+
+class Changes(NamedTuple):
+    """What to commit in one transaction with the batches sealed at the same time."""
+
+    authors: list[Author]
+    marks: list[tuple[bytes, int, int]]  # key, stream, mark
+    nicks: list[tuple[str, str, bytes]]  # skeleton, nickname, key
+    members: list[tuple[bytes, str]]  # key, role
+
+
+class Sequencer(Protocol):
+    """Who numbers messages. It may return before the message has its number."""
+
+    def __call__(self, stream: Stream, nick: str, kind: int, flags: int, number: int, body: bytes, time: int) -> None: ...
+
+
+class Entry(NamedTuple):
+    """What WELCOME tells a member that has been let in."""
+
+    member: Member
+    start: int
+    show: int
+    first_unsettled: int
+    rewound: str
+    replaced: Member | None  # an older link of the same stream, which this one takes the place of
+
+
+class Room:
+    """One room. The host feeds it frames; members read its log through their cursors."""
+
+    def __init__(
+        self,
+        name: str,
+        log: Log,
+        *,
+        owner: bytes = b"",
+        open_to_all: bool = False,
+        authors: Iterable[Author] = (),
+        marks: Iterable[tuple[bytes, int, int]] = (),
+        nicks: Iterable[tuple[str, str, bytes]] = (),
+        members: Iterable[tuple[bytes, str]] = (),
+        sequencer: Sequencer | None = None,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self.owner = owner
+        self.open_to_all = open_to_all
+        self.roster = Roster()
+        self.members: dict[Member, None] = {}
+        self._submit: Sequencer = sequencer or self.apply
+        self._authors: list[Author] = sorted(authors, key=lambda a: a.index)
+        self._streams: dict[tuple[bytes, int], Stream] = {}
+        for key, stream, mark in marks:
+            self._streams[key, stream] = Stream(key, stream, mark)
+        for author in self._authors:
+            self._streams.setdefault((author.key, author.stream), Stream(author.key, author.stream)).author = author
+        self._nicks = {skeleton: (nick, key) for skeleton, nick, key in nicks}
+        self._nick_count = Counter(key for _, key in self._nicks.values())
+        self._roles = dict(members)
+        self._new_authors: list[Author] = []
+        self._touched: dict[Stream, None] = {}
+        self._new_nicks: list[tuple[str, str, bytes]] = []
+        self._new_members: list[tuple[bytes, str]] = []
+
+    # -- coming and going -----------------------------------------------------------------------
+
+    def may_enter(self, key: bytes) -> bool:
+        """Whether this key needs no invite."""
+        return self.open_to_all or key == self.owner or key in self._roles
+
+    def enter(self, hello: Hello) -> Entry:
+        """Let in a peer whose signature (and invite, where it needs one) the host has checked.
+
+        Raises Refused for a nickname that cannot be given, RemoteProtocolError for a HELLO against the rules.
+        """
+        role = "owner" if hello.key == self.owner else self._roles.get(hello.key, "member")
+        nick = "" if hello.silent and not hello.stream else self._give_nick(hello.nick, hello.key)
+        if hello.key not in self._roles:
+            self._roles[hello.key] = role
+            self._new_members.append((hello.key, role))
+        start, show, rewound = self._find_start(hello)
+        stream, replaced = None, None
+        if hello.stream:
+            stream = self._streams.setdefault((hello.key, hello.stream), Stream(hello.key, hello.stream))
+            replaced = stream.member
+        member = Member(hello.key, nick, role, stream, Cursor(start), silent=hello.silent)
+        if replaced is not None:
+            self.leave(replaced)
+        if stream is not None:
+            stream.member = member
+            self._streams[stream.key, stream.id] = stream
+        self.members[member] = None
+        if not member.silent:
+            self.roster.enter(member.key, nick)
+        return Entry(member, start, show, stream.mark + 1 if stream else 0, rewound, replaced)
+
+    def leave(self, member: Member) -> None:
+        """Forget a member; a second time does nothing."""
+        if member not in self.members:
+            return
+        del self.members[member]
+        if not member.silent:
+            self.roster.leave(member.key, member.nick)
+        stream = member.stream
+        if stream is not None and stream.member is member:
+            stream.member = None
+            if not stream.accepted:  # never spoke: a peer must not fill our memory by coming and going
+                del self._streams[stream.key, stream.id]
+
+    def _find_start(self, hello: Hello) -> tuple[int, int, str]:
+        """Return the first number to send, the first to show, and why the member's past is not ours (or "")."""
+        log, rewound = self.log, ""
+        if hello.epoch or hello.next_seq:
+            if hello.epoch and hello.epoch != log.epoch:
+                rewound = "this is another log of the same name; the host has lost or replaced the one you knew"
+            elif hello.next_seq > log.end:
+                rewound = (
+                    f"the host's log ends at {log.end - 1}, you hold up to {hello.next_seq - 1}; "
+                    "the host went back to an older copy"
+                )
+            elif hello.last and (ours := log.frame_at(hello.next_seq - 1)) and digest(ours) != hello.last:
+                rewound = (
+                    f"message {hello.next_seq - 1} differs from the one you hold; "
+                    "the host went back to an older copy and went on from there"
+                )
+            if not rewound:
+                return max(1, hello.next_seq), max(1, hello.next_seq), ""
+        show = log.back(min(hello.history, _MAX_HISTORY))
+        return max(1, min(show, hello.since)) if hello.since else show, show, rewound
+
+    def _give_nick(self, wanted: str, key: bytes) -> str:
+        """Return the nickname that this key may bear: the one it wants, or that with a suffix."""
+        try:
+            nick = text.nickname(wanted)
+        except ValueError as error:
+            raise Refused("nick", str(error)) from None
+        for suffix in ("", *(f"-{n}" for n in range(2, 100))):
+            candidate = nick + suffix
+            skeleton = text.skeleton(candidate)
+            taken = self._nicks.get(skeleton)
+            if taken is None:
+                if self._nick_count[key] >= _NICKS_A_KEY:
+                    raise Refused("nick", f"your key has {_NICKS_A_KEY} nicknames here already; use one of them")
+                self._nicks[skeleton] = (candidate, key)
+                self._nick_count[key] += 1
+                self._new_nicks.append((skeleton, candidate, key))
+                return candidate
+            if taken[1] == key:
+                return candidate
+            if taken[0].casefold() != candidate.casefold():
+                raise Refused("nick", f"the nickname {candidate} looks like {taken[0]}, which is taken; choose another with --as")
+        raise Refused("nick", f"the nickname {nick} is taken many times over; choose another with --as")
+
+    # -- what members send ----------------------------------------------------------------------
+
+    def handle(self, member: Member, frame: Frame, now: int) -> Ask | None:
+        """Act on a frame from a member at ``now`` (ms). Returns a question that the host must answer.
+
+        Raises RemoteProtocolError when the frame is against the rules.
+        """
+        if 0 < frame.kind < SPOKEN_END:
+            self._say(member, frame, now)
+        elif frame.kind == Kind.ASK:
+            ask = unpack(Ask, frame)
+            if ask.what != "names":
+                return ask
+            if len(ask.authors) > _NAMES_PAGE or member.cursor.lane_size > MAX_CONTROL:
+                raise RemoteProtocolError(
+                    f"the peer asked for {len(ask.authors)} names with {member.cursor.lane_size} bytes of answers unread"
+                )
+            known = [self._authors[i - 1] for i in ask.authors if 0 < i <= len(self._authors)]
+            member.cursor.post(pack(Kind.NAMES, Names(authors=known, asked=ask.authors)))
+        elif frame.kind < LOG_KINDS_END or frame.kind in _HOST_ONLY:
+            raise RemoteProtocolError(f"the peer sent a frame of kind {frame.kind}, which only a host sends")
+        return None  # BEAT, and kinds that a newer version may know
+
+    def _say(self, member: Member, frame: Frame, now: int) -> None:
+        stream = member.stream
+        if stream is None:
+            raise RemoteProtocolError("the peer spoke without a stream; it came to read only")
+        if len(frame.raw) > _MAX_MESSAGE:
+            raise RemoteProtocolError(f"the peer sent a message of {len(frame.raw)} bytes; the limit is {MAX_TEXT} of text")
+        if frame.number <= stream.accepted:
+            return  # sent again; the echo that settles it is on its way
+        if frame.number != stream.accepted + 1:
+            raise RemoteProtocolError(f"the peer sent number {frame.number} after {stream.accepted}; what is between is missing")
+        stream.accepted = frame.number
+        self._submit(stream, member.nick, frame.kind, frame.flags, frame.number, frame.body, now)
+
+    def apply(self, stream: Stream, nick: str, kind: int, flags: int, number: int, body: bytes, time: int) -> None:
+        """Put a message into the log; its author is introduced first where need be."""
+        if number <= stream.mark:
+            return
+        author = stream.author
+        if author is None or author.nick != nick:
+            author = Author(index=len(self._authors) + 1, key=stream.key, stream=stream.id, nick=nick)
+            stream.author = author
+            self._authors.append(author)
+            self._new_authors.append(author)
+            self.log.append(Kind.AUTHOR, msgspec.msgpack.encode(author), time=time, author=author.index)
+        self.log.append(kind, body, time=time, author=author.index, number=number, flags=flags)
+        stream.mark = number
+        self._touched[stream] = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether ``take_changes`` has something to give."""
+        return bool(self._touched or self._new_members or self._new_nicks or self._new_authors)
+
+    def take_changes(self) -> Changes:
+        """Return what changed since the last call, to be committed in one transaction with ``log.seal()``."""
+        changes = Changes(
+            self._new_authors,
+            [(stream.key, stream.id, stream.mark) for stream in self._touched],
+            self._new_nicks,
+            self._new_members,
+        )
+        self._new_authors, self._touched, self._new_nicks, self._new_members = [], {}, [], []
+        return changes
+
+    def give_back(self, changes: Changes) -> None:
+        """They could not be committed: return them with the next ones."""
+        self._new_authors[:0] = changes.authors
+        self._new_nicks[:0] = changes.nicks
+        self._new_members[:0] = changes.members
+        self._touched.update((self._streams[key, stream], None) for key, stream, _ in changes.marks)
+
+
+_HOST_ONLY: Final = frozenset(
+    (Kind.CHALLENGE, Kind.HELLO, Kind.WELCOME, Kind.REFUSED, Kind.GAP, Kind.PRESENCE, Kind.NAMES, Kind.ANSWER, Kind.NOTICE)
+)

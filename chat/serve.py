@@ -1,0 +1,214 @@
+"""A host as a process of its own, and the seat from which its owner starts it.
+
+    chat host  (the owner's window)              chat host --headless  (in a session of its own)
+        |  control pipe, write end  ------------->  read end: when it ends, so does the host
+        |  reads "listening" lines  <-------------  standard output
+        |  an ordinary member, over an ordinary transport
+
+Two processes, since Ctrl-Z, an editor or a slow redraw in the owner's window must not stop the room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+
+
+from chat.card import Card, Desk
+from chat.errors import ChatError
+from chat.face.ndjson import dump
+from chat.host import Host
+from chat.identity import host_hash, load_host
+from chat.link import Waiter
+from chat.store import Store
+from chat.text import visible
+from chat.transport import Address, Site
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+_LOG_LIMIT: Final = 1024 * 1024  # bytes of a host's log, above which the next start begins it anew
+
+
+class _OneLine(logging.Formatter):
+    """Peers' words reach the log: nothing in it may steer the terminal that shows it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "chat: " + visible(super().format(record)).replace("\n", "\n      ")
+
+
+async def serve(
+    room: str,
+    transports: Sequence[str],
+    *,
+    folder: Path,
+    host_key: Path,
+    owner: bytes,
+    open_to_all: bool,
+    advertise: str,
+    rate: int,
+    as_json: bool,
+    control_fd: int,
+) -> None:
+    """Keep a room until SIGINT, SIGTERM, or the end of the control pipe. Raises ChatError."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine())
+    logging.getLogger("chat").addHandler(handler)
+    addresses = [Address.parse(transport) for transport in transports]
+    desk = Desk.hold(room)
+    try:
+        store = Store(folder)
+        try:
+            host = Host(load_host(host_key), store, owner=owner, rate=rate)
+            try:
+                host.open_room(room, open_to_all=open_to_all)
+                site = Site(desk.folder, host_key, advertise)
+                listening = [await host.listen(address, site, room) for address in addresses]
+                invite = str(host.invite(room))
+                desk.write(
+                    Card(
+                        room=room,
+                        addresses=[str(address) for address in listening],
+                        host=host_hash(host.identity.key).hex(),
+                        invite=invite,
+                        pid=os.getpid(),
+                        started=time.time_ns() // 1_000_000,
+                    )
+                )
+                _announce(room, listening, invite, as_json=as_json)
+                await _until_told(host.run(), control_fd)
+            finally:
+                await host.aclose()
+        finally:
+            store.close()
+    finally:
+        desk.close()
+
+
+def _announce(room: str, listening: list[Address], invite: str, *, as_json: bool) -> None:
+    if as_json:
+        for address in listening:
+            print(
+                dump(
+                    {
+                        "event": "listening",
+                        "room": room,
+                        "transport": address.scheme,
+                        "address": str(address),
+                        "invite": invite,
+                    }
+                )
+            )
+    else:
+        print(f"room {room} is open on {' and '.join(str(address) for address in listening)}")
+        print(f"join it on this machine:   chat join {room}")
+        print(f"invite people elsewhere:   chat join '{invite}'")
+    sys.stdout.flush()
+
+
+async def _until_told(serving: Coroutine[None, None, None], control_fd: int) -> None:
+    """Run until SIGTERM or the end of the control pipe (quietly), SIGINT (KeyboardInterrupt), or a failure."""
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, told.set)
+    waits: list[asyncio.Task[object]] = [loop.create_task(serving), loop.create_task(told.wait())]
+    if control_fd >= 0:
+        waits.append(loop.create_task(Waiter.for_reading(control_fd).wait()))
+    try:
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in waits:
+            task.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+
+
+
+class Hosted:
+    """A headless host that lives as long as this object's ``with`` block, or this process.
+
+    ``listening`` are its announcements, one JSON object a line. Raises ChatError when it does not start.
+    """
+
+    def __init__(self, room: str, options: Sequence[str], folder: Path, log: Path) -> None:
+        self._log = log
+        self.room = room
+        self.listening: list[str] = []
+        expected = sum(option.startswith("--transport=") for option in options)
+        log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        if os.fstat(log_fd).st_size > _LOG_LIMIT:
+            os.ftruncate(log_fd, 0)
+        self._log_start = os.fstat(log_fd).st_size
+        read_end, self._control = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                # -P: a folder named "chat" where the user happens to stand must not be run instead of this one.
+                [sys.executable, "-P", "-m", "chat", "host", room, "--headless", "--json", *options]
+                + [f"--data={folder}", f"--control-fd={read_end}"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log_fd,
+                pass_fds=[read_end],
+                start_new_session=True,
+                text=True,
+                encoding="utf-8",
+            )
+        finally:
+            os.close(read_end)
+            os.close(log_fd)
+        assert self._process.stdout is not None
+        while len(self.listening) < expected and (line := self._process.stdout.readline()):
+            self.listening.append(line.rstrip("\n"))
+        if len(self.listening) < expected:
+            code = self._process.wait()
+            self._leave()
+            raise ChatError(self._last_words() or f"the host ended with exit code {code} before it listened")
+
+    def __enter__(self) -> Hosted:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave()
+        self._process.wait()
+
+    def _leave(self) -> None:
+        if self._control >= 0:
+            os.close(self._control)
+            self._control = -1
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def _last_words(self) -> str:
+        """The last line that this host wrote to its log."""
+        with self._log.open("rb") as file:
+            file.seek(self._log_start)
+            lines = file.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1].removeprefix("chat: ") if lines else ""
+
+    async def while_it_runs(self, face: Coroutine[None, None, None]) -> None:
+        """Run a face; end it when the host ends. Raises ChatError with the host's last words."""
+        seat = asyncio.ensure_future(face)
+        process = asyncio.ensure_future(asyncio.to_thread(self._process.wait))
+        try:
+            await asyncio.wait([seat, process], return_when=asyncio.FIRST_COMPLETED)
+            if seat.done():
+                return seat.result()
+            raise ChatError(f"the host has ended: {self._last_words() or f'exit code {self._process.returncode}'}")
+        finally:
+            seat.cancel()
+            await asyncio.gather(seat, return_exceptions=True)
+            self._leave()  # ends the host, and with it the thread that waits for it
+            await process

@@ -1,0 +1,865 @@
+"""THE CONTRACT: what every transport must do, in numbered clauses, each with a check. For everyone who writes one.
+
+Ten lines hold a transport to it:
+
+    class Toy(testing.Kit):
+        door = "manywire_toy:transport"  # as in the entry point
+
+        def address(self) -> Address:
+            return Address("toy", str(self.folder / secrets.token_hex(4)))
+
+    @pytest.mark.parametrize("name", testing.CLAUSES)
+    def test_contract(name: str, tmp_path: Path) -> None:
+        asyncio.run(testing.check(Toy(tmp_path), name))
+
+Rules:
+
+1. A clause is a sentence and a check that can fail. The sentence is the promise; the check tries hard to break it.
+2. No check sleeps. It waits for something that must happen, for at most one time unit (5 s, times the
+   environment's CHAT_TEST_UNIT); that something must not happen is shown by turns of the loop, not by time.
+3. Every clause runs under a watchdog. A call that blocks would stop the loop, and with it every time-out of
+   asyncio, so behind that watchdog stands the alarm signal (in the main thread).
+4. A link is checked from both of its ends: the one that dialled, and the one that was accepted.
+5. Nothing here knows of pytest. A broken promise is ContractBroken, which is an AssertionError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from array import array
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, TypeAlias, TypeVar
+
+from chat.errors import DialFailed, LinkBroken, LinkBusy, LinkClosed, ListenFailed
+from chat.transport import Address, Site
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+
+    from chat.transport import Buffer, Link, Listener, Peer, Transport
+
+UNIT: Final = 5.0  # seconds, times CHAT_TEST_UNIT
+TURNS: Final = 50  # of the loop, in which something that must not happen would have happened
+MANY: Final = 1024 * 1024  # bytes
+CLOG_LIMIT: Final = 256 * 1024 * 1024  # bytes: a link that takes so many without a reader has no bound
+
+
+_T = TypeVar("_T")
+
+
+class ContractBroken(AssertionError):
+    """A clause does not hold."""
+
+
+def _fail(text: str) -> NoReturn:
+    raise ContractBroken(text)
+
+
+# -- kits: what the contract needs to know of a transport ---------------------------------------------
+
+
+class Kit:
+    """One transport under test: give it a door and an address, and override the rest where it must be."""
+
+    door: ClassVar[str]  # "module:object", as in the entry point; a process of its own loads it too
+    skips: ClassVar[Mapping[str, str]] = {}  # the clauses that cannot be checked here, each with its reason
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder  # empty, private, for this kit alone
+        self.unit = UNIT * float(os.environ.get("CHAT_TEST_UNIT", "1"))
+
+    @property
+    def transport(self) -> Transport:
+        return _load(self.door)
+
+    @property
+    def site(self) -> Site:
+        return Site(self.folder, self.folder / "certificate.pem")
+
+    def address(self) -> Address:
+        """An address to listen on, free at every call."""
+        raise NotImplementedError
+
+    async def clog(self, link: Link) -> int:
+        """Fill a link whose peer does not read, until it takes nothing more; return how many bytes it took.
+
+        The bytes are those of ``pattern``, from its beginning.
+        """
+        taken, size, refused = 0, 65_536, 0
+        while refused < TURNS:  # the kernel may move some on to the peer's side after the first refusal
+            piece = bytearray(pattern(taken, size))
+            count = _send(link, piece)
+            piece[:] = bytes(len(piece))  # whoever kept a reference sends zeros now
+            piece.clear()  # and whoever kept the buffer itself makes this a BufferError
+            taken += count
+            if count:
+                refused = 0
+            elif size > 1:  # a wire of messages may still have room for a smaller one
+                size //= 2
+            else:
+                refused += 1
+                await asyncio.sleep(0)
+            if taken > CLOG_LIMIT:
+                _fail(f"the link took {taken} bytes that nobody reads: it has no bound")
+        return taken
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[Listener]:
+        listener = await self.transport.listen(self.address(), self.site)
+        try:
+            yield listener
+        finally:
+            await listener.aclose()
+
+    @asynccontextmanager
+    async def pair(self) -> AsyncIterator[tuple[Link, Link]]:
+        """Two ends of one link: the one that dialled, the one that was accepted. The listener is gone."""
+        async with self.listening() as listener:
+            dialled, accepted = await connect(self.transport, listener)
+        try:
+            yield dialled, accepted
+        finally:
+            await dialled.aclose()
+            await accepted.aclose()
+
+    @asynccontextmanager
+    async def doomed(self, *, dials: bool, sends: bool) -> AsyncIterator[tuple[Link, Callable[[], None]]]:
+        """A link to a peer that never reads, and a call that makes the peer vanish without a goodbye.
+
+        ``dials``: the peer dials us, otherwise we dial it. ``sends``: it sends ``pattern`` without end. Here it is
+        a process, killed with SIGKILL; a transport that lives within one process must find another way.
+        """
+        if not dials:
+            with self._victim("listen", self.address(), sends=sends) as process:
+                assert process.stdout is not None
+                address = Address.parse(process.stdout.readline().strip())
+                async with _closing(await self.transport.dial(address)) as link:
+                    yield link, process.kill
+            return
+        async with self.listening() as listener:
+            with self._victim("dial", listener.address, sends=sends) as process:
+                async with _closing(await listener.accept()) as link:
+                    yield link, process.kill
+
+    @contextmanager
+    def _victim(self, role: str, address: Address, *, sends: bool) -> Iterator[subprocess.Popen[str]]:
+        words = [self.door, role, str(address), "sends" if sends else "silent", str(self.folder)]
+        process = subprocess.Popen(  # noqa: S603  ourselves
+            [sys.executable, "-m", "chat.testing", *words, str(self.site.certificate)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        with process:  # waits for its end, and closes its output
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+async def connect(transport: Transport, listener: Listener) -> tuple[Link, Link]:
+    """Dial a listener and accept: the two ends of one link."""
+    accepting = asyncio.ensure_future(listener.accept())
+    try:
+        dialled = await transport.dial(listener.address)
+        try:
+            return dialled, await accepting
+        except BaseException:
+            await dialled.aclose()
+            raise
+    finally:
+        accepting.cancel()
+
+
+# -- clauses ------------------------------------------------------------------------------------------
+
+Check: TypeAlias = "Callable[[Kit], Awaitable[None]]"
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """A numbered promise."""
+
+    name: str
+    sentence: str
+    check: Check
+
+
+CLAUSES: Final[dict[str, Clause]] = {}  # T1-T6, L1-L13: the transport by itself
+ROOM_CLAUSES: Final[dict[str, Clause]] = {}  # R1-R4: a room over the transport
+
+
+def _clause(name: str, table: dict[str, Clause] = CLAUSES) -> Callable[[Check], Check]:
+    def register(check: Check) -> Check:
+        table[name] = Clause(name, " ".join((check.__doc__ or "").split()), check)
+        return check
+
+    return register
+
+
+def _both_ends(check: Callable[[Kit, Link, Link], Awaitable[None]]) -> Check:
+    """Make a check of a pair into a check of the pair and, with a new one, of the pair the other way round."""
+
+    async def check_both(kit: Kit) -> None:
+        async with kit.pair() as (dialled, accepted):
+            await check(kit, dialled, accepted)
+        async with kit.pair() as (dialled, accepted):
+            await check(kit, accepted, dialled)
+
+    check_both.__doc__ = check.__doc__
+    return check_both
+
+
+async def check(kit: Kit, name: str) -> None:
+    """Check one clause. Raises ContractBroken, or whatever the transport raised that it should not have."""
+    clause = (CLAUSES | ROOM_CLAUSES)[name]
+    limit = 4 * kit.unit
+    try:
+        with _alarm(limit + kit.unit):
+            async with asyncio.timeout(limit):
+                await clause.check(kit)
+    except TimeoutError as error:
+        raise ContractBroken(f"still not done after {limit:g} s\n{name}: {clause.sentence}") from error
+    except Exception as error:
+        error.add_note(f"{name}: {clause.sentence}")
+        raise
+
+
+# -- T: transports and listeners ------------------------------------------------------------------------
+
+
+@_clause("T1")
+async def address_can_be_dialled(kit: Kit) -> None:
+    """A listener's address can be written down, read again and dialled."""
+    async with kit.listening() as listener:
+        written = str(listener.address)
+        if Address.parse(written) != listener.address:
+            _fail(f"{listener.address!r} is another address when written as {written!r} and read again")
+        if listener.address.scheme != kit.transport.scheme:
+            _fail(f"{written!r} does not begin with {kit.transport.scheme!r}")
+        accepting = asyncio.ensure_future(listener.accept())
+        async with _closing(await kit.transport.dial(Address.parse(written))) as dialled:
+            async with _closing(await accepting) as accepted:
+                await _carry(dialled, accepted, b"hello")
+
+
+@_clause("T2")
+async def dialling_nobody_fails(kit: Kit) -> None:
+    """Dialling an address where nobody listens any more raises DialFailed within the time unit, and leaks nothing."""
+    async with kit.listening() as listener:
+        pass
+    await _settle()
+    before = _held(kit)
+    for _ in range(3):
+        try:
+            async with asyncio.timeout(kit.unit):
+                link = await kit.transport.dial(listener.address)
+        except DialFailed:
+            continue
+        except TimeoutError:
+            _fail(f"dialling {listener.address} took longer than {kit.unit:g} s")
+        await link.aclose()
+        _fail(f"somebody answered at {listener.address} after its listener was closed")
+    await _nothing_left(kit, before)
+
+
+@_clause("T3")
+async def listening_twice_fails(kit: Kit) -> None:
+    """Listening twice on one address raises ListenFailed, and the first listener goes on."""
+    async with kit.listening() as listener:
+        try:
+            second = await kit.transport.listen(listener.address, kit.site)
+        except ListenFailed:
+            pass
+        else:
+            await second.aclose()
+            _fail(f"two listeners share {listener.address}")
+        dialled, accepted = await connect(kit.transport, listener)
+        async with _closing(dialled), _closing(accepted):
+            await _carry(dialled, accepted, b"hello")
+
+
+@_clause("T4")
+async def two_dialers_get_two_links(kit: Kit) -> None:
+    """Two who dial get a link each: nothing crosses over."""
+    async with kit.listening() as listener:
+        near_one, far_one = await connect(kit.transport, listener)
+        async with _closing(near_one), _closing(far_one):
+            near_two, far_two = await connect(kit.transport, listener)
+            async with _closing(near_two), _closing(far_two):
+                await asyncio.gather(
+                    _carry(near_one, far_one, pattern(0, 10_000)),
+                    _carry(far_one, near_one, pattern(20_000, 10_000)),
+                    _carry(near_two, far_two, pattern(40_000, 10_000)),
+                    _carry(far_two, near_two, pattern(60_000, 10_000)),
+                )
+
+
+@_clause("T5")
+async def closing_a_listener(kit: Kit) -> None:
+    """Closing a listener wakes accept with LinkClosed, leaves its links alive, and frees its address."""
+    async with kit.listening() as listener:
+        dialled, accepted = await connect(kit.transport, listener)
+        async with _closing(dialled), _closing(accepted):
+            accepting = asyncio.ensure_future(listener.accept())
+            await _settle()
+            await listener.aclose()
+            await listener.aclose()
+            await _raises(LinkClosed, accepting, kit, "accept, woken by the close,")
+            await _raises(LinkClosed, listener.accept(), kit, "accept after the close")
+            await _carry(dialled, accepted, b"hello")
+            await _carry(accepted, dialled, b"hello")
+            again = await kit.transport.listen(listener.address, kit.site)
+            await again.aclose()
+
+
+@_clause("T6")
+async def cancelled_dial_and_accept(kit: Kit) -> None:
+    """A cancelled dial or accept leaks nothing and loses nobody."""
+    async with kit.listening() as listener:
+        dialled, accepted = await connect(kit.transport, listener)
+        await dialled.aclose()
+        await accepted.aclose()
+        await _settle()
+        before = _held(kit)
+        for turns in range(12):  # cancelled a little later every time
+            password = b"%2d" % turns
+            calling = asyncio.ensure_future(_dial_and_say(kit, listener, password))
+            early = await _cancel_after(turns, listener.accept())
+            gave_up = await _cancel_after(turns, kit.transport.dial(listener.address))
+            if gave_up is not None:
+                await gave_up.aclose()
+            said = None
+            while said != password:  # the others are those who gave up
+                async with _closing(early or await listener.accept()) as link:
+                    early, said = None, await _receive_some(link, 2)
+            await (await calling).aclose()
+        await _nothing_left(kit, before)
+
+
+# -- L: links ---------------------------------------------------------------------------------------------
+
+
+@_clause("L1")
+@_both_ends
+async def bytes_unchanged(kit: Kit, near: Link, far: Link) -> None:
+    """Bytes arrive unchanged and in order, in pieces of any size from 0 to 1 MiB, in both directions at once."""
+    for size in (0, 1, 4_095, 4_096, 4_097, 65_535, 65_536, 65_537, MANY):
+        await asyncio.gather(_carry(near, far, pattern(0, size)), _carry(far, near, pattern(MANY, size)))
+
+
+@_clause("L2")
+@_both_ends
+async def send_takes_any_buffer(kit: Kit, near: Link, far: Link) -> None:
+    """``send`` takes any buffer, keeps no reference to it, and transmits nothing for an empty one."""
+    data = pattern(0, 600)
+    for piece in (data[:100], bytearray(data[100:200]), memoryview(data)[200:300], memoryview(bytearray(data))[300:]):
+        if near.send(b""):
+            _fail("send took something of nothing")
+        await _send_all(near, piece)
+    _same(await _receive_exactly(far, len(data)), data)
+    taken = await kit.clog(near)  # it overwrites each piece once send has returned
+    _same(await _receive_exactly(far, taken), pattern(0, taken))
+    if near.send(b""):
+        _fail("send took something of nothing")
+    await _send_all(near, b"x")
+    _same(await _receive_exactly(far, 1), b"x")  # an empty message would have read as the end
+
+
+@_clause("L3")
+@_both_ends
+async def send_never_waits(kit: Kit, near: Link, far: Link) -> None:
+    """``send`` never waits: a full link takes 0; and what it took arrives without another call."""
+    taken = await kit.clog(near)
+    if near.send(b"x"):
+        _fail("a link that took nothing for many turns took something all of a sudden")
+    _same(await _receive_exactly(far, taken), pattern(0, taken))
+
+
+@_clause("L4")
+@_both_ends
+async def writable_sleeps_and_wakes(kit: Kit, near: Link, far: Link) -> None:
+    """``writable`` sleeps while the link is full, wakes when there is room, and is over at once where there is."""
+    await near.writable()
+    taken = await kit.clog(near)
+    waiting = asyncio.ensure_future(near.writable())
+    await _settle()
+    if waiting.done():
+        _fail("writable returned from a full link: whoever trusts it turns in circles")
+    if waiting.done() or near.send(b"x"):
+        _fail("a link that took nothing for many turns took something all of a sudden")
+    _same(await _receive_exactly(far, taken), pattern(0, taken))
+    await _within(kit, waiting, "writable, with all read at the other end,")
+    await _send_all(near, b"x")
+    _same(await _receive_exactly(far, 1), b"x")
+
+
+@_clause("L5")
+@_both_ends
+async def the_end(kit: Kit, near: Link, far: Link) -> None:
+    """``receive`` returns ``b""`` at the end of the stream, never before it, and ever after."""
+    waiting = asyncio.ensure_future(far.receive())
+    await _settle()
+    if waiting.done():
+        _fail(f"receive returned {waiting.result()!r} before anything was sent")
+    await _send_all(near, b"hello")
+    got = await waiting
+    _same(got + await _receive_exactly(far, 5 - len(got)), b"hello")
+    await near.aclose()
+    for _ in range(5):
+        rest = await _within(kit, far.receive(), "receive, after the peer closed,")
+        if rest:
+            _fail(f"receive invented {rest!r} at the end")
+
+
+@_clause("L6")
+async def what_was_sent_arrives(kit: Kit) -> None:
+    """What was sent before ``aclose`` arrives at a peer that reads: from a full link, and from one with unread bytes."""
+    for dialler_closes in (True, False):
+        async with kit.pair() as ends:
+            near, far = ends if dialler_closes else reversed(ends)
+            taken = await kit.clog(near)
+            await _send_all(far, pattern(0, 10_000))  # and nobody reads that
+            await near.aclose()
+            with suppress(LinkBroken):  # talking to one who has left
+                far.send(pattern(0, 10_000))
+            _same(await _within(kit, _receive_all(far), "reading to the end"), pattern(0, taken))
+
+
+@_clause("L7")
+async def vanished_peer(kit: Kit) -> None:
+    """A peer that vanishes shows within the time unit, as the end or as LinkBroken: never a hang, no invented bytes."""
+    for dials in (True, False):
+        async with kit.doomed(dials=dials, sends=False) as (link, vanish):
+            waiting = asyncio.ensure_future(_receive_all(link))
+            await _settle()
+            if waiting.done():
+                _fail("the link ended before its peer did")
+            vanish()
+            _same(await _within(kit, waiting, "receive, with the peer gone,"), b"")
+        async with kit.doomed(dials=dials, sends=True) as (link, vanish):
+            got = await _receive_some(link, 200_000)
+            await kit.clog(link)
+            sending = asyncio.ensure_future(send_pattern(link))
+            await _settle()
+            vanish()
+            got += await _within(kit, _receive_all(link), "reading what the peer left")
+            _same(got, pattern(0, len(got)))
+            await _raises(LinkBroken, sending, kit, "sending to a peer that is gone")
+
+
+@_clause("L8")
+@_both_ends
+async def closed_link(kit: Kit, near: Link, far: Link) -> None:
+    """After ``aclose`` every call raises LinkClosed, and ``aclose`` itself may be called again."""
+    await _send_all(far, b"never read")
+    await near.aclose()
+    await near.aclose()
+    for piece in (b"x", b""):
+        try:
+            near.send(piece)
+        except LinkClosed:
+            continue
+        _fail("send works on a closed link")
+    await _raises(LinkClosed, near.receive(), kit, "receive after aclose")
+    await _raises(LinkClosed, near.writable(), kit, "writable after aclose")
+
+
+@_clause("L9")
+@_both_ends
+async def aclose_wakes(kit: Kit, near: Link, far: Link) -> None:
+    """``aclose`` wakes those who wait on the link with LinkClosed, and does not wait for the peer."""
+    await kit.clog(near)
+    receiving, sending = asyncio.ensure_future(near.receive()), asyncio.ensure_future(near.writable())
+    await _settle()
+    await _within(kit, near.aclose(), "aclose of a full link")
+    await _raises(LinkClosed, receiving, kit, "receive, woken by aclose,")
+    await _raises(LinkClosed, sending, kit, "writable, woken by aclose,")
+
+
+@_clause("L10")
+@_both_ends
+async def second_reader(kit: Kit, near: Link, far: Link) -> None:
+    """A second ``receive``, or ``writable``, while one waits raises LinkBusy, and the first is not disturbed."""
+    first = asyncio.ensure_future(near.receive())
+    await _settle()
+    await _raises(LinkBusy, near.receive(), kit, "a second receive")
+    await _send_all(far, b"x")
+    _same(await _within(kit, first, "the first receive"), b"x")
+    taken = await kit.clog(near)
+    first_writer = asyncio.ensure_future(near.writable())
+    await _settle()
+    await _raises(LinkBusy, near.writable(), kit, "a second writable")
+    _same(await _receive_exactly(far, taken), pattern(0, taken))
+    await _within(kit, first_writer, "the first writable")
+
+
+@_clause("L11")
+@_both_ends
+async def cancelled_waits(kit: Kit, near: Link, far: Link) -> None:
+    """Cancelling ``receive`` or ``writable`` loses no byte and leaves the link as good as before."""
+    data, got = pattern(0, MANY), bytearray()
+    turns = cycle(range(5))
+
+    async def send_with_cancelled_waits() -> None:
+        rest = memoryview(data)
+        while rest:
+            taken = _send(near, rest)
+            rest = rest[taken:]
+            if not taken:
+                await _cancel_after(next(turns), near.writable())
+
+    async def receive_with_cancelled_waits() -> None:
+        while len(got) < len(data):
+            piece = await _cancel_after(next(turns), far.receive())
+            if piece == b"":
+                _fail(f"the stream ended after {len(got)} bytes of {len(data)}")
+            got.extend(piece or await far.receive())
+
+    await asyncio.gather(send_with_cancelled_waits(), receive_with_cancelled_waits())
+    _same(bytes(got), data)
+
+
+@_clause("L12")
+async def no_thread_no_blocking(kit: Kit) -> None:
+    """There is no thread and no blocking call: whatever waits, the loop turns and others are served."""
+    async with kit.listening() as listener:
+        before = set(threading.enumerate())
+        dialled, accepted = await connect(kit.transport, listener)
+        async with _closing(dialled), _closing(accepted):
+            await _carry(dialled, accepted, pattern(0, MANY))
+            await _carry(accepted, dialled, pattern(0, MANY))
+            await kit.clog(dialled)
+            await kit.clog(accepted)
+            waits = [asyncio.ensure_future(wait) for wait in (dialled.writable(), accepted.writable())]
+            accepting = asyncio.ensure_future(listener.accept())
+            await _settle()
+            async with _closing(await kit.transport.dial(listener.address)) as other_dialled:
+                async with _closing(await accepting) as other_accepted:
+                    waits.append(asyncio.ensure_future(listener.accept()))
+                    await _carry(other_dialled, other_accepted, pattern(0, MANY))
+                    if extra := set(threading.enumerate()) - before:
+                        _fail(f"threads were started: {sorted(thread.name for thread in extra)}")
+                    if any(wait.done() for wait in waits):
+                        _fail("a wait was over that had nothing to wake it")
+            for wait in waits:
+                wait.cancel()
+
+
+@_clause("L13")
+async def nothing_left(kit: Kit) -> None:
+    """When all is closed there are the same descriptors, tasks, threads and files as before."""
+    await _whole_life(kit)  # the first may import, and fill caches
+    await _settle()
+    before = _held(kit)
+    await _whole_life(kit)
+    await _nothing_left(kit, before)
+
+
+async def _whole_life(kit: Kit) -> None:
+    async with kit.listening() as listener:
+        dialled, accepted = await connect(kit.transport, listener)
+        async with _closing(dialled), _closing(accepted):
+            await _carry(dialled, accepted, pattern(0, MANY))
+            await _cancel_after(3, accepted.receive())
+            await kit.clog(dialled)
+            await kit.clog(accepted)
+            await _cancel_after(3, accepted.writable())
+        in_the_door = asyncio.ensure_future(kit.transport.dial(listener.address))
+        await _settle()
+    with suppress(DialFailed):
+        await (await in_the_door).aclose()
+
+
+async def _dial_and_say(kit: Kit, listener: Listener, data: bytes) -> Link:
+    link = await kit.transport.dial(listener.address)
+    await _send_all(link, data)
+    return link
+
+
+# -- R: rooms -----------------------------------------------------------------------------------------------
+# R1-R4 go into ROOM_CLAUSES, with @_clause("R1", ROOM_CLAUSES): they run a host and its members over kit.transport.
+
+
+# -- a link that misbehaves as far as the contract lets it ------------------------------------------------------
+
+
+class FaultyLink:
+    """Any link, made as awkward as a link may be: the same faults for the same seed and the same calls.
+
+    ``send`` takes less than it could, or nothing; ``receive`` and ``writable`` keep the caller waiting for some
+    turns of the loop. With ``cut_after`` the link breaks for good once that many bytes have gone through it, both
+    directions counted together: in the middle of a send if it falls there, and then its first half arrives.
+    """
+
+    def __init__(self, link: Link, seed: int, cut_after: int | None = None) -> None:
+        self._link = link
+        self._sending = random.Random(f"{seed} sending")  # noqa: S311  faults, not secrets
+        self._receiving = random.Random(f"{seed} receiving")  # noqa: S311  one each, so that timing matters less
+        self._left = cut_after
+        self._cutting: asyncio.Task[None] | None = None
+        self._stalling = False
+
+    @property
+    def peer(self) -> Peer:
+        return self._link.peer
+
+    def _go_through(self, count: int) -> None:
+        if self._left is not None:
+            self._left -= count
+            self._cut_when_due()
+
+    def _cut_when_due(self) -> None:
+        if self._left == 0 and self._cutting is None:
+            self._cutting = asyncio.get_running_loop().create_task(_aclose(self._link))
+
+    def _must_be_whole(self) -> None:
+        self._cut_when_due()
+        if self._cutting is not None:
+            raise LinkBroken(f"the link to {self.peer.text} was cut after so many bytes, as the test asked for")
+
+    async def _stall(self, chance: random.Random) -> None:
+        for _ in range(chance.choice((0, 0, 1, 20))):
+            await asyncio.sleep(0)
+        self._must_be_whole()
+
+    def send(self, data: Buffer) -> int:
+        self._must_be_whole()
+        most = len(data) if self._left is None else min(len(data), self._left)
+        size = min(most, self._sending.choice((0, 1, self._sending.randint(0, most), most)))
+        taken = self._link.send(memoryview(data)[:size])
+        self._go_through(taken)
+        return taken
+
+    async def writable(self) -> None:
+        self._must_be_whole()
+        try:
+            await self._link.writable()
+        except LinkClosed:
+            self._must_be_whole()  # it was the cut that woke us
+            raise
+        await self._stall(self._sending)
+
+    async def receive(self) -> bytes:
+        self._must_be_whole()
+        if self._stalling:
+            raise LinkBusy(f"another task receives from {self.peer.text} already; a link has one reader")
+        self._stalling = True
+        try:
+            await self._stall(self._receiving)  # before, not after: whoever is cancelled here must lose nothing
+        finally:
+            self._stalling = False
+        try:
+            data = await self._link.receive()
+        except LinkClosed:
+            self._must_be_whole()
+            raise
+        self._must_be_whole()
+        data = data[: self._left]
+        self._go_through(len(data))
+        return data
+
+    async def aclose(self) -> None:
+        if self._cutting is not None:
+            await self._cutting
+        await self._link.aclose()
+
+
+async def _aclose(link: Link) -> None:
+    await link.aclose()
+
+
+# -- tools ------------------------------------------------------------------------------------------------------
+
+
+def pattern(start: int, size: int) -> bytes:
+    """``size`` bytes from a stream of 4-byte counters: a byte lost, doubled or moved anywhere shows."""
+    first = start // 4
+    words = array("I", (word & 0xFFFF_FFFF for word in range(first, (start + size) // 4 + 1)))
+    return words.tobytes()[start - 4 * first :][:size]
+
+
+async def send_pattern(link: Link) -> None:
+    """Send ``pattern`` without end."""
+    at = 0
+    while True:
+        taken = _send(link, pattern(at, 65_536))
+        at += taken
+        if not taken:
+            await link.writable()
+        await asyncio.sleep(0)
+
+
+def _same(got: bytes, sent: bytes) -> None:
+    if got == sent:
+        return
+    at = next((i for i, (a, b) in enumerate(zip(got, sent, strict=False)) if a != b), min(len(got), len(sent)))
+    _fail(
+        f"{len(sent)} bytes were sent and {len(got)} received; the first difference is at byte {at}: "
+        f"{sent[at : at + 8].hex()} was sent, {got[at : at + 8].hex()} received"
+    )
+
+
+def _send(link: Link, data: Buffer) -> int:
+    taken = link.send(data)
+    if not 0 <= taken <= len(data):
+        _fail(f"send took {taken} bytes of {len(data)}")
+    return taken
+
+
+async def _send_all(link: Link, data: Buffer) -> None:
+    rest = memoryview(data)
+    while rest:
+        taken = _send(link, rest)
+        rest = rest[taken:]
+        if not taken:
+            await link.writable()
+
+
+async def _receive_exactly(link: Link, size: int) -> bytes:
+    got = bytearray()
+    while len(got) < size:
+        piece = await link.receive()
+        if not piece:
+            _fail(f"the stream ended after {len(got)} bytes of {size}")
+        got += piece
+    return bytes(got)
+
+
+async def _receive_some(link: Link, least: int) -> bytes:
+    """At least so many bytes, or all until the end."""
+    got = bytearray()
+    while len(got) < least:
+        try:
+            piece = await link.receive()
+        except LinkBroken:
+            break
+        if not piece:
+            break
+        got += piece
+    return bytes(got)
+
+
+async def _receive_all(link: Link) -> bytes:
+    """All until the end, or until the link breaks."""
+    return await _receive_some(link, sys.maxsize)
+
+
+async def _carry(source: Link, sink: Link, data: bytes) -> None:
+    """Send at one end, receive at the other, and compare."""
+    _, got = await asyncio.gather(_send_all(source, data), _receive_exactly(sink, len(data)))
+    _same(got, data)
+
+
+async def _settle() -> None:
+    """Let the loop turn: what is going to happen by itself happens."""
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+async def _within(kit: Kit, wait: Awaitable[_T], what: str) -> _T:
+    try:
+        async with asyncio.timeout(kit.unit):
+            return await wait
+    except TimeoutError:
+        _fail(f"{what} took longer than {kit.unit:g} s")
+
+
+async def _raises(kind: type[Exception], wait: Awaitable[object], kit: Kit, what: str) -> None:
+    try:
+        result = await _within(kit, wait, what)
+    except kind:
+        return
+    _fail(f"{what} returned {result!r}; it must raise {kind.__name__}")
+
+
+async def _cancel_after(turns: int, wait: Coroutine[object, object, _T]) -> _T | None:
+    """Begin, cancel after some turns of the loop; return the result of what was done by then, else None."""
+    task = asyncio.ensure_future(wait)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        return await task
+    return None
+
+
+@asynccontextmanager
+async def _closing(link: Link) -> AsyncIterator[Link]:
+    try:
+        yield link
+    finally:
+        await link.aclose()
+
+
+def _held(kit: Kit) -> set[str]:
+    """All that a transport might leave behind."""
+    held = {f"file {path}" for path in kit.folder.rglob("*")}
+    held |= {f"thread {thread.name}" for thread in threading.enumerate()}
+    held |= {f"task {task.get_name()} {task.get_coro()}" for task in asyncio.all_tasks()}
+    for fd in os.listdir("/dev/fd"):
+        with suppress(OSError):  # the descriptor of this very listing
+            status = os.fstat(int(fd))
+            held.add(f"descriptor {fd} (mode {status.st_mode:o}, inode {status.st_ino})")
+    return held
+
+
+async def _nothing_left(kit: Kit, before: set[str]) -> None:
+    deadline = asyncio.get_running_loop().time() + kit.unit
+    while extra := _held(kit) - before:
+        if asyncio.get_running_loop().time() > deadline:
+            _fail(f"left behind: {'; '.join(sorted(extra))}")
+        await asyncio.sleep(0)
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """Break into a call that blocks the loop. In other threads than the main one there is no such watchdog."""
+
+    def ring(_signal: int, _frame: object) -> None:
+        _fail(f"a call blocked the loop for {seconds:g} s")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGALRM, ring)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def _load(door: str) -> Transport:
+    module, _, name = door.partition(":")
+    transport: Transport = getattr(import_module(module), name)
+    return transport
+
+
+async def _die_some_day(door: str, role: str, address: str, habit: str, folder: str, certificate: str) -> None:
+    """What ``Kit.doomed`` runs in a process of its own: it reads nothing, and waits to be killed."""
+    transport = _load(door)
+    if role == "listen":
+        listener = await transport.listen(Address.parse(address), Site(Path(folder), Path(certificate)))
+        print(listener.address, flush=True)
+        link = await listener.accept()
+    else:
+        link = await transport.dial(Address.parse(address))
+    if habit == "sends":
+        await send_pattern(link)
+    await asyncio.get_running_loop().create_future()
+
+
+if __name__ == "__main__":
+    asyncio.run(_die_some_day(*sys.argv[1:]))

@@ -1,0 +1,78 @@
+"""What holds for every test: slow suites wait for --slow, and nobody's own files are touched."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOLDERS = {
+    "home": "HOME",
+    "config": "XDG_CONFIG_HOME",
+    "data": "XDG_DATA_HOME",
+    "state": "XDG_STATE_HOME",
+    "cache": "XDG_CACHE_HOME",
+    "run": "XDG_RUNTIME_DIR",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the long suites too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="a long suite: add --slow"))
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home and XDG folders of this test's own, seen by the programs it starts too.
+
+    Not below tmp_path: a socket's path fails at 104 bytes on macOS and 108 on Linux.
+    """
+    top = Path(tempfile.mkdtemp(prefix="mw-", dir="/tmp"))
+    for name, variable in FOLDERS.items():
+        (top / name).mkdir(mode=0o700)
+        monkeypatch.setenv(variable, str(top / name))
+    yield top / "home"
+    shutil.rmtree(top)
+
+
+@pytest.fixture
+def leaves_nothing() -> Iterator[None]:
+    """Fail the test if it leaves a descriptor open or a child process behind. For those who ask for it."""
+    before = open_fds()
+    yield
+    gc.collect()
+    left = open_fds() - before
+    assert not left, f"left open: {sorted(left)}"
+    try:
+        pid, _ = os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return
+    pytest.fail(f"left a child process: {f'{pid}, ended but not waited for' if pid else 'it still runs'}")
+
+
+def open_fds() -> set[int]:
+    # The listing holds a descriptor too, which is closed by the time fstat looks.
+    return {fd for path in list(Path("/dev/fd").iterdir()) if is_open(fd := int(path.name))}
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
