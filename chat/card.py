@@ -79,22 +79,16 @@ def make_folders(folder: Path) -> None:
                 parent.mkdir(0o700)
         owner = parent.lstat().st_uid
         if shared and owner not in (0, os.geteuid()):
-            raise ChatError(
-                f"{parent} belongs to user {owner}, who could replace what is put in it; use another place"
-            )
+            raise ChatError(f"{parent} belongs to user {owner}, who could replace what is put in it; use another place")
         mode = parent.stat().st_mode
         shared = bool(mode & stat.S_IWOTH)
         if shared and not mode & stat.S_ISVTX:
-            raise ChatError(
-                f"every user may rename what is in {parent}; run: chmod o-w {shlex.quote(str(parent))}"
-            )
+            raise ChatError(f"every user may rename what is in {parent}; run: chmod o-w {shlex.quote(str(parent))}")
 
 
 def _check_owner(path: Path, facts: os.stat_result, mode: str) -> None:
     if facts.st_uid != os.geteuid():
-        raise ChatError(
-            f"{path} belongs to user {facts.st_uid}, and you are user {os.geteuid()}; use one of your own"
-        )
+        raise ChatError(f"{path} belongs to user {facts.st_uid}, and you are user {os.geteuid()}; use one of your own")
     if facts.st_mode & 0o077:
         raise ChatError(
             f"{path} is open to other users (mode {stat.S_IMODE(facts.st_mode):04o}); "
@@ -269,9 +263,7 @@ def runtime_folder() -> Path:
             warnings.simplefilter("ignore")  # it warns of its fallback; we check what it offers instead
             offered = platformdirs.user_runtime_path("manywire")
     except OSError as error:
-        raise ChatError(
-            f"no runtime folder: {reason(error)}; set CHAT_RUNTIME to a folder of your own"
-        ) from None
+        raise ChatError(f"no runtime folder: {reason(error)}; set CHAT_RUNTIME to a folder of your own") from None
     return make_private(offered)
 
 
@@ -305,9 +297,7 @@ def find(room: str | None) -> Card:
         raise NoSuchRoom("no room is open on this machine; open one with: chat host")
     if len(found) > 1:
         names = ", ".join(card.room for card in found)
-        raise AddressError(
-            f"{len(found)} rooms are open on this machine ({names}); say which: chat join ROOM"
-        )
+        raise AddressError(f"{len(found)} rooms are open on this machine ({names}); say which: chat join ROOM")
     return found[0]
 
 

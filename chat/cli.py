@@ -31,6 +31,12 @@ def main() -> None:
         code = DONE
     except click.exceptions.Exit as error:
         code = error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = USAGE
+    except click.UsageError as error:
+        where = f"; see: {error.ctx.command_path} --help" if error.ctx else ""
+        code = _complain(error.format_message().removesuffix(".") + where, USAGE)
     except click.ClickException as error:
         code = _complain(error.format_message(), USAGE)
     except ChatError as error:
@@ -49,7 +55,7 @@ def main() -> None:
 def _complain(message: str, code: int) -> int:
     from chat.text import visible
 
-    print(f"chat: {visible(message, lines=False)}", file=sys.stderr)
+    click.echo(f"chat: {visible(message, lines=False)}", err=True)
     return code
 
 
@@ -62,7 +68,9 @@ _data: Final = click.option(
     show_envvar=True,
     help="Folder for keys, outboxes and, for a host, rooms.",
 )
-_scheme: Final = click.option("-t", "--transport", "scheme", metavar="NAME", default="", help="Insist on this transport.")
+_scheme: Final = click.option(
+    "-t", "--transport", "scheme", metavar="NAME", default="", help="Insist on this transport."
+)
 _target: Final = click.argument("target", default="")
 _as: Final = click.option("--as", "nick", metavar="NICK", default="", help="Your nickname here.")
 _json: Final = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
@@ -113,7 +121,10 @@ class _Home:
                 raise click.UsageError(str(error)) from None
             remembered.write_text(nick, encoding="utf-8")
             return nick
-        for candidate in (remembered.read_text(encoding="utf-8") if remembered.exists() else "", _login(getpass.getuser)):
+        for candidate in (
+            remembered.read_text(encoding="utf-8") if remembered.exists() else "",
+            _login(getpass.getuser),
+        ):
             try:
                 return nickname(candidate)
             except ValueError:
@@ -161,7 +172,9 @@ def _run(job: Coroutine[Any, Any, None]) -> None:
 
 
 class _Group(click.Group):
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         import difflib
 
         near = difflib.get_close_matches(args[0], list(self.commands), n=1)
@@ -170,7 +183,7 @@ class _Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="manywire", message="%(version)s")
 def chat() -> None:
     """Terminal chat in which the wire is a flag.
@@ -182,7 +195,7 @@ def chat() -> None:
 
     TARGET is nothing or "." (the room open on this machine), a room's name, an address
     (tcp:HOST:PORT/ROOM), an invite (chat://…), or "-" (an invite on standard input).
-    """
+    """  # noqa: D301 - \b is click's mark for lines that must not be wrapped
 
 
 # -- host ----------------------------------------------------------------------------------------
@@ -199,9 +212,11 @@ def chat() -> None:
     default=("tcp:127.0.0.1:0",),
     help="Listen here; may be given several times.",
 )
-@click.option("--advertise", metavar="HOST", default="", help="The name or address for invites, where others reach you.")
+@click.option(
+    "--advertise", metavar="HOST", default="", help="The name or address for invites, where others reach you."
+)
 @click.option("--invite-only/--open", default=True, help="Whether newcomers need an invite.")
-@click.option("--rate", default=5000, metavar="N", help="Messages a second read from one member; 0 is without limit.")
+@click.option("--rate", default=5000, show_default=True, metavar="N", help="Messages a second read from one member; 0 is without limit.")
 @click.option("--headless", is_flag=True, help="Serve only: no seat in the room.")
 @click.option("--control-fd", type=int, default=-1, hidden=True)
 @_as
@@ -221,7 +236,11 @@ def host(
     as_json: bool,
     data: Path | None,
 ) -> None:
-    """Open ROOM and, unless --headless, take a seat in it."""
+    """Open ROOM and take a seat in it.
+
+    The seat is an ordinary member window; the room lives in a process of its own and ends with the window.
+    With --headless there is no seat, and the room is open until SIGTERM or Ctrl-C.
+    """
     from chat import text
 
     try:
@@ -254,7 +273,7 @@ def host(
     with Hosted(room, options, home.folder, home.log) as hosted:
         if as_json:
             for line in hosted.listening:
-                print(line, flush=True)
+                click.echo(line)
         client = home.client(room, "", nick=nick, speaks=True, history=_HISTORY)
         _run(hosted.while_it_runs(_face(client, plain=plain, as_json=as_json)))
 
@@ -268,11 +287,18 @@ def host(
 @_as
 @_plain
 @_json
-@click.option("-n", "--history", default=_HISTORY, metavar="N", help="Begin with this many messages of the past.")
+@click.option("-n", "--history", default=_HISTORY, show_default=True, metavar="N", help="Begin with this many messages of the past.")
 @click.option("--since", default=0, metavar="SEQ", help="Begin with this number instead.")
 @_data
 def join(
-    target: str, scheme: str, nick: str, plain: bool, as_json: bool, history: int, since: int, data: Path | None
+    target: str,
+    scheme: str,
+    nick: str,
+    plain: bool,
+    as_json: bool,
+    history: int,
+    since: int,
+    data: Path | None,
 ) -> None:
     """Enter the room TARGET and talk."""
     client = _Home(data).client(target, scheme, nick=nick, speaks=True, history=history, since=since)
@@ -288,7 +314,7 @@ async def _face(client: Client, *, plain: bool, as_json: bool) -> None:
             async with client:
                 await ndjson.run(client)
         except Refused as error:
-            print(ndjson.dump({"event": "refused", "code": error.code, "message": str(error)}), flush=True)
+            click.echo(ndjson.dump({"event": "refused", "code": error.code, "message": str(error)}))
             raise
         return
     async with client:
@@ -307,12 +333,13 @@ async def _face(client: Client, *, plain: bool, as_json: bool) -> None:
 @click.argument("words", nargs=-1)
 @_scheme
 @_as
-@click.option("--wait", default=10.0, metavar="SECONDS", help="How long to wait for the host's disk.")
+@click.option("--wait", default=10.0, show_default=True, metavar="SECONDS", help="How long to wait for the host's disk.")
 @_data
 def send(target: str, words: tuple[str, ...], scheme: str, nick: str, wait: float, data: Path | None) -> None:
-    """Say TEXT in the room TARGET, and return when it is on the host's disk.
+    """Say WORDS in the room TARGET.
 
-    Without TEXT, standard input is one message. Use "." for the room open on this machine.
+    Returns when the message is on the host's disk, and only then with exit code 0. Without WORDS,
+    standard input is one message. Use "." for the room open on this machine.
     """
     from chat.oneshot import send_text
 
@@ -345,7 +372,10 @@ def _whole_input() -> str:
 def log(
     target: str, scheme: str, history: int | None, since: int, follow: bool, as_json: bool, data: Path | None
 ) -> None:
-    """Print what was said in the room TARGET: all of it, unless -n or --since say less."""
+    """Print what was said in the room TARGET.
+
+    All of it, unless -n or --since say less.
+    """
     from chat.oneshot import print_log
 
     if since and history is not None:
@@ -369,10 +399,10 @@ def rooms(as_json: bool) -> None:
     for card in found:
         minutes = max(0, int(time.time() - card.started / 1000)) // 60
         if as_json:
-            print(dump({"room": card.room, "addresses": card.addresses, "pid": card.pid, "minutes": minutes}))
+            click.echo(dump({"room": card.room, "addresses": card.addresses, "pid": card.pid, "minutes": minutes}))
         else:
             age = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
-            print(visible(f"{card.room}\t{' '.join(card.addresses)}\topen for {age}", lines=False))
+            click.echo(visible(f"{card.room}\t{' '.join(card.addresses)}\topen for {age}", lines=False))
     if not found:
         raise NoSuchRoom("no room is open on this machine; open one with: chat host")
 
@@ -411,10 +441,13 @@ def new(target: str, scheme: str, uses: int, hours: float, data: Path | None) ->
 @chat.command(name="id")
 @_data
 def show_id(data: Path | None) -> None:
-    """Print the fingerprint of your key, which is made when it is missing."""
+    """Print the fingerprint of your key.
+
+    The key is made when it is missing. Others may compare the fingerprint with what their screen shows.
+    """
     from chat.identity import fingerprint
 
-    print(fingerprint(_Home(data).identity().key))
+    click.echo(fingerprint(_Home(data).identity().key))
 
 
 @chat.command(name="transports")
@@ -423,4 +456,4 @@ def list_transports() -> None:
     from chat.transport import find, schemes
 
     for scheme in schemes():
-        print(f"{scheme}\t{find(scheme).summary}")
+        click.echo(f"{scheme}\t{find(scheme).summary}")

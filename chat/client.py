@@ -24,7 +24,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
 
 from chat.errors import (
     ChatError,
@@ -131,7 +131,7 @@ class Client:
 
     # -- for programs and faces ------------------------------------------------------------------
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         """Dial and join. Raises DialFailed, Refused, RemoteProtocolError: the first time there is no second try."""
         try:
             await self._connect()
@@ -232,7 +232,9 @@ class Client:
                 async with asyncio.timeout(HELLO_TIMEOUT):
                     await self._join(link, address)
             except TimeoutError:
-                failure = DialFailed(f"{address} took the call but said nothing for {HELLO_TIMEOUT:g} s; is it a chat host?")
+                failure = DialFailed(
+                    f"{address} took the call but said nothing for {HELLO_TIMEOUT:g} s; is it a chat host?"
+                )
             except TransportError as error:
                 failure = error
             else:
@@ -319,7 +321,10 @@ class Client:
                     if number in self._answers and not self._answers[number].done():
                         self._answers[number].set_result(answer)
                 case Joined() if not verify(self._host_key, event.proof, self._transcript("host")):
-                    raise Refused("host-proof", "the host does not hold the key that it shows; do not trust this address")
+                    raise Refused(
+                        "host-proof",
+                        "the host does not hold the key that it shows; do not trust this address",
+                    )
                 case _:
                     self._add(event)
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -102,13 +102,25 @@ SEQ_PREFIX: Final = struct.Struct("!Q")
 
 
 def encode(
-    kind: int, body: bytes = b"", *, flags: int = 0, author: int = 0, number: int = 0, seq: int = 0, time: int = 0
+    kind: int,
+    body: bytes = b"",
+    *,
+    flags: int = 0,
+    author: int = 0,
+    number: int = 0,
+    seq: int = 0,
+    time: int = 0,
 ) -> bytes:
-    """Return the bytes of one frame. Raises LocalProtocolError over 64 KiB."""
+    """Return the bytes of one frame. Raises LocalProtocolError over 64 KiB, or for a number too large for its field."""
     length = HEADER_SIZE + len(body)
     if length > MAX_FRAME:
         raise LocalProtocolError(f"a frame of {length} bytes is over the limit of {MAX_FRAME}; send less at once")
-    return _HEADER.pack(length, kind, flags, 0, author, number, seq, time) + body
+    try:
+        return _HEADER.pack(length, kind, flags, 0, author, number, seq, time) + body
+    except struct.error:
+        raise LocalProtocolError(
+            f"a frame has no room for kind {kind}, flags {flags}, author {author}, number {number}, seq {seq}, time {time}"
+        ) from None
 
 
 def split(data: bytes) -> Iterator[Frame]:
@@ -131,6 +143,11 @@ def length_at(data: bytes, at: int) -> int:
     """Return the length of the frame that begins at ``at``."""
     length: int = _LENGTH.unpack_from(data, at)[0]
     return length
+
+
+def kind_at(data: bytes, at: int) -> int:
+    """Return the kind of the frame that begins at ``at``."""
+    return data[at + _LENGTH.size]
 
 
 class Parser:
@@ -185,7 +202,7 @@ class Parser:
 def _after_preface(data: bytes) -> int:
     """Return where the preface's line ends, 0 while it may still come. Raises RemoteProtocolError."""
     line, newline, _ = data[:_PREFACE_LIMIT].partition(b"\n")
-    if newline and line.startswith(b"chat/1 "):
+    if newline and line.split()[:1] == [b"chat/1"]:
         return len(line) + 1
     if newline and line.startswith(_PREFACE_START):
         raise RemoteProtocolError(f"the peer speaks {_quote(line)}, this is chat/1; use the same version on both sides")
@@ -208,6 +225,12 @@ def _quote(data: bytes) -> str:
 # -- structured bodies --------------------------------------------------------------------------
 
 
+# Checked as a body is read, so that no sum of a hostile peer's numbers leaves what we can store or send.
+U32: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+U63: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+U64: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]  # MessagePack itself has nothing larger than 64 bits
+
+
 class Struct(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A body that is a MessagePack map; unknown fields are ignored when it is read."""
 
@@ -227,15 +250,15 @@ class Hello(Struct):
     nonce: bytes  # 32 random bytes
     signature: bytes  # over the transcript (chat.identity), 64 bytes
     nick: str = ""
-    stream: int = 0  # the outbox's random 64-bit id
+    stream: U64 = 0  # the outbox's random 64-bit id
     silent: bool = False  # not shown among the members
     invite: bytes = b""  # which invite (8 bytes)
     invite_mac: bytes = b""  # HMAC-SHA256 of the transcript under the invite's secret
     epoch: bytes = b""  # with next_seq and last: what this member already holds
-    next_seq: int = 0
+    next_seq: U63 = 0
     last: bytes = b""  # the first 8 bytes of the SHA-256 of frame next_seq - 1
-    history: int = 0  # without an epoch: how many messages of the past to begin with
-    since: int = 0  # begin no later than here: an echo that this member awaits may be there
+    history: U63 = 0  # without an epoch: how many messages of the past to begin with
+    since: U63 = 0  # begin no later than here: an echo that this member awaits may be there
 
 
 class Welcome(Struct):
@@ -243,11 +266,11 @@ class Welcome(Struct):
 
     room: str
     epoch: bytes
-    next_seq: int  # the log's end at this moment
-    start: int  # the first number this member will be sent
-    show: int  # from here on they are the history it asked for; before, only to settle its outbox
+    next_seq: U63  # the log's end at this moment
+    start: U63  # the first number this member will be sent
+    show: U63  # from here on they are the history it asked for; before, only to settle its outbox
     nick: str  # the nickname it has here (a clash gets a suffix)
-    first_unsettled: int  # the first number of its stream that the log does not hold
+    first_unsettled: U32  # the first number of its stream that the log does not hold
     proof: bytes  # the host's Ed25519 signature over the transcript
     rewound: str = ""  # not empty: why what the member held is not this log's past
     role: str = "member"
@@ -263,9 +286,9 @@ class Refusal(Struct):
 class Author(Struct):
     """Who is behind an author index: (key, stream, nick) never changes for one index."""
 
-    index: int
+    index: U32
     key: bytes
-    stream: int
+    stream: U64
     nick: str
     bot: bool = False
 
@@ -273,8 +296,8 @@ class Author(Struct):
 class Gap(Struct):
     """``count`` numbers from ``first`` on cannot be had any more."""
 
-    first: int
-    count: int
+    first: U63
+    count: U63
 
 
 class Presence(Struct):
@@ -290,16 +313,16 @@ class Names(Struct):
     """Authors that a member asked for; an index that nobody has is left out."""
 
     authors: list[Author]
-    asked: list[int]
+    asked: list[U32]
 
 
 class Ask(Struct):
     """A question to the host: ``what`` is 'names' or 'invite' today."""
 
     what: str
-    authors: list[int] = []
-    uses: int = 0  # invite: how often it may be used; 0 is without limit
-    seconds: int = 0  # invite: how long it lives; 0 is for ever
+    authors: list[U32] = []
+    uses: U32 = 0  # invite: how often it may be used; 0 is without limit
+    seconds: U32 = 0  # invite: how long it lives; 0 is for ever
 
 
 class Answer(Struct):
@@ -331,5 +354,5 @@ def unpack(shape: type[_S], frame: Frame) -> _S:
     """Read a structured body. Raises RemoteProtocolError when it is not one."""
     try:
         return msgspec.msgpack.decode(frame.body, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(f"the peer sent a {shape.__name__} that cannot be read: {error}") from None

@@ -288,7 +288,12 @@ class Host:
         if len(hello.key) != 32 or len(hello.nonce) != 32 or not 0 <= hello.stream < 1 << 64:
             raise RemoteProtocolError("the peer sent a HELLO whose key, nonce or stream has the wrong size")
         said = transcript(
-            "member", host=self.identity.key, room=hello.room, host_nonce=nonce, nonce=hello.nonce, key=hello.key
+            "member",
+            host=self.identity.key,
+            room=hello.room,
+            host_nonce=nonce,
+            nonce=hello.nonce,
+            key=hello.key,
         )
         if not verify(hello.key, hello.signature, said):
             raise RemoteProtocolError("the peer's signature does not fit its key")
@@ -300,7 +305,12 @@ class Host:
             self._store.use_invite(kept.number, invite.secret)
         member = entry.member
         proof = transcript(
-            "host", host=self.identity.key, room=hello.room, host_nonce=nonce, nonce=hello.nonce, key=hello.key
+            "host",
+            host=self.identity.key,
+            room=hello.room,
+            host_nonce=nonce,
+            nonce=hello.nonce,
+            key=hello.key,
         )
         member.cursor.post(
             pack(
@@ -463,7 +473,10 @@ class Host:
         if not kept.full:
             kept.full = True
             _logger.error("%s", error)
-            self._tell(kept, Notice(code="disk-full", text="the host's disk is full; what you say waits until it has room"))
+            self._tell(
+                kept,
+                Notice(code="disk-full", text="the host's disk is full; what you say waits until it has room"),
+            )
         kept.tick_due = True  # no tick before the time has come
         asyncio.get_running_loop().call_later(_RETRY, self._tick, kept)
 

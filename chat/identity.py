@@ -312,15 +312,11 @@ def _read_address(text: str, position: int) -> Address:
             return Address.parse(f"{scheme}:{unquote(rest, errors='strict')}")
     except (AddressError, UnicodeDecodeError):
         pass
-    raise AddressError(
-        f"address {position} in the invite cannot be read; {_COPY_AGAIN}, or ask for a new one"
-    )
+    raise AddressError(f"address {position} in the invite cannot be read; {_COPY_AGAIN}, or ask for a new one")
 
 
 def _write_room(room: str) -> str:
-    return "".join(
-        c if c in "-_." or unicodedata.category(c)[0] in "LMN" else quote(c, safe="") for c in room
-    )
+    return "".join(c if c in "-_." or unicodedata.category(c)[0] in "LMN" else quote(c, safe="") for c in room)
 
 
 def _read_room(text: str) -> str:
@@ -340,9 +336,7 @@ def _from_text(text: str, size: int, what: str) -> bytes:
     """Read base64url of exactly ``size`` bytes, written in the only right way."""
     length = (size * 8 + 5) // 6
     if len(text) != length:
-        raise AddressError(
-            f"the invite's {what} has {len(text)} characters in place of {length}; {_COPY_AGAIN}"
-        )
+        raise AddressError(f"the invite's {what} has {len(text)} characters in place of {length}; {_COPY_AGAIN}")
     with suppress(ValueError):
         data = base64.urlsafe_b64decode(text + "=" * (-length % 4))
         if _to_text(data) == text:

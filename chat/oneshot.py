@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import click
+
 from chat.client import Lost
 from chat.errors import ChatError, DialFailed
-from chat.face.lines import Output
 from chat.face.linear import describe_message
+from chat.face.lines import Output
 from chat.face.ndjson import dump, message_object
 from chat.frame import Ask, Gap
 from chat.session import Here, Joined, Message, Stored
@@ -73,7 +75,7 @@ async def print_who(client: Client, *, as_json: bool) -> None:
         while not any(isinstance(event, Here) for event in await client.next_events()):
             pass
     for key, nick in client.session.here:
-        print(dump({"nick": nick, "key": key.hex()}) if as_json else visible(nick, lines=False))
+        click.echo(dump({"nick": nick, "key": key.hex()}) if as_json else visible(nick, lines=False))
 
 
 async def print_invite(client: Client, *, uses: int, seconds: int) -> None:
@@ -82,4 +84,4 @@ async def print_invite(client: Client, *, uses: int, seconds: int) -> None:
         answer = await client.ask(Ask(what="invite", uses=uses, seconds=seconds))
     if answer.error:
         raise ChatError(visible(answer.error, lines=False))
-    print(visible(answer.text, lines=False))
+    click.echo(visible(answer.text, lines=False))

@@ -73,7 +73,9 @@ class Member:
 
     __slots__ = ("cursor", "key", "nick", "presence", "role", "silent", "stream")
 
-    def __init__(self, key: bytes, nick: str, role: str, stream: Stream | None, cursor: Cursor, *, silent: bool) -> None:
+    def __init__(
+        self, key: bytes, nick: str, role: str, stream: Stream | None, cursor: Cursor, *, silent: bool
+    ) -> None:
         self.key = key
         self.nick = nick
         self.role = role
@@ -102,7 +104,9 @@ class Changes(NamedTuple):
 class Sequencer(Protocol):
     """Who numbers messages. It may return before the message has its number."""
 
-    def __call__(self, stream: Stream, nick: str, kind: int, flags: int, number: int, body: bytes, time: int) -> None: ...
+    def __call__(
+        self, stream: Stream, nick: str, kind: int, flags: int, number: int, body: bytes, time: int
+    ) -> None: ...
 
 
 class Entry(NamedTuple):
@@ -239,7 +243,10 @@ class Room:
             if taken[1] == key:
                 return candidate
             if taken[0].casefold() != candidate.casefold():
-                raise Refused("nick", f"the nickname {candidate} looks like {taken[0]}, which is taken; choose another with --as")
+                raise Refused(
+                    "nick",
+                    f"the nickname {candidate} looks like {taken[0]}, which is taken; choose another with --as",
+                )
         raise Refused("nick", f"the nickname {nick} is taken many times over; choose another with --as")
 
     # -- what members send ----------------------------------------------------------------------
@@ -257,7 +264,7 @@ class Room:
                 return ask
             if len(ask.authors) > _NAMES_PAGE or member.cursor.lane_size > MAX_CONTROL:
                 raise RemoteProtocolError(
-                    f"the peer asked for {len(ask.authors)} names with {member.cursor.lane_size} bytes of answers unread"
+                    f"the peer asked for {len(ask.authors)} names with {member.cursor.lane_size} bytes of answers ahead"
                 )
             known = [self._authors[i - 1] for i in ask.authors if 0 < i <= len(self._authors)]
             member.cursor.post(pack(Kind.NAMES, Names(authors=known, asked=ask.authors)))
@@ -270,11 +277,15 @@ class Room:
         if stream is None:
             raise RemoteProtocolError("the peer spoke without a stream; it came to read only")
         if len(frame.raw) > _MAX_MESSAGE:
-            raise RemoteProtocolError(f"the peer sent a message of {len(frame.raw)} bytes; the limit is {MAX_TEXT} of text")
+            raise RemoteProtocolError(
+                f"the peer sent a message of {len(frame.raw)} bytes; the limit is {MAX_TEXT} of text"
+            )
         if frame.number <= stream.accepted:
             return  # sent again; the echo that settles it is on its way
         if frame.number != stream.accepted + 1:
-            raise RemoteProtocolError(f"the peer sent number {frame.number} after {stream.accepted}; what is between is missing")
+            raise RemoteProtocolError(
+                f"the peer sent number {frame.number} after {stream.accepted}; what is between is missing"
+            )
         stream.accepted = frame.number
         self._submit(stream, member.nick, frame.kind, frame.flags, frame.number, frame.body, now)
 
@@ -318,5 +329,15 @@ class Room:
 
 
 _HOST_ONLY: Final = frozenset(
-    (Kind.CHALLENGE, Kind.HELLO, Kind.WELCOME, Kind.REFUSED, Kind.GAP, Kind.PRESENCE, Kind.NAMES, Kind.ANSWER, Kind.NOTICE)
+    (
+        Kind.CHALLENGE,
+        Kind.HELLO,
+        Kind.WELCOME,
+        Kind.REFUSED,
+        Kind.GAP,
+        Kind.PRESENCE,
+        Kind.NAMES,
+        Kind.ANSWER,
+        Kind.NOTICE,
+    )
 )

@@ -17,9 +17,9 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
-
+import click
 
 from chat.card import Card, Desk
 from chat.errors import ChatError
@@ -97,7 +97,7 @@ async def serve(
 def _announce(room: str, listening: list[Address], invite: str, *, as_json: bool) -> None:
     if as_json:
         for address in listening:
-            print(
+            click.echo(
                 dump(
                     {
                         "event": "listening",
@@ -109,10 +109,9 @@ def _announce(room: str, listening: list[Address], invite: str, *, as_json: bool
                 )
             )
     else:
-        print(f"room {room} is open on {' and '.join(str(address) for address in listening)}")
-        print(f"join it on this machine:   chat join {room}")
-        print(f"invite people elsewhere:   chat join '{invite}'")
-    sys.stdout.flush()
+        click.echo(f"room {room} is open on {' and '.join(str(address) for address in listening)}")
+        click.echo(f"join it on this machine:   chat join {room}")
+        click.echo(f"invite people elsewhere:   chat join '{invite}'")
 
 
 async def _until_told(serving: Coroutine[None, None, None], control_fd: int) -> None:
@@ -131,8 +130,6 @@ async def _until_told(serving: Coroutine[None, None, None], control_fd: int) -> 
         for task in waits:
             task.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
-
-
 
 
 class Hosted:
@@ -154,8 +151,10 @@ class Hosted:
         try:
             self._process = subprocess.Popen(
                 # -P: a folder named "chat" where the user happens to stand must not be run instead of this one.
-                [sys.executable, "-P", "-m", "chat", "host", room, "--headless", "--json", *options]
-                + [f"--data={folder}", f"--control-fd={read_end}"],
+                [
+                    *(sys.executable, "-P", "-m", "chat", "host", room, "--headless", "--json"),
+                    *(*options, f"--data={folder}", f"--control-fd={read_end}"),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log_fd,
@@ -175,7 +174,7 @@ class Hosted:
             self._leave()
             raise ChatError(self._last_words() or f"the host ended with exit code {code} before it listened")
 
-    def __enter__(self) -> Hosted:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

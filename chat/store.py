@@ -197,11 +197,13 @@ class Store:
                 )
             if changes.nicks:
                 database.executemany(
-                    "INSERT OR REPLACE INTO nicks VALUES (?, ?, ?, ?)", [(room, *nick) for nick in changes.nicks]
+                    "INSERT OR REPLACE INTO nicks VALUES (?, ?, ?, ?)",
+                    [(room, *nick) for nick in changes.nicks],
                 )
             if changes.members:
                 database.executemany(
-                    "INSERT OR REPLACE INTO members VALUES (?, ?, ?)", [(room, *member) for member in changes.members]
+                    "INSERT OR REPLACE INTO members VALUES (?, ?, ?)",
+                    [(room, *member) for member in changes.members],
                 )
             database.execute("COMMIT")
         except sqlite3.Error as error:
@@ -256,7 +258,11 @@ class Store:
 
     def _write_mark(self, room: int, next_seq: int, chain: bytes) -> None:
         record = _MARK.pack(room, next_seq, chain)
-        os.pwrite(self._mark_fd, record + hashlib.sha256(record).digest()[: _MARK_SIZE - _MARK.size], room * _MARK_SIZE)
+        os.pwrite(
+            self._mark_fd,
+            record + hashlib.sha256(record).digest()[: _MARK_SIZE - _MARK.size],
+            room * _MARK_SIZE,
+        )
 
     def _check_mark(self, room: int, name: str, next_seq: int) -> None:
         data = os.pread(self._mark_fd, _MARK_SIZE, room * _MARK_SIZE)

@@ -1,10 +1,10 @@
 """What the TARGET of a command means: which room, where, and what we know of its host.
 
-    nothing, .              the room that is open on this machine
-    lobby                   the room of this name on this machine
-    tcp:HOST:PORT/ROOM      an address, with or without a room
-    chat://...              an invite
-    -                       an invite on standard input's first line, which no other user can see in ``ps``
+nothing, .              the room that is open on this machine
+lobby                   the room of this name on this machine
+tcp:HOST:PORT/ROOM      an address, with or without a room
+chat://...              an invite
+-                       an invite on standard input's first line, which no other user can see in ``ps``
 """
 
 from __future__ import annotations

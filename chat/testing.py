@@ -133,7 +133,7 @@ class Kit:
             await accepted.aclose()
 
     @asynccontextmanager
-    async def doomed(self, *, dials: bool, sends: bool) -> AsyncIterator[tuple[Link, Callable[[], None]]]:
+    async def doomed(self, *, dials: bool, sends: bool) -> AsyncIterator[tuple[Link, Callable[[], object]]]:
         """A link to a peer that never reads, and a call that makes the peer vanish without a goodbye.
 
         ``dials``: the peer dials us, otherwise we dial it. ``sends``: it sends ``pattern`` without end. Here it is
@@ -154,7 +154,7 @@ class Kit:
     @contextmanager
     def _victim(self, role: str, address: Address, *, sends: bool) -> Iterator[subprocess.Popen[str]]:
         words = [self.door, role, str(address), "sends" if sends else "silent", str(self.folder)]
-        process = subprocess.Popen(  # noqa: S603  ourselves
+        process = subprocess.Popen(
             [sys.executable, "-m", "chat.testing", *words, str(self.site.certificate)],
             stdout=subprocess.PIPE,
             text=True,
@@ -169,7 +169,7 @@ class Kit:
 
 async def connect(transport: Transport, listener: Listener) -> tuple[Link, Link]:
     """Dial a listener and accept: the two ends of one link."""
-    accepting = asyncio.ensure_future(listener.accept())
+    accepting = _start(listener.accept())
     try:
         dialled = await transport.dial(listener.address)
         try:
@@ -247,10 +247,10 @@ async def address_can_be_dialled(kit: Kit) -> None:
             _fail(f"{listener.address!r} is another address when written as {written!r} and read again")
         if listener.address.scheme != kit.transport.scheme:
             _fail(f"{written!r} does not begin with {kit.transport.scheme!r}")
-        accepting = asyncio.ensure_future(listener.accept())
-        async with _closing(await kit.transport.dial(Address.parse(written))) as dialled:
-            async with _closing(await accepting) as accepted:
-                await _carry(dialled, accepted, b"hello")
+        accepting = _start(listener.accept())
+        dialled = await kit.transport.dial(Address.parse(written))
+        async with _closing(dialled), _closing(await accepting) as accepted:
+            await _carry(dialled, accepted, b"hello")
 
 
 @_clause("T2")
@@ -311,7 +311,7 @@ async def closing_a_listener(kit: Kit) -> None:
     async with kit.listening() as listener:
         dialled, accepted = await connect(kit.transport, listener)
         async with _closing(dialled), _closing(accepted):
-            accepting = asyncio.ensure_future(listener.accept())
+            accepting = _start(listener.accept())
             await _settle()
             await listener.aclose()
             await listener.aclose()
@@ -334,7 +334,7 @@ async def cancelled_dial_and_accept(kit: Kit) -> None:
         before = _held(kit)
         for turns in range(12):  # cancelled a little later every time
             password = b"%2d" % turns
-            calling = asyncio.ensure_future(_dial_and_say(kit, listener, password))
+            calling = _start(_dial_and_say(kit, listener, password))
             early = await _cancel_after(turns, listener.accept())
             gave_up = await _cancel_after(turns, kit.transport.dial(listener.address))
             if gave_up is not None:
@@ -344,6 +344,7 @@ async def cancelled_dial_and_accept(kit: Kit) -> None:
                 async with _closing(early or await listener.accept()) as link:
                     early, said = None, await _receive_some(link, 2)
             await (await calling).aclose()
+        await listener.aclose()  # who gave up may still wait in it
         await _nothing_left(kit, before)
 
 
@@ -352,7 +353,7 @@ async def cancelled_dial_and_accept(kit: Kit) -> None:
 
 @_clause("L1")
 @_both_ends
-async def bytes_unchanged(kit: Kit, near: Link, far: Link) -> None:
+async def bytes_unchanged(_kit: Kit, near: Link, far: Link) -> None:
     """Bytes arrive unchanged and in order, in pieces of any size from 0 to 1 MiB, in both directions at once."""
     for size in (0, 1, 4_095, 4_096, 4_097, 65_535, 65_536, 65_537, MANY):
         await asyncio.gather(_carry(near, far, pattern(0, size)), _carry(far, near, pattern(MANY, size)))
@@ -370,10 +371,15 @@ async def send_takes_any_buffer(kit: Kit, near: Link, far: Link) -> None:
     _same(await _receive_exactly(far, len(data)), data)
     taken = await kit.clog(near)  # it overwrites each piece once send has returned
     _same(await _receive_exactly(far, taken), pattern(0, taken))
+    waiting = _start(far.receive())
+    await _settle()
     if near.send(b""):
         _fail("send took something of nothing")
+    await _settle()
+    if waiting.done():
+        _fail(f"receive returned {waiting.result()!r} when nothing was sent")
     await _send_all(near, b"x")
-    _same(await _receive_exactly(far, 1), b"x")  # an empty message would have read as the end
+    _same(await waiting, b"x")
 
 
 @_clause("L3")
@@ -392,7 +398,7 @@ async def writable_sleeps_and_wakes(kit: Kit, near: Link, far: Link) -> None:
     """``writable`` sleeps while the link is full, wakes when there is room, and is over at once where there is."""
     await near.writable()
     taken = await kit.clog(near)
-    waiting = asyncio.ensure_future(near.writable())
+    waiting = _start(near.writable())
     await _settle()
     if waiting.done():
         _fail("writable returned from a full link: whoever trusts it turns in circles")
@@ -408,7 +414,7 @@ async def writable_sleeps_and_wakes(kit: Kit, near: Link, far: Link) -> None:
 @_both_ends
 async def the_end(kit: Kit, near: Link, far: Link) -> None:
     """``receive`` returns ``b""`` at the end of the stream, never before it, and ever after."""
-    waiting = asyncio.ensure_future(far.receive())
+    waiting = _start(far.receive())
     await _settle()
     if waiting.done():
         _fail(f"receive returned {waiting.result()!r} before anything was sent")
@@ -424,7 +430,7 @@ async def the_end(kit: Kit, near: Link, far: Link) -> None:
 
 @_clause("L6")
 async def what_was_sent_arrives(kit: Kit) -> None:
-    """What was sent before ``aclose`` arrives at a peer that reads: from a full link, and from one with unread bytes."""
+    """What was sent before ``aclose`` arrives at a peer that reads, even from a full link with bytes left unread."""
     for dialler_closes in (True, False):
         async with kit.pair() as ends:
             near, far = ends if dialler_closes else reversed(ends)
@@ -441,7 +447,7 @@ async def vanished_peer(kit: Kit) -> None:
     """A peer that vanishes shows within the time unit, as the end or as LinkBroken: never a hang, no invented bytes."""
     for dials in (True, False):
         async with kit.doomed(dials=dials, sends=False) as (link, vanish):
-            waiting = asyncio.ensure_future(_receive_all(link))
+            waiting = _start(_receive_all(link))
             await _settle()
             if waiting.done():
                 _fail("the link ended before its peer did")
@@ -450,7 +456,7 @@ async def vanished_peer(kit: Kit) -> None:
         async with kit.doomed(dials=dials, sends=True) as (link, vanish):
             got = await _receive_some(link, 200_000)
             await kit.clog(link)
-            sending = asyncio.ensure_future(send_pattern(link))
+            sending = _start(send_pattern(link))
             await _settle()
             vanish()
             got += await _within(kit, _receive_all(link), "reading what the peer left")
@@ -477,10 +483,10 @@ async def closed_link(kit: Kit, near: Link, far: Link) -> None:
 
 @_clause("L9")
 @_both_ends
-async def aclose_wakes(kit: Kit, near: Link, far: Link) -> None:
+async def aclose_wakes(kit: Kit, near: Link, _far: Link) -> None:
     """``aclose`` wakes those who wait on the link with LinkClosed, and does not wait for the peer."""
     await kit.clog(near)
-    receiving, sending = asyncio.ensure_future(near.receive()), asyncio.ensure_future(near.writable())
+    receiving, sending = _start(near.receive()), _start(near.writable())
     await _settle()
     await _within(kit, near.aclose(), "aclose of a full link")
     await _raises(LinkClosed, receiving, kit, "receive, woken by aclose,")
@@ -491,13 +497,13 @@ async def aclose_wakes(kit: Kit, near: Link, far: Link) -> None:
 @_both_ends
 async def second_reader(kit: Kit, near: Link, far: Link) -> None:
     """A second ``receive``, or ``writable``, while one waits raises LinkBusy, and the first is not disturbed."""
-    first = asyncio.ensure_future(near.receive())
+    first = _start(near.receive())
     await _settle()
     await _raises(LinkBusy, near.receive(), kit, "a second receive")
     await _send_all(far, b"x")
     _same(await _within(kit, first, "the first receive"), b"x")
     taken = await kit.clog(near)
-    first_writer = asyncio.ensure_future(near.writable())
+    first_writer = _start(near.writable())
     await _settle()
     await _raises(LinkBusy, near.writable(), kit, "a second writable")
     _same(await _receive_exactly(far, taken), pattern(0, taken))
@@ -506,7 +512,7 @@ async def second_reader(kit: Kit, near: Link, far: Link) -> None:
 
 @_clause("L11")
 @_both_ends
-async def cancelled_waits(kit: Kit, near: Link, far: Link) -> None:
+async def cancelled_waits(_kit: Kit, near: Link, far: Link) -> None:
     """Cancelling ``receive`` or ``writable`` loses no byte and leaves the link as good as before."""
     data, got = pattern(0, MANY), bytearray()
     turns = cycle(range(5))
@@ -541,19 +547,19 @@ async def no_thread_no_blocking(kit: Kit) -> None:
             await _carry(accepted, dialled, pattern(0, MANY))
             await kit.clog(dialled)
             await kit.clog(accepted)
-            waits = [asyncio.ensure_future(wait) for wait in (dialled.writable(), accepted.writable())]
-            accepting = asyncio.ensure_future(listener.accept())
+            waits = [_start(link.writable()) for link in (dialled, accepted)]
+            accepting = _start(listener.accept())
             await _settle()
-            async with _closing(await kit.transport.dial(listener.address)) as other_dialled:
-                async with _closing(await accepting) as other_accepted:
-                    waits.append(asyncio.ensure_future(listener.accept()))
-                    await _carry(other_dialled, other_accepted, pattern(0, MANY))
-                    if extra := set(threading.enumerate()) - before:
-                        _fail(f"threads were started: {sorted(thread.name for thread in extra)}")
-                    if any(wait.done() for wait in waits):
-                        _fail("a wait was over that had nothing to wake it")
-            for wait in waits:
-                wait.cancel()
+            other = await kit.transport.dial(listener.address)
+            async with _closing(other), _closing(await accepting) as other_accepted:
+                accepting = _start(listener.accept())
+                await _carry(other, other_accepted, pattern(0, MANY))
+                if extra := set(threading.enumerate()) - before:
+                    _fail(f"threads were started: {sorted(thread.name for thread in extra)}")
+                if accepting.done() or any(wait.done() for wait in waits):
+                    _fail("a wait was over that had nothing to wake it")
+            for task in (accepting, *waits):
+                task.cancel()
 
 
 @_clause("L13")
@@ -575,7 +581,7 @@ async def _whole_life(kit: Kit) -> None:
             await kit.clog(dialled)
             await kit.clog(accepted)
             await _cancel_after(3, accepted.writable())
-        in_the_door = asyncio.ensure_future(kit.transport.dial(listener.address))
+        in_the_door = _start(kit.transport.dial(listener.address))
         await _settle()
     with suppress(DialFailed):
         await (await in_the_door).aclose()
@@ -604,8 +610,8 @@ class FaultyLink:
 
     def __init__(self, link: Link, seed: int, cut_after: int | None = None) -> None:
         self._link = link
-        self._sending = random.Random(f"{seed} sending")  # noqa: S311  faults, not secrets
-        self._receiving = random.Random(f"{seed} receiving")  # noqa: S311  one each, so that timing matters less
+        self._sending = random.Random(f"{seed} sending")
+        self._receiving = random.Random(f"{seed} receiving")  # one each: the other way's timing does not matter
         self._left = cut_after
         self._cutting: asyncio.Task[None] | None = None
         self._stalling = False
@@ -685,7 +691,7 @@ async def _aclose(link: Link) -> None:
 def pattern(start: int, size: int) -> bytes:
     """``size`` bytes from a stream of 4-byte counters: a byte lost, doubled or moved anywhere shows."""
     first = start // 4
-    words = array("I", (word & 0xFFFF_FFFF for word in range(first, (start + size) // 4 + 1)))
+    words = array("I", range(first, (start + size) // 4 + 1))
     return words.tobytes()[start - 4 * first :][:size]
 
 
@@ -761,6 +767,13 @@ async def _carry(source: Link, sink: Link, data: bytes) -> None:
     _same(got, data)
 
 
+def _start(wait: Coroutine[object, object, _T]) -> asyncio.Task[_T]:
+    """Begin a wait. What becomes of it is looked at where it matters, and reported nowhere else."""
+    task = asyncio.get_running_loop().create_task(wait)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
+
+
 async def _settle() -> None:
     """Let the loop turn: what is going to happen by itself happens."""
     for _ in range(TURNS):
@@ -785,7 +798,7 @@ async def _raises(kind: type[Exception], wait: Awaitable[object], kit: Kit, what
 
 async def _cancel_after(turns: int, wait: Coroutine[object, object, _T]) -> _T | None:
     """Begin, cancel after some turns of the loop; return the result of what was done by then, else None."""
-    task = asyncio.ensure_future(wait)
+    task = _start(wait)
     for _ in range(turns):
         await asyncio.sleep(0)
     task.cancel()
@@ -807,10 +820,10 @@ def _held(kit: Kit) -> set[str]:
     held = {f"file {path}" for path in kit.folder.rglob("*")}
     held |= {f"thread {thread.name}" for thread in threading.enumerate()}
     held |= {f"task {task.get_name()} {task.get_coro()}" for task in asyncio.all_tasks()}
-    for fd in os.listdir("/dev/fd"):
+    for path in list(Path("/dev/fd").iterdir()):
         with suppress(OSError):  # the descriptor of this very listing
-            status = os.fstat(int(fd))
-            held.add(f"descriptor {fd} (mode {status.st_mode:o}, inode {status.st_ino})")
+            status = os.fstat(int(path.name))
+            held.add(f"descriptor {path.name} (mode {status.st_mode:o}, inode {status.st_ino})")
     return held
 
 
@@ -826,8 +839,13 @@ async def _nothing_left(kit: Kit, before: set[str]) -> None:
 def _alarm(seconds: float) -> Iterator[None]:
     """Break into a call that blocks the loop. In other threads than the main one there is no such watchdog."""
 
+    text = f"a call blocked the loop for {seconds:g} s"
+    rang = False
+
     def ring(_signal: int, _frame: object) -> None:
-        _fail(f"a call blocked the loop for {seconds:g} s")
+        nonlocal rang
+        rang = True
+        _fail(text)  # in whichever task is running, so it may not get far: hence the flag
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -839,6 +857,8 @@ def _alarm(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, *timer)
         signal.signal(signal.SIGALRM, handler)
+        if rang:
+            _fail(text)
 
 
 def _load(door: str) -> Transport:
@@ -852,7 +872,7 @@ async def _die_some_day(door: str, role: str, address: str, habit: str, folder: 
     transport = _load(door)
     if role == "listen":
         listener = await transport.listen(Address.parse(address), Site(Path(folder), Path(certificate)))
-        print(listener.address, flush=True)
+        print(listener.address, flush=True)  # noqa: T201  to the one who will kill us
         link = await listener.accept()
     else:
         link = await transport.dial(Address.parse(address))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import TYPE_CHECKING
@@ -29,12 +29,12 @@ class Memory(testing.Kit):
         return Address("memory")
 
     @asynccontextmanager
-    async def doomed(self, *, dials: bool, sends: bool) -> AsyncIterator[tuple[Link, Callable[[], None]]]:
+    async def doomed(self, *, dials: bool, sends: bool) -> AsyncIterator[tuple[Link, Callable[[], object]]]:
         """Both ends are this process, so the nearest thing to a death is a close at any moment."""
         async with self.pair() as (dialled, accepted):
             ours, theirs = (accepted, dialled) if dials else (dialled, accepted)
             sending = asyncio.ensure_future(testing.send_pattern(theirs)) if sends else None
-            yield ours, lambda: asyncio.ensure_future(theirs.aclose())  # type: ignore[func-returns-value]
+            yield ours, lambda: asyncio.ensure_future(theirs.aclose())
             if sending is not None:
                 sending.cancel()
 
@@ -79,8 +79,8 @@ def certificate(key: Ed25519PrivateKey) -> bytes:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.datetime(2020, 1, 1))
-        .not_valid_after(datetime.datetime(2120, 1, 1))
+        .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
+        .not_valid_after(dt.datetime(2120, 1, 1, tzinfo=dt.UTC))
         .sign(key, algorithm=None)
     )
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -183,7 +183,7 @@ class MemoryTransport:
     scheme = "memory"
     summary = "between two tasks of one program: for tests, and for a host inside your own"
 
-    async def listen(self, address: Address, site: Site) -> MemoryListener:  # noqa: ARG002  it needs no site
+    async def listen(self, address: Address, site: Site) -> MemoryListener:
         address.allow_options()
         name = address.place or f"auto-{next(_names)}"
         holder = _listeners.get(name)

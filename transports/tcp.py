@@ -73,6 +73,7 @@ PORT: Final = 7711
 DIAL_TIMEOUT: Final = 10.0  # seconds for a dial: names, all addresses, TLS
 STAGGER: Final = 0.25  # seconds until the next address is tried beside the last (RFC 8305, section 5)
 HANDSHAKE_TIMEOUT: Final = 5.0  # seconds that a stranger has to show TLS, as long as the core waits for HELLO
+ANY: Final = "0.0.0.0"  # noqa: S104  how people know "all interfaces"; whoever wants fewer names them
 BACKLOG: Final = 1024  # connections that the kernel keeps for us: a whole room may come back at once
 HANDSHAKES: Final = 64  # at once; whoever comes beyond that is closed at once
 
@@ -190,7 +191,7 @@ def _proved_key(tls: ssl.SSLSocket) -> bytes | None:
     """The Ed25519 key (32 bytes) that the peer proved in the handshake to hold; None if it is of another kind."""
     try:
         key = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"").public_key()
-    except Exception:  # noqa: BLE001  a stranger's certificate: the library has errors of many kinds for it
+    except Exception:  # a stranger's certificate: the library has errors of many kinds for it
         return None
     return key.public_bytes_raw() if isinstance(key, Ed25519PublicKey) else None
 
@@ -350,11 +351,10 @@ class TcpListener:
         self._ready.put_nowait(None)
 
 
-def _listen_on(resolved: Sequence[_Resolved]) -> list[socket.socket]:
+def _listen_on(resolved: Sequence[_Resolved], port: int) -> list[socket.socket]:
     """Listen on every address. The first settles port 0, and the others take the same. Raises OSError."""
     sockets: list[socket.socket] = []
     failure = None
-    port = resolved[0].address[1]
     for family, (host, _, *rest) in resolved:
         try:
             # It sets SO_REUSEADDR, and IPV6_V6ONLY: the IPv6 socket would take its sibling's port too.
@@ -372,6 +372,16 @@ def _listen_on(resolved: Sequence[_Resolved]) -> list[socket.socket]:
         assert failure is not None
         raise failure
     return sockets
+
+
+def _listen(resolved: Sequence[_Resolved], port: int, previous: Address | None) -> list[socket.socket]:
+    """Listen on every address; for port 0 on the port of the last time, so that invites go on to be good."""
+    if not port and previous is not None:
+        try:
+            return _listen_on(resolved, _read(previous).port)
+        except (AddressError, OSError):  # somebody else has it now
+            pass
+    return _listen_on(resolved, port)
 
 
 def _server_context(certificate: Path) -> ssl.SSLContext:
@@ -408,7 +418,7 @@ class TcpTransport:
 
     async def listen(self, address: Address, site: Site) -> TcpListener:
         place = _read(address)
-        here = Address(address.scheme, _join(place.host or "0.0.0.0", place.port), address.options)
+        here = Address(address.scheme, _join(place.host or ANY, place.port), address.options)
         context = None
         try:
             if place.tls:
@@ -419,7 +429,7 @@ class TcpTransport:
                 "it is a PEM file with the host's key and its certificate"
             ) from None
         try:
-            sockets = _listen_on(await _resolve(address, place, socket.AI_PASSIVE))
+            sockets = _listen(await _resolve(address, place, socket.AI_PASSIVE), place.port, site.previous)
         except socket.gaierror as error:
             raise ListenFailed(f"cannot listen on {here}: {_reason(error)}; check the name {place.host!r}") from None
         except OSError as error:

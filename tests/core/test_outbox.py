@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import signal
 import stat
@@ -17,14 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat.errors import ChatError, StoreError, StoreFull
+from chat.errors import ChatError, StoreError
 from chat.outbox import REWRITE_AT, Entry, Outbox
 
 ROOT = Path(__file__).parents[2]
 
 
 def entry(number: int, size: int = 10) -> Entry:
-    return Entry(number=number, kind=1, flags=0, body=bytes([number % 251]) * size, id=f"m{number}", epoch=b"e" * 8, since=7)
+    return Entry(number, 1, 0, bytes([number % 251]) * size, id=f"m{number}", epoch=b"e" * 8, since=7)
 
 
 def numbers(outbox: Outbox) -> list[int]:
@@ -60,7 +59,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_what_was_said_is_there_for_the_next_process(folder: Path) -> None:
-    said = [Entry(1, 1, 0, b"hi"), Entry(2, 3, 1, b"\xff\0", id="x", epoch=b"12345678", since=2**63), Entry(0, 1, 0, b"")]
+    said = [
+        Entry(1, 1, 0, b"hi"),
+        Entry(2, 3, 1, b"\xff\0", id="x", epoch=b"12345678", since=2**63),
+        Entry(0, 1, 0, b""),
+    ]
     with closing(Outbox.open(folder)) as outbox:
         for one in said:
             outbox.add(one)
@@ -149,7 +152,10 @@ def test_new_numbers_are_kept(folder: Path) -> None:
         assert outbox.entries[0].body == entry(7).body
 
 
-@given(st.lists(st.tuples(st.sampled_from(["add", "settle", "rewrite", "reopen"]), st.integers(0, 5), st.integers(0, 4000))))
+steps = st.tuples(st.sampled_from(["add", "settle", "rewrite", "reopen"]), st.integers(0, 5), st.integers(0, 4000))
+
+
+@given(st.lists(steps))
 def test_the_disk_holds_what_memory_holds(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]]
 ) -> None:
@@ -313,22 +319,21 @@ def test_a_torn_last_record_is_cut_off(folder: Path) -> None:
 def test_a_flipped_bit_is_told_and_loses_nothing_before_it(folder: Path) -> None:
     data, ends = three_entries(folder)
     for at in range(len(data)):
-        for bit in (1, 0x80):
-            damaged = data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :]
-            the_file(folder).write_bytes(damaged)
-            whole = sum(end <= at for end in ends[1:])
-            with closing(Outbox.open(folder)) as outbox:
-                assert list(outbox.entries) == [entry(number, 4) for number in range(1, whole + 1)]
-                (aside,) = folder.glob("*.damaged-*")
-                assert aside.read_bytes() == damaged
-                assert f"byte {ends[whole]} of {len(data)}" in outbox.warning
-                assert str(aside) in outbox.warning
-                assert "\n" not in outbox.warning
-                outbox.add(entry(9))
-            aside.unlink()
-            with closing(Outbox.open(folder)) as outbox:
-                assert numbers(outbox) == [*range(1, whole + 1), 9]
-                assert outbox.warning == ""
+        damaged = data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :]
+        the_file(folder).write_bytes(damaged)
+        whole = sum(end <= at for end in ends[1:])
+        with closing(Outbox.open(folder)) as outbox:
+            assert list(outbox.entries) == [entry(number, 4) for number in range(1, whole + 1)]
+            (aside,) = folder.glob("*.damaged-*")
+            assert aside.read_bytes() == damaged
+            assert f"byte {ends[whole]} of {len(data)}" in outbox.warning
+            assert str(aside) in outbox.warning
+            assert "\n" not in outbox.warning
+            outbox.add(entry(9))
+        aside.unlink()
+        with closing(Outbox.open(folder)) as outbox:
+            assert numbers(outbox) == [*range(1, whole + 1), 9]
+            assert outbox.warning == ""
 
 
 def test_damaged_files_do_not_replace_each_other(folder: Path) -> None:
@@ -337,7 +342,10 @@ def test_damaged_files_do_not_replace_each_other(folder: Path) -> None:
         the_file(folder).write_bytes(data + wrong)
         with closing(Outbox.open(folder)) as outbox:
             assert numbers(outbox) == [1, 2, 3]
-    assert sorted(path.read_bytes() for path in folder.glob("*.damaged-*")) == [data + b"x" * 40, data + b"y" * 40]
+    assert sorted(path.read_bytes() for path in folder.glob("*.damaged-*")) == [
+        data + b"x" * 40,
+        data + b"y" * 40,
+    ]
 
 
 @given(st.binary(max_size=200))
@@ -448,10 +456,11 @@ assert path.stat().st_size < 110_000
         assert numbers(outbox) == list(range(1202, 1301))
 
 
-def test_a_closed_outbox_takes_nothing(folder: Path) -> None:
+def test_a_closed_outbox_takes_nothing(folder: Path, tmp_path: Path) -> None:
     outbox = Outbox.open(folder)
     outbox.close()
-    with pytest.raises(StoreError):
-        outbox.add(entry(1))
-    assert not isinstance(pytest.raises(StoreError, outbox.add, entry(1)).value, StoreFull)
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+    with (tmp_path / "other").open("w+b") as other:  # it may get the number of the descriptor just closed
+        with pytest.raises(StoreError):
+            outbox.add(entry(1))
+        assert other.read() == b""
+    assert not outbox.entries

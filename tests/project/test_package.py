@@ -48,9 +48,7 @@ def test_wheel_says_its_licence_and_pins_nothing(wheel: zipfile.Path) -> None:
     assert metadata["License-Expression"] == "MIT"
     assert (wheel / INFO / "licenses" / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
     # An upper bound here would be a conflict in somebody's environment later.
-    assert not [
-        line for line in metadata.get_all("Requires-Dist", []) if re.search(r"==|~=|<", line.split(";")[0])
-    ]
+    assert not [line for line in metadata.get_all("Requires-Dist", []) if re.search(r"==|~=|<", line.split(";")[0])]
 
 
 def test_entry_points_lead_somewhere(wheel: zipfile.Path) -> None:

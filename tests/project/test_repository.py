@@ -13,9 +13,7 @@ LARGEST = 1024 * 1024  # bytes
 LOCKS = re.compile(r"(uv|poetry|pdm|Pipfile|Cargo)\.lock|package-lock\.json|pylock.*\.toml")
 # The backslashes and brackets keep these lines from finding themselves.
 MACHINE_PATHS = re.compile(r"(?<![\w.~/-])/(?:root|work|Users/\w+|tmp/\w+/bin)/")
-REGISTRIES = re.compile(
-    r"pypi\.org/simple|files\.pythonhosted|registry\.npmjs|deb\.debian\.org", re.IGNORECASE
-)
+REGISTRIES = re.compile(r"pypi\.org/simple|files\.pythonhosted|registry\.npmjs|deb\.debian\.org", re.IGNORECASE)
 
 
 def git(*arguments: str) -> list[str]:

@@ -116,10 +116,7 @@ def test_no_python_is_said(checkout: Path, tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
     done = run(checkout / "scripts/chat", PYTHON="/nowhere/python")
     assert done.returncode == 1
-    assert (
-        done.stderr
-        == "setup: PYTHON=/nowhere/python does not run Python 3.11 or newer; unset it, or name another\n"
-    )
+    assert done.stderr == "setup: PYTHON=/nowhere/python does not run Python 3.11 or newer; unset it, or name another\n"
 
 
 def test_python_without_venv_is_said(checkout: Path, tmp_path: Path) -> None:
