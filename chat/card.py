@@ -224,9 +224,13 @@ class Desk:
                         f"room {room!r} is already open on this machine (process {_pid_in(lock)}); "
                         f"join it with: chat join {room}"
                     )
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, b"%d" % os.getpid(), 0)
-                (folder / "card").unlink(missing_ok=True)  # left by a host that was killed
+                try:
+                    os.ftruncate(fd, 0)
+                    os.pwrite(fd, b"%d" % os.getpid(), 0)
+                    (folder / "card").unlink(missing_ok=True)  # left by a host that was killed
+                except BaseException:
+                    unlock(fd)
+                    raise
         except OSError as error:
             raise ListenFailed(f"cannot open room {room!r} in {folder}: {reason(error)}") from None
         return cls(folder, fd)

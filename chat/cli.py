@@ -26,11 +26,9 @@ _HISTORY: Final = 50  # messages of the past that a face begins with
 
 def main() -> None:
     """Run the command and leave with its exit code."""
+    os.umask(0o077)  # whatever is made here is nobody else's to read
     try:
-        chat.main(prog_name="chat", standalone_mode=False, auto_envvar_prefix="CHAT")
-        code = DONE
-    except click.exceptions.Exit as error:
-        code = error.exit_code
+        code = chat.main(prog_name="chat", standalone_mode=False, auto_envvar_prefix="CHAT") or DONE
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         code = USAGE
@@ -105,7 +103,9 @@ class _Home:
         """The folder of a room that this user hosts. A hash, since a name may be any language's letters."""
         import hashlib
 
-        return self.folder / "rooms" / hashlib.sha256(name.encode()).hexdigest()[:16]
+        from chat.card import make_private
+
+        return make_private(self.folder / "rooms") / hashlib.sha256(name.encode()).hexdigest()[:16]
 
     def nick(self, chosen: str) -> str:
         """The nickname asked for, or the last one, or the one by which the system knows this user."""
@@ -135,14 +135,10 @@ class _Home:
         from chat.client import Client
         from chat.target import locate
 
-        return Client(
-            locate(_ask_which(target), scheme),
-            self.identity(),
-            self.known_hosts(),
-            outboxes=self.folder / "outboxes" if speaks else None,
-            nick=self.nick(nick) if speaks else "",
-            **more,
-        )
+        nick = self.nick(nick) if speaks else ""
+        outboxes = self.folder / "outboxes" if speaks else None
+        where = locate(_ask_which(target), scheme)
+        return Client(where, self.identity(), self.known_hosts(), outboxes=outboxes, nick=nick, **more)
 
 
 def _login(getuser: Callable[[], str]) -> str:
@@ -168,7 +164,10 @@ def _ask_which(target: str) -> str:
 def _run(job: Coroutine[Any, Any, None]) -> None:
     import asyncio
 
-    asyncio.run(job)
+    try:
+        asyncio.run(job)
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(INTERRUPTED) from None  # click would print an empty line for it
 
 
 class _Group(click.Group):
@@ -241,12 +240,15 @@ def host(
     The seat is an ordinary member window; the room lives in a process of its own and ends with the window.
     With --headless there is no seat, and the room is open until SIGTERM or Ctrl-C.
     """
-    from chat import text
+    from chat.text import room_name
+    from chat.transport import Address, find
 
     try:
-        room = text.room_name(room)
+        room = room_name(room)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    for transport in transports:
+        find(Address.parse(transport).scheme)  # a typo is told of before anything is started
     home = _Home(data)
     if headless:
         from chat.serve import serve

@@ -27,9 +27,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
 
 from chat.errors import (
+    AddressError,
     ChatError,
     DialFailed,
     LinkBroken,
+    LinkClosed,
     LocalProtocolError,
     NoSuchRoom,
     Refused,
@@ -126,7 +128,7 @@ class Client:
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._heard = 0.0
         self._ended = False
-        self._error: ChatError | None = None
+        self._error: Exception | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     # -- for programs and faces ------------------------------------------------------------------
@@ -144,6 +146,8 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None:
+            self._settle()  # else what was taken last may never have been dealt with
         self.session.bye()
         self._flush()
         await self._close()
@@ -180,9 +184,11 @@ class Client:
     async def say(self, text: str, *, kind: int = Kind.SAY, target: int = 0, flags: int = 0, name: str = "") -> Entry:
         """Put a message into the outbox, and on the wire as soon as there is one. ``name`` is the caller's own id.
 
-        Waits only while more than 1,024 are unsettled. Raises LocalProtocolError for more than 16 KiB, StoreFull
-        when our own disk is full, and what ended the client.
+        Waits only while 1,024 are unsettled; take the events meanwhile, since with 4,096 not taken nothing more
+        is read, the echoes included. Raises LocalProtocolError for more than 16 KiB, StoreFull when our own disk
+        is full, and what ended the client.
         """
+        self._must_be_open()
         entry = Entry(number=0, kind=kind, flags=flags, body=text_body(text, target), id=name)
         while len(self.session.unsettled) >= WINDOW:
             await self._wait_for_progress()
@@ -200,13 +206,22 @@ class Client:
             await self._wait_for_progress()
 
     async def _wait_for_progress(self) -> None:
-        if self._error is not None:
-            raise self._error
+        self._must_be_open()
         self._progress.clear()
         await self._progress.wait()
+        self._must_be_open()
+
+    def _must_be_open(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._ended:
+            raise LinkClosed("this client was closed here")
 
     async def ask(self, ask: Ask) -> Answer:
-        """Put a question to the host. Raises LinkBroken when the link is lost before the answer."""
+        """Put a question to the host. Raises LinkBroken while there is no link, or when it is lost before the answer."""
+        self._must_be_open()
+        if self.session.state is not State.JOINED:
+            raise LinkBroken("there is no link to the host now; try again when it is back")
         number = self.session.ask(ask)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._answers[number] = future
@@ -221,31 +236,35 @@ class Client:
     async def _connect(self) -> None:
         """Dial the target's addresses in turn until one lets us in. Raises the last one's error."""
         self._target = self._locate()
-        failure: ChatError = DialFailed("there is no address to dial; ask for a new invite")
+        failure: ChatError | None = None
         for address in self._target.addresses:
             try:
-                link = await find(address.scheme).dial(address)
+                return await self._join(await find(address.scheme).dial(address), address)
             except TransportError as error:
                 failure = error
-                continue
-            try:
-                async with asyncio.timeout(HELLO_TIMEOUT):
-                    await self._join(link, address)
-            except TimeoutError:
-                failure = DialFailed(
-                    f"{address} took the call but said nothing for {HELLO_TIMEOUT:g} s; is it a chat host?"
-                )
-            except TransportError as error:
-                failure = error
-            else:
-                return
-            finally:
-                if self._link is not link or self.session.state is not State.JOINED:
-                    await self._drop(link)
-        raise failure
+            except AddressError as error:  # of a transport that is not installed here, say; another one may do
+                failure = failure or error
+        raise failure or DialFailed("there is no address to dial; ask for a new invite")
 
     async def _join(self, link: Link, address: Address) -> None:
+        """Come in over a new link, or close it again: not even a beat may go to a host that did not prove its key."""
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT):
+                await self._shake_hands(link, address)
+        except TimeoutError:
+            await self._drop(link)
+            raise DialFailed(
+                f"{address} took the call but said nothing for {HELLO_TIMEOUT:g} s; is it a chat host?"
+            ) from None
+        except BaseException:
+            await self._drop(link)
+            raise
+        self._add(Up(address))
+        self._flush()
+
+    async def _shake_hands(self, link: Link, address: Address) -> None:
         self._link, self.address = link, address
+        self._heard = time.monotonic()  # or _keep_alive would take the old link's silence for this one's
         self._nonce = secrets.token_bytes(32)
         if link.peer.key is not None:
             self._trust(link.peer.key)  # before the first byte
@@ -256,8 +275,6 @@ class Client:
             if not data:
                 raise LinkBroken(f"{address} closed the link before it let us in")
             self._take_in(data)
-        self._add(Up(address))
-        self._flush()
 
     def _trust(self, key: bytes) -> None:
         """Return when this is the host that we mean. Raises Refused."""
@@ -335,8 +352,9 @@ class Client:
             self._progress.set()
 
     def _settle(self) -> None:
-        if self._taken and self._outbox is not None:
-            self._outbox.settle(max(event.entry.number for event in self._taken))
+        if self._outbox is not None:
+            for event in self._taken:  # one by one: a host that went back has numbers begin again among them
+                self._outbox.settle(event.entry.number)
         self._taken = []
 
     def _flush_soon(self) -> None:
@@ -377,10 +395,12 @@ class Client:
                 await self._drop(self._link)
                 self._add(Lost(why))
                 await self._come_back()
-        except ChatError as error:
+        except Exception as error:  # of ours, too: whoever waits for an event would wait for ever
             self._error = error
             self._happened.set()
             self._progress.set()
+            if self._link is not None:
+                await self._drop(self._link)
 
     async def _read(self, link: Link) -> str:
         """Take in what comes until the link is lost; return why."""
@@ -392,6 +412,8 @@ class Client:
                     self._room_for_more.clear()
                     await self._room_for_more.wait()
                     self._heard = time.monotonic()
+        except LinkClosed:  # by _keep_alive
+            return f"nothing was heard of the host for {SILENCE:g} s"
         except TransportError as error:
             return str(error)
         return f"{self.address} closed the link"
@@ -430,11 +452,13 @@ class Client:
     async def _close(self) -> None:
         self._ended = True
         self._happened.set()
+        self._progress.set()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._link is not None:
-            await self._drop(self._link)
-        if self._outbox is not None:
-            self._settle()
-            self._outbox.close()
+        try:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._link is not None:
+                await self._drop(self._link)
+        finally:
+            if self._outbox is not None:
+                self._outbox.close()

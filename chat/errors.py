@@ -13,7 +13,7 @@ A loss that is told (a gap in the log) is an event, not an error.
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +29,7 @@ INTERRUPTED: Final = 130
 class ChatError(Exception):
     """Anything that manywire raises on purpose."""
 
-    exit_code: ClassVar[int] = FAILED
+    exit_code: int = FAILED
 
 
 class AddressError(ChatError):

@@ -119,7 +119,7 @@ def encode(
         return _HEADER.pack(length, kind, flags, 0, author, number, seq, time) + body
     except struct.error:
         raise LocalProtocolError(
-            f"a frame has no room for kind {kind}, flags {flags}, author {author}, number {number}, seq {seq}, time {time}"
+            f"a frame cannot hold {kind=} {flags=} {author=} {number=} {seq=} {time=}; one is out of range"
         ) from None
 
 

@@ -217,14 +217,14 @@ def transcript(role: str, *, host: bytes, room: str, host_nonce: bytes, nonce: b
     Raises RemoteProtocolError when something has not the size that it must have: our own always has.
     """
     sizes = ("host key", host, KEY_SIZE), ("host nonce", host_nonce, NONCE_SIZE), ("nonce", nonce, NONCE_SIZE)
-    for name, value, size in (*sizes, ("member key", key, KEY_SIZE)):
+    for what, value, size in (*sizes, ("member key", key, KEY_SIZE)):
         if len(value) != size:
-            raise RemoteProtocolError(f"the peer sent a {name} of {len(value)} bytes; it has {size}")
-    name_bytes = room.encode("utf-8", "surrogatepass")
-    if len(name_bytes) > 0xFFFF:
-        raise RemoteProtocolError(f"the peer sent a room's name of {len(name_bytes)} bytes")
-    length = _ROOM_LENGTH.pack(len(name_bytes))
-    return b"".join((_CONTEXT, _ROLES[role], host_hash(host), length, name_bytes, host_nonce, nonce, key))
+            raise RemoteProtocolError(f"the peer sent a {what} of {len(value)} bytes; it has {size}")
+    name = room.encode()
+    if len(name) > 0xFFFF:
+        raise RemoteProtocolError(f"the peer sent a room's name of {len(name)} bytes; it has at most 64")
+    length = _ROOM_LENGTH.pack(len(name))
+    return b"".join((_CONTEXT, _ROLES[role], host_hash(host), length, name, host_nonce, nonce, key))
 
 
 # -- invites -------------------------------------------------------------------------------------

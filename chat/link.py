@@ -162,7 +162,11 @@ class DescriptorLink:
         self._close()
 
     def _broken(self, error: OSError) -> LinkBroken:
-        return LinkBroken(f"the link to {self.peer.text} broke: {(error.strerror or str(error)).lower()}")
+        return LinkBroken(f"the link to {self.peer.text} broke: {_words(error)}")
+
+
+def _words(error: OSError) -> str:
+    return error.strerror.lower() if error.strerror else str(error)
 
 
 def _close(sock: socket.socket, _task: object) -> None:
@@ -341,7 +345,7 @@ def _must_be_tls(first: bytes) -> None:
     if first.startswith((b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"CONNECT ", b"PRI * HTTP")):
         raise NotTls("it sent an HTTP request")
     if first.startswith(b"chat/"):
-        raise NotTls("it speaks chat without TLS")
+        raise NotTls("it speaks chat in the clear")
     raise NotTls(f"it began with {repr(first)[1:]}")
 
 
@@ -350,6 +354,9 @@ class StreamLink:
 
     The writer insists on a buffer of its own, so at most one piece is put there, and ``send`` answers 0
     until that has drained: otherwise the buffer would grow without bound behind the cursor's back.
+
+    For a socket of your own SocketLink is better: asyncio closes it with bytes unread, and a peer that
+    reads slowly then gets a reset in place of the last bytes.
     """
 
     def __init__(self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -387,7 +394,7 @@ class StreamLink:
                 drain.result()
         except OSError as error:
             self._must_be_open()
-            raise LinkBroken(f"the link to {self.peer.text} broke: {error}") from None
+            raise LinkBroken(f"the link to {self.peer.text} broke: {_words(error)}") from None
         finally:
             self._draining = False
             drain.cancel()
@@ -402,7 +409,7 @@ class StreamLink:
             data = await self._reader.read(RECEIVE_SIZE)
         except OSError as error:
             self._must_be_open()
-            raise LinkBroken(f"the link to {self.peer.text} broke: {error}") from None
+            raise LinkBroken(f"the link to {self.peer.text} broke: {_words(error)}") from None
         finally:
             self._receiving = False
         self._must_be_open()
@@ -415,5 +422,20 @@ class StreamLink:
         self._closing.set_result(None)
         self._reader.feed_eof()  # wakes receive; closing the writer alone would not while it has bytes to flush
         self._writer.close()
-        # A peer that reads no more would keep the last piece, and with it the descriptor, for ever.
-        asyncio.get_running_loop().call_later(LINGER, self._writer.transport.abort)
+        task = asyncio.get_running_loop().create_task(self._linger())
+        task.add_done_callback(self._lingered)
+
+    async def _linger(self) -> bool:
+        """Let the writer flush; but a peer that reads no more would keep the descriptor for ever."""
+        try:
+            async with asyncio.timeout(LINGER):
+                await self._writer.wait_closed()
+        except TimeoutError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    def _lingered(self, task: asyncio.Task[bool]) -> None:
+        if task.cancelled() or not task.result():  # cancelled: the loop ends, perhaps before the task began
+            self._writer.transport.abort()

@@ -81,7 +81,7 @@ class Outbox:
             self.entries: Final = deque(entries)  # unsettled, in the order in which they were said
             self._sizes = deque(len(_record(entry)) for entry in entries)  # of their records, in bytes
             self.warning: Final = self._set_aside(data) if damaged else ""  # a line for people, or nothing
-            os.ftruncate(self._fd, self._end)  # a last record that its writer was killed in
+            os.ftruncate(self._fd, self._end)  # behind it: damage, or a last record that its writer was killed in
         except BaseException:
             os.close(self._fd)
             raise
@@ -170,13 +170,11 @@ class Outbox:
         self._end = sum(self._sizes)
 
     def _set_aside(self, data: bytes) -> str:
-        """Keep a copy of a damaged file, then go on with the entries before the damage."""
+        """Keep a copy of a damaged file before it is cut off where the damage begins."""
         aside = next(path for n in count(1) if not (path := self._path.with_suffix(f".damaged-{n}")).exists())
         os.close(replace_private(aside, data))
-        at = self._end
-        self._rewrite()
         return (
-            f"what you said and no host has confirmed yet is damaged from byte {at} of {len(data)} on; "
+            f"what you said and no host has confirmed yet is damaged from byte {self._end} of {len(data)} on; "
             f"{len(self.entries)} before that will be sent, look for the rest in {aside}"
         )
 

@@ -15,6 +15,7 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
@@ -57,13 +58,14 @@ BEAT: Final = encode(Kind.BEAT)
 class Stream:
     """One outbox of one key: where its numbers are, and under which author index it speaks now."""
 
-    __slots__ = ("accepted", "author", "id", "key", "mark", "member")
+    __slots__ = ("accepted", "author", "id", "key", "mark", "member", "stored")
 
     def __init__(self, key: bytes, stream: int, mark: int = 0) -> None:
         self.key = key
         self.id = stream
         self.accepted = mark  # the last number handed to the sequencer
         self.mark = mark  # the last number in the log
+        self.stored = mark  # the last number on the disk: what lies above it a crash of the host still takes
         self.author: Author | None = None  # the last author introduced for it
         self.member: Member | None = None  # the one link that speaks for it now
 
@@ -163,16 +165,22 @@ class Room:
         """Whether this key needs no invite."""
         return self.open_to_all or key == self.owner or key in self._roles
 
+    def admit(self, key: bytes) -> None:
+        """From now on this key needs no invite. Once it is in, and the use of its invite is counted."""
+        if key not in self._roles:
+            self._roles[key] = self._role(key)
+            self._new_members.append((key, self._roles[key]))
+
+    def _role(self, key: bytes) -> str:
+        return "owner" if key == self.owner else self._roles.get(key, "member")
+
     def enter(self, hello: Hello) -> Entry:
         """Let in a peer whose signature (and invite, where it needs one) the host has checked.
 
-        Raises Refused for a nickname that cannot be given, RemoteProtocolError for a HELLO against the rules.
+        Raises Refused for a nickname that cannot be given.
         """
-        role = "owner" if hello.key == self.owner else self._roles.get(hello.key, "member")
+        role = self._role(hello.key)
         nick = "" if hello.silent and not hello.stream else self._give_nick(hello.nick, hello.key)
-        if hello.key not in self._roles:
-            self._roles[hello.key] = role
-            self._new_members.append((hello.key, role))
         start, show, rewound = self._find_start(hello)
         stream, replaced = None, None
         if hello.stream:
@@ -187,7 +195,7 @@ class Room:
         self.members[member] = None
         if not member.silent:
             self.roster.enter(member.key, nick)
-        return Entry(member, start, show, stream.mark + 1 if stream else 0, rewound, replaced)
+        return Entry(member, start, show, stream.stored + 1 if stream else 0, rewound, replaced)
 
     def leave(self, member: Member) -> None:
         """Forget a member; a second time does nothing."""
@@ -205,8 +213,8 @@ class Room:
     def _find_start(self, hello: Hello) -> tuple[int, int, str]:
         """Return the first number to send, the first to show, and why the member's past is not ours (or "")."""
         log, rewound = self.log, ""
-        if hello.epoch or hello.next_seq:
-            if hello.epoch and hello.epoch != log.epoch:
+        if hello.epoch:
+            if hello.epoch != log.epoch:
                 rewound = "this is another log of the same name; the host has lost or replaced the one you knew"
             elif hello.next_seq > log.end:
                 rewound = (
@@ -220,7 +228,10 @@ class Room:
                 )
             if not rewound:
                 return max(1, hello.next_seq), max(1, hello.next_seq), ""
-        show = log.back(min(hello.history, _MAX_HISTORY))
+        if hello.next_seq and not hello.epoch:  # it holds nothing yet, and asks for the log from there on
+            show = min(hello.next_seq, log.end)
+        else:
+            show = log.back(min(hello.history, _MAX_HISTORY))
         return max(1, min(show, hello.since)) if hello.since else show, show, rewound
 
     def _give_nick(self, wanted: str, key: bytes) -> str:
@@ -230,7 +241,7 @@ class Room:
         except ValueError as error:
             raise Refused("nick", str(error)) from None
         for suffix in ("", *(f"-{n}" for n in range(2, 100))):
-            candidate = nick + suffix
+            candidate = _with_suffix(nick, suffix)
             skeleton = text.skeleton(candidate)
             taken = self._nicks.get(skeleton)
             if taken is None:
@@ -260,12 +271,12 @@ class Room:
             self._say(member, frame, now)
         elif frame.kind == Kind.ASK:
             ask = unpack(Ask, frame)
-            if ask.what != "names":
-                return ask
             if len(ask.authors) > _NAMES_PAGE or member.cursor.lane_size > MAX_CONTROL:
                 raise RemoteProtocolError(
                     f"the peer asked for {len(ask.authors)} names with {member.cursor.lane_size} bytes of answers ahead"
                 )
+            if ask.what != "names":
+                return ask
             known = [self._authors[i - 1] for i in ask.authors if 0 < i <= len(self._authors)]
             member.cursor.post(pack(Kind.NAMES, Names(authors=known, asked=ask.authors)))
         elif frame.kind < LOG_KINDS_END or frame.kind in _HOST_ONLY:
@@ -320,12 +331,28 @@ class Room:
         self._new_authors, self._touched, self._new_nicks, self._new_members = [], {}, [], []
         return changes
 
+    def stored(self, changes: Changes) -> None:
+        """They are on the disk: whoever comes back is told so."""
+        for key, stream, mark in changes.marks:
+            self._streams[key, stream].stored = mark
+
     def give_back(self, changes: Changes) -> None:
         """They could not be committed: return them with the next ones."""
         self._new_authors[:0] = changes.authors
         self._new_nicks[:0] = changes.nicks
         self._new_members[:0] = changes.members
         self._touched.update((self._streams[key, stream], None) for key, stream, _ in changes.marks)
+
+
+def _with_suffix(nick: str, suffix: str) -> str:
+    """Return both as one nickname, ``nick`` shortened as far as it takes. Raises Refused where nothing fits.
+
+    What a member has it asks for again when it comes back, so it must be a nickname by itself.
+    """
+    for end in range(len(nick), 0, -1):
+        with suppress(ValueError):
+            return text.nickname(nick[:end] + suffix)
+    raise Refused("nick", f"the nickname {nick} is taken; choose another with --as")
 
 
 _HOST_ONLY: Final = frozenset(

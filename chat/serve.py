@@ -63,6 +63,8 @@ async def serve(
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine())
     logging.getLogger("chat").addHandler(handler)
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
     addresses = [Address.parse(transport) for transport in transports]
     desk = Desk.hold(room)
     try:
@@ -85,7 +87,7 @@ async def serve(
                     )
                 )
                 _announce(room, listening, invite, as_json=as_json)
-                await _until_told(host.run(), control_fd)
+                await _until(told, host.run(), control_fd)
             finally:
                 await host.aclose()
         finally:
@@ -114,11 +116,9 @@ def _announce(room: str, listening: list[Address], invite: str, *, as_json: bool
         click.echo(f"invite people elsewhere:   chat join '{invite}'")
 
 
-async def _until_told(serving: Coroutine[None, None, None], control_fd: int) -> None:
-    """Run until SIGTERM or the end of the control pipe (quietly), SIGINT (KeyboardInterrupt), or a failure."""
+async def _until(told: asyncio.Event, serving: Coroutine[None, None, None], control_fd: int) -> None:
+    """Serve until told to end, by the event or by the end of the control pipe. Raises what ends the serving."""
     loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, told.set)
     waits: list[asyncio.Task[object]] = [loop.create_task(serving), loop.create_task(told.wait())]
     if control_fd >= 0:
         waits.append(loop.create_task(Waiter.for_reading(control_fd).wait()))
@@ -172,7 +172,9 @@ class Hosted:
         if len(self.listening) < expected:
             code = self._process.wait()
             self._leave()
-            raise ChatError(self._last_words() or f"the host ended with exit code {code} before it listened")
+            error = ChatError(self._last_words() or f"the host ended with exit code {code} before it listened")
+            error.exit_code = code
+            raise error
 
     def __enter__(self) -> Self:
         return self

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from chat.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError
 from chat.frame import (
+    HEADER_SIZE,
     LOG_KINDS_END,
     MAX_TEXT,
     PREFACE,
@@ -158,8 +159,7 @@ class Session:
         self._held: deque[Frame | Gap] = deque()  # what follows a frame whose author is not known yet
         self._held_size = 0
         self._expected = 0  # the number that the next frame of the log must have
-        self._before: dict[tuple[bytes, str], None] = {}  # who was here before the list began anew
-        self._listing = False  # pages of a list that began anew are coming
+        self._before: dict[tuple[bytes, str], None] | None = None  # who was here, while a new list comes in pages
         self._first_list = True  # PRESENCE so far is the list as it was when we came
         self._first_unsettled = 0  # the host holds our entries below this
         self._caught_up_at = 0  # the log's end when we joined
@@ -184,7 +184,8 @@ class Session:
         self._out.clear()
         self._held.clear()
         self._held_size = 0
-        self._listing = False
+        if self._before is not None:  # half of a list is no list
+            self.here, self._before = self._before, None
 
     def begin_at(self, seq: int) -> None:
         """Ask for the log from this number on, instead of its last messages. Before the first join."""
@@ -205,7 +206,7 @@ class Session:
             raise LocalProtocolError(f"hello() while {self.state.value}")
         if not self.stream:
             self.stream = stream
-            self.unsettled.extend(unsettled)
+            self.unsettled.extendleft(reversed(list(unsettled)))  # they were said before anything said here
         since = min((e.since for e in self.unsettled if e.number and e.since), default=0)
         self._out += pack(
             Kind.HELLO,
@@ -257,7 +258,12 @@ class Session:
         self._out += encode(entry.kind, entry.body, flags=entry.flags, number=entry.number)
 
     def ask(self, ask: Ask) -> int:
-        """Put a question to the host; an Answered event with this number follows."""
+        """Put a question to the host; an Answered event with this number follows, unless the link is lost first.
+
+        Raises LocalProtocolError outside the room.
+        """
+        if self.state is not State.JOINED:
+            raise LocalProtocolError(f"ask() while {self.state.value}")
         self._question += 1
         self._out += pack(Kind.ASK, ask, number=self._question)
         return self._question
@@ -318,18 +324,21 @@ class Session:
             raise RemoteProtocolError(f"the host sent a frame of kind {frame.kind} while we were {self.state.value}")
 
     def _welcome(self, welcome: Welcome, events: list[Event]) -> None:
-        self.state = State.JOINED
         resumed = bool(self.epoch) and not welcome.rewound
+        if resumed and (welcome.epoch, welcome.start) != (self.epoch, self.next_seq):
+            raise RemoteProtocolError(f"the host resumes at {welcome.start} where we asked for {self.next_seq}")
+        if self.stream and not welcome.first_unsettled:
+            raise RemoteProtocolError("the host does not say which of our messages it holds")
+        self.state = State.JOINED
         if welcome.rewound:
             events.append(Rewound(welcome.rewound))
             self._authors.clear()
             self._last = b""
-        if resumed and welcome.start != self.next_seq:
-            raise RemoteProtocolError(f"the host resumes at {welcome.start} where we asked for {self.next_seq}")
         self.nick = self._wanted_nick = welcome.nick or self.nick
         self.epoch = welcome.epoch
         self.next_seq = self._expected = welcome.start
-        self._show = 0 if resumed else welcome.show
+        if not resumed:
+            self._show = welcome.show
         self._caught_up_at = welcome.next_seq
         self._first_list = True
         if self.stream and self._settle_with(welcome.first_unsettled):
@@ -352,11 +361,12 @@ class Session:
         changed = False
         self._first_unsettled = self._next_number = first_unsettled
         for entry in self.unsettled:
-            if 0 < entry.number < first_unsettled:
+            if 0 < entry.number < first_unsettled and entry.epoch == self.epoch:
                 continue
             # Usually the number it had. A host that went back to an older copy lacks some before it.
-            changed |= entry.number != self._next_number
-            entry.number = self._next_number
+            if (entry.number, entry.epoch) != (self._next_number, self.epoch):
+                entry.number, entry.epoch, entry.since = self._next_number, self.epoch, self._caught_up_at
+                changed = True
             self._next_number += 1
             self._send(entry)
         return changed
@@ -373,7 +383,7 @@ class Session:
         if gap.first != self._expected or gap.count < 1:
             raise RemoteProtocolError(f"the host tells of a gap at {gap.first} where {self._expected} follows")
         self._expected = gap.first + gap.count
-        self._hold(gap, 0, events)
+        self._hold(gap, HEADER_SIZE, events)
 
     def _hold(self, item: Frame | Gap, size: int, events: list[Event]) -> None:
         """Deliver in order: at once, unless something ahead of it waits for its author's name."""
@@ -401,6 +411,7 @@ class Session:
             item = held[0]
             if isinstance(item, Gap):
                 held.popleft()
+                self._held_size -= HEADER_SIZE
                 self.next_seq, self._last = item.first + item.count, b""
                 events.append(item)
                 self._pass_settled(events)
@@ -444,21 +455,20 @@ class Session:
 
     def _presence(self, presence: Presence, events: list[Event]) -> None:
         if presence.reset:
-            self._before, self.here = self._before or self.here, {}
-            self._listing = True
+            self._before, self.here = self.here if self._before is None else self._before, {}
         came = [who for who in presence.here if who not in self.here]
         went = [who for who in presence.gone if who in self.here]
         self.here.update(dict.fromkeys(came))
         for who in went:
             del self.here[who]
-        if not self._listing:
+        if self._before is None:
             if came or went:
                 events.append(Here(came, went, first=False))
         elif not presence.more:  # the new list is whole: tell how it differs from the one before
             came = [who for who in self.here if who not in self._before]
             went = [who for who in self._before if who not in self.here]
             events.append(Here(came, went, first=self._first_list))
-            self._before, self._listing, self._first_list = {}, False, False
+            self._before, self._first_list = None, False
 
 
 def text_body(text: str, target: int = 0) -> bytes:

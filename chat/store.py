@@ -6,11 +6,12 @@ Rules:
 2. ``commit`` returns when the batches are on the disk (WAL, ``synchronous=FULL``: SQLite calls fsync
    before it returns). Only then may anybody see them.
 3. A failed fsync is never tried again: the kernel may have dropped the pages and say yes the second time.
-   A full disk is different: nothing was written, and it may be tried again.
+   Nothing is written after it. A full disk is different: nothing was written, and it may be tried again.
 4. A flipped bit in the WAL makes SQLite silently forget the frames after it, and ``integrity_check`` says
    "ok". Hence a hash chain over the batches, and a mark beside the database that says how far the log had
    come. The mark is written after the commit, without fsync: the database may be ahead of it, never behind.
-5. One connection writes, and one process: the folder is locked. Nobody else opens the database.
+5. One connection writes, and one process: the folder is locked. Nobody else opens the database. Any thread
+   may write, one at a time; reads belong to the thread that opened the store, and wait for nobody.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import os
 import secrets
 import sqlite3
 import struct
+import threading
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
@@ -30,6 +33,7 @@ from chat.frame import MAX_BATCH, Author, Gap, split
 from chat.log import Batch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from chat.room import Changes
@@ -39,25 +43,29 @@ _ROOM_BITS: Final = 48  # a batch's row is room << 48 | its first number, so one
 _SEQ_MASK: Final = (1 << _ROOM_BITS) - 1
 _MARK: Final = struct.Struct("!QQ16s")  # room, next number, the chain there; a digest of these follows
 _MARK_SIZE: Final = 64
+_CHAINED: Final = struct.Struct("!QQ")  # what a link of the chain vouches for beside the data: at, frames
 
 _SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS rooms (
+BEGIN;
+CREATE TABLE rooms (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, epoch BLOB NOT NULL, invite BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS batches (
+CREATE TABLE batches (
     at INTEGER PRIMARY KEY, frames INTEGER NOT NULL, chain BLOB NOT NULL, data BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS authors (
+CREATE TABLE authors (
     room INTEGER, id INTEGER, key BLOB, stream INTEGER, nick TEXT, PRIMARY KEY (room, id)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS marks (
+CREATE TABLE marks (
     room INTEGER, key BLOB, stream INTEGER, mark INTEGER, PRIMARY KEY (room, key, stream)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS nicks (
+CREATE TABLE nicks (
     room INTEGER, skeleton TEXT, nick TEXT, key BLOB, PRIMARY KEY (room, skeleton)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS members (room INTEGER, key BLOB, role TEXT, PRIMARY KEY (room, key)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS invites (
+CREATE TABLE members (room INTEGER, key BLOB, role TEXT, PRIMARY KEY (room, key)) WITHOUT ROWID;
+CREATE TABLE invites (
     room INTEGER, secret BLOB, expires INTEGER, uses INTEGER, PRIMARY KEY (room, secret)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS addresses (room INTEGER, asked TEXT, given TEXT, PRIMARY KEY (room, asked)) WITHOUT ROWID;
+CREATE TABLE addresses (room INTEGER, asked TEXT, given TEXT, PRIMARY KEY (room, asked)) WITHOUT ROWID;
 PRAGMA user_version = 1;
+COMMIT;
 """
 _VERSION: Final = 1
+_SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # it may quote damaged text, which sqlite3 cannot decode
 _CHAIN_START: Final = bytes(16)
 
 
@@ -92,98 +100,130 @@ class Store:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._lock = _lock(folder)
-        try:
-            # Only one call at a time, but not always from one thread: see Host, which commits in a
-            # thread when the disk is slow.
-            self._database = sqlite3.connect(folder / "log.db", check_same_thread=False, isolation_level=None)
-            (folder / "log.db").chmod(0o600)
-            self._prepare()
-            # Reads go by a connection of their own: they see what is committed, also while a thread commits.
-            self._reader = sqlite3.connect(f"file:{quote(str(folder / 'log.db'))}?mode=ro", uri=True)
-            self._mark_fd = os.open(folder / "log.mark", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except sqlite3.Error as error:
-            raise StoreError(f"the database {folder / 'log.db'} cannot be opened: {error}") from None
         self._folder = folder
         self._chains: dict[int, bytes] = {}
+        self._writing = threading.Lock()
+        self._failure = ""  # why nothing may be written any more
+        path = folder / "log.db"
+        with ExitStack() as opened:
+            try:
+                opened.callback(os.close, _lock(folder))
+                _make_private(path)
+                self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+                opened.callback(self._database.close)
+                self._prepare()
+                # Reads go by a connection of their own: they see what is committed, also while a thread commits.
+                self._reader = sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro", uri=True)
+                opened.callback(self._reader.close)
+                self._reader.execute("PRAGMA mmap_size = 0")
+                self._mark_fd = os.open(folder / "log.mark", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                opened.callback(os.close, self._mark_fd)
+            except (OSError, *_SQLITE_ERRORS) as error:
+                raise StoreError(f"the database {path} cannot be opened: {error}") from None
+            self._opened = opened.pop_all()
 
     def _prepare(self) -> None:
         execute = self._database.execute
         execute("PRAGMA busy_timeout = 5000")
+        (version,) = execute("PRAGMA user_version").fetchone()
+        if version > _VERSION:
+            raise StoreError(f"the database is of version {version}, this program knows {_VERSION}; upgrade manywire")
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA mmap_size = 0")  # a failing disk under a mapping is a SIGBUS, not an error
         execute("PRAGMA journal_size_limit = 67108864")
-        (version,) = execute("PRAGMA user_version").fetchone()
-        if version > _VERSION:
-            raise StoreError(f"the database is of version {version}, this program knows {_VERSION}; upgrade manywire")
         if version < _VERSION:
             self._database.executescript(_SCHEMA)
 
     def close(self) -> None:
-        """Close the database and let the next host in."""
-        self._reader.close()
-        self._database.close()
-        os.close(self._mark_fd)
-        os.close(self._lock)
+        """Close the database and let the next host in. A second time does nothing."""
+        self._opened.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, and on the disk at the end. Raises StoreFull, StoreError."""
+        with self._writing:
+            if self._failure:
+                raise StoreError(self._failure)
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                yield self._database
+                self._database.execute("COMMIT")
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+                    raise StoreFull("the disk is full; messages wait until there is room again") from None
+                self._failure = f"the database cannot be written: {error}; messages are no longer accepted"
+                raise StoreError(self._failure) from None
+            finally:
+                if self._database.in_transaction:
+                    with suppress(sqlite3.Error):
+                        self._database.execute("ROLLBACK")
 
     # -- rooms -----------------------------------------------------------------------------------
 
     def open_room(self, name: str) -> RoomState:
-        """Return the room of this name, made with a random epoch where it is new."""
-        execute = self._database.execute
-        execute(
-            "INSERT OR IGNORE INTO rooms (name, epoch, invite) VALUES (?, ?, ?)",
-            (name, secrets.token_bytes(8), secrets.token_bytes(16)),
-        )
-        room, epoch, invite = execute("SELECT id, epoch, invite FROM rooms WHERE name = ?", (name,)).fetchone()
-        last = execute(
-            "SELECT at, frames, chain, data FROM batches WHERE at >= ? AND at < ? ORDER BY at DESC LIMIT 1",
-            (room << _ROOM_BITS, (room + 1) << _ROOM_BITS),
-        ).fetchone()
-        next_seq, last_time, chain = 1, 0, _CHAIN_START
-        if last is not None:
-            at, frames, chain, data = last
-            next_seq = (at & _SEQ_MASK) + frames
-            last_time = _last_time(data)
-        self._check_mark(room, name, next_seq)
-        self._chains[room] = chain
-        return RoomState(
-            room,
-            name,
-            epoch,
-            invite,
-            next_seq,
-            last_time,
-            [
-                Author(index=index, key=key, stream=_unsigned(stream), nick=nick)
-                for index, key, stream, nick in execute(
-                    "SELECT id, key, stream, nick FROM authors WHERE room = ?", (room,)
-                )
-            ],
-            [
-                (key, _unsigned(stream), mark)
-                for key, stream, mark in execute("SELECT key, stream, mark FROM marks WHERE room = ?", (room,))
-            ],
-            execute("SELECT skeleton, nick, key FROM nicks WHERE room = ?", (room,)).fetchall(),
-            execute("SELECT key, role FROM members WHERE room = ?", (room,)).fetchall(),
-        )
+        """Return the room of this name, made with a random epoch where it is new.
+
+        Raises StoreError when the database has lost messages of the room, or the room itself.
+        """
+        with _reading():
+            known = self._reader.execute("SELECT id, epoch, invite FROM rooms WHERE name = ?", (name,)).fetchone()
+            if known is None:
+                self._check_no_room_lost(name)
+                known = self._make_room(name)
+            room, epoch, invite = known
+            last = self._reader.execute(_NEAR, (room << _ROOM_BITS, room << _ROOM_BITS | _SEQ_MASK)).fetchone()
+            next_seq, last_time, chain = 1, 0, _CHAIN_START
+            if last is not None:
+                at, frames, chain = last
+                next_seq = (at & _SEQ_MASK) + frames
+                found = self.read(room, next_seq - 1)  # a Gap where it is damaged: then the host's clock must do
+                last_time = max((f.time for f in split(found.data)), default=0) if isinstance(found, Batch) else 0
+            self._check_mark(room, name, next_seq)
+            self._chains[room] = chain
+            execute = self._reader.execute
+            return RoomState(
+                room,
+                name,
+                epoch,
+                invite,
+                next_seq,
+                last_time,
+                [
+                    Author(index=index, key=key, stream=_unsigned(stream), nick=nick)
+                    for index, key, stream, nick in execute(
+                        "SELECT id, key, stream, nick FROM authors WHERE room = ?", (room,)
+                    )
+                ],
+                [
+                    (key, _unsigned(stream), mark)
+                    for key, stream, mark in execute("SELECT key, stream, mark FROM marks WHERE room = ?", (room,))
+                ],
+                execute("SELECT skeleton, nick, key FROM nicks WHERE room = ?", (room,)).fetchall(),
+                execute("SELECT key, role FROM members WHERE room = ?", (room,)).fetchall(),
+            )
+
+    def _make_room(self, name: str) -> tuple[int, bytes, bytes]:
+        epoch, invite = secrets.token_bytes(8), secrets.token_bytes(16)
+        with self._transaction() as database:
+            made = database.execute("INSERT INTO rooms (name, epoch, invite) VALUES (?, ?, ?)", (name, epoch, invite))
+            assert made.lastrowid is not None
+            return made.lastrowid, epoch, invite
 
     # -- the log ---------------------------------------------------------------------------------
 
     def commit(self, room: int, batches: list[Batch], changes: Changes) -> None:
-        """Put batches and changes on the disk, all or nothing.
+        """Put batches and changes on the disk, all or nothing. From any thread.
 
         Raises StoreFull (try again later) or StoreError (never again: stop acknowledging).
         """
         chain = self._chains[room]
         rows = []
         for batch in batches:
-            chain = _link(chain, batch.data)
-            rows.append((room << _ROOM_BITS | batch.first, batch.frames, chain, batch.data))
-        database = self._database
-        try:
-            database.execute("BEGIN IMMEDIATE")
+            at = room << _ROOM_BITS | batch.first
+            chain = _link(chain, at, batch.frames, batch.data)
+            rows.append((at, batch.frames, chain, batch.data))
+        with self._transaction() as database:
             database.executemany("INSERT INTO batches (at, frames, chain, data) VALUES (?, ?, ?, ?)", rows)
             if changes.authors:
                 database.executemany(
@@ -205,13 +245,6 @@ class Store:
                     "INSERT OR REPLACE INTO members VALUES (?, ?, ?)",
                     [(room, *member) for member in changes.members],
                 )
-            database.execute("COMMIT")
-        except sqlite3.Error as error:
-            if database.in_transaction:
-                database.execute("ROLLBACK")
-            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
-                raise StoreFull("the disk is full; messages wait until there is room again") from None
-            raise StoreError(f"the database cannot be written: {error}; messages are no longer accepted") from None
         self._chains[room] = chain
         if batches:
             self._write_mark(room, batches[-1].next_seq, chain)
@@ -220,101 +253,155 @@ class Store:
         """Return up to 64 KiB of the log that hold ``seq``: rows that follow each other, as one batch.
 
         A row whose bytes are not what the chain says is damaged: it is a Gap, and an error in the host's log.
+        None where nothing is stored from ``seq`` on.
         """
-        base = room << _ROOM_BITS
-        try:
-            rows = self._reader.execute(_ROWS_AROUND, (base, base | seq, base, base | _SEQ_MASK))
-            return _join(rows, seq)
-        except sqlite3.Error as error:
-            raise StoreError(f"the database cannot be read: {error}") from None
+        base, top = room << _ROOM_BITS, room << _ROOM_BITS | _SEQ_MASK
+        with _reading():
+            near = self._reader.execute(_NEAR, (base, base | seq)).fetchall()
+            at, frames, _ = near[0] if near else (base, 0, b"")
+            if damaged := at + frames > base | seq:
+                before, before_frames, chain = near[1] if len(near) > 1 else (base, 1, _CHAIN_START)
+                found = self._read_from(at, top, before + before_frames, chain)
+                if found is not None:
+                    return found
+            (after,) = self._reader.execute(_AFTER, (base | seq, top)).fetchone()
+        end = (at + frames if after is None else after) & _SEQ_MASK
+        if damaged:
+            _logger.error("messages %d to %d on the disk are damaged; members are told of a gap", seq, end - 1)
+        return Gap(first=seq, count=end - seq) if end > seq else None
+
+    def _read_from(self, at: int, top: int, expected: int, chain: bytes) -> Batch | None:
+        """Return the sound rows from ``at`` on, as one batch. None where the first is damaged."""
+        for limit in (512, 1):  # one alone when another one's damage is such that SQLite stops
+            try:
+                with closing(self._reader.execute(_ROWS, (at, top, limit))) as rows:
+                    return _follow(rows, expected, chain)
+            except sqlite3.DatabaseError as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
+                    raise
+        return None
 
     # -- invites and addresses -------------------------------------------------------------------
 
     def invites(self, room: int) -> list[StoredInvite]:
         """The room's further invites, spent and expired ones included."""
-        rows = self._database.execute("SELECT secret, expires, uses FROM invites WHERE room = ?", (room,))
+        with _reading():
+            rows = self._reader.execute("SELECT secret, expires, uses FROM invites WHERE room = ?", (room,)).fetchall()
         return [StoredInvite(*row) for row in rows]
 
     def add_invite(self, room: int, invite: StoredInvite) -> None:
-        self._database.execute("INSERT INTO invites VALUES (?, ?, ?, ?)", (room, *invite))
+        """Raises StoreFull, StoreError."""
+        with self._transaction() as database:
+            database.execute("INSERT INTO invites VALUES (?, ?, ?, ?)", (room, *invite))
 
     def use_invite(self, room: int, secret: bytes) -> None:
-        """Count one use of an invite that has a limit."""
-        self._database.execute(
-            "UPDATE invites SET uses = uses - 1 WHERE room = ? AND secret = ? AND uses > 0", (room, secret)
-        )
+        """Count one use of an invite that has a limit. Raises StoreFull, StoreError."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE invites SET uses = uses - 1 WHERE room = ? AND secret = ? AND uses > 0", (room, secret)
+            )
 
     def address(self, room: int, asked: str) -> str:
         """Return the address that was given the last time ``asked`` was asked for, or ""."""
-        row = self._database.execute(
-            "SELECT given FROM addresses WHERE room = ? AND asked = ?", (room, asked)
-        ).fetchone()
+        query = "SELECT given FROM addresses WHERE room = ? AND asked = ?"
+        with _reading():
+            row = self._reader.execute(query, (room, asked)).fetchone()
         return row[0] if row else ""
 
     def remember_address(self, room: int, asked: str, given: str) -> None:
-        self._database.execute("INSERT OR REPLACE INTO addresses VALUES (?, ?, ?)", (room, asked, given))
+        """Raises StoreFull, StoreError."""
+        with self._transaction() as database:
+            database.execute("INSERT OR REPLACE INTO addresses VALUES (?, ?, ?)", (room, asked, given))
 
     # -- the mark --------------------------------------------------------------------------------
 
     def _write_mark(self, room: int, next_seq: int, chain: bytes) -> None:
         record = _MARK.pack(room, next_seq, chain)
-        os.pwrite(
-            self._mark_fd,
-            record + hashlib.sha256(record).digest()[: _MARK_SIZE - _MARK.size],
-            room * _MARK_SIZE,
-        )
+        try:
+            os.pwrite(self._mark_fd, record + _digest(record), room * _MARK_SIZE)
+        except OSError as error:  # a full disk: what was committed is committed, with an older mark beside it
+            _logger.warning("the mark %s cannot be written: %s", self._folder / "log.mark", error.strerror)
 
-    def _check_mark(self, room: int, name: str, next_seq: int) -> None:
+    def _read_mark(self, room: int) -> tuple[int, bytes] | None:
+        """Return how far the room had come, and its chain there; None for a mark that is torn or was never written."""
         data = os.pread(self._mark_fd, _MARK_SIZE, room * _MARK_SIZE)
         record = data[: _MARK.size]
-        if len(data) < _MARK_SIZE or hashlib.sha256(record).digest()[: _MARK_SIZE - _MARK.size] != data[_MARK.size :]:
-            return  # never written, or torn by a power cut: it claims nothing
-        _, marked, chain = _MARK.unpack(record)
-        advice = f"restore a backup, or delete {self._folder / 'log.mark'} to go on; members will be told"
+        if len(data) < _MARK_SIZE or _digest(record) != data[_MARK.size :]:
+            return None
+        _, next_seq, chain = _MARK.unpack(record)
+        return next_seq, chain
+
+    def _check_mark(self, room: int, name: str, next_seq: int) -> None:
+        if (mark := self._read_mark(room)) is None:
+            return
+        marked, chain = mark
         if marked > next_seq:
             raise StoreError(
-                f"room {name!r} has lost messages {next_seq} to {marked - 1}, which members were shown; {advice}"
+                f"room {name!r} has lost messages {next_seq} to {marked - 1}, which members were shown; {self._advice}"
             )
-        row = self._database.execute(
-            "SELECT chain FROM batches WHERE at < ? AND at >= ? ORDER BY at DESC LIMIT 1",
-            (room << _ROOM_BITS | marked, room << _ROOM_BITS),
-        ).fetchone()
-        if (row[0] if row else _CHAIN_START) != chain:
-            raise StoreError(f"room {name!r} is not the log that members were shown, at message {marked - 1}; {advice}")
+        row = self._reader.execute(_NEAR, (room << _ROOM_BITS, room << _ROOM_BITS | marked - 1)).fetchone()
+        if (row[2] if row else _CHAIN_START) != chain:
+            raise StoreError(
+                f"room {name!r} is not the log that members were shown, at message {marked - 1}; {self._advice}"
+            )
+
+    def _check_no_room_lost(self, name: str) -> None:
+        """A database that lost its beginning is an empty one: it must not take a lost room for a new one."""
+        (highest,) = self._reader.execute("SELECT coalesce(max(id), 0) FROM rooms").fetchone()
+        slots = os.fstat(self._mark_fd).st_size // _MARK_SIZE
+        lost = [mark[0] - 1 for room in range(highest + 1, slots) if (mark := self._read_mark(room))]
+        if lost:
+            raise StoreError(
+                f"cannot make room {name!r}: the database has lost {len(lost)} of its rooms, with messages "
+                f"1 to {' and 1 to '.join(map(str, lost))}, which members were shown; {self._advice}"
+            )
+
+    @property
+    def _advice(self) -> str:
+        return f"restore a backup, or delete {self._folder / 'log.mark'} to go on; members will be told"
 
 
-_ROWS_AROUND: Final = """
-SELECT at, frames, chain, data FROM batches
-WHERE at >= (SELECT coalesce(min(at), 0) FROM (
-    SELECT at FROM batches WHERE at >= ? AND at <= ? ORDER BY at DESC LIMIT 2))
-AND at >= ? AND at <= ? ORDER BY at LIMIT 512
-"""  # the row that holds a number, the one before it (for its chain), and those after it
+# A flipped bit can make a value one of another type: what the chain judges is read as the type it should have.
+# 2048 frames of 32 bytes fill a batch.
+_NEAR: Final = """
+SELECT at, max(1, min(2048, ifnull(cast(frames AS INTEGER), 1))), ifnull(cast(chain AS BLOB), x'')
+FROM batches WHERE at >= ? AND at <= ? ORDER BY at DESC LIMIT 2
+"""  # the row that holds a number and the one before it, from whose chain its own goes on
+_ROWS: Final = """
+SELECT at, max(1, min(2048, ifnull(cast(frames AS INTEGER), 1))), ifnull(cast(chain AS BLOB), x''),
+    ifnull(cast(data AS BLOB), x'')
+FROM batches WHERE at >= ? AND at <= ? ORDER BY at LIMIT ?
+"""
+_AFTER: Final = "SELECT min(at) FROM batches WHERE at > ? AND at <= ?"
 
 
-def _join(rows: sqlite3.Cursor, seq: int) -> Batch | Gap | None:
-    """Make one batch of rows that follow each other, as far as 64 KiB go."""
+def _follow(rows: sqlite3.Cursor, expected: int, chain: bytes) -> Batch | None:
+    """Make one batch of rows that follow each other, as far as they are sound and 64 KiB go.
+
+    ``expected`` and ``chain``: where the row before them ended. None where the first is damaged.
+    """
+    first = frames_in_all = size = 0
     parts: list[bytes] = []
-    first = next_seq = size = 0
-    chain, previous = _CHAIN_START, 1  # of the row before, and the number it ended at
     for at, frames, stored_chain, data in rows:
-        begins = at & _SEQ_MASK
-        sound = begins != previous or _link(chain, data) == stored_chain
-        chain, previous = stored_chain, begins + frames
-        if previous <= seq:
-            continue
-        if parts and (begins != next_seq or size + len(data) > MAX_BATCH or not sound):
+        if parts and (at != expected or size + len(data) > MAX_BATCH):
             break
-        if begins > seq and not parts:
-            return Gap(first=seq, count=begins - seq)
-        if not sound:
-            _logger.error("messages %d to %d on the disk are damaged; members are told of a gap", begins, previous - 1)
-            return Gap(first=seq, count=previous - seq)
-        first = first or begins
-        next_seq = previous
-        parts.append(data)
+        # After a hole the chain before it is not known, and the row is believed.
+        if at == expected and _link(chain, at, frames, data) != stored_chain:
+            break
+        first = first or at & _SEQ_MASK
+        frames_in_all += frames
         size += len(data)
-    rows.close()
-    return Batch(first, next_seq - first, b"".join(parts)) if parts else None
+        parts.append(data)
+        chain, expected = stored_chain, at + frames
+    return Batch(first, frames_in_all, b"".join(parts)) if parts else None
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except _SQLITE_ERRORS as error:
+        raise StoreError(f"the database cannot be read: {error}; restore a backup") from None
 
 
 def _lock(folder: Path) -> int:
@@ -328,15 +415,24 @@ def _lock(folder: Path) -> int:
     return fd
 
 
-def _link(chain: bytes, data: bytes) -> bytes:
-    return hashlib.sha256(chain + data).digest()[:16]
+def _make_private(path: Path) -> None:
+    """Make the file before SQLite does, which would go by the umask; its journal takes over the mode."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(fd, 0o600)
+    finally:
+        os.close(fd)
 
 
-def _last_time(data: bytes) -> int:
-    time = 0
-    for frame in split(data):
-        time = frame.time
-    return time
+def _link(chain: bytes, at: int, frames: int, data: bytes) -> bytes:
+    digest = hashlib.sha256(chain)
+    digest.update(_CHAINED.pack(at, frames))
+    digest.update(data)
+    return digest.digest()[:16]
+
+
+def _digest(record: bytes) -> bytes:
+    return hashlib.sha256(record).digest()[: _MARK_SIZE - _MARK.size]
 
 
 def _signed(number: int) -> int:

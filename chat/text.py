@@ -198,7 +198,7 @@ def mentions(text: str, nick: str) -> bool:
     while start >= 0:
         end = start + len(nick)
         after = text[end : end + 2]
-        if text[max(0, start - 1) : start] == "@":
+        if text[start - 1 : start] == "@":
             before = text[max(0, start - 2) : start - 1]
             begins = _is_unspaced(before) or not _goes_on(before)
             if begins and (_is_unspaced(nick[-1]) or _is_unspaced(after[:1]) or not _goes_on(after)):
@@ -315,7 +315,8 @@ def _look(char: str) -> str:
     prototypes = _prototypes()
     small, capital = (prototypes.get(form, form) for form in (char, char.upper()))
     look = capital if capital.isascii() and not small.isascii() else small
-    # Once more, since a capital that was made small has a look of its own: small m is rn.
+    # Once more: a capital that was made small has a look of its own (small m is rn), and where the library's
+    # pairs left the choice, the parts of a look may have one.
     return "".join(prototypes.get(part, part) for part in look.casefold()).casefold().replace("i", "l")
 
 
@@ -338,8 +339,7 @@ def _prototypes() -> dict[str, str]:
             prototype = target.strip("\u200e")
             if len(confusables_data[target]) > 1 or len(prototype) > 1 or prototype < char:
                 table[char] = prototype
-    # Where the smaller was taken, longer prototypes may still hold the other one.
-    return {char: "".join(table.get(part, part) for part in prototype) for char, prototype in table.items()}
+    return table
 
 
 # -- words --------------------------------------------------------------------------------------------

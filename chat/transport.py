@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol, TypeAlias
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, unquote
 
 from chat.errors import AddressError, UnknownScheme
 
@@ -50,10 +50,12 @@ class Address:
             pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
         except ValueError:
             raise AddressError(f"the options in {text!r} cannot be read; write ?name=value&name=value") from None
-        return cls(scheme.lower(), place, dict(pairs))
+        return cls(scheme.lower(), unquote(place), dict(pairs))
 
     def __str__(self) -> str:
-        place = f":{self.place}" if self.place else ""
+        # A path may hold what would end the place or break the line: written %XX, as in a URL.
+        place = "".join(quote(c) if c in " ?%" or not c.isprintable() else c for c in self.place)
+        place = f":{place}" if place else ""
         query = "&".join(f"{quote(name)}={quote(value)}" for name, value in self.options.items())
         return f"{self.scheme}{place}{'?' + query if query else ''}"
 

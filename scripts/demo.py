@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[1]
 ROOM: Final = "demo"
 PATIENCE: Final = 30.0  # seconds in which nothing at all happens before we give up
-IN_FLIGHT: Final = 64  # lines that a member may have said and not seen stored, so that a kill meets some
+IN_FLIGHT: Final = 32  # lines that a member may have said and not seen stored, so that a kill meets some
 LINE_LIMIT: Final = 1024 * 1024  # bytes of one line of NDJSON: 16 KiB of text may grow sixfold when escaped
 NAMES: Final = ("ann", "bob", "cid", "dan", "eve", "fay", "gus", "hal", "ida", "jon")
 LATE: Final = "late"
@@ -256,8 +256,10 @@ class Stage:
         self.progress = progress
         self.tasks = tasks
         self.invite = ""
+        self.pause_at = 0  # when so many lines are stored nobody says more, until the next trouble has been met
         self.members: list[Member] = []
         self._host: Process | None = None
+        self._watching: asyncio.Task[None]
         self._processes: list[Process] = []
         self._changed = asyncio.Event()
 
@@ -314,11 +316,24 @@ class Stage:
         if not line:
             raise Failed(f"the host did not start; it ended with exit code {await self._host.wait()}")
         self.invite = json.loads(line)["invite"]
+        self._watching = self.tasks.create_task(self._watch(self._host))
+
+    async def _watch(self, host: Process) -> None:
+        code = await host.wait()
+        raise Failed(f"the host ended by itself with exit code {code}")
 
     async def kill_host(self) -> None:
         assert self._host is not None
+        self._watching.cancel()
         await kill(self._host)
         await self.open_host()
+
+    async def stop_host(self) -> None:
+        """Ask the host to end, and expect it to."""
+        assert self._host is not None
+        self._watching.cancel()
+        self._host.terminate()
+        await must_end(self._host, "the host")
 
     async def print_log(self) -> list[Got]:
         """Return what ``chat log`` prints."""
@@ -349,6 +364,7 @@ class Member:
         self.says = says
         self.got: list[Got] = []
         self.stored: dict[int, int | None] = {}  # by line: the number it was told to have
+        self.found = 0  # lines that the present process found in its outbox, and that nobody had been told of
         self._taken: set[int] = set()  # lines that a process has and that are not stored
         self._process: Process | None = None
         self._joined = False
@@ -371,6 +387,10 @@ class Member:
         self._process.stdin.write(f"{self.stage.invite}\n".encode())
         self._hearing = self.stage.tasks.create_task(self._hear(self._process))
         await self.stage.until(lambda: self._joined, f"{self.name} to join")
+
+    def speak(self) -> None:
+        """Begin to say what no process has taken yet, or go on with it."""
+        assert self._process is not None
         self._speaking = self.stage.tasks.create_task(self._speak(self._process))
 
     async def kill(self) -> None:
@@ -384,6 +404,10 @@ class Member:
         await self._hearing
         self._leaving = False
         await self.join()
+        self.speak()
+
+    async def get(self, seq: int) -> None:
+        await self.stage.until(lambda: self.last >= seq, f"{self.name} to get number {seq}; its last is {self.last}")
 
     async def leave(self) -> None:
         """End its input, and expect it to go by itself."""
@@ -391,22 +415,22 @@ class Member:
         assert self._process.stdin is not None
         self._leaving = True
         self._process.stdin.close()
-        async with asyncio.timeout(PATIENCE):
-            code = await self._process.wait()
-        if code:
-            raise Failed(f"{self.name} ended with exit code {code}")
+        await must_end(self._process, self.name)
 
     async def _speak(self, process: Process) -> None:
-        """Say what no process has taken yet, in order, never more than a few lines ahead of the host's disk."""
+        """Say line after line, never more than a few ahead of the host's disk."""
         assert process.stdin is not None
         with suppress(ConnectionError):  # it is being killed
             for line, text in enumerate(self.says):
                 if line in self.stored or line in self._taken:
                     continue
-                await self.stage.until(lambda: len(self._taken) < IN_FLIGHT, f"{self.name}'s lines to be stored")
+                await self.stage.until(self._may_speak, f"{self.name}'s lines to be stored")
                 self._taken.add(line)
                 process.stdin.write(json.dumps({"say": text, "id": str(line)}).encode() + b"\n")
                 await process.stdin.drain()
+
+    def _may_speak(self) -> bool:
+        return len(self._taken) < IN_FLIGHT and self.stage.stored < self.stage.pause_at
 
     async def _hear(self, process: Process) -> None:
         """Take down what the process prints, until it ends."""
@@ -416,6 +440,7 @@ class Member:
                 break  # it was killed while it wrote this
             self._take_down(json.loads(line), line)
             self.stage.happened()
+            await asyncio.sleep(0)  # readline alone returns at once while it has lines; whoever waits must see each
         if not self._leaving:
             raise Failed(f"{self.name} ended by itself with exit code {await process.wait()}")
 
@@ -424,6 +449,7 @@ class Member:
             case "joined" if not self._joined:  # it is told anew whenever the link comes back
                 self._joined = True
                 self._taken = {int(name) for name in event["pending"]}
+                self.found = len(self._taken - self.stored.keys())
             case "message":
                 self.got.append(as_got(event, line))
             case "stored":
@@ -442,6 +468,17 @@ class Member:
 
 def as_got(event: Mapping[str, Any], line: bytes) -> Got:
     return Got(event["seq"], event["nick"], event["text"], line)
+
+
+async def must_end(process: Process, name: str) -> None:
+    """Wait until a process has ended well. Raises Failed."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            code = await process.wait()
+    except TimeoutError:
+        raise Failed(f"{name} was asked to end and still runs after {PATIENCE:g} s") from None
+    if code:
+        raise Failed(f"{name} ended with exit code {code}")
 
 
 async def kill(process: Process) -> None:
@@ -477,16 +514,25 @@ async def play(stage: Stage, says: Sequence[Sequence[str]], troubles: Iterable[T
     stage.members = [Member(stage, name, lines) for name, lines in zip(names, says, strict=False)]
     for member in stage.members:
         await member.join()
+    for member in stage.members:
+        member.speak()
     victim = chance.choice([member for member in stage.members if member.says])
+    total = sum(map(len, says))
     for trouble in troubles:
+        stage.pause_at = trouble.at + IN_FLIGHT  # so that the troubles are where they are planned, at any speed
+        stage.happened()
         await stage.until_stored(trouble.at)
         await meet(stage, trouble, victim)
-    await stage.until_stored(sum(map(len, says)))
+    stage.pause_at = total
+    stage.happened()
+    await stage.until_stored(total)
     log = await stage.print_log()
     last = log[-1].seq if log else 0
-    await stage.until(lambda: all(member.last >= last for member in stage.members), "everyone to get the last line")
+    for member in stage.members:
+        await member.get(last)
     for member in stage.members:
         await member.leave()
+    await stage.stop_host()
     return find_fault(
         log,
         {member.name: member.got for member in stage.members},
@@ -498,11 +544,13 @@ async def play(stage: Stage, says: Sequence[Sequence[str]], troubles: Iterable[T
 async def meet(stage: Stage, trouble: Trouble, victim: Member) -> None:
     match trouble.what:
         case "member":
-            stage.progress.note(f"kill -9 {victim.name}, {stage.stored} lines are stored; {victim.name} comes back")
+            stage.progress.note(f"kill -9 {victim.name}: {stage.stored} lines are stored")
             await victim.kill()
+            stage.progress.note(f"{victim.name} is back; {victim.found} lines lay in its outbox, unconfirmed")
         case "host":
-            stage.progress.note(f"kill -9 the host, {stage.stored} lines are stored; it is started again")
+            stage.progress.note(f"kill -9 the host: {stage.stored} lines are stored")
             await stage.kill_host()
+            stage.progress.note("the host is back")
         case "late":
             stage.members.append(Member(stage, LATE, ()))
             await stage.members[-1].join()
@@ -512,9 +560,7 @@ async def run(says: Sequence[Sequence[str]], troubles: Sequence[Trouble], chance
     """Raises Failed, also for transcripts that differ."""
     total = sum(map(len, says))
     progress = Progress(total, sys.stderr)
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)  # clean up then, too
+    cancel_on_signals()
     with tempfile.TemporaryDirectory(prefix="chat-demo-") as folder:
         stage = None
         try:
@@ -535,6 +581,21 @@ async def run(says: Sequence[Sequence[str]], troubles: Sequence[Trouble], chance
         f"{total} lines by {sum(map(bool, says))} of {len(says)} members, and one who came late"
         f"{'; ' + kills if kills else ''}: all {len(says) + 1} transcripts, chat log and what was said are equal"
     )
+
+
+def cancel_on_signals() -> None:
+    """Have SIGINT and SIGTERM cancel this task, once: an impatient second Ctrl-C must not stop the cleaning up."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def stop() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
 
 
 def first_of(group: BaseExceptionGroup[Failed]) -> str:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.hashes import SHA256
+
     from chat.transport import Link
 
 
@@ -70,8 +73,8 @@ def host_certificate() -> bytes:
     return certificate(host_key())
 
 
-def certificate(key: Ed25519PrivateKey) -> bytes:
-    """A key and its self-signed certificate, in PEM."""
+def certificate(key: Ed25519PrivateKey | EllipticCurvePrivateKey, digest: SHA256 | None = None) -> bytes:
+    """A key and its self-signed certificate, in PEM. Ed25519 hashes by itself, other kinds are given a digest."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test host")])
     signed = (
         x509.CertificateBuilder()
@@ -81,7 +84,7 @@ def certificate(key: Ed25519PrivateKey) -> bytes:
         .serial_number(x509.random_serial_number())
         .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
         .not_valid_after(dt.datetime(2120, 1, 1, tzinfo=dt.UTC))
-        .sign(key, algorithm=None)
+        .sign(key, digest)
     )
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return secret + signed.public_bytes(Encoding.PEM)

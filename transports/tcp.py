@@ -166,12 +166,12 @@ def _primary_address(families: Sequence[int]) -> str:
 def _reason(error: BaseException) -> str:
     """What happened, in words for people."""
     if isinstance(error, TimeoutError) and not error.errno:
-        return f"no answer within {DIAL_TIMEOUT:.0f} s; is a firewall in the way?"
+        return f"no answer within {DIAL_TIMEOUT:g} s; is a firewall in the way?"
     if isinstance(error, ssl.SSLError):
         return f"the TLS handshake failed: {(error.reason or 'unknown reason').replace('_', ' ').lower()}"
     if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
         return os.strerror(error.errno).lower()  # without what libraries add to it
-    return str(getattr(error, "strerror", None) or error).lower()
+    return error.strerror.lower() if isinstance(error, socket.gaierror) and error.strerror else str(error)
 
 
 _DIAL_ADVICE: Final[dict[int | None, str]] = {
@@ -323,7 +323,7 @@ class TcpListener:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT):
                 tls = await begin_tls(connection, context, server_side=True)
         except TimeoutError:
-            log.warning("%s was turned away: no TLS handshake within %.0f s", peer.text, HANDSHAKE_TIMEOUT)
+            log.warning("%s was turned away: no TLS handshake within %g s", peer.text, HANDSHAKE_TIMEOUT)
         except NotTls as error:
             log.warning("%s was turned away: %s, not TLS", peer.text, error)
         except ConnectionError as error:

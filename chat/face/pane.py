@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prompt_toolkit.layout.controls import UIContent, UIControl
@@ -30,7 +29,7 @@ from chat.text import visible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from prompt_toolkit.formatted_text import StyleAndTextTuples
+    from prompt_toolkit.formatted_text import StyleAndTextTuples as Row
 
 RING: Final = 10_000  # lines
 _ROWS_KEPT: Final = 20_000
@@ -43,7 +42,7 @@ JOINED: Final = re.compile(
     r"|(?<=[\u261d-\u27bf\U0001f300-\U0001faff])[\U0001f3fb-\U0001f3ff]"
 )
 FLAGS: Final = {0x1F1E6 + n: chr(ord("A") + n) for n in range(26)}  # regional indicators, as their letters
-_CLOSING: Final = frozenset("，。、；：？！）」』】》〉〕…")  # never first in a row
+_CLOSING: Final = frozenset(")]},.;:!?，。、；：？！）」』】》〉〕…")  # noqa: RUF001 - never first in a row
 
 
 class Line(NamedTuple):
@@ -79,7 +78,8 @@ def clip(text: str, width: int) -> str:
     text = shown(text, lines=False)
     if columns(text) <= width:
         return text
-    return next(_rows_of(text, max(width - 1, 1), words=False)) + "…"
+    kept = next(_pieces(text, width - 1, words=False))
+    return (kept if columns(kept) < width else "") + "…"
 
 
 def wrap(text: str, width: int) -> list[str]:
@@ -88,13 +88,16 @@ def wrap(text: str, width: int) -> list[str]:
     Rows end after a space or beside a wide character where they can (but no row begins with a closing
     mark), else between any two graphemes.
     """
-    return list(chain.from_iterable(_rows_of(line, width) for line in text.split("\n")))
+    made = []
+    for line in text.split("\n"):
+        if columns(line) <= width:
+            made.append(line)
+        else:
+            made += _pieces(line, width)
+    return made
 
 
-def _rows_of(line: str, width: int, *, words: bool = True) -> Iterator[str]:
-    if columns(line) <= width:
-        yield line
-        return
+def _pieces(line: str, width: int, *, words: bool = True) -> Iterator[str]:
     row: list[str] = []
     used = cut = 0  # columns in the row; how many graphemes of it may stay when the next does not fit
     was_wide = False
@@ -128,9 +131,17 @@ def _units(line: str, width: int) -> Iterator[str]:
             yield grapheme
 
 
-def rows(line: Line, width: int) -> list[StyleAndTextTuples]:
-    """Lay out one line for a pane of ``width`` columns."""
-    head: StyleAndTextTuples = []
+class Wrapped(NamedTuple):
+    """A line as it lies in a pane. Its rows' texts, and no more: there may be 16,000 of them, of which few are seen."""
+
+    head: Row
+    indent: int
+    texts: list[str]
+
+
+def lay(line: Line, width: int) -> Wrapped:
+    """Wrap a line for a pane of ``width`` columns."""
+    head: Row = []
     if line.clock and width >= _CLOCK_FROM:
         head.append(("class:faint", line.clock + " "))
     if line.lead:
@@ -138,13 +149,19 @@ def rows(line: Line, width: int) -> list[StyleAndTextTuples]:
         head.append(("", " " * line.gap))
     indent = sum(columns(text) for _, text, *_ in head)
     room = max(width - indent, 2)
-    made: list[StyleAndTextTuples] = [[("class:faint", clip(line.quote, room))]] if line.quote else []
-    made += [[(line.style, row)] for row in wrap(shown(line.text), room)]
+    texts = [clip(line.quote, room)] if line.quote else []
+    texts += wrap(shown(line.text), room)
     if line.mark:
-        if columns(made[-1][-1][1]) + 2 > room:
-            made.append([])
-        made[-1].append(("class:faint", f" {line.mark}"))
-    return [(head if n == 0 else [("", " " * indent)]) + row for n, row in enumerate(made)]
+        if columns(texts[-1]) + 2 > room:
+            texts.append("")
+        texts[-1] += f" {line.mark}"
+    return Wrapped(head, indent, texts)
+
+
+def row_of(line: Line, wrapped: Wrapped, at: int) -> Row:
+    """Return one row of a line."""
+    head: Row = [("", " " * wrapped.indent)] if at else wrapped.head
+    return [*head, ("class:faint" if line.quote and at == 0 else line.style, wrapped.texts[at])]
 
 
 # -- the pane -----------------------------------------------------------------------------------------
@@ -160,7 +177,7 @@ class Pane(UIControl):
         self._top: tuple[int, int] | None = None
         self._seen = 0  # the ring's end when the pane stopped following
         self._width = self._height = 1
-        self._wrapped: dict[Line, list[StyleAndTextTuples]] = {}  # the one used last is the last
+        self._wrapped: dict[Line, Wrapped] = {}  # the one used last is the last
         self._kept = 0  # rows in it
 
     def add(self, line: Line) -> None:
@@ -177,8 +194,9 @@ class Pane(UIControl):
         if self._top is None:
             self._top = self._back(self._end, 0, self._height)
             self._seen = self._ring_end
+        number, row = max(self._top, (self._first, 0))
         count = pages * max(self._height - 1, 1)
-        self._top = self._back(*self._top, -count) if count < 0 else self._forth(*self._top, count)
+        self._top = self._back(number, row, -count) if count < 0 else self._forth(number, row, count)
 
     @property
     def below(self) -> int:
@@ -194,7 +212,7 @@ class Pane(UIControl):
         last = self._back(self._end, 0, height)
         if self._top is not None:
             number, row = max(self._top, (self._first, 0))
-            self._top = (number, min(row, len(self._rows(number)) - 1)) if (number, row) < last else None
+            self._top = (number, min(row, self._size(number) - 1)) if (number, row) < last else None
         page = self._page(*(self._top or last))
         page = [[] for _ in range(height - len(page))] + page  # the newest is nearest to the input
         return UIContent(get_line=page.__getitem__, line_count=len(page), show_cursor=False)
@@ -207,22 +225,30 @@ class Pane(UIControl):
     def _end(self) -> int:
         return self._ring_end + len(self.tail)
 
-    def _rows(self, number: int) -> list[StyleAndTextTuples]:
+    def _line(self, number: int) -> Line:
         at = number - self._first
-        line = self._ring[at] if at < len(self._ring) else self.tail[at - len(self._ring)]
+        return self._ring[at] if at < len(self._ring) else self.tail[at - len(self._ring)]
+
+    def _lay(self, line: Line) -> Wrapped:
         made = self._wrapped.pop(line, None)
         if made is None:
-            made = rows(line, self._width)
-            self._kept += len(made)
+            made = lay(line, self._width)
+            self._kept += len(made.texts)
         self._wrapped[line] = made
         while self._kept > _ROWS_KEPT and len(self._wrapped) > 1:
-            self._kept -= len(self._wrapped.pop(next(iter(self._wrapped))))
+            self._kept -= len(self._wrapped.pop(next(iter(self._wrapped))).texts)
         return made
 
-    def _page(self, number: int, row: int) -> list[StyleAndTextTuples]:
-        page: list[StyleAndTextTuples] = []
+    def _size(self, number: int) -> int:
+        return len(self._lay(self._line(number)).texts)
+
+    def _page(self, number: int, row: int) -> list[Row]:
+        page: list[Row] = []
         while len(page) < self._height and number < self._end:
-            page += self._rows(number)[row : row + self._height - len(page)]
+            line = self._line(number)
+            wrapped = self._lay(line)
+            stop = min(len(wrapped.texts), row + self._height - len(page))
+            page += [row_of(line, wrapped, at) for at in range(row, stop)]
             number, row = number + 1, 0
         return page
 
@@ -231,11 +257,11 @@ class Pane(UIControl):
         while count > row and number > self._first:
             count -= row
             number -= 1
-            row = len(self._rows(number))
+            row = self._size(number)
         return number, max(row - count, 0)
 
     def _forth(self, number: int, row: int, count: int) -> tuple[int, int]:
-        while number < self._end and count >= len(self._rows(number)) - row:
-            count -= len(self._rows(number)) - row
+        while number < self._end and count >= self._size(number) - row:
+            count -= self._size(number) - row
             number, row = number + 1, 0
         return number, row + count if number < self._end else 0

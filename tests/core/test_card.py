@@ -35,13 +35,15 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def python(code: str, *arguments: str) -> subprocess.Popen[str]:
+def python(code: str, *arguments: str, close_fds: bool = True) -> subprocess.Popen[str]:
+    """Start a process and return once it says "held"."""
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        close_fds=close_fds,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
@@ -83,6 +85,7 @@ def test_a_folder_is_named_by_a_short_hash() -> None:
     folder = room_folder("小" * 20)
     assert re.fullmatch(r"[0-9a-f]{16}", folder.name)
     assert folder != room_folder("小" * 21)
+    room_folder("\udcff")  # a byte of the command line that was no UTF-8
 
 
 @pytest.mark.parametrize("wrong", [0o755, 0o710, 0o701, 0o770])
@@ -237,30 +240,32 @@ def test_a_stopped_host_keeps_its_room() -> None:
 
 def test_a_program_started_by_the_host_does_not_keep_the_room() -> None:
     desk = Desk.hold("tea")
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as child:
-        try:
-            assert desk._fd is not None
-            os.close(desk._fd)  # without unlocking, as when a process dies
-            Desk.hold("tea").close()
-        finally:
-            child.communicate(b"\n", timeout=30)
+    child = python("print('held', flush=True); input()", close_fds=False)
+    try:
+        assert desk._fd is not None
+        os.close(desk._fd)  # without unlocking, as when a process dies
+        Desk.hold("tea").close()
+    finally:
+        child.communicate("\n", timeout=30)
 
 
 def test_closing_lets_go_even_if_a_forked_child_has_the_lock() -> None:
-    desk = Desk.hold("tea")
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(writing)
-        os.read(reading, 1)
-        os._exit(0)
-    desk.close()
-    try:
-        Desk.hold("tea").close()
-    finally:
-        os.close(writing)
-        os.close(reading)
-        os.waitpid(child, 0)
+    fork = """
+import os
+from chat.card import Desk
+desk = Desk.hold("tea")
+reading, writing = os.pipe()
+if os.fork() == 0:
+    os.close(writing)
+    os.read(reading, 1)
+    os._exit(0)
+desk.close()
+Desk.hold("tea").close()
+print("held", flush=True)
+os.close(writing)
+os.wait()
+"""
+    finish(python(fork))
 
 
 def test_looking_never_keeps_a_host_from_opening() -> None:
@@ -268,15 +273,13 @@ def test_looking_never_keeps_a_host_from_opening() -> None:
 import sys
 from chat.card import cards
 print("held", flush=True)
-for _ in range(2000):
+for _ in range(5000):
     cards()
 """
     process = python(look)
     rounds = 0
     while process.poll() is None:
-        desk = Desk.hold("tea")
-        desk.write(card("tea"))
-        desk.close()
+        Desk.hold("tea").close()
         rounds += 1
     finish(process)
     assert rounds > 10

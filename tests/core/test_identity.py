@@ -93,12 +93,15 @@ def test_two_keys_differ(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("load", ["Identity.load", "load_host"])
 def test_processes_that_come_first_together_get_one_key(tmp_path: Path, load: str) -> None:
-    code = f"from chat.identity import *; print({load}(Path(sys.argv[1])).key.hex())"
-    code = code.replace("import *", "import Identity, load_host")
-    keys = run_at_once([python(code, tmp_path / "key.pem") for _ in range(5)])
+    code = f"""
+from chat.identity import Identity, load_host
+for n in range(20):
+    print({load}(Path(sys.argv[1]) / f"{{n}}.pem").key.hex())
+"""
+    keys = run_at_once([python(code, tmp_path) for _ in range(3)])
     assert len(set(keys)) == 1
-    assert len(keys[0].strip()) == 64
-    assert [entry.name for entry in tmp_path.iterdir()] == ["key.pem"]
+    assert len(set(keys[0].split())) == 20
+    assert len(list(tmp_path.iterdir())) == 20
 
 
 def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
@@ -406,6 +409,8 @@ def test_errors_say_what_is_wrong() -> None:
         text.replace("/lobby", ""): "names no room",
         text.replace("192.0.2.1:7711", "192.0.2.1:7711,a:b:c d".replace(" ", "%00")): "address 2",
         text.replace("lobby", "lob\nby"): "line break",
+        text.replace("lobby", "%ff"): "the room in the invite cannot be read",
+        text.replace("192.0.2.1:7711", ""): "names no address",
     }.items():
         with pytest.raises(AddressError, match=re.escape(said)):
             Invite.parse(wrong)
@@ -506,7 +511,15 @@ def test_a_damaged_file_is_told_and_never_forgotten(tmp_path: Path, damage: byte
         hosts.check(HERE, KEY)
 
 
-@given(addresses)
+def test_a_damaged_address_is_no_unknown_host(tmp_path: Path) -> None:
+    path = tmp_path / "known_hosts"
+    KnownHosts(path).check(HERE, KEY)
+    path.write_bytes(path.read_bytes().replace(b"tcp", b"t\xffp"))
+    with pytest.raises(Refused, match="line 1"):
+        KnownHosts(path).check(HERE, OTHER)
+
+
+@given(addresses | st.just(Address("queue", "/my files/a\nb")))
 def test_any_address_makes_one_good_line(tmp_path_factory: pytest.TempPathFactory, address: Address) -> None:
     hosts = KnownHosts(tmp_path_factory.mktemp("known") / "hosts")
     assert not hosts.check(address, KEY)

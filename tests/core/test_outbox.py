@@ -6,8 +6,10 @@ import os
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
+import zlib
 from collections import deque
 from contextlib import closing
 from pathlib import Path
@@ -205,13 +207,15 @@ def test_two_at_a_time_never_share_and_none_pile_up(folder: Path) -> None:
 
 
 def test_one_with_something_in_it_is_taken_first(folder: Path) -> None:
-    outboxes = [Outbox.open(folder) for _ in range(6)]
-    full = outboxes[3]
-    full.add(entry(1))
-    for outbox in outboxes:
-        outbox.close()
-    with closing(Outbox.open(folder)) as outbox:
-        assert outbox.stream == full.stream
+    for at in range(4):
+        outboxes = [Outbox.open(folder) for _ in range(4)]
+        full = sorted(outboxes, key=lambda outbox: outbox.stream)[at]
+        full.add(entry(1))
+        for outbox in outboxes:
+            outbox.close()
+        with closing(Outbox.open(folder)) as outbox:
+            assert outbox.stream == full.stream
+            assert outbox.settle(1) == [entry(1)]
 
 
 def test_other_files_in_the_folder_are_left_alone(folder: Path) -> None:
@@ -348,6 +352,16 @@ def test_damaged_files_do_not_replace_each_other(folder: Path) -> None:
     ]
 
 
+def test_a_whole_record_that_is_no_entry_is_told(folder: Path) -> None:
+    data, ends = three_entries(folder)
+    strange = b"\xc0"  # MessagePack for nil
+    record = struct.pack("!III", len(strange), ~len(strange) & 0xFFFFFFFF, zlib.crc32(strange)) + strange
+    the_file(folder).write_bytes(data[: ends[1]] + record + data[ends[1] :])
+    with closing(Outbox.open(folder)) as outbox:
+        assert numbers(outbox) == [1]
+        assert f"byte {ends[1]} of" in outbox.warning
+
+
 @given(st.binary(max_size=200))
 def test_junk_never_stops_us(tmp_path_factory: pytest.TempPathFactory, junk: bytes) -> None:
     folder = tmp_path_factory.mktemp("outbox") / "f"
@@ -459,8 +473,9 @@ assert path.stat().st_size < 110_000
 def test_a_closed_outbox_takes_nothing(folder: Path, tmp_path: Path) -> None:
     outbox = Outbox.open(folder)
     outbox.close()
-    with (tmp_path / "other").open("w+b") as other:  # it may get the number of the descriptor just closed
+    # These get the numbers of the descriptors just closed.
+    with (tmp_path / "a").open("w+b") as one, (tmp_path / "b").open("w+b") as two:
         with pytest.raises(StoreError):
             outbox.add(entry(1))
-        assert other.read() == b""
+        assert one.read() == two.read() == b""
     assert not outbox.entries

@@ -165,6 +165,8 @@ CHANGES = {
     "two zwnj": ("می\u200c\u200cخو", "میخو"),
     "zwj after a hidden character": ("क्\u200b\u200dष", "क्\u200dष"),
     "zwnj between digits": ("١\u200c٢", "١٢"),
+    "zwnj between a letter and a digit": ("ن\u200c٢", "ن٢"),
+    "zwnj between a digit and a letter": ("١\u200cن", "١ن"),
     "zwj after an emoji": ("👩\u200d", "👩"),
     "zwj before an emoji": ("\u200d👩", "👩"),
     "zwj between an emoji and a letter": ("👩\u200da", "👩a"),
@@ -185,6 +187,7 @@ CHANGES = {
         "क" + "\u0951" * 5 + ZWJ + "\u0951" * 3,
     ),
     "marks parted by what is dropped": ("e" + (ACUTE + "\u200b") * 9, "e" + ACUTE * 8),
+    "a joiner beside a mark that goes": ("ن" + "\u0651" * 8 + ZWNJ + "\u0651", "ن" + "\u0651" * 8),
     "enclosing marks": ("a" + "\u20dd" * 9, "a" + "\u20dd" * 8),
     "spacing marks": ("क" + "\u093e" * 30, "क" + "\u093e" * 8),
     "jamo that are drawn in one cell": ("\u1100" + "\u1161" * 9 + "\u11a8" * 9, "\u1100" + "\u1161" * 8),
@@ -532,6 +535,8 @@ def test_a_name_that_is_allowed_is_harmless(text: str) -> None:
         ("Iris", "iris"),
         ("al", "a1"),
         ("modern", "rnodern"),
+        ("søren", "so\u0338ren"),  # a letter, a letter and a stroke
+        ("Łódź", "L\u0337ódź"),
         ("Tom", "Torn"),
         ("ロ", "口"),  # katakana ro, Han for mouth
         ("ー", "一"),

@@ -1,0 +1,204 @@
+"""The load: members that all get everything, some of whom send as fast as their own messages come back.
+
+Rules:
+
+1. One process, one epoll, no thread. It must cost less than the server it measures; how much it costs is
+   part of the result.
+2. Every member's bytes are checked. The member that gets a message first has it taken apart and compared
+   with what was sent; the others' bytes are compared with the first one's, a whole read at a time. So a
+   message that is lost, doubled, swapped or changed for one member alone does not go unseen.
+3. A sender has a fixed number of messages in flight: those it has sent and not got back itself.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from scripts.bench_parts.wires import Broken, text_of
+
+if TYPE_CHECKING:
+    from scripts.bench_parts.wires import Wire
+
+READ_SIZE: Final = 256 * 1024
+PATIENCE: Final = 30.0  # seconds without a single byte before we give up
+BEAT_EVERY: Final = 4.0  # seconds
+_DOOR: Final = 32  # members that join at once: a host keeps at most 64 at the door
+_CONTROL_LIMIT: Final = 4096  # bytes of a frame that is no message
+
+
+class Result(NamedTuple):
+    messages: int
+    seconds: float  # from the first message sent until the last member had the last one
+    cpu: float  # seconds of processor time that the load took
+
+
+class Member:
+    """One connection: how far it has come, and what has not gone out yet."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.offset = 0  # bytes of the stream of messages that it has got
+        self.held = b""  # the beginning of something of which we cannot tell yet what it is
+        self.unsent = b""
+        self.sender = -1
+        self.sent = 0  # messages that it has said in this run
+        self.echoed = 0  # of these, how many it has got back
+
+
+class Load:
+    """``members`` connections to one server, the first ``senders`` of which send."""
+
+    def __init__(self, wire: Wire, port: int, *, members: int, senders: int, window: int) -> None:
+        self._wire = wire
+        self._share = max(1, window // senders)
+        self._stream = bytearray()  # all messages of the run, as whoever got them first got them
+        self._origins = bytearray()  # who said each of them; a sender's index fits a byte
+        self._next = [1] * senders  # the number of each sender's next message
+        self._buffer = memoryview(bytearray(READ_SIZE))
+        self._epoll = select.epoll()
+        self._members: dict[int, Member] = {}
+        self._connect(port, members)
+        wire.settle([member.sock for member in self._members.values()], senders)
+        self._senders = list(self._members.values())[:senders]
+        for index, member in enumerate(self._senders):
+            member.sender = index
+        for fd, member in self._members.items():
+            member.sock.setblocking(False)
+            self._epoll.register(fd, select.EPOLLIN)
+
+    def _connect(self, port: int, members: int) -> None:
+        for start in range(0, members, _DOOR):
+            group = [_dial(port) for _ in range(min(_DOOR, members - start))]
+            self._members.update((sock.fileno(), Member(sock)) for sock in group)
+            self._wire.join(group)
+
+    def close(self) -> None:
+        self._epoll.close()
+        for member in self._members.values():
+            member.sock.close()
+
+    def run(self, seconds: float) -> Result:
+        """Send for so long, then wait until everybody has everything. Raises Broken."""
+        began, cpu = time.perf_counter(), time.process_time()
+        beat_at = began + BEAT_EVERY
+        for member in self._senders:
+            self._send_more(member)
+        sending = True
+        while sending or not self._all_have_everything():
+            self._turn(sending=sending)
+            now = time.perf_counter()
+            sending = sending and now - began < seconds
+            if now >= beat_at:
+                beat_at += BEAT_EVERY
+                for member in self._members.values():
+                    self._send(member, self._wire.beat)
+        return Result(len(self._origins), time.perf_counter() - began, time.process_time() - cpu)
+
+    def _all_have_everything(self) -> bool:
+        goal = sum(member.sent for member in self._senders) * self._wire.size
+        return all(member.offset == goal for member in self._members.values())
+
+    def _turn(self, *, sending: bool) -> None:
+        ready = self._epoll.poll(PATIENCE)
+        if not ready:
+            raise Broken(f"nothing came for {PATIENCE:g} s; {self._missing()}")
+        for fd, events in ready:
+            member = self._members[fd]
+            if events & select.EPOLLOUT:
+                self._send(member, b"")
+            if events & ~select.EPOLLOUT:
+                self._receive(member)
+                if sending and member.sender >= 0:
+                    self._send_more(member)
+
+    def _missing(self) -> str:
+        said = sum(member.sent for member in self._senders)
+        least = min(member.offset for member in self._members.values()) // self._wire.size
+        return f"{said} messages were said, one member has {least}"
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    def _send_more(self, member: Member) -> None:
+        room = self._share - (member.sent - member.echoed)
+        if room > 0:
+            first = member.sent + 1
+            member.sent += room
+            self._send(member, b"".join(self._wire.message(member.sender, first + n) for n in range(room)))
+
+    def _send(self, member: Member, data: bytes) -> None:
+        data, waited = member.unsent + data, bool(member.unsent)
+        if not data:
+            return
+        try:
+            member.unsent = data[member.sock.send(data) :]
+        except BlockingIOError:
+            member.unsent = data
+        if waited != bool(member.unsent):
+            self._epoll.modify(member.sock, select.EPOLLIN | (select.EPOLLOUT if member.unsent else 0))
+
+    # -- receiving and checking ------------------------------------------------------------------
+
+    def _receive(self, member: Member) -> None:
+        try:
+            count = member.sock.recv_into(self._buffer)
+        except ConnectionError:
+            count = 0
+        if not count:
+            raise Broken(f"the server closed a member's connection; {self._missing()}")
+        before = member.offset // self._wire.size
+        data = self._buffer[:count]
+        known = len(self._stream) - member.offset
+        if not member.held and self._stream.startswith(data[:known], member.offset):
+            member.offset += min(count, known)
+            data = data[known:]
+        if data:
+            self._take_apart(member, member.held + data)
+        if member.sender >= 0:
+            after = member.offset // self._wire.size
+            member.echoed += self._origins.count(member.sender, before, after)
+
+    def _take_apart(self, member: Member, data: bytes) -> None:
+        """The slow way: for what nobody got before, and where something else lies between the messages."""
+        at, size = 0, self._wire.size
+        while at < len(data):
+            inside = member.offset % size
+            between = 0 if inside else self._wire.control(data, at)
+            if between < 0 or at + between > len(data):
+                break
+            if between > _CONTROL_LIMIT:
+                raise Broken(f"something of {between} bytes lies between the messages")
+            if not between:
+                self._take(member, data[at : at + size - inside])
+            at += between or size - inside
+        member.held = data[at:]
+
+    def _take(self, member: Member, piece: bytes) -> None:
+        """Compare a piece of one message with what others got, or be the first."""
+        known = self._stream[member.offset : member.offset + len(piece)]
+        if not piece.startswith(known):
+            index = member.offset // self._wire.size
+            raise Broken(f"message {index} differs between members: {piece!r} came where others got {bytes(known)!r}")
+        self._stream += piece[len(known) :]
+        member.offset += len(piece)
+        self._check()
+
+    def _check(self) -> None:
+        """Check the messages that are now whole against what was sent."""
+        index, size = len(self._origins), self._wire.size
+        while len(self._stream) >= (index + 1) * size:
+            text = self._wire.text(bytes(self._stream[index * size : (index + 1) * size]), index)
+            sender = int(text[:3]) if text[:3].isdigit() else -1
+            if not 0 <= sender < len(self._next) or text != text_of(sender, self._next[sender]):
+                raise Broken(f"message {index} is {text!r}, which is not what follows")
+            self._next[sender] += 1
+            self._origins.append(sender)
+            index += 1
+
+
+def _dial(port: int) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock

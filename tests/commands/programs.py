@@ -1,0 +1,121 @@
+"""Real ``chat`` processes for tests: started, spoken to, waited for with a bound, and always ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+PATIENCE = 30  # seconds for anything that a program should do
+CHAT = [sys.executable, "-P", "-W", "error", "-m", "chat"]
+
+
+class Program:
+    """A running ``chat`` command that speaks NDJSON, in its user's own folder."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self.process = subprocess.Popen(
+            [*CHAT, *arguments, f"--data={folder}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        self.seen: list[dict[str, Any]] = []  # every event so far, also those that were waited past
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put("")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
+
+    def until(self, event: str, wanted: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
+        """Return the next event of this name for which ``wanted`` holds."""
+        while True:
+            line = self._lines.get(timeout=PATIENCE)
+            assert line, f"ended before {event!r}; it said {self.errors()!r} after {self.seen[-3:]}"
+            self.seen.append(json.loads(line))
+            if self.seen[-1]["event"] == event and wanted(self.seen[-1]):
+                return self.seen[-1]
+
+    def say(self, text: str, name: str = "") -> None:
+        self.write(json.dumps({"say": text, "id": name} if name else {"say": text}))
+
+    def write(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(PATIENCE)
+
+    def finish(self) -> int:
+        """End its input; return its exit code once it has left and all it printed has been seen."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        code = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        while line := self._lines.get(timeout=PATIENCE):
+            self.seen.append(json.loads(line))
+        return code
+
+    def errors(self) -> str:
+        self.process.kill()
+        assert self.process.stderr is not None
+        return self.process.stderr.read()
+
+    def texts(self) -> list[str]:
+        return [event["text"] for event in self.seen if event["event"] == "message"]
+
+
+@contextmanager
+def host(folder: Path, *options: str) -> Iterator[Program]:
+    """A headless host that listens, its announcement in ``seen[0]``."""
+    with Program(folder, "host", "--headless", "--json", *options) as program:
+        program.until("listening")
+        yield program
+
+
+def run(folder: Path, *arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return subprocess.run(
+        [*CHAT, *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        check=False,
+        env={**os.environ, "CHAT_DATA": str(folder), **environment},
+    )

@@ -1,0 +1,79 @@
+"""Errors: one clear line each, a class that says whose fault it is, and the exit code of a command."""
+
+from __future__ import annotations
+
+import pytest
+
+from chat import errors
+from chat.errors import (
+    AddressError,
+    ChatError,
+    DialFailed,
+    LinkBroken,
+    LinkBusy,
+    LinkClosed,
+    ListenFailed,
+    LocalProtocolError,
+    NoSuchRoom,
+    ProtocolError,
+    Refused,
+    RemoteProtocolError,
+    StoreError,
+    StoreFull,
+    TransportError,
+    UnknownScheme,
+)
+
+RAISED = [
+    (ChatError("x"), ChatError, 1),
+    (AddressError("x"), ChatError, 2),
+    (UnknownScheme("x", []), AddressError, 2),
+    (TransportError("x"), ChatError, 4),
+    (ListenFailed("x"), TransportError, 1),
+    (DialFailed("x"), TransportError, 4),
+    (LinkClosed("x"), TransportError, 4),
+    (LinkBroken("x"), TransportError, 4),
+    (LinkBusy("x"), TransportError, 4),
+    (ProtocolError("x"), ChatError, 1),
+    (LocalProtocolError("x"), ProtocolError, 1),
+    (RemoteProtocolError("x"), ProtocolError, 1),
+    (Refused("banned", "x"), ChatError, 3),
+    (NoSuchRoom("x"), Refused, 4),
+    (StoreError("x"), ChatError, 1),
+    (StoreFull("x"), StoreError, 1),
+]
+
+
+@pytest.mark.parametrize(("error", "parent", "code"), RAISED, ids=[type(row[0]).__name__ for row in RAISED])
+def test_each_error_has_its_place_and_its_exit_code(error: ChatError, parent: type[ChatError], code: int) -> None:
+    assert isinstance(error, parent)
+    assert error.exit_code == code
+
+
+def test_no_error_is_left_out_of_the_table() -> None:
+    made = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, ChatError)}
+    assert made == {type(error) for error, _, _ in RAISED}
+
+
+def test_exit_codes_are_the_documented_ones() -> None:
+    codes = (errors.DONE, errors.FAILED, errors.USAGE, errors.REFUSED, errors.UNREACHABLE, errors.INTERRUPTED)
+    assert codes == (0, 1, 2, 3, 4, 130)
+
+
+def test_an_unknown_scheme_names_the_nearest_that_there_is() -> None:
+    assert str(UnknownScheme("nast", ["tcp", "nats", "pipe"])) == "unknown transport 'nast'; did you mean 'nats'?"
+
+
+def test_an_unknown_scheme_like_no_other_lists_what_there_is() -> None:
+    assert str(UnknownScheme("qqq", iter(["tcp", "pipe"]))) == "unknown transport 'qqq'; installed: pipe, tcp"
+    assert str(UnknownScheme("tcp", [])) == "unknown transport 'tcp'; installed: none"
+
+
+def test_an_unknown_scheme_cannot_write_to_the_terminal() -> None:
+    assert "\x1b" not in str(UnknownScheme("\x1b[2J", []))
+
+
+def test_a_refusal_has_a_word_for_programs() -> None:
+    refusal = Refused("banned", "you are banned from this room")
+    assert (refusal.code, str(refusal)) == ("banned", "you are banned from this room")
+    assert NoSuchRoom("there is no such room here").code == "no-room"

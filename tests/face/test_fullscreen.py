@@ -1,0 +1,918 @@
+"""The full-screen face: on a screen without a terminal, on a terminal made of cells, and on a real pty."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pyte
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.data_structures import Size
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
+from prompt_toolkit.output.vt100 import Vt100_Output
+
+from chat.client import Client, Lost, Target, Up
+from chat.errors import Refused
+from chat.face.fullscreen import PALETTE, Face
+from chat.face.pane import RING, Line, Pane, clip, columns, lay, row_of, shown, wrap
+from chat.frame import REPLY, Author, Gap, Kind, Notice
+from chat.host import Host
+from chat.identity import Identity, KnownHosts, load_host
+from chat.outbox import Entry
+from chat.session import Here, Message, Rewound, Session, State, Stored, text_body
+from chat.store import Store
+from chat.transport import Address, Site
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+
+    from prompt_toolkit.input import PipeInput
+    from prompt_toolkit.output import Output
+
+    from chat.client import ClientEvent
+
+ANN, BOB = b"a" * 32, b"b" * 32
+FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
+ROOT = Path(__file__).parents[2]
+
+
+def run(story: Coroutine[Any, Any, None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(10):
+            await story
+
+    asyncio.run(bounded())
+
+
+# -- the stage ----------------------------------------------------------------------------------------
+
+
+class Blind(DummyOutput):
+    """An output that shows nothing and has the size that a test gives it."""
+
+    def __init__(self, columns: int = 120, rows: int = 30) -> None:
+        self.size = Size(rows=rows, columns=columns)
+
+    def get_size(self) -> Size:
+        return self.size
+
+
+class Stage:
+    """A face that runs: keys go in, rows come out."""
+
+    def __init__(self, face: Face, keys: PipeInput, task: asyncio.Task[None]) -> None:
+        self.face = face
+        self.type = keys.send_text
+        self.task = task
+        self._drawn = asyncio.Event()
+        face.app.after_render += lambda _: self._drawn.set()
+
+    def rows(self) -> list[str]:
+        screen = self.face.app.renderer.last_rendered_screen
+        if screen is None:
+            return []
+        size = self.face.app.output.get_size()
+        cells = (screen.data_buffer[y] for y in range(size.rows))
+        return ["".join(row[x].char for x in range(size.columns)).rstrip() for row in cells]
+
+    def said(self, text: str) -> list[str]:
+        """The rows with ``text`` in them; of the pane only."""
+        return [row.partition("│")[0].rstrip() for row in self.rows()[1:-2] if text in row]
+
+    async def until(self, *texts: str, gone: str = "\0") -> None:
+        """Wait for a redraw that shows all ``texts`` and not ``gone``."""
+        while (screen := "\n".join(self.rows())) is not None:
+            if all(text in screen for text in texts) and gone not in screen:
+                return
+            self._drawn.clear()
+            await self._drawn.wait()
+
+
+@asynccontextmanager
+async def staged(client: Client, output: Output | None = None) -> AsyncIterator[Stage]:
+    with create_pipe_input() as keys, create_app_session(input=keys, output=output or Blind()):
+        face = Face(client)
+        task = asyncio.create_task(face.run())
+        stage = Stage(face, keys, task)
+        try:
+            await stage.until(">")
+            yield stage
+            if not task.done():
+                stage.type("\x03")
+            await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+class Room:
+    """A host of the room "lobby" in this process, and who wants to be in it."""
+
+    def __init__(self, folder: Path, name: str = "face") -> None:
+        self.folder = folder
+        self.address = Address("memory", name)
+        (folder / "store").mkdir(mode=0o700, exist_ok=True)
+
+    async def __aenter__(self) -> Room:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        self.store = Store(self.folder / "store")
+        self.host = Host(load_host(self.folder / "host.pem"), self.store)
+        self.host.open_room("lobby", open_to_all=True)
+        await self.host.listen(self.address, Site(self.folder, self.folder / "host.pem"), "lobby")
+
+    async def close(self) -> None:
+        await self.host.aclose()
+        self.store.close()
+
+    def member(self, nick: str) -> Client:
+        return Client(
+            lambda: Target((self.address,), "lobby"),
+            Identity.load(self.folder / f"{nick}.pem"),
+            KnownHosts(self.folder / f"{nick}.hosts"),
+            outboxes=self.folder / f"{nick}.outboxes",
+            nick=nick,
+            history=50,
+        )
+
+
+async def hear(client: Client, text: str) -> Message:
+    """Wait until ``client`` is told of a message that is this text."""
+    async for event in client:
+        if isinstance(event, Message) and event.text == text:
+            return event
+    raise AssertionError(f"{text!r} was not said")
+
+
+class Script:
+    """Stands in for a client where events are needed that a healthy room does not have."""
+
+    def __init__(self, *events: ClientEvent) -> None:
+        self.session = Session("lobby", ANN, nick="ann")
+        self.session.state = State.JOINED
+        self.session.here = {(ANN, "ann"): None, (BOB, "小明"): None}
+        self.address = Address("memory", "script")
+        self.trusted_on_first_use = ""
+        self._next: asyncio.Queue[list[ClientEvent] | Exception] = asyncio.Queue()
+        if events:
+            self.happen(*events)
+
+    def happen(self, *events: ClientEvent) -> None:
+        self._next.put_nowait(list(events))
+
+    def end(self, error: Exception) -> None:
+        self._next.put_nowait(error)
+
+    async def next_events(self) -> list[ClientEvent]:
+        events = await self._next.get()
+        if isinstance(events, Exception):
+            raise events
+        return events
+
+    @property
+    def client(self) -> Client:
+        return cast("Client", self)
+
+
+def message(seq: int, text: str, *, kind: int = Kind.SAY, target: int = 0, nick: str = "小明", at: int = 0) -> Message:
+    author = Author(index=1, key=ANN if nick == "ann" else BOB, stream=1, nick=nick)
+    return Message(seq, at, author, kind, text, target, mine=nick == "ann")
+
+
+# -- saying -------------------------------------------------------------------------------------------
+
+
+def test_what_is_said_goes_out_and_is_shown_once_with_the_mark_of_the_disk(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("bob") as bob, room.member("ann") as ann:
+            async with staged(ann) as stage:
+                stage.type("你好 everybody\r")
+                await stage.until("你好 everybody ✓")
+                assert (await hear(bob, "你好 everybody")).author.nick == "ann"
+                assert [row[6:] for row in stage.said("everybody")] == ["ann  你好 everybody ✓"]
+                await bob.say("hello ann")
+                await stage.until("bob  hello ann")
+                assert [row[6:] for row in stage.said("hello ann")] == ["bob  hello ann"]
+
+    run(story())
+
+
+def test_what_is_said_without_a_link_is_pending_and_then_stored(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
+            await room.close()
+            await stage.until("link lost: ", "coming back", " no link · ")
+            stage.type("first\r")
+            stage.type("second\r")
+            await stage.until("second …", "2 unsent")
+            assert [row[6:] for row in stage.said("ann  ")] == ["ann  first …", "ann  second …"]
+            await room.open()
+            await stage.until("back over memory:face", "first ✓", "second ✓", gone="unsent")
+            assert [row[6:] for row in stage.said("ann  ")] == ["ann  first ✓", "ann  second ✓"]
+
+    run(story())
+
+
+def test_what_an_earlier_process_left_is_shown_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room:
+            async with room.member("ann") as before:
+                await room.close()
+                await before.say("left behind")
+            await room.open()
+            async with room.member("ann") as ann, staged(ann) as stage:
+                await stage.until("left behind ✓")
+                assert len(stage.said("left behind")) == 1
+
+    run(story())
+
+
+def test_what_is_stored_and_will_not_be_echoed_is_shown_as_stored() -> None:
+    async def story() -> None:
+        script = Script()
+        waiting = [Entry(n, Kind.SAY, 0, text_body(text)) for n, text in enumerate(("one", "two"), 1)]
+        script.session.unsettled.extend(waiting)
+        async with staged(script.client) as stage:
+            await stage.until("one …", "two …")
+            script.happen(Stored(waiting[0], 0), message(5, "two", nick="ann"), Stored(waiting[1], 5))
+            await stage.until("one ✓", "two ✓", gone="…")
+            assert len(stage.said("one")) == len(stage.said("two")) == 1
+            # And where another process of ours said it before this face began:
+            script.happen(Stored(Entry(3, Kind.SAY, REPLY, text_body("three", 5)), 0))
+            await stage.until("↳ ann: two", "three ✓")
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("typed", "heard", "kind"),
+    [
+        ("/me waves\r", "waves", Kind.ACTION),
+        ("//etc/hosts\r", "/etc/hosts", Kind.SAY),
+        ("one\x1b\rtwo\nthree\r", "one\ntwo\nthree", Kind.SAY),
+        (" /quit\r", " /quit", Kind.SAY),
+        (FAMILY + "\r", FAMILY, Kind.SAY),
+    ],
+    ids=["action", "slash", "lines", "space", "family"],
+)
+def test_what_is_typed_is_what_is_said(tmp_path: Path, typed: str, heard: str, kind: int) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("bob") as bob, room.member("ann") as ann, staged(ann) as stage:
+            stage.type(typed)
+            assert (await hear(bob, heard)).kind == kind
+
+    run(story())
+
+
+def test_a_paste_sends_nothing_until_enter(tmp_path: Path) -> None:
+    async def story() -> None:
+        pasted = "\n".join(f"line {n}" for n in range(200))
+        async with Room(tmp_path) as room, room.member("bob") as bob, room.member("ann") as ann, staged(ann) as stage:
+            stage.type("\x1b[200~" + pasted.replace("\n", "\r") + "\x1b[201~")
+            await stage.until("line 199")
+            assert stage.face.input.text == pasted
+            assert not ann.session.unsettled
+            stage.type("\r")
+            await hear(bob, pasted)  # as one message
+            assert stage.face.input.text == ""
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        ("/qit", "/qit is no command and was not sent; did you mean /quit?"),
+        ("/usr/bin/env", "/usr/bin/env is no command and was not sent; see /help"),
+        ("/me", "say what you do: /me waves"),
+        ("x" * 16_385, "the text is 16385 bytes long; the limit is 16384"),
+    ],
+)
+def test_what_cannot_be_sent_is_told_and_stays_in_the_input(typed: str, answer: str) -> None:
+    async def story() -> None:
+        async with staged(Script().client) as stage:
+            stage.type(f"\x1b[200~{typed}\x1b[201~\r")
+            await stage.until(answer)
+            assert stage.face.input.text == typed
+
+    run(story())
+
+
+def test_what_the_outbox_does_not_take_is_back_in_the_input(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room:
+            reader = room.member("ann")
+            reader._outboxes = None
+            async with reader, staged(reader) as stage:
+                stage.type("hello\rand more")
+                await stage.until("this client only reads", "and more")
+                assert stage.face.input.text == "hello\nand more"
+
+    run(story())
+
+
+def test_commands_that_answer(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("bob"), room.member("ann") as ann, staged(ann) as stage:
+            stage.type("/who\r")
+            await stage.until("-- here: ann, bob")
+            stage.type("/help\r")
+            await stage.until("Enter sends", "//text")
+            assert stage.face.input.text == ""
+            stage.type("\x1b[A\x1b[A")  # up, up
+            await stage.until("> /who")
+
+    run(story())
+
+
+@pytest.mark.parametrize("leave", ["/quit\r", "\x03", "\x04"])
+def test_leaving(leave: str) -> None:
+    async def story() -> None:
+        async with staged(Script().client) as stage:
+            stage.type("x\x01\x04")  # to the line's start; Ctrl-D in a line that is not empty deletes
+            stage.type(leave)
+            await stage.task
+
+    run(story())
+
+
+def test_the_end_of_the_input_is_leaving_too() -> None:
+    async def story() -> None:
+        with create_pipe_input() as keys, create_app_session(input=keys, output=Blind()):
+            face = Face(Script().client)
+            face.app.after_render += lambda _: keys.close()
+            await face.run()
+
+    run(story())
+
+
+# -- hearing ------------------------------------------------------------------------------------------
+
+
+def test_who_comes_and_who_goes(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
+            assert not stage.said("ann came")  # those who were here first
+            async with room.member("bob"):
+                await stage.until("-- bob came", " 2 here")
+                assert [row.rpartition("│")[2] for row in stage.rows()[1:3]] == ["ann", "bob"]
+            await stage.until("-- bob left", " 1 here")
+            assert [row.rpartition("│")[2] for row in stage.rows()[1:3]] == ["ann", ""]
+
+    run(story())
+
+
+def test_trust_on_first_use_is_said_at_the_start(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room:
+            async with room.member("ann") as ann, staged(ann) as stage:
+                assert ann.trusted_on_first_use.startswith("SHA256:")
+                await stage.until(f"trust on first use: {ann.trusted_on_first_use}")
+            async with room.member("ann") as ann, staged(ann) as stage:
+                assert not stage.said("trust")
+
+    run(story())
+
+
+def test_every_kind_of_event_is_told_in_words() -> None:
+    told = [
+        (message(1, "hello"), "小明  hello"),
+        (message(2, "waves", kind=Kind.ACTION), "* 小明 waves"),
+        (message(3, "yes", target=1, nick="ann"), "↳ 小明: hello"),
+        (message(4, "hallo", kind=Kind.EDIT, target=1), "* 小明 corrects “小明: hello” to: hallo"),
+        (message(5, "", kind=Kind.RETRACT, target=1), "* 小明 takes back “小明: hello”"),
+        (message(6, "👍", kind=Kind.REACT, target=3), "* 小明 answers “ann: yes” with 👍"),
+        (message(7, "", kind=Kind.REACT, target=3), "* 小明 takes back a reaction to “ann: yes”"),
+        (message(8, "?", kind=9), "* 小明 sent something of kind 9, which this version cannot show"),
+        (message(9, "no", target=999), "↳ number 999"),
+        (message(10, "late", at=2**63 - 1), "小明  late"),  # a host may send any number as its time
+    ]
+    others = {
+        "-- 1 message cannot be had any more": Gap(first=1, count=1),
+        "-- 5 messages cannot be had any more": Gap(first=1, count=5),
+        "-- the host's disk is full": Notice(code="disk-full", text="the host's disk is full"),
+        "-- the log went back; what follows begins anew": Rewound("the log went back"),
+        "-- link lost: reset by peer; coming back": Lost("reset by peer"),
+        "-- back over tcp:1.2.3.4:5": Up(Address("tcp", "1.2.3.4:5")),
+        "-- carla came": Here([(b"c", "carla")], [], first=False),
+        "-- carla left": Here([], [(b"c", "carla")], first=False),
+    }
+
+    async def story() -> None:
+        script = Script(*(event for event, _ in told), *others.values())
+        async with staged(script.client, Blind(120, 40)) as stage:
+            await stage.until(*(words for _, words in told), *others)
+
+    run(story())
+
+
+def test_days_are_set_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+
+    async def story() -> None:
+        day = 86_400_000
+        script = Script(message(1, "a", at=0), message(2, "b", at=day - 1), message(3, "c", at=day))
+        async with staged(script.client) as stage:
+            await stage.until("小明  c")
+            assert [row.partition("│")[0].rstrip() for row in stage.rows()[-7:-2]] == [
+                "── 1970-01-01 ──",
+                "00:00 小明  a",
+                "23:59 小明  b",
+                "── 1970-01-02 ──",
+                "00:00 小明  c",
+            ]
+
+    run(story())
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_nothing_of_a_peers_reaches_the_screen_unfiltered() -> None:
+    evil = "\x1b]0;pwned\x07\x1b[31m\x9b5m\u202e[ZeroWidthEscape]\x01\x02\r\x08 class:bar"
+
+    async def story() -> None:
+        script = Script(
+            *(message(n, evil, kind=kind, target=1, nick=evil) for n, kind in enumerate((1, 1, 2, 3, 4, 5, 9), 1)),
+            Notice(code=evil, text=evil),
+            Rewound(evil),
+            Lost(evil),
+            Here([(b"e", evil)], [(b"e", evil)], first=False),
+        )
+        script.trusted_on_first_use = script.session.room = script.session.nick = evil
+        script.session.here[(b"e", evil)] = None
+        async with staged(script.client, Blind(200, 60)) as stage:
+            stage.type("/who\r")
+            await stage.until("here: ", "link lost")
+            screen = stage.face.app.renderer.last_rendered_screen
+            assert screen is not None
+            cells = [cell for row in screen.data_buffer.values() for cell in row.values()]
+            assert "".join(cell.char for cell in cells).isprintable()
+            assert not any(screen.zero_width_escapes.values())
+            assert {part for cell in cells for part in cell.style.split()} <= {
+                *("[transparent]", "class:last-line", "class:bar", "class:faint"),
+                *(f"class:nick{n}" for n in range(len(PALETTE))),
+            }
+
+    run(story())
+
+
+def test_what_ends_the_client_is_raised_when_the_terminal_is_restored() -> None:
+    async def story() -> None:
+        script, terminal = Script(), Terminal(80, 24)
+        with pytest.raises(Refused, match="banned"):
+            async with staged(script.client, terminal.output) as stage:
+                script.end(Refused("banned", "you are banned from this room"))
+                await stage.task
+        assert "\x1b[?1049h" in terminal.written
+        assert terminal.written.rindex("\x1b[?1049l") > terminal.written.rindex("\x1b[?1049h")
+        assert terminal.written.rindex("\x1b[?2004l") > terminal.written.rindex("\x1b[?2004h")
+
+    run(story())
+
+
+def test_a_fault_while_drawing_ends_the_face_and_restores_the_terminal() -> None:
+    async def story() -> None:
+        script, terminal = Script(), Terminal(80, 24)
+        with pytest.raises(AttributeError):
+            async with staged(script.client, terminal.output) as stage:
+                script.happen(Notice(code="", text=cast("str", None)))  # as a mistake of ours might have it
+                await stage.task
+        assert terminal.written.rindex("\x1b[?1049l") > terminal.written.rindex("\x1b[?1049h")
+        assert terminal.written.rindex("\x1b[?7h") > terminal.written.rindex("\x1b[?7l")
+
+    run(story())
+
+
+# -- a terminal made of cells -------------------------------------------------------------------------
+
+
+class Terminal:
+    """What prompt_toolkit writes, and the screen that a terminal makes of it."""
+
+    def __init__(self, columns: int, rows: int) -> None:
+        self._file = io.StringIO()
+        self._fed = 0
+        self._size = Size(rows=rows, columns=columns)
+        self.output = Vt100_Output(self._file, lambda: self._size, term="xterm-256color", enable_cpr=False)
+        self._screen = pyte.Screen(columns, rows)
+        self._stream = pyte.Stream(self._screen)
+
+    @property
+    def written(self) -> str:
+        return self._file.getvalue()
+
+    def resize(self, columns: int, rows: int) -> None:
+        self._feed()
+        self._size = Size(rows=rows, columns=columns)
+        self._screen.resize(rows, columns)
+
+    def rows(self) -> list[str]:
+        self._feed()
+        return [row.rstrip() for row in self._screen.display]
+
+    def column(self, y: int, text: str) -> int:
+        """The cell in which ``text`` begins. A wide character has two cells, the second one empty."""
+        self._feed()
+        row = self._screen.buffer[y]
+        return next(x for x in row if row[x].data and _from(row, x).startswith(text))
+
+    @property
+    def cursor(self) -> tuple[int, int]:
+        self._feed()
+        return self._screen.cursor.x, self._screen.cursor.y
+
+    def _feed(self) -> None:
+        self._stream.feed(self.written[self._fed :])
+        self._fed = len(self.written)
+
+
+def _from(row: Any, x: int) -> str:
+    return "".join(row[at].data for at in range(x, max(row, default=x) + 1))
+
+
+LONG = "你好，世界！这是一个很长的中文句子，用来测试换行是否正确，标点符号不应该出现在行首。"
+
+
+def chinese() -> Script:
+    """A room in which much was said, all of it at 00:00."""
+    said = [message(n, f"第{n}条") for n in range(1, 30)]
+    said += [
+        message(30, LONG),
+        message(31, f"family {FAMILY} flag \U0001f1e8\U0001f1f3 heart ❤\ufe0f thumb 👍🏽 end"),
+        message(32, "同意", target=30, nick="ann"),
+        message(33, "挥手", kind=Kind.ACTION),
+        message(34, "the quick brown fox jumps over the lazy dog, and over 狐狸", nick="ann"),
+    ]
+    return Script(*said)
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Any:
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("utc")
+def test_a_screen_of_80_columns_and_24_rows() -> None:
+    async def story() -> None:
+        terminal = Terminal(80, 24)
+        async with staged(chinese().client, terminal.output) as stage:
+            stage.type("我说hi")
+            await stage.until("狐狸 ✓", "我说hi")
+            side = {1: "ann", 2: "小明"}
+            pane = [f"00:00 小明  第{n}条" for n in range(18, 30)] + [
+                "00:00 小明  你好，世界！这是一个很长的中文句子，用来测试换行",
+                "            是否正确，标点符号不应该出现在行首。",
+                "00:00 小明  family 👨👩👧👦 flag CN heart ❤ thumb 👍 end",
+                "00:00 ann  ↳ 小明: 你好，世界！这是一个很长的中文句子，用…",
+                "           同意 ✓",
+                "00:00 * 小明 挥手",
+                "00:00 ann  the quick brown fox jumps over the lazy dog, and",
+                "           over 狐狸 ✓",
+            ]
+            # The pane has 61 columns, then a border, then who is here.
+            assert terminal.rows() == [
+                " #lobby as ann over memory:script",
+                *(
+                    row + " " * (61 - columns(row)) + "│" + side.get(y, "")
+                    for y, row in enumerate(["00:00 小明  第17条", *pane], 1)
+                ),
+                "> 我说hi",
+                " in the room · 2 here",
+            ]
+            assert {terminal.column(y, "│") for y in range(1, 22)} == {61}
+            assert (terminal.column(14, "你好"), terminal.column(14, "换行")) == (12, 56)
+            assert (terminal.column(16, "flag"), terminal.column(16, "end")) == (28, 53)
+            assert terminal.cursor == (8, 22)
+
+    run(story())
+
+
+@pytest.mark.usefixtures("utc")
+def test_a_screen_of_20_columns_and_5_rows() -> None:
+    async def story() -> None:
+        terminal = Terminal(80, 24)
+        async with staged(chinese().client, terminal.output) as stage:
+            await stage.until("狐狸 ✓")
+            terminal.resize(20, 5)
+            stage.face.app._on_resize()  # what SIGWINCH calls
+            stage.type("你好啊，这是很长的一行。")  # wider than the 18 columns there are
+            await stage.until("> 一行。")
+            assert terminal.rows() == [
+                " #lobby as ann over…",
+                "     the lazy dog,",
+                "     and over 狐狸 ✓",  # 20 columns
+                "> 一行。",  # the row that the cursor is in
+                " in the room · 2 he…",
+            ]
+            assert terminal.cursor == (8, 3)
+
+    run(story())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (7, 2), (20, 4), (59, 3), (60, 3), (61, 200), (300, 1)])
+def test_no_size_is_too_small(size: tuple[int, int]) -> None:
+    async def story() -> None:
+        screen = Blind()
+        async with staged(chinese().client, screen) as stage:
+            await stage.until("狐狸 ✓")
+            stage.type("\x1b[5~")
+            await stage.until("in the room")
+            screen.size = Size(rows=size[1], columns=size[0])
+            stage.face.app._on_resize()
+            stage.type("a\x1b[6~\x1b[6~\x1b[5~b\n")
+            drawn = stage.face.app.render_counter
+            while stage.face.app.render_counter == drawn:
+                await asyncio.sleep(0)
+            screen.size = Size(rows=24, columns=80)
+            stage.face.app._on_resize()
+            await stage.until("> ab")
+
+    run(story())
+
+
+def test_colours_can_be_read_on_black_and_on_white() -> None:
+    def linear(level: int) -> float:  # WCAG 2.2, relative luminance
+        part = level / 255
+        return part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+
+    for colour in PALETTE:
+        red, green, blue = (linear(level) for level in bytes.fromhex(colour[1:]))
+        luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+        assert min((luminance + 0.05) / 0.05, 1.05 / (luminance + 0.05)) >= 4, colour
+    assert len(set(PALETTE)) == len(PALETTE)
+
+
+# -- the pane -----------------------------------------------------------------------------------------
+
+
+def view(pane: Pane, width: int = 40, height: int = 4) -> list[str]:
+    content = pane.create_content(width, height)
+    return ["".join(part[1] for part in content.get_line(y)) for y in range(content.line_count)]
+
+
+def numbered(*numbers: int) -> list[str]:
+    return [f"line {n}" for n in numbers]
+
+
+def filled(count: int) -> Pane:
+    pane = Pane()
+    for n in range(count):
+        pane.add(Line(f"line {n}"))
+    return pane
+
+
+def test_the_pane_follows_the_end_with_what_is_pending_below_it() -> None:
+    pane = filled(2)
+    assert view(pane) == ["", "", *numbered(0, 1)]
+    pane.tail.append(Line("pending"))
+    pane.add(Line("line 2"))
+    assert view(pane) == [*numbered(0, 1, 2), "pending"]
+    pane.tail.popleft()
+    pane.add(Line("line 3"))
+    assert view(pane) == numbered(0, 1, 2, 3)
+
+
+def test_scrolled_up_the_pane_stands_still_and_counts_what_comes_below() -> None:
+    pane = filled(20)
+    view(pane)
+    pane.scroll(-1)
+    assert view(pane) == numbered(13, 14, 15, 16)  # a page less one row
+    pane.add(Line("line 20"))
+    pane.tail.append(Line("pending"))
+    assert view(pane) == numbered(13, 14, 15, 16)
+    assert pane.below == 1
+    pane.scroll(-100)
+    assert view(pane) == numbered(0, 1, 2, 3)
+    pane.scroll(1)
+    assert view(pane) == numbered(3, 4, 5, 6)
+    pane.scroll(100)
+    assert view(pane) == [*numbered(18, 19, 20), "pending"]
+    assert pane.below == 0
+    pane.add(Line("line 21"))  # and it follows again
+    assert view(pane) == [*numbered(19, 20, 21), "pending"]
+
+
+def test_what_is_read_stays_in_place_when_the_width_changes() -> None:
+    pane = filled(11)
+    pane.add(Line(" ".join(f"word{n}" for n in range(40))))
+    for n in range(11, 20):
+        pane.add(Line(f"line {n}"))
+    view(pane)
+    for pages in (-3, -1, -1):
+        pane.scroll(pages)
+    before = view(pane, 40)
+    assert before[0] == "line 9"
+    for width in (20, 100, 7):
+        assert view(pane, width)[0] == "line 9"
+    assert view(pane, 40) == before
+
+
+def test_a_pane_forgets_its_oldest_lines_and_an_anchor_among_them_moves_on() -> None:
+    pane = filled(RING)
+    view(pane)
+    pane.scroll(-RING)
+    assert view(pane) == numbered(0, 1, 2, 3)
+    for n in range(RING, 2 * RING + 2):
+        pane.add(Line(f"line {n}"))
+    pane.scroll(1)
+    assert view(pane) == numbered(*(RING + 2 + 3 + n for n in range(4)))
+    assert pane.below == RING + 2
+
+
+def test_rows_are_kept_by_their_number_not_by_that_of_the_lines() -> None:
+    pane = Pane()
+    for n in range(40):
+        pane.add(Line("\n" * 16_383 + str(n)))
+        view(pane)
+    assert pane._kept <= 2 * 20_000
+    assert pane._kept == sum(len(wrapped.texts) for wrapped in pane._wrapped.values())
+    assert view(pane) == ["", "", "", "39"]
+
+
+def text_of(line: Line, width: int) -> list[str]:
+    wrapped = lay(line, width)
+    return ["".join(part[1] for part in row_of(line, wrapped, at)) for at in range(len(wrapped.texts))]
+
+
+def test_a_message_that_spans_rows_cannot_pass_for_another_ones() -> None:
+    for width in range(12, 80):
+        for line in (Line("x\nbob  I did it", "00:00", "ann"), Line("ann x\nbob  I did it", "00:00", "*", gap=1)):
+            assert all(row.startswith("  ") for row in text_of(line, width)[1:])
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "expected"),
+    [
+        ("the quick brown fox", 10, ["the quick ", "brown fox"]),
+        ("the quick", 9, ["the quick"]),
+        ("exactly10! next", 10, ["exactly10!", "next"]),  # the space at the edge is not a row's beginning
+        ("supercalifragilistic", 8, ["supercal", "ifragili", "stic"]),
+        ("你好世界你好", 5, ["你好", "世界", "你好"]),
+        ("你好世，界", 6, ["你好", "世，界"]),  # no row begins with a comma
+        ("abc你好", 4, ["abc", "你好"]),
+        ("a\n\n b", 5, ["a", "", " b"]),
+        ("", 5, [""]),
+        ("e\u0301" * 4, 2, ["e\u0301" * 2] * 2),
+        ("\u1100" * 4, 4, ["\u1100" * 2] * 2),  # one grapheme without end is cut all the same
+    ],
+)
+def test_wrapping(text: str, width: int, expected: list[str]) -> None:
+    assert wrap(text, width) == expected
+
+
+@given(st.text(max_size=200), st.integers(2, 40))
+def test_rows_fit_and_hold_everything_but_spaces_at_their_ends(text: str, width: int) -> None:
+    text = shown(text)
+    made = wrap(text, width)
+    assert all(columns(row) <= width for row in made)
+    assert "".join(made).replace(" ", "") == text.replace(" ", "").replace("\n", "")
+    assert columns(clip(text, width)) <= width
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "width"),
+    [
+        (FAMILY, "👨👩👧👦", 8),
+        ("\U0001f1e8\U0001f1f3", "CN", 2),
+        ("❤\ufe0f", "❤", 1),
+        ("👍🏽", "👍", 2),
+        ("☝\ufe0f🏽", "☝", 1),
+        ("🏽", "🏽", 2),  # alone it is a picture of its own
+        ("1\ufe0f\u20e3", "1\u20e3", 1),
+        ("你好", "你好", 4),
+        ("क्‍ष", "क्‍ष", 2),  # between letters a joiner does visible work
+    ],
+)
+def test_emoji_are_shown_in_as_many_columns_as_prompt_toolkit_counts(text: str, expected: str, width: int) -> None:
+    assert shown(text) == expected
+    assert columns(expected) == width
+
+
+# -- a real terminal ----------------------------------------------------------------------------------
+
+
+class Program:
+    """The face in a process of its own, on a pseudo-terminal."""
+
+    def __init__(self, folder: Path, **variables: str) -> None:
+        self.terminal, ours = pty.openpty()
+        self.before = termios.tcgetattr(ours)
+        self.ours = ours
+        self.written = ""
+        code = f"from tests.face.test_fullscreen import main; main({str(folder)!r})"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=ours,
+            stdout=ours,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            env=os.environ | {"TERM": "xterm-256color"} | variables,
+            process_group=0,
+        )
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+        os.close(self.terminal)
+        os.close(self.ours)
+
+    def type(self, text: str) -> None:
+        os.write(self.terminal, text.encode())
+
+    def until(self, what: str | Callable[[], bool]) -> str:
+        """Read until ``what`` has been written, or holds; return all that was written until then."""
+        deadline = time.monotonic() + 20
+        since = len(self.written)
+        while not (what in self.written[since:] if isinstance(what, str) else what()):
+            assert time.monotonic() < deadline, self.written[since:]
+            if select.select([self.terminal], [], [], 0.02)[0]:
+                self.written += os.read(self.terminal, 65_536).decode("utf-8", "replace")
+        return self.written[since:]
+
+    def restored(self) -> bool:
+        return termios.tcgetattr(self.ours) == self.before
+
+    def cooked(self) -> bool:
+        wanted = termios.ICANON | termios.ECHO | termios.ISIG
+        flags: int = termios.tcgetattr(self.ours)[3]
+        return flags & wanted == wanted
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+
+def main(folder: str) -> None:
+    """What runs in the other process: a host, two members, and the face of one of them."""
+
+    async def story() -> None:
+        async with Room(Path(folder)) as room, room.member("bob") as bob, room.member("ann") as ann:
+            await bob.say("你好, ann")
+            face = Face(ann)
+            await face.run()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_leaves_the_terminal_as_it_was(tmp_path: Path, number: signal.Signals) -> None:
+    with Program(tmp_path) as program:
+        screen = program.until("你好, ann")
+        assert "38;5;" in screen  # a colour of the 256
+        assert not program.restored()
+        program.process.send_signal(number)
+        end = program.until(program.ended)
+        assert program.process.returncode == 0
+        assert program.restored()
+        assert "\x1b[?1049l" in end
+
+
+def test_suspending_gives_the_terminal_back_until_it_goes_on(tmp_path: Path) -> None:
+    with Program(tmp_path, NO_COLOR="1") as program:
+        screen = program.until("你好, ann")
+        assert not re.search("\x1b\\[[0-9;]*[34]8;", screen)
+        assert not re.search("\x1b\\[(?:[0-9;]*;)?(?:3[0-7]|9[0-7])m", screen)
+        program.type("half a li\x1a")
+        program.until(lambda: os.WIFSTOPPED(_state(program.process.pid)))
+        assert program.cooked()
+        assert program.written.rindex("\x1b[?1049l") > program.written.rindex("\x1b[?1049h")
+        program.process.send_signal(signal.SIGCONT)
+        program.until("half a li")
+        assert not program.cooked()
+        program.type("ne\r")
+        program.until("✓")
+        program.type("\x03")
+        program.until(program.ended)
+        assert program.restored()
+
+
+def _state(pid: int) -> int:
+    return os.waitpid(pid, os.WNOHANG | os.WUNTRACED)[1]

@@ -1,0 +1,553 @@
+"""transports.tcp, beyond the contract: addresses, TLS, strangers, and what the user reads when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import re
+import resource
+import socket
+import ssl
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from chat.errors import AddressError, DialFailed, LinkBroken, ListenFailed
+from chat.link import SocketLink, TlsLink
+from chat.transport import Address, Site
+from tests.kits import Tcp, certificate, host_certificate, host_key
+from transports import tcp
+from transports.tcp import TcpListener, transport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Iterator
+    from pathlib import Path
+
+    from chat.transport import Listener
+
+PLAIN = Address.parse("tcp:127.0.0.1:0?tls=0")
+TLS = Address.parse("tcp:127.0.0.1:0")
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(30):
+            await main
+
+    asyncio.run(bounded())
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    (tmp_path / "pem").write_bytes(host_certificate())
+    return Site(tmp_path, tmp_path / "pem")
+
+
+@asynccontextmanager
+async def listening(address: Address, site: Site) -> AsyncIterator[Listener]:
+    listener = await transport.listen(address, site)
+    try:
+        yield listener
+    finally:
+        await listener.aclose()
+
+
+async def listen(text: str, site: Site) -> None:
+    async with listening(Address.parse(text), site):
+        pass
+
+
+async def dial(text: str) -> None:
+    await (await transport.dial(Address.parse(text))).aclose()
+
+
+def port_of(listener: Listener) -> int:
+    return tcp._read(listener.address).port
+
+
+async def exchange(listener: Listener) -> None:
+    """Dial, accept, send a line each way."""
+    near, far = await asyncio.gather(transport.dial(listener.address), listener.accept())
+    near.send(b"hello")
+    assert await far.receive() == b"hello"
+    far.send(b"good day")
+    assert await near.receive() == b"good day"
+    await near.aclose()
+    await far.aclose()
+
+
+def stranger(listener: Listener) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port_of(listener)), timeout=10)
+
+
+async def said(caplog: pytest.LogCaptureFixture, pattern: str) -> None:
+    """Wait until the listener has said this."""
+    while not any(re.fullmatch(pattern, record.getMessage()) for record in caplog.records):
+        await turns(1)
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+# -- addresses --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("tcp", ("", 7711, True)),
+        ("tcp:chat.example", ("chat.example", 7711, True)),
+        ("tcp:chat.example:80", ("chat.example", 80, True)),
+        ("tcp::0", ("", 0, True)),
+        ("tcp:127.0.0.1:65535?tls=0", ("127.0.0.1", 65535, False)),
+        ("tcp:[::1]", ("::1", 7711, True)),
+        ("tcp:[::1]:0?tls=1", ("::1", 0, True)),
+        ("tcp:[fe80::1%eth0]:1", ("fe80::1%eth0", 1, True)),
+    ],
+)
+def test_an_address_is_read(text: str, place: tuple[str, int, bool]) -> None:
+    assert tcp._read(Address.parse(text)) == place
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("tcp:7711", "a port alone is written tcp::7711"),
+        ("tcp:localhost:http", "the port is a number from 0 to 65535, not 'http'"),
+        ("tcp:localhost:65536", "the port is a number from 0 to 65535, not '65536'"),
+        ("tcp:localhost:-1", "not '-1'"),
+        ("tcp:localhost:", "not ''"),
+        ("tcp:localhost:٣", "not '٣'"),
+        ("tcp:::1", "an IPv6 address stands in brackets, like tcp:\\[::1\\]:7711"),
+        ("tcp:[::1:7711", "the bracket is not closed"),
+        ("tcp://localhost:7711", "'//localhost' cannot be a host's name"),
+        ("tcp:ann@localhost", "'ann@localhost' cannot be a host's name"),
+        ("tcp:localhost?tls=no", "tls is 0 or 1, not 'no'"),
+        ("tcp:localhost?tsl=0", "tcp has no option 'tsl'; it knows tls"),
+        ("tcp:a..b:1", "'a..b' cannot be a host's name"),
+        (f"tcp:{'a' * 64}.example:1", "cannot be a host's name"),
+        ("tcp:localhost:0", "port 0 is for listening; give the port that the host shows"),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_one_line(text: str, told: str) -> None:
+    with pytest.raises(AddressError, match=told) as raised:
+        run(dial(text))
+    assert "\n" not in str(raised.value)
+    assert raised.value.exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["tcp?tls=0", "tcp::0?tls=0", "tcp:0.0.0.0:0?tls=0", "tcp:[::]:0?tls=0"])
+def test_nobody_listens_to_the_network_in_the_clear(text: str, site: Site) -> None:
+    with pytest.raises(AddressError, match=r"would cross the network in the clear; \?tls=0 is for loopback addresses"):
+        run(listen(text, site))
+
+
+def test_nobody_dials_the_network_in_the_clear() -> None:
+    for text in ("tcp:192.0.2.1:7711?tls=0", "tcp:[2001:db8::1]:7711?tls=0"):
+        with pytest.raises(AddressError, match="would cross the network in the clear"):
+            run(dial(text))
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_all_interfaces_are_ipv4_and_ipv6_under_an_address_that_can_be_dialled(site: Site) -> None:
+    async def main() -> None:
+        async with listening(Address.parse("tcp::0"), site) as listener:
+            host, port, _ = tcp._read(listener.address)
+            assert not ipaddress.ip_address(host).is_unspecified
+            assert port
+            await exchange(listener)
+            for here in ("127.0.0.1", "[::1]"):
+                near = await transport.dial(Address("tcp", f"{here}:{port}"))
+                far = await listener.accept()
+                assert far.peer.text.startswith(f"tcp {here}:")
+                await near.aclose()
+                await far.aclose()
+
+    run(main())
+
+
+def test_a_name_listens_on_all_of_its_addresses(site: Site) -> None:
+    names = {str(info[4][0]) for info in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
+
+    async def main() -> None:
+        async with listening(Address.parse("tcp:localhost:0?tls=0"), site) as listener:
+            assert listener.address == Address("tcp", f"localhost:{port_of(listener)}", {"tls": "0"})
+            for name in names:
+                socket.create_connection((name, port_of(listener)), timeout=10).close()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("bound", "advertise", "told"),
+    [
+        ("tcp::0", "chat.example", "chat.example:PORT"),
+        ("tcp::0", "chat.example:443", "chat.example:443"),
+        ("tcp:0.0.0.0:0", "[2001:db8::7]", "[2001:db8::7]:PORT"),
+        ("tcp:127.0.0.1:0", "chat.example", "127.0.0.1:PORT"),  # nobody else reaches that one
+        ("tcp:[::1]:0", "", "[::1]:PORT"),
+    ],
+)
+def test_what_an_invite_will_say(bound: str, advertise: str, told: str, site: Site) -> None:
+    async def main() -> None:
+        async with listening(Address.parse(bound), Site(site.folder, site.certificate, advertise)) as listener:
+            assert isinstance(listener, TcpListener)
+            port = listener._sockets[0].getsockname()[1]
+            assert listener.address.place == told.replace("PORT", str(port))
+
+    run(main())
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_what_cannot_be_advertised(site: Site) -> None:
+    with pytest.raises(AddressError, match=r"^cannot advertise 'https://chat.example': .* is a number from 0 to 65535"):
+        run(listen("tcp::0", Site(site.folder, site.certificate, "https://chat.example")))
+
+
+@pytest.mark.parametrize("text", ["tcp", "tcp:0.0.0.0"])
+def test_a_port_that_is_taken_is_told_as_written_in_the_design(text: str, site: Site) -> None:
+    async def main() -> None:
+        first = None
+        with suppress(ListenFailed):  # taken by somebody else's host: just as good
+            first = await transport.listen(Address.parse("tcp"), site)
+        try:
+            with pytest.raises(ListenFailed) as raised:
+                await transport.listen(Address.parse(text), site)
+        finally:
+            if first is not None:
+                await first.aclose()
+        assert str(raised.value) == (
+            "cannot listen on tcp:0.0.0.0:7711: address already in use; is another host running? try port 0"
+        )
+        assert raised.value.exit_code == 1
+
+    run(main())
+
+
+def test_an_address_of_another_machine(site: Site) -> None:
+    with pytest.raises(ListenFailed, match=r"^cannot listen on tcp:203.0.113.1:0: .*; it is not an address of this"):
+        run(listen("tcp:203.0.113.1:0", site))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+def test_without_a_certificate_nobody_listens(content: bytes | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "pem").write_bytes(content)
+    with pytest.raises(
+        ListenFailed, match=r"^cannot listen on tcp:127.0.0.1:0: the certificate .*pem cannot be used: "
+    ):
+        run(listen("tcp:127.0.0.1:0", Site(tmp_path, tmp_path / "pem")))
+
+
+# -- dialling -------------------------------------------------------------------------------------------------
+
+
+def test_nobody_there(site: Site) -> None:
+    async def main() -> None:
+        async with listening(PLAIN, site) as listener:
+            pass
+        with pytest.raises(DialFailed) as raised:
+            await transport.dial(listener.address)
+        assert str(raised.value) == f"cannot reach {listener.address}: connection refused; is a host running there?"
+        assert raised.value.exit_code == 4
+
+    run(main())
+
+
+def test_a_name_that_nobody_knows() -> None:
+    with pytest.raises(DialFailed, match=r"^cannot reach tcp:nobody.invalid:1: .*; check the name 'nobody.invalid'$"):
+        run(dial("tcp:nobody.invalid:1"))
+
+
+@contextmanager
+def silence() -> Iterator[tuple[Any, ...]]:
+    """The address of a listener whose backlog is full: the kernel drops what comes, as a firewall would."""
+    with closing(socket.create_server(("127.0.0.1", 0), backlog=0)) as server:
+        waiting = []
+        for _ in range(3):
+            waiting.append(socket.socket())
+            waiting[-1].setblocking(False)
+            waiting[-1].connect_ex(server.getsockname())
+        yield server.getsockname()
+        for sock in waiting:
+            sock.close()
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp, "DIAL_TIMEOUT", 0.6)
+    with silence() as (host, port), pytest.raises(DialFailed, match="no answer within 0.6 s; is a firewall in the way"):
+        run(dial(f"tcp:{host}:{port}"))
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_the_first_address_to_answer_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp, "STAGGER", 0.01)
+
+    async def main() -> None:
+        with silence() as silent, closing(socket.create_server(("::1", 0), family=socket.AF_INET6)) as server:
+            answering = tcp._Resolved(socket.AF_INET6, server.getsockname())
+            swallowing = tcp._Resolved(socket.AF_INET, silent)
+            for addresses in ([swallowing, answering], [swallowing, swallowing, answering], [answering, swallowing]):
+                with closing(await tcp._race(addresses)) as sock:
+                    assert sock.getpeername() == server.getsockname()
+        await asyncio.sleep(0)
+
+    run(main())
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_when_no_address_answers_the_first_ones_reason_is_told() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        dead = tcp._Resolved(socket.AF_INET, server.getsockname())
+    no_route = tcp._Resolved(socket.AF_INET, ("255.255.255.255", 1))
+
+    async def main() -> None:
+        with pytest.raises(ConnectionRefusedError):
+            await tcp._race([dead, no_route])
+        with pytest.raises(OSError, match=r"(?i)unreachable|denied"):
+            await tcp._race([no_route, dead])
+
+    run(main())
+
+
+def test_both_ends_send_at_once_and_keep_alive(site: Site) -> None:
+    async def main() -> None:
+        for address in (PLAIN, TLS):
+            async with listening(address, site) as listener:
+                ends = await asyncio.gather(transport.dial(listener.address), listener.accept())
+                for end in ends:
+                    assert isinstance(end, SocketLink)
+                    sock = end._sock
+                    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                    await end.aclose()
+
+    run(main())
+
+
+# -- TLS ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_dialler_learns_the_key_that_the_wire_has_proved(site: Site) -> None:
+    async def main() -> None:
+        async with listening(TLS, site) as listener:
+            near, far = await asyncio.gather(transport.dial(listener.address), listener.accept())
+            assert isinstance(near, TlsLink)
+            assert near._tls.version() == "TLSv1.3"
+            assert near.peer.key == host_key().public_key().public_bytes_raw()
+            assert near.peer.text == f"tcp 127.0.0.1:{port_of(listener)}"
+            assert far.peer.key is None
+            assert re.fullmatch(r"tcp 127\.0\.0\.1:\d+", far.peer.text)
+            await near.aclose()
+            await far.aclose()
+        async with listening(PLAIN, site) as listener:
+            near, far = await asyncio.gather(transport.dial(listener.address), listener.accept())
+            assert near.peer.key is None
+            await near.aclose()
+            await far.aclose()
+
+    run(main())
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_a_certificate_of_another_kind_is_refused(site: Site) -> None:
+    site.certificate.write_bytes(certificate(generate_private_key(SECP256R1()), SHA256()))
+
+    async def main() -> None:
+        async with listening(TLS, site) as listener:
+            with pytest.raises(DialFailed, match=r"its certificate holds no Ed25519 key, so it is no chat host$"):
+                await transport.dial(listener.address)
+
+    run(main())
+
+
+def test_a_key_that_is_not_proved_is_worth_nothing(site: Site) -> None:
+    """Somebody in the middle shows the host's certificate with a key of his own: the handshake must fail."""
+    stolen = host_certificate().partition(b"-----BEGIN CERTIFICATE-----")
+    own = certificate(Ed25519PrivateKey.generate()).partition(b"-----BEGIN CERTIFICATE-----")
+    site.certificate.write_bytes(own[0] + stolen[1] + stolen[2])
+    with pytest.raises(ListenFailed, match="key values mismatch"):
+        run(listen("tcp:127.0.0.1:0", site))
+
+
+def test_nothing_older_than_tls_1_3(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    old.check_hostname = False
+    old.verify_mode = ssl.CERT_NONE
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    async def main() -> None:
+        async with listening(TLS, site) as listener:
+            with pytest.raises(ssl.SSLError):
+                await asyncio.open_connection("127.0.0.1", port_of(listener), ssl=old)
+            await said(caplog, r"tcp 127\.0\.0\.1:\d+ was turned away: the TLS handshake failed: unsupported protocol")
+            await exchange(listener)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "greeting", [b"SSH-2.0-OpenSSH_9.9\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"220 smtp.example\r\n"]
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_dialling_what_speaks_no_tls(greeting: bytes, first: bool) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not first:
+            await reader.read(1)
+        writer.write(greeting)
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    async def main() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        address = Address("tcp", f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        with pytest.raises(DialFailed) as raised:
+            await transport.dial(address)
+        quoted = repr(greeting[:24])[1:]
+        told = f"it does not speak TLS (it began with {quoted}); is this the port?"
+        assert str(raised.value) == f"cannot reach {address}: {told}"
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+def test_dialling_a_plain_host_with_tls(site: Site) -> None:
+    async def main() -> None:
+        async with listening(PLAIN, site) as listener:
+            dialling = asyncio.ensure_future(transport.dial(Address(listener.address.scheme, listener.address.place)))
+            link = await listener.accept()
+            link.send(b"chat/1 manywire\n")
+            with pytest.raises(DialFailed, match=r"it does not speak TLS \(it speaks chat in the clear\); is this the"):
+                await dialling
+            await link.aclose()
+
+    run(main())
+
+
+# -- strangers at the door ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "it sent an HTTP request, not TLS"),
+        (b"chat/1 manywire\n", "it speaks chat in the clear, not TLS"),
+        (b"\x00\xff\x1b]0;title\x07", r"it began with '\\x00\\xff\\x1b\]0;title\\x07', not TLS"),
+        (b"\x16\x03\x01\x00\x05hello", "the TLS handshake failed: .*"),
+    ],
+)
+def test_a_stranger_is_turned_away_in_one_line(
+    sent: bytes, told: str, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with listening(TLS, site) as listener:
+            with stranger(listener) as sock:
+                sock.sendall(sent)
+                await said(caplog, rf"tcp 127\.0\.0\.1:{sock.getsockname()[1]} was turned away: {told}")
+            assert [record.levelno for record in caplog.records] == [logging.WARNING]
+            assert caplog.records[0].name == "chat.tcp"
+            await exchange(listener)
+
+    run(main())
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_one_who_never_speaks_holds_nobody_up_and_is_sent_away(
+    site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tcp, "HANDSHAKE_TIMEOUT", 0.2)
+
+    async def main() -> None:
+        async with listening(TLS, site) as listener:
+            with stranger(listener) as sock:
+                await exchange(listener)
+                await said(caplog, r"tcp 127\.0\.0\.1:\d+ was turned away: no TLS handshake within 0.2 s")
+                assert sock.recv(1) == b""
+
+    run(main())
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_the_door_has_room_for_so_many_and_closes_on_the_rest(
+    site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tcp, "HANDSHAKES", 4)
+
+    async def main() -> None:
+        async with listening(TLS, site) as listener:
+            silent = [stranger(listener) for _ in range(4)]
+            with stranger(listener) as fifth:
+                await said(caplog, r"tcp 127\.0\.0\.1:\d+ was turned away: 4 others are being let in")
+                assert fifth.recv(1) == b""
+            with pytest.raises(DialFailed, match=r"closed the connection|reset|broken pipe"):
+                await transport.dial(listener.address)
+            caplog.set_level(logging.INFO, "chat.tcp")
+            for sock in silent:
+                sock.close()
+            await said(caplog, r"tcp 127\.0\.0\.1:\d+ left again: it closed the connection before TLS began")
+            await turns(20)
+            await exchange(listener)
+
+    run(main())
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_closing_the_listener_sends_away_those_in_the_door(site: Site) -> None:
+    async def main() -> None:
+        for address in (TLS, PLAIN):
+            async with listening(address, site) as listener:
+                with stranger(listener) as sock:
+                    await turns(20)
+                    await listener.aclose()
+                    assert await asyncio.to_thread(sock.recv, 1) == b""
+
+    run(main())
+
+
+def test_without_descriptors_the_door_opens_again_later(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def main() -> None:
+        async with listening(PLAIN, site) as listener:
+            with stranger(listener) as sock:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (sock.fileno() + 1, limits[1]))
+                try:
+                    await said(caplog, r"tcp:127\.0\.0\.1:.* lets nobody in for a second: too many open files")
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+                link = await listener.accept()
+                await link.aclose()
+        assert len(caplog.records) == 1  # it did not spin
+
+    run(main())
+
+
+def test_a_host_that_was_killed_comes_back_on_its_port_at_once(tmp_path: Path) -> None:
+    kit = Tcp(tmp_path)
+
+    async def main() -> None:
+        with kit._victim("listen", TLS, sends=False) as process:
+            assert process.stdout is not None
+            address = Address.parse(process.stdout.readline().strip())
+            link = await transport.dial(address)
+            process.kill()
+            process.wait()
+            with pytest.raises(LinkBroken):  # the kernel closed for it first, so its side waits in TIME_WAIT
+                await link.receive()
+            async with listening(address, kit.site) as listener:
+                assert listener.address == address
+                await exchange(listener)
+            await link.aclose()
+
+    run(main())
