@@ -38,7 +38,7 @@ from chat.errors import (
     RemoteProtocolError,
     TransportError,
 )
-from chat.frame import BEAT, HELLO_TIMEOUT, SILENCE, Answer, Ask, Kind
+from chat.frame import BEAT, HELLO_TIMEOUT, SILENCE, Answer, Ask, Kind, Notice
 from chat.identity import fingerprint, host_hash, transcript, verify
 from chat.outbox import Entry, Outbox
 from chat.session import Answered, Challenged, Event, Joined, Numbered, Session, State, Stored, text_body
@@ -188,10 +188,10 @@ class Client:
         is read, the echoes included. Raises LocalProtocolError for more than 16 KiB, StoreFull when our own disk
         is full, and what ended the client.
         """
-        self._must_be_open()
         entry = Entry(number=0, kind=kind, flags=flags, body=text_body(text, target), id=name)
         while len(self.session.unsettled) >= WINDOW:
             await self._wait_for_progress()
+        self._must_be_open()
         if self._outbox is None:
             raise LocalProtocolError("this client only reads; give it a folder for outboxes to speak")
         self.session.number(entry)
@@ -209,7 +209,6 @@ class Client:
         self._must_be_open()
         self._progress.clear()
         await self._progress.wait()
-        self._must_be_open()
 
     def _must_be_open(self) -> None:
         if self._error is not None:
@@ -218,7 +217,7 @@ class Client:
             raise LinkClosed("this client was closed here")
 
     async def ask(self, ask: Ask) -> Answer:
-        """Put a question to the host. Raises LinkBroken while there is no link, or when it is lost before the answer."""
+        """Put a question to the host. Raises LinkBroken when there is no link, or when it is lost before the answer."""
         self._must_be_open()
         if self.session.state is not State.JOINED:
             raise LinkBroken("there is no link to the host now; try again when it is back")
@@ -281,16 +280,27 @@ class Client:
         assert self.address is not None
         self._host_key = key
         if not self._target.host:
-            if not self._known_hosts.check(self.address, key):
-                self.trusted_on_first_use = fingerprint(key)
+            self._known_hosts.check(self.address, key, learn=False)
         elif host_hash(key) != self._target.host:
             raise Refused(
                 "host-key-changed",
                 f"the host at {self.address} has not the key that the invite names, but {fingerprint(key)}: "
                 "it is another host, or somebody between us; ask for a new invite by a way you trust",
             )
+
+    def _joined(self, event: Joined) -> None:
+        """In the room. Raises Refused when the host has not proved that it holds its key."""
+        assert self.address is not None
+        if not verify(self._host_key, event.proof, self._transcript("host")):
+            raise Refused(
+                "host-proof", f"the host at {self.address} does not hold the key that it shows; do not trust it"
+            )
+        if not self._target.host:
+            if not self._known_hosts.check(self.address, self._host_key):
+                self.trusted_on_first_use = fingerprint(self._host_key)
         elif self._target.remember:
-            self._known_hosts.remember(self.address, key)
+            self._known_hosts.remember(self.address, self._host_key)
+        self._add(event)
 
     def _greet(self, challenge: Challenged) -> None:
         assert self._link is not None
@@ -302,6 +312,8 @@ class Client:
             name = hashlib.sha256(host_hash(challenge.key) + self.session.key + self.session.room.encode()).hexdigest()
             self._outbox = Outbox.open(self._outboxes / name[:32])
             self.pending = [entry.id for entry in self._outbox.entries if entry.id]
+            if self._outbox.warning:
+                self._add(Notice(code="outbox", text=self._outbox.warning))
         said = self._transcript("member")
         invite = self._target.invite
         self.session.hello(
@@ -337,11 +349,8 @@ class Client:
                 case Answered(number, answer):
                     if number in self._answers and not self._answers[number].done():
                         self._answers[number].set_result(answer)
-                case Joined() if not verify(self._host_key, event.proof, self._transcript("host")):
-                    raise Refused(
-                        "host-proof",
-                        "the host does not hold the key that it shows; do not trust this address",
-                    )
+                case Joined():
+                    self._joined(event)
                 case _:
                     self._add(event)
 
@@ -375,7 +384,7 @@ class Client:
                 if not count:
                     self._pushing = asyncio.create_task(self._push(self._link))
         except TransportError:
-            self._out.clear()  # whoever receives from this link learns of it, too, and comes back
+            self._out = bytearray()  # whoever receives from this link learns of it, too, and comes back
 
     async def _push(self, link: Link) -> None:
         """Go on when the link has room again."""
@@ -440,7 +449,7 @@ class Client:
     async def _drop(self, link: Link) -> None:
         self._link = None
         self.session.lost()
-        self._out.clear()
+        self._out = bytearray()  # not clear(): the traceback of a failed send may still look into the old one
         if self._pushing is not None:
             self._pushing.cancel()
             self._pushing = None

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import math
 import secrets
 import time
 from contextlib import suppress
@@ -37,6 +38,7 @@ from chat.errors import (
 from chat.frame import (
     BEAT,
     HELLO_TIMEOUT,
+    MAX_CONTROL,
     MAX_FRAME,
     MAX_HELLO,
     PREFACE,
@@ -62,10 +64,10 @@ from chat.store import Store, StoredInvite
 from chat.transport import Address, Site, find
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Awaitable, Coroutine, Iterator
 
     from chat.log import Batch
-    from chat.room import Member
+    from chat.room import Changes, Member
     from chat.transport import Link, Listener
 
 _logger: Final = logging.getLogger("chat.host")
@@ -78,17 +80,22 @@ RATE: Final = 5_000  # frames a second that a member may send for long; faster o
 _RETRY: Final = 1.0  # seconds between tries while the disk is full
 _LINGER: Final = 2.0  # seconds that a refused peer has to read why
 _BEAT_FRAME: Final = encode(Kind.BEAT)
+_DISK_FULL: Final = pack(
+    Kind.NOTICE, Notice(code="disk-full", text="the host's disk is full; what you say waits until it has room")
+)
+_DISK_FREE: Final = pack(Kind.NOTICE, Notice(code="disk", text="the host's disk has room again; what waited is stored"))
 
 
 class Served:
-    """A member as the host sees it: its link, when it was last heard, and whether its link is full."""
+    """A member as the host sees it: its link, its task, when it was last heard, and whether its link is full."""
 
-    __slots__ = ("clogged", "heard", "link", "member")
+    __slots__ = ("clogged", "heard", "link", "member", "task")
 
-    def __init__(self, member: Member, link: Link, now: float) -> None:
+    def __init__(self, member: Member, link: Link, task: asyncio.Task[None], now: float) -> None:
         self.member = member
         self.link = link
-        self.heard = now
+        self.task = task
+        self.heard = now  # infinity while it is the host that does not listen
         self.clogged: asyncio.Task[None] | None = None
 
 
@@ -103,6 +110,7 @@ class KeptRoom:
         self.tick_due = False
         self.committing: asyncio.Task[None] | None = None
         self.full = False  # the disk is; members have been told
+        self.retry: asyncio.TimerHandle | None = None  # nothing is committed before that
         self.drained = asyncio.Event()
         self.drained.set()
 
@@ -122,8 +130,9 @@ class Host:
         self._hash = host_hash(identity.key)
         self._listeners: list[Listener] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._strangers = 0
+        self._strangers: set[asyncio.Task[None]] = set()
         self._commit_time = 0.0  # seconds, a running mean
+        self._closed = False
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # -- opening ---------------------------------------------------------------------------------
@@ -131,11 +140,12 @@ class Host:
     def open_room(self, name: str, *, open_to_all: bool = False) -> KeptRoom:
         """Open a room from the store, made there when it is new. Raises StoreError."""
         state = self._store.open_room(name)
+        number = state.id
         log = Log(
             state.epoch,
             next_seq=state.next_seq,
             last_time=state.last_time,
-            older=lambda seq: self._store.read(state.id, seq),
+            older=lambda seq: self._store.read(number, seq),
         )
         room = Room(
             name,
@@ -147,7 +157,7 @@ class Host:
             nicks=state.nicks,
             members=state.members,
         )
-        kept = self.rooms[name] = KeptRoom(room, state.id, state.invite)
+        kept = self.rooms[name] = KeptRoom(room, number, state.invite)
         return kept
 
     async def listen(self, address: Address, site: Site, room: str) -> Address:
@@ -161,9 +171,9 @@ class Host:
         listener = await find(address.scheme).listen(
             address, replace(site, previous=Address.parse(previous) if previous else None)
         )
-        self._store.remember_address(number, asked, str(listener.address))
         self._listeners.append(listener)
         self._start(self._accept(listener))
+        self._store.remember_address(number, asked, str(listener.address))
         return listener.address
 
     def invite(self, room: str) -> Invite:
@@ -181,14 +191,18 @@ class Host:
 
     async def aclose(self) -> None:
         """Stop listening, store what was accepted, close all links."""
+        self._closed = True
         for listener in self._listeners:
             await listener.aclose()
+        await asyncio.sleep(0)  # a task that is cancelled before its first step would not close its link
         for kept in self.rooms.values():
+            if kept.retry is not None:
+                kept.retry.cancel()
+                kept.retry = None
             if kept.committing is not None:
                 await asyncio.wait([kept.committing])
-            with suppress(StoreError):
-                self._commit_now(kept)
-                self._serve_all(kept)
+            self._commit_now(kept)
+            self._serve_all(kept)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -220,18 +234,21 @@ class Host:
                 _logger.warning("cannot accept on %s: %s", listener.address, error)
                 await asyncio.sleep(_RETRY)  # usually out of descriptors: those in the room go on meanwhile
                 continue
-            if self._strangers < STRANGERS:
-                self._strangers += 1
-                self._start(self._peer(link))
+            if self._closed:
+                await _close(link)
+            elif len(self._strangers) < STRANGERS:
+                self._strangers.add(self._start(self._peer(link)))
             else:
                 _logger.warning("%s was turned away: %d others are at the door", link.peer.text, STRANGERS)
-                await link.aclose()
+                await _close(link)
 
     async def _peer(self, link: Link) -> None:
         """Everything between one peer's coming and its going."""
         where = link.peer.text
+        task = asyncio.current_task()
+        assert task is not None
         try:
-            await self._meet(link)
+            await self._meet(link, task)
         except RemoteProtocolError as error:
             _logger.warning("%s was dropped: %s", where, error)
             await self._turn_away(link, Refusal(code="protocol", message=str(error)))
@@ -248,7 +265,8 @@ class Host:
             # A fault of ours that one peer met must not end the room for the others.
             _logger.exception("%s was dropped by a fault of this program; please report it", where)
         finally:
-            await link.aclose()
+            self._strangers.discard(task)
+            await _close(link)
 
     async def _turn_away(self, link: Link, refusal: Refusal) -> None:
         """Say why, and give the peer a moment to read it: closing on unread input would destroy it."""
@@ -258,27 +276,30 @@ class Host:
                 while await link.receive():
                     pass
 
-    async def _meet(self, link: Link) -> None:
+    async def _meet(self, link: Link, task: asyncio.Task[None]) -> None:
         parser = Parser(limit=MAX_HELLO)
         nonce = secrets.token_bytes(32)
-        try:
-            async with asyncio.timeout(HELLO_TIMEOUT):
-                challenge = pack(Kind.CHALLENGE, Challenge(key=self.identity.key, nonce=nonce))
-                await _send_all(link, PREFACE + challenge)
-                hello, more = await _first_frame(link, parser)
-            if hello is None:
-                return  # it only looked, as port scanners and health checks do
-            kept, served = self._let_in(link, hello, nonce)
-        finally:
-            self._strangers -= 1
+        async with asyncio.timeout(HELLO_TIMEOUT):
+            await _send_all(link, PREFACE + pack(Kind.CHALLENGE, Challenge(key=self.identity.key, nonce=nonce)))
+            hello, more = await _first_frame(link, parser)
+        if hello is None:
+            return  # it only looked, as port scanners and health checks do
+        kept, member = self._let_in(hello, nonce)
+        served = kept.served[member] = Served(member, link, task, time.monotonic())
+        self._wake(kept)
+        self._strangers.discard(task)
         parser.limit = MAX_FRAME
         try:
-            if self._handle(kept, served, more) is not None:
-                await self._listen_to(kept, served, parser)
+            await self._listen_to(kept, served, parser, more)
+        except RemoteProtocolError as error:
+            if member.cursor.at_border:
+                raise
+            # A refusal now would be read as the rest of what is half sent, and shown as somebody's message.
+            _logger.warning("%s was dropped: %s", link.peer.text, error)
         finally:
             self._let_go(kept, served)
 
-    def _let_in(self, link: Link, frame: Frame, nonce: bytes) -> tuple[KeptRoom, Served]:
+    def _let_in(self, frame: Frame, nonce: bytes) -> tuple[KeptRoom, Member]:
         if frame.kind != Kind.HELLO:
             raise RemoteProtocolError(f"the peer began with a frame of kind {frame.kind} instead of HELLO")
         hello = unpack(Hello, frame)
@@ -301,9 +322,16 @@ class Host:
             raise NoSuchRoom("there is no such room here; ask for an invite, or try: chat rooms")
         invite = self._find_invite(kept, hello, said)
         entry = kept.room.enter(hello)
-        if invite is not None:
-            self._store.use_invite(kept.number, invite.secret)
         member = entry.member
+        if invite is not None and invite.uses > 0:
+            try:
+                self._store.use_invite(kept.number, invite.secret)
+            except StoreError as error:
+                kept.room.leave(member)
+                if isinstance(error, StoreFull):
+                    raise Refused("disk-full", "the host's disk is full, so nobody new may enter; try again") from None
+                raise
+        kept.room.admit(hello.key)
         proof = transcript(
             "host",
             host=self.identity.key,
@@ -329,10 +357,11 @@ class Host:
                 ),
             )
         )
+        if kept.full:
+            member.cursor.post(_DISK_FULL)
         if entry.replaced is not None:
             self._drop(kept, entry.replaced)
-        served = kept.served[member] = Served(member, link, time.monotonic())
-        return kept, served
+        return kept, member
 
     def _find_invite(self, kept: KeptRoom, hello: Hello, said: bytes) -> StoredInvite | None:
         """Return the invite by which this peer may enter, None where it needs none. Raises Refused."""
@@ -351,22 +380,26 @@ class Host:
             return invite
         raise Refused("wrong-invite", f"this invite does not open room {kept.room.name}; ask for a new one")
 
-    async def _listen_to(self, kept: KeptRoom, served: Served, parser: Parser) -> None:
+    async def _listen_to(self, kept: KeptRoom, served: Served, parser: Parser, frames: Iterator[Frame]) -> None:
         """Feed the room until the member leaves. Raises RemoteProtocolError, TransportError."""
         rate = self._rate
         tokens, filled = float(rate), time.monotonic()
-        while data := await served.link.receive():
-            count = self._handle(kept, served, parser.feed(data))
+        while True:
+            while kept.room.log.unpublished > BACKLOG:
+                kept.drained.clear()
+                await _without(served, kept.drained.wait())
+            count = self._handle(kept, served, frames)
             if count is None:
                 return
-            if kept.room.log.unpublished > BACKLOG:
-                kept.drained.clear()
-                await kept.drained.wait()
             if rate:
                 tokens = min(rate, tokens + (served.heard - filled) * rate) - count
                 filled = served.heard
                 if tokens < 0:
-                    await asyncio.sleep(-tokens / rate)
+                    await _without(served, asyncio.sleep(-tokens / rate))
+            data = await served.link.receive()
+            if not data:
+                return
+            frames = parser.feed(data)
 
     def _handle(self, kept: KeptRoom, served: Served, frames: Iterator[Frame]) -> int | None:
         """Give frames to the room; return how many there were, or None after a BYE."""
@@ -393,7 +426,10 @@ class Host:
             return Answer(text=str(self.invite(kept.room.name)))
         expires = _now() + ask.seconds * 1000 if ask.seconds else 0
         invite = StoredInvite(secrets.token_bytes(16), expires, ask.uses or -1)
-        self._store.add_invite(kept.number, invite)
+        try:
+            self._store.add_invite(kept.number, invite)
+        except StoreFull:
+            return Answer(error="the host's disk is full, so it cannot keep a new invite; try again")
         return Answer(text=str(self._make_invite(kept.room.name, invite.secret)))
 
     def _let_go(self, kept: KeptRoom, served: Served) -> None:
@@ -404,12 +440,12 @@ class Host:
         self._wake(kept)  # the others are told
 
     def _drop(self, kept: KeptRoom, member: Member, why: str = "") -> None:
-        """Close a member's link from this side; its receive task then cleans up."""
+        """End a member's task, which closes its link. Nothing is sent to it any more."""
         served = kept.served.pop(member, None)
         if served is not None:
             if why:
                 _logger.info("%s (%s) is gone: %s", member.nick or "a reader", served.link.peer.text, why)
-            self._start(served.link.aclose())
+            served.task.cancel()
 
     # -- the tick --------------------------------------------------------------------------------
 
@@ -421,19 +457,14 @@ class Host:
 
     def _tick(self, kept: KeptRoom) -> None:
         kept.tick_due = False
-        if kept.committing is not None:
-            return  # the commit in the thread ends with a tick of its own
-        if self._commit_time < SLOW_COMMIT:
-            try:
+        if self._closed:
+            return
+        if kept.committing is None and kept.retry is None:
+            if self._commit_time < SLOW_COMMIT:
                 self._commit_now(kept)
-            except StoreFull as error:
-                self._wait_for_disk(kept, error)
-            except StoreError as error:
-                self._fail(error)
-                return
-        elif kept.room.log.unpublished or kept.room.changed:
-            kept.committing = self._start(self._commit_in_thread(kept))
-        self._serve_all(kept)
+            elif kept.room.log.unpublished or kept.room.changed:
+                kept.committing = self._start(self._commit_in_thread(kept))
+        self._serve_all(kept)  # what is stored, also while a slow commit or a full disk keeps the rest back
 
     def _commit_now(self, kept: KeptRoom) -> None:
         if not (kept.room.log.unpublished or kept.room.changed):
@@ -442,48 +473,52 @@ class Host:
         began = time.perf_counter()
         try:
             self._store.commit(kept.number, batches, changes)
-        except StoreError:
-            kept.room.give_back(changes)
-            raise
-        self._committed(kept, batches, began)
+        except StoreError as error:
+            self._not_committed(kept, changes, error)
+        else:
+            self._committed(kept, batches, changes, began)
 
     async def _commit_in_thread(self, kept: KeptRoom) -> None:
         batches, changes = kept.room.log.seal(), kept.room.take_changes()
         began = time.perf_counter()
         try:
             await asyncio.to_thread(self._store.commit, kept.number, batches, changes)
-        except StoreFull as error:
-            kept.room.give_back(changes)
-            self._wait_for_disk(kept, error)
+        except StoreError as error:
+            self._not_committed(kept, changes, error)
         else:
-            self._committed(kept, batches, began)
+            self._committed(kept, batches, changes, began)
         finally:
             kept.committing = None
             self._wake(kept)
 
-    def _committed(self, kept: KeptRoom, batches: list[Batch], began: float) -> None:
+    def _committed(self, kept: KeptRoom, batches: list[Batch], changes: Changes, began: float) -> None:
         self._commit_time += (time.perf_counter() - began - self._commit_time) / 8
         kept.room.log.publish(batches)
+        kept.room.stored(changes)
         kept.drained.set()
         if kept.full:
             kept.full = False
-            self._tell(kept, Notice(code="disk", text="the host's disk has room again; what waited is stored"))
+            self._tell(kept, _DISK_FREE)
 
-    def _wait_for_disk(self, kept: KeptRoom, error: StoreFull) -> None:
+    def _not_committed(self, kept: KeptRoom, changes: Changes, error: StoreError) -> None:
+        kept.room.give_back(changes)
+        if not isinstance(error, StoreFull):
+            self._fail(error)
+            return
         if not kept.full:
             kept.full = True
             _logger.error("%s", error)
-            self._tell(
-                kept,
-                Notice(code="disk-full", text="the host's disk is full; what you say waits until it has room"),
-            )
-        kept.tick_due = True  # no tick before the time has come
-        asyncio.get_running_loop().call_later(_RETRY, self._tick, kept)
+            self._tell(kept, _DISK_FULL)
+        kept.retry = asyncio.get_running_loop().call_later(_RETRY, self._retry, kept)
 
-    def _tell(self, kept: KeptRoom, notice: Notice) -> None:
-        data = pack(Kind.NOTICE, notice)
+    def _retry(self, kept: KeptRoom) -> None:
+        kept.retry = None
+        self._wake(kept)
+
+    def _tell(self, kept: KeptRoom, notice: bytes) -> None:
         for member in kept.served:
-            member.cursor.post(data)
+            if member.cursor.lane_size <= MAX_CONTROL:  # a disk that is full now and then must not fill the lane
+                member.cursor.post(notice)
 
     # -- sending ---------------------------------------------------------------------------------
 
@@ -507,19 +542,26 @@ class Host:
                 if budget <= 0:
                     self._wake(kept)
                     return
-        except TransportError as error:
-            self._drop(kept, member, str(error))
-        except StoreError as error:
-            self._fail(error)
+        except Exception as error:
+            self._could_not_send(kept, served, error)
 
     async def _unclog(self, kept: KeptRoom, served: Served) -> None:
         try:
             await served.link.writable()
-        except TransportError as error:
-            self._drop(kept, served.member, str(error))
+        except Exception as error:
+            self._could_not_send(kept, served, error)
             return
         served.clogged = None
         self._serve(kept, served)
+
+    def _could_not_send(self, kept: KeptRoom, served: Served, error: Exception) -> None:
+        """It costs this member its link, and the others nothing; unless it is our disk that cannot be read."""
+        if isinstance(error, StoreError):
+            self._fail(error)
+            return
+        if not isinstance(error, TransportError):
+            _logger.error("a fault of this program, or of the transport; please report it", exc_info=error)
+        self._drop(kept, served.member, str(error))
 
     async def _watch(self) -> None:
         """Every 4 s: a beat for the quiet, an end for the silent."""
@@ -533,6 +575,23 @@ class Host:
                     elif served.clogged is None and served.member.cursor.at_border:
                         served.member.cursor.post(_BEAT_FRAME)
                         self._serve(kept, served)
+
+
+async def _without(served: Served, wait: Awaitable[object]) -> None:
+    """Leave a member unread for as long as ``wait`` takes; then it is not for its silence that nothing is heard."""
+    served.heard = math.inf
+    try:
+        await wait
+    finally:
+        served.heard = time.monotonic()
+
+
+async def _close(link: Link) -> None:
+    """Close a link, and survive one that cannot be closed."""
+    try:
+        await link.aclose()
+    except Exception:
+        _logger.exception("the link to %s did not close; please report it", link.peer.text)
 
 
 async def _first_frame(link: Link, parser: Parser) -> tuple[Frame | None, Iterator[Frame]]:

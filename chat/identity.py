@@ -356,8 +356,10 @@ class KnownHosts:
     def __init__(self, path: Path) -> None:
         self._path: Final = path
 
-    def check(self, address: Address, key: bytes) -> bool:
+    def check(self, address: Address, key: bytes, *, learn: bool = True) -> bool:
         """Whether the host at ``address`` is known by ``key``. False for a new one, which is now remembered.
+
+        Without ``learn`` it is not: a key that was only shown, and not yet proved, must not be kept.
 
         Raises Refused when it had another key, and when the file has a line that cannot be read: to go on
         as if that line were not there would be to trust anybody. ChatError when the file cannot be used.
@@ -374,7 +376,8 @@ class KnownHosts:
                         f"{shown}: somebody may be between you and the host. if its owner confirms the new "
                         f"key, remove line {number} of {self._path} and join again",
                     )
-            self._write([*lines, f"{name} {shown}"])
+            if learn:
+                self._write([*lines, f"{name} {shown}"])
         return False
 
     def remember(self, address: Address, key: bytes) -> bool:

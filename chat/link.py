@@ -308,7 +308,7 @@ async def begin_tls(sock: socket.socket, context: ssl.SSLContext, *, server_side
     """Begin TLS on a connected, non-blocking socket. Raises NotTls, OSError; the socket is then closed.
 
     Set a time-out around it: the peer may never speak. A server's context wants ``num_tickets = 0``:
-    session tickets are bytes which a peer that only sends never reads, and they turn its close into a reset.
+    session tickets are bytes which a peer that only sends never reads, and its close may become a reset.
     """
     try:
         fd = sock.fileno()

@@ -247,7 +247,12 @@ class Session:
         entry.number, entry.epoch, entry.since = self._next_number, self.epoch, self.next_seq
 
     def say(self, entry: Entry) -> None:
-        """Send an entry, now or as soon as we are in the room; it stays unsettled until its echo."""
+        """Send an entry, now or as soon as we are in the room; it stays unsettled until its echo.
+
+        Raises LocalProtocolError for one that ``number`` was not called for last.
+        """
+        if entry.number != self._next_number:
+            raise LocalProtocolError(f"say() of number {entry.number} where {self._next_number} follows")
         if self._next_number:
             self._next_number += 1
         self.unsettled.append(entry)
@@ -341,8 +346,7 @@ class Session:
             self._show = welcome.show
         self._caught_up_at = welcome.next_seq
         self._first_list = True
-        if self.stream and self._settle_with(welcome.first_unsettled):
-            events.append(Numbered())
+        # Before anything that a host may do to the outbox: it has not shown that it holds its key.
         events.append(
             Joined(
                 welcome.room,
@@ -354,6 +358,8 @@ class Session:
                 proof=welcome.proof,
             )
         )
+        if self.stream and self._settle_with(welcome.first_unsettled):
+            events.append(Numbered())
         self._pass_settled(events)
 
     def _settle_with(self, first_unsettled: int) -> bool:

@@ -50,7 +50,7 @@ BEGIN;
 CREATE TABLE rooms (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, epoch BLOB NOT NULL, invite BLOB NOT NULL);
 CREATE TABLE batches (
-    at INTEGER PRIMARY KEY, frames INTEGER NOT NULL, chain BLOB NOT NULL, data BLOB NOT NULL);
+    at INTEGER PRIMARY KEY, frames INTEGER NOT NULL, before BLOB NOT NULL, chain BLOB NOT NULL, data BLOB NOT NULL);
 CREATE TABLE authors (
     room INTEGER, id INTEGER, key BLOB, stream INTEGER, nick TEXT, PRIMARY KEY (room, id)) WITHOUT ROWID;
 CREATE TABLE marks (
@@ -172,7 +172,7 @@ class Store:
                 self._check_no_room_lost(name)
                 known = self._make_room(name)
             room, epoch, invite = known
-            last = self._reader.execute(_NEAR, (room << _ROOM_BITS, room << _ROOM_BITS | _SEQ_MASK)).fetchone()
+            last = self._reader.execute(_HOLDS, (room << _ROOM_BITS, room << _ROOM_BITS | _SEQ_MASK)).fetchone()
             next_seq, last_time, chain = 1, 0, _CHAIN_START
             if last is not None:
                 at, frames, chain = last
@@ -220,11 +220,11 @@ class Store:
         chain = self._chains[room]
         rows = []
         for batch in batches:
-            at = room << _ROOM_BITS | batch.first
-            chain = _link(chain, at, batch.frames, batch.data)
-            rows.append((at, batch.frames, chain, batch.data))
+            at, before = room << _ROOM_BITS | batch.first, chain
+            chain = _link(before, at, batch.frames, batch.data)
+            rows.append((at, batch.frames, before, chain, batch.data))
         with self._transaction() as database:
-            database.executemany("INSERT INTO batches (at, frames, chain, data) VALUES (?, ?, ?, ?)", rows)
+            database.executemany("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", rows)
             if changes.authors:
                 database.executemany(
                     "INSERT INTO authors VALUES (?, ?, ?, ?, ?)",
@@ -257,11 +257,9 @@ class Store:
         """
         base, top = room << _ROOM_BITS, room << _ROOM_BITS | _SEQ_MASK
         with _reading():
-            near = self._reader.execute(_NEAR, (base, base | seq)).fetchall()
-            at, frames, _ = near[0] if near else (base, 0, b"")
+            at, frames, _ = self._reader.execute(_HOLDS, (base, base | seq)).fetchone() or (base, 0, b"")
             if damaged := at + frames > base | seq:
-                before, before_frames, chain = near[1] if len(near) > 1 else (base, 1, _CHAIN_START)
-                found = self._read_from(at, top, before + before_frames, chain)
+                found = self._read_from(at, top)
                 if found is not None:
                     return found
             (after,) = self._reader.execute(_AFTER, (base | seq, top)).fetchone()
@@ -270,15 +268,11 @@ class Store:
             _logger.error("messages %d to %d on the disk are damaged; members are told of a gap", seq, end - 1)
         return Gap(first=seq, count=end - seq) if end > seq else None
 
-    def _read_from(self, at: int, top: int, expected: int, chain: bytes) -> Batch | None:
+    def _read_from(self, at: int, top: int) -> Batch | None:
         """Return the sound rows from ``at`` on, as one batch. None where the first is damaged."""
-        for limit in (512, 1):  # one alone when another one's damage is such that SQLite stops
-            try:
-                with closing(self._reader.execute(_ROWS, (at, top, limit))) as rows:
-                    return _follow(rows, expected, chain)
-            except sqlite3.DatabaseError as error:
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
-                    raise
+        for limit in (512, 1):  # one alone where SQLite stops at the damage of another, or the disk does
+            with suppress(sqlite3.DatabaseError), closing(self._reader.execute(_ROWS, (at, top, limit))) as rows:
+                return _follow(rows)
         return None
 
     # -- invites and addresses -------------------------------------------------------------------
@@ -339,7 +333,7 @@ class Store:
             raise StoreError(
                 f"room {name!r} has lost messages {next_seq} to {marked - 1}, which members were shown; {self._advice}"
             )
-        row = self._reader.execute(_NEAR, (room << _ROOM_BITS, room << _ROOM_BITS | marked - 1)).fetchone()
+        row = self._reader.execute(_HOLDS, (room << _ROOM_BITS, room << _ROOM_BITS | marked - 1)).fetchone()
         if (row[2] if row else _CHAIN_START) != chain:
             raise StoreError(
                 f"room {name!r} is not the log that members were shown, at message {marked - 1}; {self._advice}"
@@ -363,36 +357,33 @@ class Store:
 
 # A flipped bit can make a value one of another type: what the chain judges is read as the type it should have.
 # 2048 frames of 32 bytes fill a batch.
-_NEAR: Final = """
+_HOLDS: Final = """
 SELECT at, max(1, min(2048, ifnull(cast(frames AS INTEGER), 1))), ifnull(cast(chain AS BLOB), x'')
-FROM batches WHERE at >= ? AND at <= ? ORDER BY at DESC LIMIT 2
-"""  # the row that holds a number and the one before it, from whose chain its own goes on
+FROM batches WHERE at >= ? AND at <= ? ORDER BY at DESC LIMIT 1
+"""
 _ROWS: Final = """
-SELECT at, max(1, min(2048, ifnull(cast(frames AS INTEGER), 1))), ifnull(cast(chain AS BLOB), x''),
-    ifnull(cast(data AS BLOB), x'')
+SELECT at, max(1, min(2048, ifnull(cast(frames AS INTEGER), 1))), ifnull(cast(before AS BLOB), x''),
+    ifnull(cast(chain AS BLOB), x''), ifnull(cast(data AS BLOB), x'')
 FROM batches WHERE at >= ? AND at <= ? ORDER BY at LIMIT ?
 """
 _AFTER: Final = "SELECT min(at) FROM batches WHERE at > ? AND at <= ?"
 
 
-def _follow(rows: sqlite3.Cursor, expected: int, chain: bytes) -> Batch | None:
+def _follow(rows: sqlite3.Cursor) -> Batch | None:
     """Make one batch of rows that follow each other, as far as they are sound and 64 KiB go.
 
-    ``expected`` and ``chain``: where the row before them ended. None where the first is damaged.
+    None where the first is damaged.
     """
-    first = frames_in_all = size = 0
+    first = frames_in_all = size = expected = 0
     parts: list[bytes] = []
-    for at, frames, stored_chain, data in rows:
-        if parts and (at != expected or size + len(data) > MAX_BATCH):
-            break
-        # After a hole the chain before it is not known, and the row is believed.
-        if at == expected and _link(chain, at, frames, data) != stored_chain:
+    for at, frames, before, chain, data in rows:
+        if _link(before, at, frames, data) != chain or (parts and (at != expected or size + len(data) > MAX_BATCH)):
             break
         first = first or at & _SEQ_MASK
         frames_in_all += frames
         size += len(data)
         parts.append(data)
-        chain, expected = stored_chain, at + frames
+        expected = at + frames
     return Batch(first, frames_in_all, b"".join(parts)) if parts else None
 
 

@@ -99,10 +99,10 @@ def read_talk(path: Path, members: int) -> list[Line]:
             continue
         try:
             line = _structured(raw) if structured else Line(next(voices), raw.decode())
+            size = len(line.text.encode())
         except (ValueError, TypeError, KeyError) as error:
             wanted = 'an object with "who" and "text"' if structured else "UTF-8"
             raise Failed(f"{path}: line {number} is not {wanted}: {error}") from None
-        size = len(line.text.encode())
         if size > MAX_TEXT:
             raise Failed(f"{path}: line {number} has {size} bytes; a message has at most {MAX_TEXT}")
         talk.append(line)
@@ -424,7 +424,7 @@ class Member:
             for line, text in enumerate(self.says):
                 if line in self.stored or line in self._taken:
                     continue
-                await self.stage.until(self._may_speak, f"{self.name}'s lines to be stored")
+                await self.stage.until(self._may_speak, f"{self.name} to say line {line + 1}")
                 self._taken.add(line)
                 process.stdin.write(json.dumps({"say": text, "id": str(line)}).encode() + b"\n")
                 await process.stdin.drain()
@@ -448,8 +448,9 @@ class Member:
         match event["event"]:
             case "joined" if not self._joined:  # it is told anew whenever the link comes back
                 self._joined = True
-                self._taken = {int(name) for name in event["pending"]}
-                self.found = len(self._taken - self.stored.keys())
+                # What it finds may be settled already: it was killed before it could take note of that.
+                self._taken = {int(name) for name in event["pending"]} - self.stored.keys()
+                self.found = len(self._taken)
             case "message":
                 self.got.append(as_got(event, line))
             case "stored":

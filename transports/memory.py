@@ -133,7 +133,6 @@ class MemoryLink:
         self._closed = True
         self._outgoing.sender_closed = True  # what is held there stays: it was sent, so it arrives
         self._incoming.reader_closed = True
-        self._incoming.held.clear()
         for lane in (self._incoming, self._outgoing):
             lane.filled.ring()
             lane.emptied.ring()

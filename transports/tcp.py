@@ -28,8 +28,8 @@ Traps:
   EMFILE            The peer stays in the backlog, so the listener stays readable: without a pause the
                     loop would spin.
   ECONNRESET        Closing with unread bytes sends a reset, and the kernel throws away what it had still
-                    to send: end our half first, read to the peer's end, then close. The same again under
-                    TLS: its session tickets are bytes that nobody may ever read, so we make none.
+                    to send: end our half first, read to the peer's end, then close. TLS's session
+                    tickets are such bytes for whoever only sends, so we make none.
   SSLWantRead       OpenSSL may hold bytes that it has decrypted while the socket is not readable: read
                     until it wants more, and only then wait.
   SSLWantWrite      OpenSSL now insists on the same bytes again. A member's next bytes may be others, so
@@ -141,13 +141,14 @@ async def _resolve(address: Address, place: _Place, flags: int) -> list[_Resolve
     except ValueError:  # a label over 63 bytes, or empty: the name cannot be written for DNS
         raise AddressError(f"cannot read {str(address)!r}: {place.host!r} cannot be a host's name") from None
     resolved = [_Resolved(family, sockaddr) for family, _, _, _, sockaddr in found]
-    if not place.tls and not all(_is_loopback(one) for one in resolved):
+    if not place.tls and not _all_loopback(resolved):
         raise AddressError(f"{address} would cross the network in the clear; ?tls=0 is for loopback addresses only")
     return resolved
 
 
-def _is_loopback(resolved: _Resolved) -> bool:
-    return ipaddress.ip_address(resolved.address[0].partition("%")[0]).is_loopback
+def _all_loopback(resolved: Sequence[_Resolved]) -> bool:
+    """All, for whoever answers for the name may list this machine and his own beside it."""
+    return all(ipaddress.ip_address(one.address[0].partition("%")[0]).is_loopback for one in resolved)
 
 
 def _primary_address(families: Sequence[int]) -> str:

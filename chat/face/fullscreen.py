@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 _FRAME: Final = 1 / 30  # seconds between redraws for events
 _SIDE_BAR: Final = 18  # columns, and one for the line beside it
 _SIDE_BAR_FROM: Final = 60  # columns of the screen
-_EXCERPT: Final = 40  # columns of a message that is answered, corrected, taken back
+_EXCERPT: Final = 60  # columns of a message that is answered, corrected, taken back; its author's name included
 
 # Of the 256 colours, those of eight hues with a contrast of at least 4 to 1 on black and on white (WCAG 2).
 PALETTE: Final = ("#af5f5f", "#af5f00", "#5f8700", "#00875f", "#0087af", "#5f5fff", "#af00ff", "#d7005f")
@@ -82,8 +82,8 @@ _STYLE: Final = Style.from_dict(
 
 _AS_SHOWN: Final = FLAGS | {ord("\t"): " "}  # prompt_toolkit would show ^I
 
-_ELLIPSIS: Final = "…"
-_TICK: Final = "✓"
+_PENDING: Final = "…"
+_STORED: Final = "✓"
 _COMMANDS: Final = ("/help", "/me", "/quit", "/who")
 _HELP: Final = (
     "Enter sends; Alt+Enter or Ctrl+J begins a new line; Up and Down go through what you sent",
@@ -110,8 +110,8 @@ class Face:
         self.app: Final = self._application()
         self._client = client
         self._session = client.session
-        self._pending: deque[Entry] = deque()  # those in the pane's tail
-        self._excerpts: dict[int, str] = {}  # of the messages in the pane, by number
+        self._pending: deque[Entry] = deque()  # those in the pane's tail, in the same order
+        self._excerpts: dict[int, str] = {}  # what the messages shown begin with, by number
         self._day = ""
         self._away = False  # the link is lost
         self._redraw_due = False
@@ -223,35 +223,34 @@ class Face:
             self._day = day
             self.pane.add(Line(f"── {day} ──", style="class:faint"))
         author = message.author
-        mark = _TICK if author.key == self._session.key else ""
+        mark = _STORED if author.key == self._session.key else ""
         self.pane.add(self._line(message.kind, author.key, author.nick, message.text, message.target, when, mark))
-        self._excerpts[message.seq] = f"{author.nick}: {clip(message.text[: 2 * _EXCERPT], _EXCERPT)}"
+        self._excerpts[message.seq] = f"{author.nick}: {message.text[:_EXCERPT]}"
         if len(self._excerpts) > RING:
             del self._excerpts[next(iter(self._excerpts))]
 
     def _add_pending(self, entry: Entry) -> None:
         self._pending.append(entry)
-        self.pane.tail.append(self._said(entry, _ELLIPSIS))
+        self.pane.tail.append(self._said(entry, _PENDING))
 
     def _settle(self, entry: Entry, seq: int) -> None:
         if self._pending and self._pending[0] is entry:  # else it was stored before this face began
             self._pending.popleft()
             self.pane.tail.popleft()
         if seq not in self._excerpts:  # its echo was not shown, and will not be
-            self.pane.add(self._said(entry, _TICK))
+            self.pane.add(self._said(entry, _STORED))
 
     def _said(self, entry: Entry, mark: str) -> Line:
         """Return the line of an entry, which may be another program's: outboxes are inherited."""
         body, target = entry.body, 0
         refers = entry.kind in (Kind.EDIT, Kind.RETRACT, Kind.REACT) or (entry.kind == Kind.SAY and entry.flags & REPLY)
         if refers and len(body) >= SEQ_PREFIX.size:
-            (target,) = SEQ_PREFIX.unpack_from(body)
-            body = body[SEQ_PREFIX.size :]
+            target, body = SEQ_PREFIX.unpack_from(body)[0], body[SEQ_PREFIX.size :]
         text = body.decode("utf-8", "replace")
         return self._line(entry.kind, self._session.key, self._session.nick, text, target, _now(), mark)
 
     def _line(self, kind: int, key: bytes, nick: str, text: str, target: int, when: datetime, mark: str) -> Line:
-        about = self._excerpts.get(target, f"number {target}")
+        about = clip(self._excerpts.get(target, f"number {target}"), _EXCERPT)
         style = _nick_style(key)
         match kind:
             case Kind.SAY:
@@ -309,9 +308,9 @@ class Face:
                 self._note("say what you do: /me waves")
                 return False
             case _:
-                near = difflib.get_close_matches(command[:_EXCERPT], _COMMANDS, n=1)
+                near = difflib.get_close_matches(command[:20], _COMMANDS, n=1)
                 hint = f"did you mean {near[0]}?" if near else "see /help."
-                self._note(f"{clip(command, _EXCERPT)} is no command and was not sent; {hint} //text sends /text")
+                self._note(f"{clip(command, 20)} is no command and was not sent; {hint} //text sends /text")
                 return False
         return True
 

@@ -445,6 +445,7 @@ HERE, THERE = Address("tcp", "192.0.2.1:7711"), Address("tcp", "192.0.2.1:77")
 
 def test_trust_on_first_use(tmp_path: Path) -> None:
     path = tmp_path / "new" / "known_hosts"
+    assert not KnownHosts(path).check(HERE, KEY, learn=False)
     assert not KnownHosts(path).check(HERE, KEY)
     assert KnownHosts(path).check(HERE, KEY)
     assert not KnownHosts(path).check(THERE, OTHER)

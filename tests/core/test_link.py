@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import struct
+import sys
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -98,22 +99,19 @@ def test_a_wait_takes_its_registration_away() -> None:
 def test_closing_a_waiter_leaves_the_number_to_its_next_owner() -> None:
     async def main() -> None:
         near, far = socket.socketpair()
-        waiter = Waiter.for_reading(near.fileno())
+        fd = near.fileno()
+        waiter = Waiter.for_reading(fd)
         waiting = asyncio.ensure_future(waiter.wait())
         await turns()
         waiter.close()
-        near.close()
-        next_owner, peer = socket.socketpair()
-        assert next_owner.fileno() == near.fileno() or peer.fileno() > 0  # the kernel gives the lowest number
-        owner = Waiter.for_reading(next_owner.fileno())
-        owning = asyncio.ensure_future(owner.wait())
-        await turns(1)
+        os.dup2(far.fileno(), fd)  # closes it, and somebody else has the number
+        woken = asyncio.Event()
+        asyncio.get_running_loop().add_reader(fd, woken.set)
         with pytest.raises(LinkClosed):
             await waiting
-        peer.send(b"x")
-        await owning
-        for sock in (far, next_owner, peer):
-            sock.close()
+        assert asyncio.get_running_loop().remove_reader(fd)
+        near.close()
+        far.close()
 
     run(main())
 
@@ -165,6 +163,22 @@ def test_a_link_over_two_pipes() -> None:
         with pytest.raises(LinkBroken, match=r"^the link to bob broke: broken pipe$"):
             near.send(b"x")
         await near.aclose()
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no SOCK_SEQPACKET")
+def test_an_empty_send_is_no_message() -> None:
+    async def main() -> None:
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        near.setblocking(False)
+        far.setblocking(False)
+        ours, theirs = DescriptorLink.over_socket(near, BOB), DescriptorLink.over_socket(far, BOB)
+        assert ours.send(b"") == 0
+        assert ours.send(b"x") == 1
+        assert await theirs.receive() == b"x"  # an empty message would read as the end
+        await ours.aclose()
+        await theirs.aclose()
 
     run(main())
 

@@ -295,6 +295,11 @@ def test_what_was_dropped_is_a_gap_up_to_what_is_there(folder: Path) -> None:
     with opened(folder) as store:
         assert Kept(store).content() == [(1, 3), b"3", b"4", (6, 2), b"7", b"8", b"9"]
         assert store.read(kept.state.id, 7) == Gap(first=7, count=1)
+    change(
+        folder, "UPDATE batches SET data = x'00' WHERE at & 0xffffffff IN (4, 8)"
+    )  # rows are judged behind holes too
+    with opened(folder) as store:
+        assert Kept(store).content() == [(1, 3), (4, 1), b"4", (6, 2), (8, 1), b"8", b"9"]
 
 
 def test_what_was_committed_is_read_at_once_and_nothing_before(folder: Path) -> None:
@@ -630,6 +635,8 @@ def test_the_gap_that_is_told_begins_where_one_asks(three_batches: Path) -> None
         "frames = x'ff'",
         "chain = x'00'",
         "chain = 1.5",
+        "before = x'00'",
+        "before = 'x'",
     ],
 )
 def test_no_damage_to_a_row_is_taken_for_messages(three_batches: Path, damage: str) -> None:
@@ -651,7 +658,7 @@ def test_no_type_can_be_null_in_what_the_chain_judges(three_batches: Path) -> No
         "PRAGMA writable_schema = ON",
         "UPDATE sqlite_schema SET sql = replace(sql, ' NOT NULL', '') WHERE name = 'batches'",
     )
-    for column in ("data", "chain", "frames"):
+    for column in ("data", "chain", "before", "frames"):
         damaged = copy(three_batches, column)
         change(damaged, f"UPDATE batches SET {column} = NULL WHERE at & 0xffff = 2")
         with opened(damaged) as store:

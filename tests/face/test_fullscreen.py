@@ -1,5 +1,7 @@
 """The full-screen face: on a screen without a terminal, on a terminal made of cells, and on a real pty."""
 
+# ruff: noqa: RUF001 - Chinese has commas of its own
+
 from __future__ import annotations
 
 import asyncio
@@ -15,7 +17,7 @@ import termios
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import pyte
 import pytest
@@ -29,6 +31,7 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 
 from chat.client import Client, Lost, Target, Up
 from chat.errors import Refused
+from chat.face import fullscreen
 from chat.face.fullscreen import PALETTE, Face
 from chat.face.pane import RING, Line, Pane, clip, columns, lay, row_of, shown, wrap
 from chat.frame import REPLY, Author, Gap, Kind, Notice
@@ -100,8 +103,11 @@ class Stage:
         while (screen := "\n".join(self.rows())) is not None:
             if all(text in screen for text in texts) and gone not in screen:
                 return
-            self._drawn.clear()
-            await self._drawn.wait()
+            await self.redrawn()
+
+    async def redrawn(self) -> None:
+        self._drawn.clear()
+        await self._drawn.wait()
 
 
 @asynccontextmanager
@@ -129,7 +135,7 @@ class Room:
         self.address = Address("memory", name)
         (folder / "store").mkdir(mode=0o700, exist_ok=True)
 
-    async def __aenter__(self) -> Room:
+    async def __aenter__(self) -> Self:
         await self.open()
         return self
 
@@ -205,15 +211,14 @@ def message(seq: int, text: str, *, kind: int = Kind.SAY, target: int = 0, nick:
 
 def test_what_is_said_goes_out_and_is_shown_once_with_the_mark_of_the_disk(tmp_path: Path) -> None:
     async def story() -> None:
-        async with Room(tmp_path) as room, room.member("bob") as bob, room.member("ann") as ann:
-            async with staged(ann) as stage:
-                stage.type("你好 everybody\r")
-                await stage.until("你好 everybody ✓")
-                assert (await hear(bob, "你好 everybody")).author.nick == "ann"
-                assert [row[6:] for row in stage.said("everybody")] == ["ann  你好 everybody ✓"]
-                await bob.say("hello ann")
-                await stage.until("bob  hello ann")
-                assert [row[6:] for row in stage.said("hello ann")] == ["bob  hello ann"]
+        async with Room(tmp_path) as room, room.member("bob") as bob, room.member("ann") as ann, staged(ann) as stage:
+            stage.type("你好 everybody\r")
+            await stage.until("你好 everybody ✓")
+            assert (await hear(bob, "你好 everybody")).author.nick == "ann"
+            assert [row[6:] for row in stage.said("everybody")] == ["ann  你好 everybody ✓"]
+            await bob.say("hello ann")
+            await stage.until("bob  hello ann")
+            assert [row[6:] for row in stage.said("hello ann")] == ["bob  hello ann"]
 
     run(story())
 
@@ -261,6 +266,9 @@ def test_what_is_stored_and_will_not_be_echoed_is_shown_as_stored() -> None:
             # And where another process of ours said it before this face began:
             script.happen(Stored(Entry(3, Kind.SAY, REPLY, text_body("three", 5)), 0))
             await stage.until("↳ ann: two", "three ✓")
+            # Numbers begin anew in another log: 5 is not what was shown as 5.
+            script.happen(Rewound("the log went back"), Stored(Entry(4, Kind.SAY, 0, text_body("four")), 5))
+            await stage.until("four ✓")
 
     run(story())
 
@@ -346,6 +354,22 @@ def test_commands_that_answer(tmp_path: Path) -> None:
     run(story())
 
 
+def test_saying_something_goes_back_to_the_end(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
+            stage.type("\x1b[200~" + "\n" * 98 + "x\x1b[201~\r")
+            await stage.until("x ✓")
+            stage.type("\x1b[5~")
+            await stage.until("in the room", gone="x ✓")
+            stage.face._note("unread")
+            stage.type("y")
+            await stage.until("1 new below")
+            stage.type("\r")
+            await stage.until("x ✓", "unread", "y ✓", gone="new below")
+
+    run(story())
+
+
 @pytest.mark.parametrize("leave", ["/quit\r", "\x03", "\x04"])
 def test_leaving(leave: str) -> None:
     async def story() -> None:
@@ -408,7 +432,7 @@ def test_every_kind_of_event_is_told_in_words() -> None:
         (message(9, "no", target=999), "↳ number 999"),
         (message(10, "late", at=2**63 - 1), "小明  late"),  # a host may send any number as its time
     ]
-    others = {
+    others: dict[str, ClientEvent] = {
         "-- 1 message cannot be had any more": Gap(first=1, count=1),
         "-- 5 messages cannot be had any more": Gap(first=1, count=5),
         "-- the host's disk is full": Notice(code="disk-full", text="the host's disk is full"),
@@ -481,11 +505,13 @@ def test_nothing_of_a_peers_reaches_the_screen_unfiltered() -> None:
 def test_what_ends_the_client_is_raised_when_the_terminal_is_restored() -> None:
     async def story() -> None:
         script, terminal = Script(), Terminal(80, 24)
-        with pytest.raises(Refused, match="banned"):
-            async with staged(script.client, terminal.output) as stage:
-                script.end(Refused("banned", "you are banned from this room"))
-                await stage.task
-        assert "\x1b[?1049h" in terminal.written
+        script.end(Refused("banned", "you are banned from this room"))
+        with (
+            create_pipe_input() as keys,
+            create_app_session(input=keys, output=terminal.output),
+            pytest.raises(Refused, match="banned"),
+        ):
+            await fullscreen.run(script.client)
         assert terminal.written.rindex("\x1b[?1049l") > terminal.written.rindex("\x1b[?1049h")
         assert terminal.written.rindex("\x1b[?2004l") > terminal.written.rindex("\x1b[?2004h")
 
@@ -494,11 +520,13 @@ def test_what_ends_the_client_is_raised_when_the_terminal_is_restored() -> None:
 
 def test_a_fault_while_drawing_ends_the_face_and_restores_the_terminal() -> None:
     async def story() -> None:
-        script, terminal = Script(), Terminal(80, 24)
-        with pytest.raises(AttributeError):
-            async with staged(script.client, terminal.output) as stage:
-                script.happen(Notice(code="", text=cast("str", None)))  # as a mistake of ours might have it
-                await stage.task
+        script, terminal = Script(Notice(code="", text=cast("str", None))), Terminal(80, 24)
+        with (
+            create_pipe_input() as keys,
+            create_app_session(input=keys, output=terminal.output),
+            pytest.raises(AttributeError),
+        ):
+            await fullscreen.run(script.client)
         assert terminal.written.rindex("\x1b[?1049l") > terminal.written.rindex("\x1b[?1049h")
         assert terminal.written.rindex("\x1b[?7h") > terminal.written.rindex("\x1b[?7l")
 
@@ -589,7 +617,7 @@ def test_a_screen_of_80_columns_and_24_rows() -> None:
                 "00:00 小明  你好，世界！这是一个很长的中文句子，用来测试换行",
                 "            是否正确，标点符号不应该出现在行首。",
                 "00:00 小明  family 👨👩👧👦 flag CN heart ❤ thumb 👍 end",
-                "00:00 ann  ↳ 小明: 你好，世界！这是一个很长的中文句子，用…",
+                "00:00 ann  ↳ 小明: 你好，世界！这是一个很长的中文句子，用来…",
                 "           同意 ✓",
                 "00:00 * 小明 挥手",
                 "00:00 ann  the quick brown fox jumps over the lazy dog, and",
@@ -646,9 +674,7 @@ def test_no_size_is_too_small(size: tuple[int, int]) -> None:
             screen.size = Size(rows=size[1], columns=size[0])
             stage.face.app._on_resize()
             stage.type("a\x1b[6~\x1b[6~\x1b[5~b\n")
-            drawn = stage.face.app.render_counter
-            while stage.face.app.render_counter == drawn:
-                await asyncio.sleep(0)
+            await stage.redrawn()
             screen.size = Size(rows=24, columns=80)
             stage.face.app._on_resize()
             await stage.until("> ab")
@@ -836,7 +862,7 @@ class Program:
             process_group=0,
         )
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -876,8 +902,7 @@ def main(folder: str) -> None:
     async def story() -> None:
         async with Room(Path(folder)) as room, room.member("bob") as bob, room.member("ann") as ann:
             await bob.say("你好, ann")
-            face = Face(ann)
-            await face.run()
+            await fullscreen.run(ann)
 
     asyncio.run(story())
 
@@ -889,10 +914,10 @@ def test_a_signal_leaves_the_terminal_as_it_was(tmp_path: Path, number: signal.S
         assert "38;5;" in screen  # a colour of the 256
         assert not program.restored()
         program.process.send_signal(number)
-        end = program.until(program.ended)
+        program.until("\x1b[?1049l")
+        program.until(program.ended)
         assert program.process.returncode == 0
         assert program.restored()
-        assert "\x1b[?1049l" in end
 
 
 def test_suspending_gives_the_terminal_back_until_it_goes_on(tmp_path: Path) -> None:
@@ -901,9 +926,9 @@ def test_suspending_gives_the_terminal_back_until_it_goes_on(tmp_path: Path) -> 
         assert not re.search("\x1b\\[[0-9;]*[34]8;", screen)
         assert not re.search("\x1b\\[(?:[0-9;]*;)?(?:3[0-7]|9[0-7])m", screen)
         program.type("half a li\x1a")
+        program.until("\x1b[?1049l")
         program.until(lambda: os.WIFSTOPPED(_state(program.process.pid)))
         assert program.cooked()
-        assert program.written.rindex("\x1b[?1049l") > program.written.rindex("\x1b[?1049h")
         program.process.send_signal(signal.SIGCONT)
         program.until("half a li")
         assert not program.cooked()

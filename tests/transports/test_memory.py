@@ -29,6 +29,31 @@ def test_it_holds_as_much_as_a_pipe() -> None:
     asyncio.run(main())
 
 
+def test_two_who_never_have_to_wait_do_not_keep_others_from_running() -> None:
+    async def main() -> None:
+        listener = await transport.listen(Address("memory"), SITE)
+        near = await transport.dial(listener.address)
+        far = await listener.accept()
+        turned = 0
+
+        async def others() -> None:
+            nonlocal turned
+            while True:
+                turned += 1
+                await asyncio.sleep(0)
+
+        running = asyncio.ensure_future(others())
+        for _ in range(100):
+            near.send(b"x")
+            assert await far.receive() == b"x"
+        assert turned >= 99
+        running.cancel()
+        for each in (near, far, listener):
+            await each.aclose()
+
+    asyncio.run(main())
+
+
 def test_names() -> None:
     async def main() -> None:
         one = await transport.listen(Address("memory"), SITE)

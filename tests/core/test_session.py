@@ -1,0 +1,691 @@
+"""A session by itself: the handshake, what is told of the log, and when what was said counts as stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chat.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError
+from chat.frame import (
+    HEADER_SIZE,
+    MAX_TEXT,
+    PREFACE,
+    REPLY,
+    SEQ_PREFIX,
+    Answer,
+    Ask,
+    Author,
+    Challenge,
+    Frame,
+    Gap,
+    Hello,
+    Kind,
+    Names,
+    Notice,
+    Parser,
+    Presence,
+    Refusal,
+    Welcome,
+    encode,
+    pack,
+    unpack,
+)
+from chat.log import digest
+from chat.outbox import Entry
+from chat.session import (
+    Answered,
+    Challenged,
+    Here,
+    Joined,
+    Message,
+    Numbered,
+    Rewound,
+    Session,
+    State,
+    Stored,
+    text_body,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chat.session import Event
+
+ME, ANN = b"m" * 32, b"a" * 32
+EPOCH, OTHER = b"an epoch", b"another!"
+STREAM = 2**64 - 1
+OWN = Author(index=1, key=ME, stream=STREAM, nick="me")  # who speaks from our outbox
+ANNS = Author(index=2, key=ANN, stream=5, nick="ann")
+
+
+def introduce(author: Author, seq: int) -> bytes:
+    packed = pack(Kind.AUTHOR, author)[HEADER_SIZE:]
+    return encode(Kind.AUTHOR, packed, author=author.index, seq=seq, time=100 + seq)
+
+
+def said(
+    seq: int, author: Author = ANNS, number: int = 1, body: bytes = b"hi", kind: int = Kind.SAY, flags: int = 0
+) -> bytes:
+    return encode(kind, body, flags=flags, author=author.index, number=number, seq=seq, time=100 + seq)
+
+
+def welcome(start: int = 1, next_seq: int = 1, **more: Any) -> bytes:
+    fields: dict[str, Any] = {
+        "room": "lobby",
+        "epoch": EPOCH,
+        "show": start,
+        "nick": "me",
+        "first_unsettled": 1,
+        "proof": b"p",
+    }
+    return pack(Kind.WELCOME, Welcome(start=start, next_seq=next_seq, **(fields | more)))
+
+
+def control(kind: int, **fields: Any) -> bytes:
+    shapes = {Kind.PRESENCE: Presence, Kind.NAMES: Names, Kind.GAP: Gap, Kind.ANSWER: Answer, Kind.NOTICE: Notice}
+    return pack(kind, shapes[Kind(kind)](**fields))
+
+
+def frames(session: Session, *, preface: bool = False) -> list[Frame]:
+    """What the session would send now."""
+    return list(Parser(preface=preface).feed(session.data_to_send()))
+
+
+def greet(session: Session, unsettled: Iterable[Entry] = (), stream: int = STREAM) -> Hello:
+    """Connect, be challenged, and say HELLO."""
+    session.connected()
+    assert session.data_to_send() == PREFACE
+    challenge = pack(Kind.CHALLENGE, Challenge(key=b"h" * 32, nonce=b"n" * 32))
+    assert session.receive_data(PREFACE + challenge) == [Challenged(b"h" * 32, b"n" * 32)]
+    session.hello(nonce=b"o" * 32, signature=b"s" * 64, stream=stream, unsettled=unsettled)
+    (hello,) = frames(session)
+    assert hello.kind == Kind.HELLO
+    return unpack(Hello, hello)
+
+
+def joined(
+    session: Session | None = None, unsettled: Iterable[Entry] = (), stream: int = STREAM, **more: Any
+) -> tuple[Session, list[Event]]:
+    session = session or Session("lobby", ME, nick="me")
+    greet(session, unsettled, stream)
+    return session, session.receive_data(welcome(**more))
+
+
+def say(session: Session, body: bytes = b"hi") -> Entry:
+    entry = Entry(0, Kind.SAY, 0, body)
+    session.number(entry)
+    session.say(entry)
+    return entry
+
+
+def left(number: int, since: int = 1, epoch: bytes = EPOCH) -> Entry:
+    """What an earlier process left in the outbox."""
+    return Entry(number, Kind.SAY, 0, b"left", epoch=epoch, since=since)
+
+
+def numbers(session: Session) -> list[int]:
+    return [one.number for one in frames(session) if one.kind == Kind.SAY]
+
+
+def seqs(events: list[Event]) -> list[int]:
+    return [event.seq for event in events if isinstance(event, Message)]
+
+
+# -- the handshake -------------------------------------------------------------------------------
+
+
+def test_the_first_join() -> None:
+    session = Session("lobby", ME, nick="mee", silent=True, history=20)
+    session.connected()
+    assert session.data_to_send() == PREFACE
+    assert session.data_to_send() == b""
+    assert session.receive_data(PREFACE) == []
+    (challenged,) = session.receive_data(pack(Kind.CHALLENGE, Challenge(key=b"k", nonce=b"n")))
+    assert challenged == Challenged(b"k", b"n")
+    session.hello(nonce=b"o", signature=b"s", invite=b"i", invite_mac=b"m", stream=STREAM)
+    assert unpack(Hello, frames(session)[0]) == Hello(
+        room="lobby",
+        key=ME,
+        nonce=b"o",
+        signature=b"s",
+        nick="mee",
+        stream=STREAM,
+        silent=True,
+        invite=b"i",
+        invite_mac=b"m",
+        history=20,
+    )
+    events = session.receive_data(welcome(nick="mee-2", role="owner", start=5, next_seq=9))
+    assert events == [Joined("lobby", EPOCH, 9, "mee-2", "owner", resumed=False, proof=b"p")]
+    assert (session.state, session.nick, session.epoch, session.next_seq) == (State.JOINED, "mee-2", EPOCH, 5)
+
+
+def test_a_silent_reader_keeps_no_nickname() -> None:
+    session, _ = joined(Session("lobby", ME, silent=True), stream=0, nick="", first_unsettled=0)
+    assert session.nick == ""
+    with pytest.raises(LocalProtocolError, match="only reads"):
+        session.number(Entry(0, Kind.SAY, 0, b""))
+
+
+def test_what_may_be_called_when() -> None:
+    session = Session("lobby", ME)
+    with pytest.raises(LocalProtocolError, match=r"hello\(\) while no link"):
+        session.hello(nonce=b"", signature=b"")
+    with pytest.raises(LocalProtocolError, match=r"ask\(\) while no link"):
+        session.ask(Ask(what="names"))
+    session.beat()
+    session.bye()
+    session.connected()
+    with pytest.raises(LocalProtocolError, match=r"connected\(\) while waiting for the host's first words"):
+        session.connected()
+    session.beat()
+    session.bye()
+    assert session.data_to_send() == PREFACE
+
+
+def test_beats_questions_and_goodbye_in_the_room() -> None:
+    session, _ = joined()
+    session.beat()
+    assert [session.ask(Ask(what="invite", uses=3)), session.ask(Ask(what="names"))] == [1, 2]
+    session.bye()
+    beat, first, second, bye = frames(session)
+    assert (beat.kind, first.kind, second.kind, bye.kind) == (Kind.BEAT, Kind.ASK, Kind.ASK, Kind.BYE)
+    assert (first.number, second.number) == (1, 2)
+    assert unpack(Ask, first) == Ask(what="invite", uses=3)
+    answer = pack(Kind.ANSWER, Answer(text="chat://"), number=1)
+    assert session.receive_data(answer) == [Answered(1, Answer(text="chat://"))]
+
+
+@pytest.mark.parametrize("before", ["WAITING", "GREETED", "JOINED"])
+def test_a_refusal_is_raised_at_any_time(before: str) -> None:
+    session = Session("lobby", ME)
+    if before == "WAITING":
+        session.connected()
+    else:
+        greet(session)
+    if before == "JOINED":
+        session.receive_data(welcome())
+    preface = PREFACE if before == "WAITING" else b""
+    with pytest.raises(Refused, match="no room for you") as caught:
+        session.receive_data(preface + pack(Kind.REFUSED, Refusal(code="banned", message="no room for you")))
+    assert caught.value.code == "banned"
+
+
+def test_no_such_room_is_an_error_of_its_own() -> None:
+    session = Session("lobby", ME)
+    greet(session)
+    with pytest.raises(NoSuchRoom, match="there is none"):
+        session.receive_data(pack(Kind.REFUSED, Refusal(code="no-room", message="there is none")))
+
+
+def test_frames_before_their_time() -> None:
+    session = Session("lobby", ME)
+    session.connected()
+    with pytest.raises(RemoteProtocolError, match="kind 66 while we were waiting for the host's first words"):
+        session.receive_data(PREFACE + welcome())
+    session = Session("lobby", ME)
+    greet(session)
+    with pytest.raises(RemoteProtocolError, match="a message while we were waiting to be let in"):
+        session.receive_data(said(1))
+    session, _ = joined()
+    with pytest.raises(RemoteProtocolError, match="kind 66 while we were in the room"):
+        session.receive_data(welcome())
+
+
+def test_a_welcome_must_fit_what_we_hold() -> None:
+    session, _ = joined(start=3, next_seq=3)
+    session.lost()
+    greet(session)
+    with pytest.raises(RemoteProtocolError, match="resumes at 2 where we asked for 3"):
+        session.receive_data(welcome(start=2, next_seq=3))
+    session.lost()
+    greet(session)
+    with pytest.raises(RemoteProtocolError, match="resumes at 3"):
+        session.receive_data(welcome(start=3, next_seq=3, epoch=OTHER))  # and does not say that it is another log
+    assert session.state is State.GREETED
+
+
+def test_a_welcome_must_tell_a_speaker_its_mark() -> None:
+    session = Session("lobby", ME)
+    greet(session)
+    with pytest.raises(RemoteProtocolError, match="which of our messages it holds"):
+        session.receive_data(welcome(first_unsettled=0))
+
+
+# -- the log -------------------------------------------------------------------------------------
+
+
+def test_messages_come_with_their_authors() -> None:
+    session, _ = joined()
+    events = session.receive_data(
+        introduce(ANNS, 1)
+        + said(2, body="h\u00e9llo\x1b".encode())
+        + said(3, body=b"waves", kind=Kind.ACTION)
+        + said(4, body=b"\xff", kind=15)
+        + encode(20, b"a record of a newer host", seq=5)
+    )
+    assert events == [
+        Message(2, 102, ANNS, Kind.SAY, "h\u00e9llo\x1b", 0, mine=False),
+        Message(3, 103, ANNS, Kind.ACTION, "waves", 0, mine=False),
+        Message(4, 104, ANNS, 15, "\ufffd", 0, mine=False),
+    ]
+    assert session.next_seq == 6
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "body", "target", "text"),
+    [
+        (Kind.SAY, 0, SEQ_PREFIX.pack(65), 0, "\0\0\0\0\0\0\0A"),
+        (Kind.SAY, REPLY, SEQ_PREFIX.pack(2**64 - 1) + b"so", 2**64 - 1, "so"),
+        (Kind.EDIT, 0, SEQ_PREFIX.pack(7) + b"new", 7, "new"),
+        (Kind.RETRACT, 0, SEQ_PREFIX.pack(7), 7, ""),
+        (Kind.REACT, 0, SEQ_PREFIX.pack(7) + b"+1", 7, "+1"),
+        (Kind.EDIT, 0, b"short", 0, ""),
+        (Kind.ACTION, REPLY, b"12345678", 0, "12345678"),
+    ],
+)
+def test_what_a_message_is_about(kind: int, flags: int, body: bytes, target: int, text: str) -> None:
+    session, _ = joined()
+    (message,) = session.receive_data(introduce(ANNS, 1) + said(2, body=body, kind=kind, flags=flags))
+    assert isinstance(message, Message)
+    assert (message.target, message.text) == (target, text)
+
+
+def test_numbers_must_follow_each_other() -> None:
+    for wrong in (0, 1, 3):
+        session, _ = joined()
+        session.receive_data(introduce(ANNS, 1))
+        with pytest.raises(RemoteProtocolError, match=f"sent number {wrong} where 2 follows"):
+            session.receive_data(said(wrong))
+
+
+def test_a_gap_is_told() -> None:
+    session, _ = joined()
+    assert session.receive_data(introduce(ANNS, 1) + control(Kind.GAP, first=2, count=8)) == [Gap(first=2, count=8)]
+    assert seqs(session.receive_data(said(10))) == [10]
+    for first, count in ((5, 2), (12, 1), (11, 0)):
+        other, _ = joined(start=11, next_seq=11)
+        with pytest.raises(RemoteProtocolError, match=f"a gap at {first} where 11 follows"):
+            other.receive_data(control(Kind.GAP, first=first, count=count))
+
+
+def test_history_before_what_was_asked_for_is_not_shown() -> None:
+    session, _ = joined(start=1, show=4, next_seq=6)
+    assert seqs(session.receive_data(introduce(ANNS, 1) + b"".join(map(said, range(2, 7))))) == [4, 5, 6]
+
+
+def test_nor_is_it_shown_after_the_link_was_lost_in_the_middle_of_it() -> None:
+    session, _ = joined(start=1, show=5, next_seq=7)
+    session.receive_data(introduce(ANNS, 1) + said(2))
+    session.lost()
+    joined(session, start=3, show=3, next_seq=7)
+    assert seqs(session.receive_data(b"".join(map(said, range(3, 7))))) == [5, 6]
+
+
+def test_coming_back_asks_for_the_rest() -> None:
+    session, _ = joined()
+    first = introduce(ANNS, 1)
+    session.receive_data(first + said(2)[:-1])
+    session.lost()
+    assert session.state is State.OFF
+    hello = greet(session)
+    assert (hello.epoch, hello.next_seq, hello.last, hello.stream) == (EPOCH, 2, digest(first), STREAM)
+    (event,) = session.receive_data(welcome(start=2, next_seq=3, nick="me"))
+    assert isinstance(event, Joined)
+    assert event.resumed
+    assert seqs(session.receive_data(said(2))) == [2]  # who ann is, it knows from before
+
+
+def test_after_a_gap_there_is_no_last_frame_to_show() -> None:
+    session, _ = joined()
+    session.receive_data(introduce(ANNS, 1) + control(Kind.GAP, first=2, count=3))
+    session.lost()
+    hello = greet(session)
+    assert (hello.next_seq, hello.last) == (5, b"")
+
+
+def test_a_number_to_begin_at_counts_until_the_first_join() -> None:
+    session = Session("lobby", ME)
+    session.begin_at(7)
+    assert greet(session).next_seq == 7
+    session.receive_data(welcome(start=7, next_seq=9))
+    session.receive_data(introduce(ANNS, 7))
+    session.lost()
+    assert greet(session).next_seq == 8
+
+
+def test_a_host_that_went_back_is_told_of_and_begins_anew() -> None:
+    session, _ = joined()
+    session.receive_data(introduce(ANNS, 1) + said(2) + said(3))
+    session.lost()
+    greet(session)
+    events = session.receive_data(welcome(start=2, show=3, next_seq=4, rewound="it went back", epoch=OTHER))
+    assert events == [Rewound("it went back"), Joined("lobby", OTHER, 4, "me", "member", resumed=False, proof=b"p")]
+    cid = Author(index=2, key=b"c" * 32, stream=1, nick="cid")
+    session.receive_data(said(2) + said(3))
+    assert [unpack(Ask, one).authors for one in frames(session)] == [[2]]  # who was number 2 before means nothing
+    (message,) = session.receive_data(control(Kind.NAMES, authors=[cid], asked=[2]))
+    assert isinstance(message, Message)
+    assert (message.seq, message.author) == (3, cid)
+
+
+# -- authors that are not known ------------------------------------------------------------------
+
+
+def test_messages_wait_for_their_authors_names_and_keep_their_order() -> None:
+    session, _ = joined(start=50, next_seq=60)
+    data = said(50) + said(51, Author(index=9, key=ANN, stream=6, nick="")) + control(Kind.GAP, first=52, count=2)
+    assert session.receive_data(data + introduce(OWN, 54) + said(55)) == []
+    assert session.next_seq == 50
+    (ask,) = frames(session)
+    assert unpack(Ask, ask) == Ask(what="names", authors=[2])
+    events = session.receive_data(control(Kind.NAMES, authors=[ANNS], asked=[2]))
+    assert seqs(events) == [50]
+    assert [unpack(Ask, one).authors for one in frames(session)] == [[9]]
+    events = session.receive_data(control(Kind.NAMES, authors=[], asked=[9]))
+    assert [type(event) for event in events] == [Message, Gap, Message]
+    assert isinstance(events[0], Message)
+    assert events[0].author == Author(index=9, key=b"", stream=0, nick="?")  # the host has no such author
+    assert seqs(events) == [51, 55]
+    assert session.data_to_send() == b""
+
+
+def test_names_are_asked_for_in_pages() -> None:
+    session, _ = joined(start=50, next_seq=150)
+    authors = [Author(index=n, key=ANN, stream=n, nick=f"n{n}") for n in range(1, 61)]
+    session.receive_data(said(50, authors[0]))
+    session.receive_data(b"".join(said(50 + n, authors[n]) for n in range(1, 60)))
+    asked: list[list[int]] = []
+    while questions := frames(session):
+        (question,) = questions
+        asked.append(unpack(Ask, question).authors)
+        names = [authors[index - 1] for index in asked[-1]]
+        session.receive_data(control(Kind.NAMES, authors=names, asked=asked[-1]))
+    assert asked == [[1], [*range(2, 26)], [*range(26, 50)], [*range(50, 61)]]
+    assert session.next_seq == 110
+
+
+def test_what_waited_when_the_link_was_lost_comes_again() -> None:
+    session, _ = joined(start=50, next_seq=60)
+    session.receive_data(said(50) + said(51))
+    session.lost()
+    assert greet(session).next_seq == 50
+    session.receive_data(welcome(start=50, next_seq=52))
+    session.receive_data(said(50))
+    events = session.receive_data(said(51) + control(Kind.NAMES, authors=[ANNS], asked=[2]))
+    assert seqs(events) == [50, 51]
+
+
+@pytest.mark.parametrize("kind", [Kind.SAY, Kind.GAP])
+def test_a_host_that_never_says_who_wrote_is_stopped(kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat.session._MAX_HELD", 64 * 1024)
+    session, _ = joined(start=50, next_seq=60)
+    first, rest = said(50), range(51, 51 + 64 * 1024 // HEADER_SIZE)
+    pieces = [said(seq) if kind == Kind.SAY else control(Kind.GAP, first=seq, count=1) for seq in rest]
+    with pytest.raises(RemoteProtocolError, match="does not say who wrote number 50"):
+        session.receive_data(first + b"".join(pieces))
+
+
+# -- what we say ---------------------------------------------------------------------------------
+
+
+def test_an_echo_settles_what_was_said() -> None:
+    session, _ = joined(start=3, next_seq=3, first_unsettled=7)
+    first, second = say(session, b"one"), say(session, b"two")
+    assert (first.number, second.number, first.epoch, first.since) == (7, 8, EPOCH, 3)
+    assert [(one.number, one.body) for one in frames(session)] == [(7, b"one"), (8, b"two")]
+    events = session.receive_data(introduce(OWN, 3) + said(4, OWN, 7) + said(5, OWN, 8))
+    assert [(e.seq, e.mine) if isinstance(e, Message) else e for e in events] == [
+        (4, True),
+        Stored(first, 4),
+        (5, True),
+        Stored(second, 5),
+    ]
+    assert not session.unsettled
+
+
+def test_only_our_own_stream_settles() -> None:
+    session, _ = joined()
+    say(session)
+    other_window = Author(index=3, key=ME, stream=7, nick="me")
+    namesake = Author(index=4, key=ANN, stream=STREAM, nick="me")
+    session.receive_data(
+        b"".join(introduce(author, seq) for seq, author in enumerate((ANNS, other_window, namesake), 1))
+    )
+    events = session.receive_data(said(4, ANNS) + said(5, other_window) + said(6, namesake))
+    assert [event.mine for event in events if isinstance(event, Message)] == [False] * 3
+    assert len(session.unsettled) == 1
+
+
+def test_a_reader_owns_nothing_even_where_a_stream_is_zero() -> None:
+    session, _ = joined(Session("lobby", ME, silent=True), stream=0, first_unsettled=0)
+    zero = Author(index=1, key=ME, stream=0, nick="me")
+    (message,) = session.receive_data(introduce(zero, 1) + said(2, zero))
+    assert isinstance(message, Message)
+    assert not message.mine
+
+
+def test_what_is_said_without_a_link_goes_out_with_the_next() -> None:
+    session, _ = joined()
+    sent = say(session)
+    frames(session)
+    session.lost()
+    waiting = say(session)
+    assert session.data_to_send() == b""
+    greet(session)
+    greeted = say(session)  # while we wait to be let in
+    assert session.data_to_send() == b""
+    session.receive_data(welcome(start=1, next_seq=1))
+    assert numbers(session) == [1, 2, 3] == [sent.number, waiting.number, greeted.number]
+
+
+def test_what_the_host_holds_already_is_not_sent_again() -> None:
+    session, _ = joined()
+    first, second = say(session), say(session)
+    session.lost()
+    _, events = joined(session, start=1, next_seq=3, first_unsettled=2)
+    assert not [event for event in events if isinstance(event, Stored | Numbered)]
+    assert numbers(session) == [2]
+    events = session.receive_data(introduce(OWN, 1) + said(2, OWN, 1) + said(3, OWN, 2))
+    assert [event for event in events if isinstance(event, Stored)] == [Stored(first, 2), Stored(second, 3)]
+
+
+def test_what_is_said_before_the_first_join_gets_its_number_there() -> None:
+    session = Session("lobby", ME)
+    early = say(session)
+    assert (early.number, early.since) == (0, 0)
+    before = left(4, since=2)
+    _, events = joined(session, [before], start=9, next_seq=9, first_unsettled=5)
+    assert Numbered() in events
+    assert events[-1] == Stored(before, 0)  # said before, and held
+    assert (early.number, early.epoch, early.since) == (5, EPOCH, 9)
+    assert numbers(session) == [5]
+    assert say(session).number == 6
+
+
+def test_say_wants_the_entry_that_was_numbered_last() -> None:
+    session, _ = joined(first_unsettled=5)
+    with pytest.raises(LocalProtocolError, match="number 0 where 5 follows"):
+        session.say(Entry(0, Kind.SAY, 0, b""))
+    first, second = Entry(0, Kind.SAY, 0, b""), Entry(0, Kind.SAY, 0, b"")
+    session.number(first)
+    session.number(second)
+    session.say(first)
+    with pytest.raises(LocalProtocolError, match="number 5 where 6 follows"):
+        session.say(second)
+
+
+# -- what an earlier process said ----------------------------------------------------------------
+
+
+def test_an_outbox_that_was_taken_over() -> None:
+    session = Session("lobby", ME, history=1)
+    entries = [left(4, since=20), left(5, since=21), left(6, since=23)]
+    assert greet(session, entries).since == 20
+    events = session.receive_data(welcome(start=20, show=24, next_seq=25, first_unsettled=6))
+    assert [type(event) for event in events] == [Joined]
+    assert numbers(session) == [6]
+    events = session.receive_data(introduce(OWN, 20) + said(21, OWN, 4) + said(22, OWN, 5) + introduce(ANNS, 23))
+    assert events == [Stored(entries[0], 21), Stored(entries[1], 22)]  # settled, and not shown
+    assert seqs(session.receive_data(said(24))) == [24]
+    assert session.receive_data(said(25, OWN, 6))[-1] == Stored(entries[2], 25)
+
+
+def test_it_is_taken_over_once() -> None:
+    session = Session("lobby", ME)
+    greet(session, [left(1)])
+    session.lost()
+    greet(session, [left(1)])
+    assert len(session.unsettled) == 1
+
+
+def test_entries_whose_echo_is_not_to_be_had_are_told_as_stored() -> None:
+    session = Session("lobby", ME)
+    entries = [left(4), left(5)]
+    _, events = joined(session, entries, start=30, next_seq=30, first_unsettled=6)
+    assert events[1:] == [Stored(entries[0], 0), Stored(entries[1], 0)]
+    assert not session.unsettled
+
+
+def test_an_echo_after_the_missing_one_settles_both() -> None:
+    session = Session("lobby", ME)
+    entries = [left(4), left(5)]
+    joined(session, entries, start=20, show=30, next_seq=30, first_unsettled=6)
+    events = session.receive_data(introduce(OWN, 20) + said(21, OWN, 5))
+    assert events == [Stored(entries[0], 0), Stored(entries[1], 21)]
+
+
+def test_a_gap_over_the_echo_settles_when_all_has_passed() -> None:
+    session, _ = joined(Session("lobby", ME), [left(4)], start=20, show=30, next_seq=30, first_unsettled=5)
+    gap = control(Kind.GAP, first=20, count=9)
+    assert session.receive_data(gap) == [Gap(first=20, count=9)]
+    (stored,) = session.receive_data(introduce(ANNS, 29))
+    assert stored == Stored(left(4), 0)
+    session, _ = joined(Session("lobby", ME), [left(4)], start=20, show=30, next_seq=30, first_unsettled=5)
+    assert session.receive_data(control(Kind.GAP, first=20, count=99))[1:] == [Stored(left(4), 0)]
+
+
+def test_an_entry_without_a_place_in_time_moves_no_start() -> None:
+    assert greet(Session("lobby", ME), [left(0, since=3), left(4, since=0)]).since == 0
+
+
+# -- a host that does not hold what it held ------------------------------------------------------
+
+
+def test_a_host_that_went_back_is_sent_again_what_it_lost_under_the_numbers_it_lacks() -> None:
+    session, _ = joined(first_unsettled=9)
+    first, second = say(session), say(session)
+    frames(session)
+    session.lost()
+    _, events = joined(session, start=1, next_seq=4, first_unsettled=6, rewound="it went back")
+    assert [type(event) for event in events] == [Rewound, Joined, Numbered]
+    assert [(e.number, e.since) for e in (first, second)] == [(6, 4), (7, 4)]
+    assert numbers(session) == [6, 7]
+    assert say(session).number == 8
+
+
+def test_the_proof_comes_before_the_outbox_is_touched() -> None:
+    """A host that cannot prove its key must not change what is on our disk."""
+    _, events = joined(Session("lobby", ME), [left(9)], first_unsettled=1)
+    assert [type(event) for event in events] == [Joined, Numbered]
+
+
+def test_numbers_of_another_log_mean_nothing_in_this_one() -> None:
+    """Two hosts behind one address, say: its mark for our stream is not about these entries."""
+    entry = left(9, since=500, epoch=OTHER)
+    session, events = joined(Session("lobby", ME), [entry], start=3, next_seq=3, first_unsettled=21)
+    assert Numbered() in events
+    assert (entry.number, entry.epoch, entry.since) == (21, EPOCH, 3)
+    assert numbers(session) == [21]
+    session, events = joined(Session("lobby", ME), [left(1, epoch=OTHER)], first_unsettled=1)
+    assert Numbered() in events  # the same number by chance, but not the same place in time
+    assert numbers(session) == [1]
+
+
+# -- who is here ---------------------------------------------------------------------------------
+
+
+def presence(*here: str, gone: Iterable[str] = (), **more: bool) -> bytes:
+    def who(nick: str) -> tuple[bytes, str]:
+        return nick.encode(), nick
+
+    return control(Kind.PRESENCE, here=[who(nick) for nick in here], gone=[who(nick) for nick in gone], **more)
+
+
+def came_and_went(events: list[Event]) -> list[tuple[str, str, bool]]:
+    found = [event for event in events if isinstance(event, Here)]
+    assert len(found) == len(events)
+    return [("".join(nick for _, nick in e.came), "".join(nick for _, nick in e.went), e.first) for e in found]
+
+
+def present(session: Session) -> str:
+    return "".join(nick for _, nick in session.here)
+
+
+def test_who_is_here_and_who_comes_and_goes() -> None:
+    session, _ = joined()
+    assert came_and_went(session.receive_data(presence("a", "b", reset=True))) == [("ab", "", True)]
+    assert came_and_went(session.receive_data(presence("c", "a", gone="bx"))) == [("c", "b", False)]
+    assert came_and_went(session.receive_data(presence("a", gone="b"))) == []  # nothing new
+    assert present(session) == "ac"
+
+
+def test_an_empty_room_is_told_of_too() -> None:
+    session, _ = joined()
+    assert came_and_went(session.receive_data(presence(reset=True))) == [("", "", True)]
+
+
+def test_a_list_in_pages_is_told_when_it_is_whole() -> None:
+    session, _ = joined()
+    assert session.receive_data(presence("a", "b", reset=True, more=True)) == []
+    assert session.receive_data(presence("c", gone="b", more=True)) == []
+    assert came_and_went(session.receive_data(presence("d"))) == [("acd", "", True)]
+
+
+def test_a_list_that_begins_anew_is_told_by_what_differs() -> None:
+    session, _ = joined()
+    session.receive_data(presence("a", "b", reset=True))
+    assert session.receive_data(presence("b", reset=True, more=True)) == []
+    assert session.receive_data(presence("x", "b", reset=True, more=True)) == []  # anew, in the middle
+    assert came_and_went(session.receive_data(presence("c"))) == [("xc", "a", False)]
+    assert present(session) == "xbc"
+
+
+def test_coming_back_tells_who_came_and_went_meanwhile() -> None:
+    session, _ = joined()
+    session.receive_data(presence("a", "b", reset=True))
+    session.lost()
+    assert present(session) == "ab"
+    joined(session)
+    assert came_and_went(session.receive_data(presence("b", "c", reset=True))) == [("c", "a", True)]
+
+
+@pytest.mark.parametrize("before", ["", "z"])
+def test_a_list_cut_off_in_the_middle_is_no_list(before: str) -> None:
+    session, _ = joined()
+    session.receive_data(presence(*before, reset=True))
+    session.receive_data(presence("a", "b", reset=True, more=True))
+    session.lost()
+    assert present(session) == before
+    joined(session)
+    assert came_and_went(session.receive_data(presence("a", "b", "c", reset=True))) == [("abc", before, True)]
+
+
+# -- the rest ------------------------------------------------------------------------------------
+
+
+def test_notices_beats_and_what_a_newer_host_may_send() -> None:
+    session, _ = joined()
+    data = control(Kind.NOTICE, code="disk", text="full") + encode(Kind.BEAT) + encode(200, b"?")
+    assert session.receive_data(data) == [Notice(code="disk", text="full")]
+
+
+def test_the_body_of_a_text() -> None:
+    assert text_body("h\u00e9") == b"h\xc3\xa9"
+    assert text_body("so", 7) == SEQ_PREFIX.pack(7) + b"so"
+    assert len(text_body("x" * MAX_TEXT, 7)) == MAX_TEXT + 8
+    with pytest.raises(LocalProtocolError, match=f"is {MAX_TEXT + 1} bytes long; the limit is {MAX_TEXT}"):
+        text_body("x" * (MAX_TEXT - 1) + "\u00e9")
+    with pytest.raises(LocalProtocolError, match="half of a surrogate pair"):
+        text_body("\ud800")
