@@ -215,7 +215,9 @@ def chat() -> None:
     "--advertise", metavar="HOST", default="", help="The name or address for invites, where others reach you."
 )
 @click.option("--invite-only/--open", default=True, help="Whether newcomers need an invite.")
-@click.option("--rate", default=5000, show_default=True, metavar="N", help="Messages a second read from one member; 0 is without limit.")
+@click.option(
+    "--rate", default=5000, show_default=True, metavar="N", help="Messages a second read from a member; 0: no limit."
+)
 @click.option("--headless", is_flag=True, help="Serve only: no seat in the room.")
 @click.option("--control-fd", type=int, default=-1, hidden=True)
 @_as
@@ -289,7 +291,9 @@ def host(
 @_as
 @_plain
 @_json
-@click.option("-n", "--history", default=_HISTORY, show_default=True, metavar="N", help="Begin with this many messages of the past.")
+@click.option(
+    "-n", "--history", default=_HISTORY, show_default=True, metavar="N", help="Begin with the last N messages."
+)
 @click.option("--since", default=0, metavar="SEQ", help="Begin with this number instead.")
 @_data
 def join(
@@ -319,15 +323,20 @@ async def _face(client: Client, *, plain: bool, as_json: bool) -> None:
             click.echo(ndjson.dump({"event": "refused", "code": error.code, "message": str(error)}))
             raise
         return
-    async with client:
-        if plain or os.environ.get("TERM", "dumb") == "dumb" or not (sys.stdout.isatty() and sys.stdin.isatty()):
-            from chat.face import linear
+    try:
+        async with client:
+            if plain or os.environ.get("TERM", "dumb") == "dumb" or not (sys.stdout.isatty() and sys.stdin.isatty()):
+                from chat.face import linear
 
-            await linear.run(client)
-        else:
-            from chat.face import fullscreen
+                await linear.run(client)
+            else:
+                from chat.face import fullscreen
 
-            await fullscreen.run(client)
+                await fullscreen.run(client)
+    finally:
+        if unsettled := len(client.session.unsettled):
+            noun = "message is" if unsettled == 1 else "messages are"
+            click.echo(f"chat: {unsettled} {noun} not stored yet; it goes out with your next chat join", err=True)
 
 
 @chat.command()
@@ -335,7 +344,7 @@ async def _face(client: Client, *, plain: bool, as_json: bool) -> None:
 @click.argument("words", nargs=-1)
 @_scheme
 @_as
-@click.option("--wait", default=10.0, show_default=True, metavar="SECONDS", help="How long to wait for the host's disk.")
+@click.option("--wait", default=10.0, show_default=True, metavar="SECONDS", help="How long to wait for its disk.")
 @_data
 def send(target: str, words: tuple[str, ...], scheme: str, nick: str, wait: float, data: Path | None) -> None:
     """Say WORDS in the room TARGET.

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 _NAMES_A_QUESTION: Final = 24  # authors asked for at once: their answer fits one control frame
 _MAX_HELD: Final = 4 * 1024 * 1024  # bytes of messages held back while their authors' names are on the way
+_YEAR_9999: Final = 253_370_764_800_000  # ms; later times, and those before 1970, break calendars
 _BEAT: Final = encode(Kind.BEAT)
 _BYE: Final = encode(Kind.BYE)
 
@@ -382,6 +383,8 @@ class Session:
             raise RemoteProtocolError(f"the host sent a message while we were {self.state.value}")
         if frame.seq != self._expected:
             raise RemoteProtocolError(f"the host sent number {frame.seq} where {self._expected} follows")
+        if not 0 <= frame.time < _YEAR_9999:
+            raise RemoteProtocolError(f"the host sent number {frame.seq} at the time {frame.time}, in no year of ours")
         self._expected += 1
         self._hold(frame, len(frame.raw), events)
 
@@ -438,14 +441,8 @@ class Session:
     def _deliver(self, frame: Frame, author: Author, events: list[Event]) -> None:
         mine = author.stream == self.stream and author.key == self.key and self.stream != 0
         if frame.seq >= self._show:
-            body, target = frame.body, 0
-            if frame.kind in (Kind.EDIT, Kind.RETRACT, Kind.REACT) or (frame.kind == Kind.SAY and frame.flags & REPLY):
-                if len(body) >= SEQ_PREFIX.size:
-                    (target,) = SEQ_PREFIX.unpack_from(body)
-                body = body[SEQ_PREFIX.size :]
-            events.append(
-                Message(frame.seq, frame.time, author, frame.kind, body.decode("utf-8", "replace"), target, mine)
-            )
+            text, target = split_body(frame.kind, frame.flags, frame.body)
+            events.append(Message(frame.seq, frame.time, author, frame.kind, text, target, mine))
         if mine:
             # The host holds whatever this outbox numbered before it, too.
             while self.unsettled and 0 < self.unsettled[0].number <= frame.number:
@@ -489,3 +486,13 @@ def text_body(text: str, target: int = 0) -> bytes:
     if len(body) > MAX_TEXT:
         raise LocalProtocolError(f"the text is {len(body)} bytes long; the limit is {MAX_TEXT}. Send it in parts")
     return SEQ_PREFIX.pack(target) + body if target else body
+
+
+def split_body(kind: int, flags: int, body: bytes) -> tuple[str, int]:
+    """Take a message's body apart: its text, and the number it refers to, 0 for none."""
+    target = 0
+    if kind in (Kind.EDIT, Kind.RETRACT, Kind.REACT) or (kind == Kind.SAY and flags & REPLY):
+        if len(body) >= SEQ_PREFIX.size:
+            (target,) = SEQ_PREFIX.unpack_from(body)
+        body = body[SEQ_PREFIX.size :]
+    return body.decode("utf-8", "replace"), target

@@ -75,7 +75,7 @@ STAGGER: Final = 0.25  # seconds until the next address is tried beside the last
 HANDSHAKE_TIMEOUT: Final = 5.0  # seconds that a stranger has to show TLS, as long as the core waits for HELLO
 ANY: Final = "0.0.0.0"  # noqa: S104  how people know "all interfaces"; whoever wants fewer names them
 BACKLOG: Final = 1024  # connections that the kernel keeps for us: a whole room may come back at once
-HANDSHAKES: Final = 64  # at once; whoever comes beyond that is closed at once
+HANDSHAKES: Final = 64  # at once; whoever comes beyond that waits in the kernel's backlog
 
 log: Final = logging.getLogger("chat.tcp")
 
@@ -280,6 +280,7 @@ class TcpListener:
         self._context = context
         self._ready: asyncio.Queue[SocketLink | None] = asyncio.Queue()  # None: closed
         self._handshakes: set[asyncio.Task[None]] = set()
+        self._places = asyncio.Semaphore(HANDSHAKES)  # one for each socket that waits, handshake, and link in _ready
         self._closed = False
         loop = asyncio.get_running_loop()
         self._serving = [loop.create_task(self._serve(sock)) for sock in sockets]
@@ -289,10 +290,23 @@ class TcpListener:
         if link is None:
             self._ready.put_nowait(None)  # for whoever else waits here
             raise LinkClosed(f"the listener on {self.address} was closed here")
+        self._places.release()
         return link
 
     async def _serve(self, sock: socket.socket) -> None:
         readable = Waiter.for_reading(sock.fileno())
+        while True:
+            await self._places.acquire()
+            connection, peer = await self._next(sock, readable)
+            if self._context is None:
+                self._ready.put_nowait(SocketLink(connection, peer))
+            else:
+                task = asyncio.get_running_loop().create_task(self._let_in(connection, peer, self._context))
+                self._handshakes.add(task)
+                task.add_done_callback(self._handshakes.discard)
+                task.add_done_callback(partial(_close, connection))
+
+    async def _next(self, sock: socket.socket, readable: Waiter) -> tuple[socket.socket, Peer]:
         while True:
             await readable.wait()
             try:
@@ -302,22 +316,12 @@ class TcpListener:
                     log.warning("%s lets nobody in for a second: %s", self.address, _reason(error))
                     await asyncio.sleep(1)
                 continue  # else whoever it was has left already
-            peer = Peer(f"tcp {_join(*name[:2])}")
             try:
                 _tune(connection)
             except OSError:
                 connection.close()
                 continue
-            if len(self._handshakes) + self._ready.qsize() >= HANDSHAKES:
-                connection.close()
-                log.warning("%s was turned away: %d others are being let in", peer.text, HANDSHAKES)
-            elif self._context is None:
-                self._ready.put_nowait(SocketLink(connection, peer))
-            else:
-                task = asyncio.get_running_loop().create_task(self._let_in(connection, peer, self._context))
-                self._handshakes.add(task)
-                task.add_done_callback(self._handshakes.discard)
-                task.add_done_callback(partial(_close, connection))
+            return connection, Peer(f"tcp {_join(*name[:2])}")
 
     async def _let_in(self, connection: socket.socket, peer: Peer, context: ssl.SSLContext) -> None:
         try:
@@ -333,6 +337,8 @@ class TcpListener:
             log.warning("%s was turned away: %s", peer.text, _reason(error))
         else:
             self._ready.put_nowait(TlsLink(tls, peer))
+            return
+        self._places.release()
 
     async def aclose(self) -> None:
         if self._closed:

@@ -51,8 +51,8 @@ from prompt_toolkit.styles import Style
 from chat.client import Lost, Up
 from chat.errors import ChatError
 from chat.face.pane import FLAGS, JOINED, RING, Line, Pane, clip
-from chat.frame import REPLY, SEQ_PREFIX, Gap, Kind, Notice
-from chat.session import Here, Message, Rewound, Stored, text_body
+from chat.frame import Gap, Kind, Notice
+from chat.session import Here, Message, Rewound, Stored, split_body, text_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -242,11 +242,7 @@ class Face:
 
     def _said(self, entry: Entry, mark: str) -> Line:
         """Return the line of an entry, which may be another program's: outboxes are inherited."""
-        body, target = entry.body, 0
-        refers = entry.kind in (Kind.EDIT, Kind.RETRACT, Kind.REACT) or (entry.kind == Kind.SAY and entry.flags & REPLY)
-        if refers and len(body) >= SEQ_PREFIX.size:
-            target, body = SEQ_PREFIX.unpack_from(body)[0], body[SEQ_PREFIX.size :]
-        text = body.decode("utf-8", "replace")
+        text, target = split_body(entry.kind, entry.flags, entry.body)
         return self._line(entry.kind, self._session.key, self._session.nick, text, target, _now(), mark)
 
     def _line(self, kind: int, key: bytes, nick: str, text: str, target: int, when: datetime, mark: str) -> Line:
@@ -415,11 +411,8 @@ def _nick_style(key: bytes) -> str:
 
 
 def _local(ms: int) -> datetime:
-    """Return a time of the host's clock in the zone of this machine. A host may send any number."""
-    try:
-        return datetime.fromtimestamp(ms / 1000, UTC).astimezone()
-    except (OverflowError, OSError, ValueError):
-        return datetime.fromtimestamp(0, UTC).astimezone()
+    """Return a time of the host's clock in the zone of this machine. The session has checked its range."""
+    return datetime.fromtimestamp(ms / 1000, UTC).astimezone()
 
 
 def _now() -> datetime:

@@ -105,11 +105,11 @@ def _pieces(line: str, width: int, *, words: bool = True) -> Iterator[str]:
         size = columns(grapheme)
         if words and (was_wide or size > 1) and grapheme not in _CLOSING:
             cut = len(row)
-        if row and used + size > width:
-            if grapheme == " " and words:  # the row's end is space enough
-                yield "".join(row)
-                row, used, cut = [], 0, 0
-                continue
+        if words and grapheme == " " and used == width:  # the row's end is space enough
+            yield "".join(row)
+            row, used, cut, was_wide = [], 0, 0, False
+            continue
+        while row and used + size > width:  # twice where all before the cut has no width
             cut = cut or len(row)
             yield "".join(row[:cut])
             row = row[cut:]

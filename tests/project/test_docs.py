@@ -1,0 +1,271 @@
+"""The documentation: nothing in it is out of date, and what it tells people to run and to expect is so."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from typing import Any
+
+import pyte
+import pytest
+
+from tests.commands.programs import PATIENCE, Program, host, run
+
+ROOT = Path(__file__).parents[2]
+
+
+def script(name: str) -> Any:
+    """A script without .py, as a module."""
+    loader = SourceFileLoader(f"script_{name}", str(ROOT / "scripts" / name))
+    spec = spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+# -- scripts/docs ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def docs() -> Any:
+    return script("docs")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """What the check looks at, to be broken."""
+    for name in ("docs", "chat", "transports", "tests/plugin"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("README.md", "README.zh.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def test_nothing_is_wrong_with_the_documentation(docs: Any) -> None:
+    assert list(docs.faults()) == []
+
+
+BROKEN = {
+    "generated": (
+        "docs/reference/commands.md",
+        "Usage: chat send",
+        "Usage: chat sned",
+        "docs/reference/commands.md: a generated part is out of date; run scripts/docs",
+    ),
+    "unknown part": (
+        "docs/reference/contract.md",
+        "<!-- begin contract -->",
+        "<!-- begin nonsense -->\n<!-- end nonsense -->\n<!-- begin contract -->",
+        "docs/reference/contract.md: a generated part is out of date; run scripts/docs",
+    ),
+    "link": (
+        "docs/glossary.md",
+        "# Glossary",
+        "# Glossary\n[gone](gone.md)",
+        "docs/glossary.md: the link gone.md leads nowhere",
+    ),
+    "heading": (
+        "README.md",
+        "docs/README.md#guides",
+        "docs/README.md#guide",
+        "README.md: the link docs/README.md#guide leads to a heading that is not there",
+    ),
+    "command": (
+        "docs/how-to/see-the-wire.md",
+        'chat send . "hello wire"',
+        'chat sned . "hello wire"',
+        "docs/how-to/see-the-wire.md: chat sned . \"hello wire\": no such command 'sned'",
+    ),
+    "option": (
+        "docs/tutorial/first-room.md",
+        "scripts/chat log -f",
+        "scripts/chat log --fast",
+        "docs/tutorial/first-room.md: scripts/chat log --fast: No such option",
+    ),
+    "command of a group": (
+        "docs/how-to/host-for-people-elsewhere.md",
+        "chat invite new --uses 1\n",
+        "chat invite old --uses 1\n",
+        "docs/how-to/host-for-people-elsewhere.md: chat invite old --uses 1: no such command 'old'",
+    ),
+    "readme": (
+        "README.zh.md",
+        "chat log -n 20\n",
+        "chat log -n 30\n",
+        "README.zh.md: its commands are not those of README.md",
+    ),
+    "file": (
+        "README.md",
+        "(chat/text.py)",
+        "(chat/host.py)",
+        "README.md: does not name chat/text.py",
+    ),
+    "unreachable": (
+        "docs/README.md",
+        "- [See the wire](how-to/see-the-wire.md) with tcpdump\n",
+        "",
+        "docs/how-to/see-the-wire.md: no link leads to it",
+    ),
+    "field": (
+        "chat/face/ndjson.py",
+        '"resumed": resumed,',
+        '"resumed": resumed,\n"novel": 1,',
+        "docs/reference/ndjson.md: does not tell of 'novel', which stands in chat/face/ndjson.py",
+    ),
+    "code": (
+        "chat/host.py",
+        'Refused("invite-used", ',
+        'Refused("invite-gone", ',
+        "docs/reference/errors.md: does not tell of 'invite-gone', which stands in chat/host.py",
+    ),
+    "variable": (
+        "chat/card.py",
+        'environ.get("CHAT_RUNTIME"',
+        'environ.get("CHAT_ELSEWHERE"',
+        "docs/reference/environment.md: does not tell of 'CHAT_ELSEWHERE', which stands in chat/card.py",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_each_fault_is_found(docs: Any, copy: Path, name: str) -> None:
+    path, old, new, fault = BROKEN[name]
+    text = (copy / path).read_text("utf-8")
+    assert old in text
+    (copy / path).write_text(text.replace(old, new, 1), "utf-8")
+    assert any(found.startswith(fault) for found in docs.faults(copy))
+
+
+def test_a_command_that_no_page_explains_is_found(docs: Any, copy: Path) -> None:
+    for page in docs.pages(copy):
+        page.write_text(page.read_text("utf-8").replace("chat transports", "chat log"), "utf-8")
+    assert "chat transports: no page explains it" in list(docs.faults(copy))
+
+
+def test_writing_makes_a_page_as_it_was(docs: Any) -> None:
+    page = (ROOT / "docs/reference/environment.md").read_text("utf-8")
+    assert docs.generated(docs.PART.sub(r"\1\4", page)) == page
+
+
+# -- what the pages say ---------------------------------------------------------------------------
+
+
+def bot() -> str:
+    page = (ROOT / "docs/how-to/talk-from-a-program.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    return str(code)
+
+
+def test_the_bot_answers_once_and_misses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/chat").write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m chat "$@"\n')
+    (tmp_path / "bin/chat").chmod(0o755)
+    (tmp_path / "dice.py").write_text(bot())
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setenv("CHAT_DATA", str(tmp_path / "ann"))  # the bot has ann's key: it must know itself by its nickname
+
+    def answers(ann: Program, seqs: list[int]) -> None:
+        """Wait until these questions are answered by the bot, each once and in their order."""
+        command = [sys.executable, str(tmp_path / "dice.py")]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=tmp_path) as dice:
+            for _ in seqs:
+                heard = ann.until("message", lambda event: event["nick"] == "dice")
+                assert re.fullmatch(r"ann rolls [1-6]", heard["text"])
+            wait_until_written(tmp_path / "dice.seq", str(seqs[-1]), dice)
+            dice.terminate()
+
+    with host(tmp_path / "host"), Program(tmp_path / "ann", "join", "--json", "--as", "ann") as ann:
+        ann.until("joined")
+        ann.say("!roll", "0")
+        first = ann.until("stored")["seq"]
+        (tmp_path / "dice.seq").write_text(str(first - 1))
+        answers(ann, [first])
+        ann.say("!roll", "1")
+        ann.say("no question", "2")
+        ann.say("!roll", "3")
+        second = ann.until("stored", lambda event: event["id"] == "1")["seq"]
+        third = ann.until("stored", lambda event: event["id"] == "3")["seq"]
+        answers(ann, [second, third])
+        assert run(tmp_path / "ann", "log").stdout.count("ann rolls") == 3
+
+
+def wait_until_written(path: Path, text: str, writer: subprocess.Popen[bytes]) -> None:
+    """The file is written by another program, so there is nothing to wait on but the file."""
+    for _ in range(PATIENCE * 100):
+        if path.read_text() == text:
+            return
+        with pytest.raises(subprocess.TimeoutExpired):
+            writer.wait(0.01)
+    pytest.fail(f"{path.name} holds {path.read_text()!r}, not {text!r}")
+
+
+def test_files_lie_where_the_page_says_with_the_modes_it_says(home: Path, tmp_path: Path) -> None:
+    page = (ROOT / "docs/reference/files.md").read_text("utf-8")
+    data_part, runtime_part = page.split("## Runtime folder")
+    row = re.compile(r"^\| `([^`]+)` \| (\d{4}) \|", re.MULTILINE)
+    runtime = home.parent / "run/manywire"
+    address = ""
+    with host(tmp_path / "data") as room:
+        address = room.seen[0]["address"]
+        assert run(tmp_path / "data", "send", "lobby", "hello", "--as", "ann").returncode == 0
+        assert run(tmp_path / "data", "log", f"{address}/lobby").returncode == 0  # meets a host: known_hosts
+        with Program(tmp_path / "data", "join", "--json"):
+            for folder, part in ((tmp_path / "data", data_part), (runtime, runtime_part)):
+                said = dict(row.findall(part))
+                found = {plain(path, folder): mode(path) for path in [folder, *folder.rglob("*")]}
+                found.pop("outboxes/", None)
+                found.pop("rooms/", None)
+                assert found.items() <= said.items()
+                needed = {name for name in said if "damaged" not in name and name != "host.log"}
+                assert needed <= found.keys()
+
+
+def plain(path: Path, folder: Path) -> str:
+    """A path as the page writes it."""
+    name = str(path.relative_to(folder))
+    name = re.sub(r"[0-9a-f]{16}(?=\.)", "STREAM", name)
+    return re.sub(r"(^|/)[0-9a-f]{16,32}(?=/|$)", r"\1HASH", name) + ("/" if path.is_dir() and path != folder else "")
+
+
+def mode(path: Path) -> str:
+    return f"{stat.S_IMODE(path.stat().st_mode):04o}"
+
+
+# -- scripts/screenshot ---------------------------------------------------------------------------
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_a_screen_is_drawn_cell_by_cell() -> None:
+    shot = script("screenshot")
+    screen = pyte.Screen(shot.COLUMNS, shot.ROWS)
+    pyte.Stream(screen).feed("07:08 \x1b[1;38;5;125mb<b\x1b[0m 小明\x1b[7m&\x1b[0m")
+    picture = ET.fromstring(shot.svg(screen))
+    texts = [(text.text, text) for text in picture.iter(f"{SVG}text")]
+    assert [text for text, _ in texts] == ["20:15", "b<b", "小", "明", "&"]
+    across = shot.CELL[0]
+    clock, name, wide, second, reverse = (text for _, text in texts)
+    assert float(clock.get("textLength", 0)) == pytest.approx(5 * across)
+    assert (name.get("fill"), name.get("class")) == ("#af005f", "bold")
+    assert float(wide.get("x", 0)) == pytest.approx(shot.MARGIN + 11 * across)  # the middle of cells 10 and 11
+    assert float(second.get("x", 0)) == pytest.approx(shot.MARGIN + 13 * across)
+    assert reverse.get("fill") == shot.PAPER
+    (paper,) = [
+        rect for rect in picture.iter(f"{SVG}rect") if rect.get("fill") == shot.INK and not rect.get("fill-opacity")
+    ]
+    assert float(paper.get("x", 0)) == pytest.approx(shot.MARGIN + 14 * across)
+
+
+@pytest.mark.slow
+def test_the_screenshot_is_of_today(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, ROOT / "scripts/screenshot", tmp_path / "now.svg"], timeout=120, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "now.svg").read_bytes() == (ROOT / "docs/screenshot.svg").read_bytes()
