@@ -26,6 +26,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -145,16 +146,19 @@ def measure(name: str, case: Case, seconds: float, folder: Path) -> Figure:
 
 def messages_a_sync(case: Case, folder: Path) -> float:
     """How many messages the host puts on the disk with one fsync: a round of its own, not timed, under strace."""
-    counts = folder / "strace"
-    strace = ["strace", "-f", "-qq", "--seccomp-bpf", "-c", "-e", "trace=fsync,fdatasync", "-o", str(counts)]
+    calls = folder / "strace"
+    strace = ["strace", "-f", "-qq", "-ttt", "--seccomp-bpf", "-e", "trace=fsync,fdatasync", "-o", str(calls)]
     with serve("host", folder, strace) as server:
         load = Load(server.wire, server.port, members=case.members, senders=case.senders, window=case.window)
+        began = time.time()
         try:
             messages = load.run(0.5).messages
+            ended = time.time()
         finally:
             load.close()
-    calls = sum(int(line.split()[3]) for line in counts.read_text().splitlines() if line.endswith("sync"))
-    return messages / calls
+    # PID TIME fdatasync(...; a call that another thread's interrupts in the log is "resumed" on a second line.
+    lines = (line.split(maxsplit=2) for line in calls.read_text().splitlines() if "resumed>" not in line)
+    return messages / max(1, sum(began <= float(when) <= ended for _pid, when, _call in lines))
 
 
 def run_case(case: Case, rounds: int, seconds: float, folder: Path) -> dict[str, list[Figure]]:
@@ -200,7 +204,7 @@ def rows(case: Case, figures: dict[str, list[Figure]], a_sync: float | None) -> 
             f"{rates[name]:,.0f}",
             f"{rates[name] * case.members:,.0f}",
             f"{rates[name] / rates['naive']:.1f}",
-            f"{rates[name] / rates['floor']:.2f}",
+            f"{rates[name] / rates['floor']:.2g}",
             f"{server_cpu:.0%}",
             f"{load_cpu:.0%}" + (" (more than the server)" if load_cpu > server_cpu else ""),
             f"{median(figure.rate / figure.server_cpu for figure in figures[name]):,.0f}",

@@ -61,7 +61,7 @@ def test_exit_codes_are_the_documented_ones() -> None:
 
 
 def test_an_unknown_scheme_names_the_nearest_that_there_is() -> None:
-    assert str(UnknownScheme("nast", ["tcp", "nats", "pipe"])) == "unknown transport 'nast'; did you mean 'nats'?"
+    assert str(UnknownScheme("nast", ["tcp", "memory", "nats"])) == "unknown transport 'nast'; did you mean 'nats'?"
 
 
 def test_an_unknown_scheme_like_no_other_lists_what_there_is() -> None:

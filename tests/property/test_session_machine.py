@@ -315,6 +315,21 @@ class SessionsAndRoom(RuleBasedStateMachine):
             if link.host is not None:
                 link.host.close(link)
 
+    @precondition(lambda self: self.processes)
+    @rule(which=st.integers(0, MOST))
+    def talk(self, which: int) -> None:
+        """All that one of them and the host have for each other."""
+        process = self.processes[which % len(self.processes)]
+        for _ in range(3):
+            self.move_up(process.link, 1 << 30)
+            self.move_down(process, 1 << 30)
+
+    @rule()
+    def everybody_talks(self) -> None:
+        for which in range(len(self.processes)):
+            self.talk(which)
+        self.commit()
+
     def move_up(self, link: Link | None, size: int) -> None:
         if link is not None and link.host is not None:
             data = bytes(link.up[:size])
@@ -351,38 +366,39 @@ class SessionsAndRoom(RuleBasedStateMachine):
         self.host.begin_commit()
         self.end_commit()
 
-    @rule()
-    def begin_a_slow_commit(self) -> None:
-        self.host.begin_commit()
-
-    @precondition(lambda self: self.host.committing)
     @rule(full=st.booleans())
-    def end_commit(self, full: bool = False) -> None:
+    def begin_or_end_a_slow_commit(self, full: bool) -> None:
+        if self.host.committing is None:
+            self.host.begin_commit()
+        else:
+            self.end_commit(full=full)
+
+    def end_commit(self, *, full: bool = False) -> None:
         for batch in self.host.end_commit(full=full):
             self.ever_stored.update((one.body.decode(), one.seq) for one in split(batch.data) if one.kind == Kind.SAY)
 
-    @rule()
-    def restart_the_host(self) -> None:
-        """What was appended and not stored is gone, and so are all links."""
-        self.begin_again_with(self.host.disk)
-
-    @rule()
-    def back_up(self) -> None:
-        self.backups.append(copy.deepcopy(self.host.disk))
-
-    # Not together with damage: after a gap nobody can tell by the last frame whether the log is the same.
-
-    @precondition(lambda self: self.backups and not self.ever_damaged)
-    @rule(which=st.integers(0, 9))
-    def go_back_to_an_older_copy(self, which: int) -> None:
-        self.went_back = True
-        del self.backups[which % len(self.backups) + 1 :]  # no copy of what never happened
-        self.begin_again_with(copy.deepcopy(self.backups[-1]))
-
-    @rule()
-    def lose_the_disk(self) -> None:
-        self.backups.clear()
-        self.begin_again_with(Disk(secrets.token_bytes(8)))
+    @rule(
+        kind=st.sampled_from(["restart", "back up", "back up", "go back", "go back", "lose", "damage"]),
+        which=st.integers(0, 99),
+    )
+    def have_an_accident(self, kind: str, which: int) -> None:
+        """The host's. Damage and older copies not together: after a gap no last frame tells one log from another."""
+        batches = self.host.disk.batches
+        if kind == "restart":  # what was appended and not stored is gone
+            self.begin_again_with(self.host.disk)
+        elif kind == "back up":
+            self.backups.append(copy.deepcopy(self.host.disk))
+        elif kind == "go back" and self.backups and not self.ever_damaged:
+            self.went_back = True
+            del self.backups[which % len(self.backups) + 1 :]  # no copy of what never happened
+            self.begin_again_with(copy.deepcopy(self.backups[-1]))
+        elif kind == "lose" and not which % 3:
+            self.backups.clear()
+            self.begin_again_with(Disk(secrets.token_bytes(8)))
+        elif kind == "damage" and batches and not self.went_back:
+            batch = batches[which % len(batches)]
+            self.host.disk.damaged.add(batch.first)
+            self.ever_damaged.update(range(batch.first, batch.next_seq))
 
     def begin_again_with(self, disk: Disk) -> None:
         before = set(self.host.disk.messages().values())
@@ -390,14 +406,6 @@ class SessionsAndRoom(RuleBasedStateMachine):
         for link in list(self.host.links):
             self.host.close(link)
         self.host = Host(disk, self.clock)
-
-    @precondition(lambda self: self.host.disk.batches and not self.went_back)
-    @rule(which=st.integers(0, 99))
-    def damage_a_batch(self, which: int) -> None:
-        batches = self.host.disk.batches
-        batch = batches[which % len(batches)]
-        self.host.disk.damaged.add(batch.first)
-        self.ever_damaged.update(range(batch.first, batch.next_seq))
 
     # -- what holds --------------------------------------------------------------------------------
 
