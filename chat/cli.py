@@ -70,7 +70,15 @@ _scheme: Final = click.option(
     "-t", "--transport", "scheme", metavar="NAME", default="", help="Insist on this transport."
 )
 _target: Final = click.argument("target", default="")
-_as: Final = click.option("--as", "nick", metavar="NICK", default="", help="Your nickname here.")
+_as: Final = click.option(
+    "--as",
+    "nick",
+    metavar="NICK",
+    default="",
+    envvar="CHAT_AS",
+    show_envvar=True,
+    help="Your nickname here; else your login name.",
+)
 _json: Final = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
 _plain: Final = click.option("--plain", is_flag=True, help="One line a message: for screen readers and dumb terminals.")
 
@@ -108,28 +116,17 @@ class _Home:
         return make_private(self.folder / "rooms") / hashlib.sha256(name.encode()).hexdigest()[:16]
 
     def nick(self, chosen: str) -> str:
-        """The nickname asked for, or the last one, or the one by which the system knows this user."""
+        """The nickname asked for, or the name by which the system knows this user."""
         import getpass
 
         from chat.text import nickname
 
-        remembered = self.folder / "nick"
-        if chosen:
-            try:
-                nick = nickname(chosen)
-            except ValueError as error:
+        try:
+            return nickname(chosen or _login(getpass.getuser))
+        except ValueError as error:
+            if chosen:
                 raise click.UsageError(str(error)) from None
-            remembered.write_text(nick, encoding="utf-8")
-            return nick
-        for candidate in (
-            remembered.read_text(encoding="utf-8") if remembered.exists() else "",
-            _login(getpass.getuser),
-        ):
-            try:
-                return nickname(candidate)
-            except ValueError:
-                continue
-        return "guest"
+            return "guest"
 
     def client(self, target: str, scheme: str, *, nick: str = "", speaks: bool, **more: Any) -> Client:
         from chat.client import Client
@@ -280,6 +277,8 @@ def host(
                 click.echo(line)
         client = home.client(room, "", nick=nick, speaks=True, history=_HISTORY)
         _run(hosted.while_it_runs(_face(client, plain=plain, as_json=as_json)))
+    if not as_json:
+        click.echo(f"room {room} is closed; open it again with: chat host {room}", err=True)
 
 
 # -- members -------------------------------------------------------------------------------------

@@ -151,7 +151,8 @@ class Room:
             self._streams[key, stream] = Stream(key, stream, mark)
         for author in self._authors:
             self._streams.setdefault((author.key, author.stream), Stream(author.key, author.stream)).author = author
-        self._nicks = {skeleton: (nick, key) for skeleton, nick, key in nicks}
+        # Skeletons are made anew: what looks alike changes with each edition of the Unicode data.
+        self._nicks = {text.skeleton(nick): (nick, key) for _, nick, key in nicks}
         self._nick_count = Counter(key for _, key in self._nicks.values())
         self._roles = dict(members)
         self._new_authors: list[Author] = []

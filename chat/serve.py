@@ -207,9 +207,14 @@ class Hosted:
             await asyncio.wait([seat, process], return_when=asyncio.FIRST_COMPLETED)
             if seat.done():
                 return seat.result()
-            raise ChatError(f"the host has ended: {self._last_words() or f'exit code {self._process.returncode}'}")
+            raise ChatError(f"the host has ended: {self._last_words() or _end(self._process.returncode)}")
         finally:
             seat.cancel()
             await asyncio.gather(seat, return_exceptions=True)
             self._leave()  # ends the host, and with it the thread that waits for it
             await process
+
+
+def _end(code: int) -> str:
+    """How a process ended, in words."""
+    return f"exit code {code}" if code >= 0 else f"it was ended by {signal.Signals(-code).name}; open the room again"

@@ -631,23 +631,28 @@ def positive(text: str) -> int:
     return number
 
 
+def what_is_said(arguments: argparse.Namespace) -> list[Line]:
+    """Raises Failed."""
+    if arguments.file is None:
+        return own_talk(arguments.lines or 300)
+    try:
+        return read_talk(arguments.file, arguments.members)[: arguments.lines]
+    except OSError as error:
+        raise Failed(f"cannot read {arguments.file}: {(error.strerror or str(error)).lower()}") from None
+
+
 def main() -> int:
     arguments = parse_arguments()
     seed = random.randrange(1_000_000) if arguments.seed is None else arguments.seed
     chance = random.Random(seed)
+    advice = ""
     try:
-        if arguments.file is None:
-            talk = own_talk(arguments.lines or 300)
-        else:
-            talk = read_talk(arguments.file, arguments.members)[: arguments.lines]
-        says = deal(talk, arguments.members)
+        talk = what_is_said(arguments)
+        advice = f"\ndemo: for kills at the same lines add --seed {seed}"
         troubles = plan(len(talk), arguments.kill_member, arguments.kill_host, chance)
-        asyncio.run(run(says, troubles, chance))
+        asyncio.run(run(deal(talk, arguments.members), troubles, chance))
     except Failed as error:
-        print(f"demo: {error}\ndemo: to see this run again, add --seed {seed}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"demo: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"demo: {error}{advice}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 130

@@ -60,6 +60,7 @@ class Load:
         self._buffer = memoryview(bytearray(READ_SIZE))
         self._epoll = select.epoll()
         self._members: dict[int, Member] = {}
+        self._beat_at = 0.0
         self._connect(port, members)
         wire.settle([member.sock for member in self._members.values()], senders)
         self._senders = list(self._members.values())[:senders]
@@ -74,6 +75,15 @@ class Load:
             group = [_dial(port) for _ in range(min(_DOOR, members - start))]
             self._members.update((sock.fileno(), Member(sock)) for sock in group)
             self._wire.join(group)
+            self._beat()  # a thousand take longer to come in than a host waits for a sign of life
+
+    def _beat(self) -> None:
+        """Have everybody show that they live, where it is time to."""
+        now = time.perf_counter()
+        if now >= self._beat_at:
+            self._beat_at = now + BEAT_EVERY
+            for member in self._members.values():
+                self._send(member, self._wire.beat)
 
     def close(self) -> None:
         self._epoll.close()
@@ -83,18 +93,13 @@ class Load:
     def run(self, seconds: float) -> Result:
         """Send for so long, then wait until everybody has everything. Raises Broken."""
         began, cpu = time.perf_counter(), time.process_time()
-        beat_at = began + BEAT_EVERY
         for member in self._senders:
             self._send_more(member)
         sending = True
         while sending or not self._all_have_everything():
             self._turn(sending=sending)
-            now = time.perf_counter()
-            sending = sending and now - began < seconds
-            if now >= beat_at:
-                beat_at += BEAT_EVERY
-                for member in self._members.values():
-                    self._send(member, self._wire.beat)
+            self._beat()
+            sending = sending and time.perf_counter() - began < seconds
         return Result(len(self._origins), time.perf_counter() - began, time.process_time() - cpu)
 
     def _all_have_everything(self) -> bool:

@@ -176,11 +176,13 @@ def test_the_bot_answers_once_and_misses_nothing(tmp_path: Path, monkeypatch: py
         """Wait until these questions are answered by the bot, each once and in their order."""
         command = [sys.executable, str(tmp_path / "dice.py")]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=tmp_path) as dice:
-            for _ in seqs:
-                heard = ann.until("message", lambda event: event["nick"] == "dice")
-                assert re.fullmatch(r"ann rolls [1-6]", heard["text"])
-            wait_until_written(tmp_path / "dice.seq", str(seqs[-1]), dice)
-            dice.terminate()
+            try:
+                for _ in seqs:
+                    heard = ann.until("message", lambda event: event["nick"] == "dice")
+                    assert re.fullmatch(r"ann rolls [1-6]", heard["text"])
+                wait_until_written(tmp_path / "dice.seq", str(seqs[-1]), dice)
+            finally:
+                dice.kill()
 
     with host(tmp_path / "host"), Program(tmp_path / "ann", "join", "--json", "--as", "ann") as ann:
         ann.until("joined")
