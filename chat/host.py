@@ -131,6 +131,7 @@ class Host:
         self._listeners: list[Listener] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers: set[asyncio.Task[None]] = set()
+        self._door = asyncio.Semaphore(STRANGERS)  # a place for each stranger, and for each listener that waits
         self._commit_time = 0.0  # seconds, a running mean
         self._closed = False
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -226,21 +227,26 @@ class Host:
 
     async def _accept(self, listener: Listener) -> None:
         while True:
-            try:
-                link = await listener.accept()
-            except LinkClosed:
-                return
-            except (TransportError, OSError) as error:
-                _logger.warning("cannot accept on %s: %s", listener.address, error)
-                await asyncio.sleep(_RETRY)  # usually out of descriptors: those in the room go on meanwhile
-                continue
+            await self._door.acquire()  # who comes beyond that waits with the listener
+            while True:
+                try:
+                    link = await listener.accept()
+                    break
+                except LinkClosed:
+                    return
+                except (TransportError, OSError) as error:
+                    _logger.warning("cannot accept on %s: %s", listener.address, error)
+                    await asyncio.sleep(_RETRY)  # usually out of descriptors: those in the room go on meanwhile
             if self._closed:
                 await _close(link)
-            elif len(self._strangers) < STRANGERS:
-                self._strangers.add(self._start(self._peer(link)))
             else:
-                _logger.warning("%s was turned away: %d others are at the door", link.peer.text, STRANGERS)
-                await _close(link)
+                self._strangers.add(self._start(self._peer(link)))
+
+    def _no_stranger(self, task: asyncio.Task[None]) -> None:
+        """One less at the door: it was let in, or it has gone. A second time does nothing."""
+        if task in self._strangers:
+            self._strangers.remove(task)
+            self._door.release()
 
     async def _peer(self, link: Link) -> None:
         """Everything between one peer's coming and its going."""
@@ -265,7 +271,7 @@ class Host:
             # A fault of ours that one peer met must not end the room for the others.
             _logger.exception("%s was dropped by a fault of this program; please report it", where)
         finally:
-            self._strangers.discard(task)
+            self._no_stranger(task)
             await _close(link)
 
     async def _turn_away(self, link: Link, refusal: Refusal) -> None:
@@ -287,7 +293,7 @@ class Host:
         kept, member = self._let_in(hello, nonce)
         served = kept.served[member] = Served(member, link, task, time.monotonic())
         self._wake(kept)
-        self._strangers.discard(task)
+        self._no_stranger(task)
         parser.limit = MAX_FRAME
         try:
             await self._listen_to(kept, served, parser, more)
@@ -470,29 +476,34 @@ class Host:
         if not (kept.room.log.unpublished or kept.room.changed):
             return
         batches, changes = kept.room.log.seal(), kept.room.take_changes()
-        began = time.perf_counter()
         try:
-            self._store.commit(kept.number, batches, changes)
+            seconds = self._commit(kept.number, batches, changes)
         except StoreError as error:
             self._not_committed(kept, changes, error)
         else:
-            self._committed(kept, batches, changes, began)
+            self._committed(kept, batches, changes, seconds)
 
     async def _commit_in_thread(self, kept: KeptRoom) -> None:
         batches, changes = kept.room.log.seal(), kept.room.take_changes()
-        began = time.perf_counter()
         try:
-            await asyncio.to_thread(self._store.commit, kept.number, batches, changes)
+            seconds = await asyncio.to_thread(self._commit, kept.number, batches, changes)
         except StoreError as error:
             self._not_committed(kept, changes, error)
         else:
-            self._committed(kept, batches, changes, began)
+            self._committed(kept, batches, changes, seconds)
         finally:
             kept.committing = None
             self._wake(kept)
 
-    def _committed(self, kept: KeptRoom, batches: list[Batch], changes: Changes, began: float) -> None:
-        self._commit_time += (time.perf_counter() - began - self._commit_time) / 8
+    def _commit(self, room: int, batches: list[Batch], changes: Changes) -> float:
+        """Commit, in whatever thread this runs, and return how many seconds the disk took."""
+        began = time.perf_counter()
+        self._store.commit(room, batches, changes)
+        return time.perf_counter() - began
+
+    def _committed(self, kept: KeptRoom, batches: list[Batch], changes: Changes, seconds: float) -> None:
+        # One commit that took very long, as a checkpoint may, is no slow disk.
+        self._commit_time += (min(seconds, 4 * SLOW_COMMIT) - self._commit_time) / 8
         kept.room.log.publish(batches)
         kept.room.stored(changes)
         kept.drained.set()

@@ -250,16 +250,17 @@ class TlsLink(SocketLink):
     def _encrypt(self, data: Buffer) -> int:
         if self._piece:
             return 0
-        view = memoryview(data).cast("B")
         taken = 0
-        while taken < len(view) and not self._piece:
-            record = view[taken : taken + RECORD]
-            try:
-                taken += self._tls.send(record)
-            except ssl.SSLWantWriteError:
-                self._piece = bytes(record)  # taken all the same: OpenSSL has begun with it
-                taken += len(record)
-                self._pushing = asyncio.get_running_loop().create_task(self._push())
+        # Released at once: else the traceback of an error would keep the caller from changing a bytearray.
+        with memoryview(data) as whole, whole.cast("B") as view:
+            while taken < len(view) and not self._piece:
+                with view[taken : taken + RECORD] as record:
+                    try:
+                        taken += self._tls.send(record)
+                    except ssl.SSLWantWriteError:
+                        self._piece = bytes(record)  # taken all the same: OpenSSL has begun with it
+                        taken += len(record)
+                        self._pushing = asyncio.get_running_loop().create_task(self._push())
         return taken
 
     async def _push(self) -> None:
@@ -338,7 +339,9 @@ async def begin_tls(sock: socket.socket, context: ssl.SSLContext, *, server_side
 
 
 def _must_be_tls(first: bytes) -> None:
-    if first[:1] in (b"\x16", b"\x15"):  # a handshake record, or an alert
+    # RFC 8446, section 5.1: a handshake record or an alert; or, when the first record came between our look and
+    # OpenSSL's, the change_cipher_spec or application_data behind it.
+    if first[:1] in (b"\x14", b"\x15", b"\x16", b"\x17"):
         return
     if not first:
         raise ConnectionError("it closed the connection before TLS began")

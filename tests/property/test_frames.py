@@ -22,6 +22,7 @@ from chat.frame import (
     Parser,
     Struct,
     encode,
+    length_at,
     pack,
     split,
     unpack,
@@ -76,6 +77,9 @@ def same_in_any_split(data: bytes, cuts: list[int], limit: int) -> None:
     assert after_preface.startswith(taken)
     if not error:
         assert len(after_preface) == len(taken) + unfinished
+        # A length is judged as soon as it is there.
+        rest = after_preface[len(taken) :]
+        assert len(rest) < 4 or data.find(b"\n") < 0 or HEADER_SIZE <= length_at(rest, 0) <= limit
 
 
 @given(streams, cuts, st.sampled_from([MAX_HELLO, MAX_FRAME]))

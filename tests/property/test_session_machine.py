@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from chat.frame import PREFACE, Author, Challenge, Gap, Hello, Kind, Parser, Welcome, pack, split, unpack
 from chat.log import Batch, Log
@@ -246,7 +246,13 @@ class SessionsAndRoom(RuleBasedStateMachine):
         self.ever_stored: set[tuple[str, int]] = set()
         self.lost_by_host: set[str] = set()
         self.ever_damaged: set[int] = set()
-        self.went_back = False
+
+    @initialize()
+    def two_members_talk(self) -> None:
+        for person in (0, 1):
+            self.start_a_process(person, ALL)
+            self.say_something(person, 1)
+        self.everybody_talks()
 
     # -- processes ---------------------------------------------------------------------------------
 
@@ -326,7 +332,10 @@ class SessionsAndRoom(RuleBasedStateMachine):
 
     @rule()
     def everybody_talks(self) -> None:
+        """The links that were lost come back."""
         for which in range(len(self.processes)):
+            if self.processes[which].link is None:
+                self.cut_or_come_back(which)
             self.talk(which)
         self.commit()
 
@@ -378,7 +387,7 @@ class SessionsAndRoom(RuleBasedStateMachine):
             self.ever_stored.update((one.body.decode(), one.seq) for one in split(batch.data) if one.kind == Kind.SAY)
 
     @rule(
-        kind=st.sampled_from(["restart", "back up", "back up", "go back", "go back", "lose", "damage"]),
+        kind=st.sampled_from(["restart", "back up", "go back", "lose", "damage"]),
         which=st.integers(0, 99),
     )
     def have_an_accident(self, kind: str, which: int) -> None:
@@ -386,19 +395,19 @@ class SessionsAndRoom(RuleBasedStateMachine):
         batches = self.host.disk.batches
         if kind == "restart":  # what was appended and not stored is gone
             self.begin_again_with(self.host.disk)
-        elif kind == "back up":
+        elif kind == "back up" and batches:
             self.backups.append(copy.deepcopy(self.host.disk))
         elif kind == "go back" and self.backups and not self.ever_damaged:
-            self.went_back = True
             del self.backups[which % len(self.backups) + 1 :]  # no copy of what never happened
             self.begin_again_with(copy.deepcopy(self.backups[-1]))
-        elif kind == "lose" and not which % 3:
+        elif kind == "lose" and not which % 4:
             self.backups.clear()
             self.begin_again_with(Disk(secrets.token_bytes(8)))
-        elif kind == "damage" and batches and not self.went_back:
-            batch = batches[which % len(batches)]
+        elif kind == "damage" and batches and not self.backups:
+            batch = batches[-1 - which % min(3, len(batches))]
             self.host.disk.damaged.add(batch.first)
             self.ever_damaged.update(range(batch.first, batch.next_seq))
+            self.begin_again_with(self.host.disk)
 
     def begin_again_with(self, disk: Disk) -> None:
         before = set(self.host.disk.messages().values())
