@@ -66,9 +66,7 @@ _data: Final = click.option(
     show_envvar=True,
     help="Folder for keys, outboxes and, for a host, rooms.",
 )
-_scheme: Final = click.option(
-    "-t", "--transport", "scheme", metavar="NAME", default="", help="Insist on this transport."
-)
+_scheme: Final = click.option("-t", "--transport", metavar="NAME", default="", help="Insist on this transport.")
 _target: Final = click.argument("target", default="")
 _as: Final = click.option(
     "--as",
@@ -79,7 +77,7 @@ _as: Final = click.option(
     show_envvar=True,
     help="Your nickname here; else your login name.",
 )
-_json: Final = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
+_json: Final = click.option("--json", is_flag=True, help="One JSON object a line, for programs.")
 _plain: Final = click.option("--plain", is_flag=True, help="One line a message: for screen readers and dumb terminals.")
 
 
@@ -202,7 +200,6 @@ def chat() -> None:
 @click.option(
     "-t",
     "--transport",
-    "transports",
     multiple=True,
     metavar="NAME[:ADDRESS]",
     default=("tcp:127.0.0.1:0",),
@@ -223,7 +220,7 @@ def chat() -> None:
 @_data
 def host(
     room: str,
-    transports: tuple[str, ...],
+    transport: tuple[str, ...],
     advertise: str,
     invite_only: bool,
     rate: int,
@@ -231,7 +228,7 @@ def host(
     control_fd: int,
     nick: str,
     plain: bool,
-    as_json: bool,
+    json: bool,
     data: Path | None,
 ) -> None:
     """Open ROOM and take a seat in it.
@@ -246,8 +243,8 @@ def host(
         room = room_name(room)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    for transport in transports:
-        find(Address.parse(transport).scheme)  # a typo is told of before anything is started
+    for address in transport:
+        find(Address.parse(address).scheme)  # a typo is told of before anything is started
     home = _Home(data)
     if headless:
         from chat.serve import serve
@@ -255,29 +252,29 @@ def host(
         _run(
             serve(
                 room,
-                transports,
+                transport,
                 folder=home.room(room),
                 host_key=home.host_key,
                 owner=home.identity().key,
                 open_to_all=not invite_only,
                 advertise=advertise,
                 rate=rate,
-                as_json=as_json,
+                as_json=json,
                 control_fd=control_fd,
             )
         )
         return
     from chat.serve import Hosted
 
-    options = [f"--transport={transport}" for transport in transports]
+    options = [f"--transport={address}" for address in transport]
     options += ["--invite-only" if invite_only else "--open", f"--advertise={advertise}", f"--rate={rate}"]
     with Hosted(room, options, home.folder, home.log) as hosted:
-        if as_json:
+        if json:
             for line in hosted.listening:
                 click.echo(line)
         client = home.client(room, "", nick=nick, speaks=True, history=_HISTORY)
-        _run(hosted.while_it_runs(_face(client, plain=plain, as_json=as_json)))
-    if not as_json:
+        _run(hosted.while_it_runs(_face(client, plain=plain, as_json=json)))
+    if not json:
         click.echo(f"room {room} is closed; open it again with: chat host {room}", err=True)
 
 
@@ -297,17 +294,17 @@ def host(
 @_data
 def join(
     target: str,
-    scheme: str,
+    transport: str,
     nick: str,
     plain: bool,
-    as_json: bool,
+    json: bool,
     history: int,
     since: int,
     data: Path | None,
 ) -> None:
     """Enter the room TARGET and talk."""
-    client = _Home(data).client(target, scheme, nick=nick, speaks=True, history=history, since=since)
-    _run(_face(client, plain=plain, as_json=as_json))
+    client = _Home(data).client(target, transport, nick=nick, speaks=True, history=history, since=since)
+    _run(_face(client, plain=plain, as_json=json))
 
 
 async def _face(client: Client, *, plain: bool, as_json: bool) -> None:
@@ -345,7 +342,7 @@ async def _face(client: Client, *, plain: bool, as_json: bool) -> None:
 @_as
 @click.option("--wait", default=10.0, show_default=True, metavar="SECONDS", help="How long to wait for its disk.")
 @_data
-def send(target: str, words: tuple[str, ...], scheme: str, nick: str, wait: float, data: Path | None) -> None:
+def send(target: str, words: tuple[str, ...], transport: str, nick: str, wait: float, data: Path | None) -> None:
     """Say WORDS in the room TARGET.
 
     Returns when the message is on the host's disk, and only then with exit code 0. Without WORDS,
@@ -353,7 +350,7 @@ def send(target: str, words: tuple[str, ...], scheme: str, nick: str, wait: floa
     """
     from chat.oneshot import send_text
 
-    client = _Home(data).client(target, scheme, nick=nick, speaks=True, silent=True)
+    client = _Home(data).client(target, transport, nick=nick, speaks=True, silent=True)
     text = " ".join(words) if words else _whole_input()
     _run(send_text(client, text, wait))
 
@@ -380,7 +377,7 @@ def _whole_input() -> str:
 @_json
 @_data
 def log(
-    target: str, scheme: str, history: int | None, since: int, follow: bool, as_json: bool, data: Path | None
+    target: str, transport: str, history: int | None, since: int, follow: bool, json: bool, data: Path | None
 ) -> None:
     """Print what was said in the room TARGET.
 
@@ -391,13 +388,13 @@ def log(
     if since and history is not None:
         raise click.UsageError("-n and --since exclude each other; give one")
     first = since or (1 if history is None else 0)
-    client = _Home(data).client(target, scheme, speaks=False, silent=True, history=history or 0, since=first)
-    _run(print_log(client, follow=follow, as_json=as_json))
+    client = _Home(data).client(target, transport, speaks=False, silent=True, history=history or 0, since=first)
+    _run(print_log(client, follow=follow, as_json=json))
 
 
 @chat.command()
 @_json
-def rooms(as_json: bool) -> None:
+def rooms(json: bool) -> None:
     """List the rooms that are open on this machine."""
     import time
 
@@ -408,7 +405,7 @@ def rooms(as_json: bool) -> None:
     found = cards()
     for card in found:
         minutes = max(0, int(time.time() - card.started / 1000)) // 60
-        if as_json:
+        if json:
             click.echo(dump({"room": card.room, "addresses": card.addresses, "pid": card.pid, "minutes": minutes}))
         else:
             age = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
@@ -422,11 +419,11 @@ def rooms(as_json: bool) -> None:
 @_scheme
 @_json
 @_data
-def who(target: str, scheme: str, as_json: bool, data: Path | None) -> None:
+def who(target: str, transport: str, json: bool, data: Path | None) -> None:
     """List who is in the room TARGET."""
     from chat.oneshot import print_who
 
-    _run(print_who(_Home(data).client(target, scheme, speaks=False, silent=True), as_json=as_json))
+    _run(print_who(_Home(data).client(target, transport, speaks=False, silent=True), as_json=json))
 
 
 @chat.group()
@@ -440,11 +437,11 @@ def invite() -> None:
 @click.option("--uses", default=0, metavar="N", help="How many people may come in by it; 0 is without limit.")
 @click.option("--hours", default=0.0, metavar="HOURS", help="How long it lives; 0 is for ever.")
 @_data
-def new(target: str, scheme: str, uses: int, hours: float, data: Path | None) -> None:
+def new(target: str, transport: str, uses: int, hours: float, data: Path | None) -> None:
     """Print an invite to the room TARGET. Whoever has it can come in: send it by a way you trust."""
     from chat.oneshot import print_invite
 
-    client = _Home(data).client(target, scheme, speaks=False, silent=True)
+    client = _Home(data).client(target, transport, speaks=False, silent=True)
     _run(print_invite(client, uses=uses, seconds=int(hours * 3600)))
 
 

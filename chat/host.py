@@ -182,7 +182,7 @@ class Host:
         return self._make_invite(room, self.rooms[room].invite)
 
     def _make_invite(self, room: str, secret: bytes) -> Invite:
-        addresses = tuple(listener.address for listener in self._listeners)
+        addresses = tuple(getattr(listener, "advertised", listener.address) for listener in self._listeners)
         return Invite(addresses=addresses, room=room, host=self._hash, secret=secret)
 
     async def run(self) -> None:
@@ -228,19 +228,24 @@ class Host:
     async def _accept(self, listener: Listener) -> None:
         while True:
             await self._door.acquire()  # who comes beyond that waits with the listener
-            while True:
-                try:
-                    link = await listener.accept()
-                    break
-                except LinkClosed:
-                    return
-                except (TransportError, OSError) as error:
-                    _logger.warning("cannot accept on %s: %s", listener.address, error)
-                    await asyncio.sleep(_RETRY)  # usually out of descriptors: those in the room go on meanwhile
+            link = await self._next(listener)
+            if link is None:
+                return
             if self._closed:
                 await _close(link)
             else:
                 self._strangers.add(self._start(self._peer(link)))
+
+    async def _next(self, listener: Listener) -> Link | None:
+        """Return the next peer's link, None when the listener has been closed."""
+        while True:
+            try:
+                return await listener.accept()
+            except LinkClosed:
+                return None
+            except (TransportError, OSError) as error:
+                _logger.warning("cannot accept on %s: %s", listener.address, error)
+                await asyncio.sleep(_RETRY)  # usually out of descriptors: those in the room go on meanwhile
 
     def _no_stranger(self, task: asyncio.Task[None]) -> None:
         """One less at the door: it was let in, or it has gone. A second time does nothing."""

@@ -10,6 +10,7 @@ Rules:
 4. A flipped bit in the WAL makes SQLite silently forget the frames after it, and ``integrity_check`` says
    "ok". Hence a hash chain over the batches, and a mark beside the database that says how far the log had
    come. The mark is written after the commit, without fsync: the database may be ahead of it, never behind.
+   A row has the links on both sides of it, so that each can be judged alone, also behind a hole.
 5. One connection writes, and one process: the folder is locked. Nobody else opens the database. Any thread
    may write, one at a time; reads belong to the thread that opened the store, and wait for nobody.
 """
@@ -130,6 +131,7 @@ class Store:
             raise StoreError(f"the database is of version {version}, this program knows {_VERSION}; upgrade manywire")
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
+        execute("PRAGMA fullfsync = ON")  # macOS: fsync(2) there leaves the bytes in the drive's cache
         execute("PRAGMA mmap_size = 0")  # a failing disk under a mapping is a SIGBUS, not an error
         execute("PRAGMA journal_size_limit = 67108864")
         if version < _VERSION:

@@ -42,8 +42,8 @@ def locate(target: str, scheme: str = "") -> Callable[[], Target]:
         found = Target(invite.addresses, invite.room, invite.host, invite, remember=True)
         return lambda: _only(found, scheme)
     if ":" in target:
-        place, slash, room = target.rpartition("/")
-        address = Address.parse(place if slash else target)
+        place, _, room = target.rpartition("/") if "/" in target else (target, "", "")
+        address = Address.parse(place)
         find(address.scheme)
         fixed = Target((address,), _room_name(room) if room else "")
         return lambda: _only(fixed, scheme)

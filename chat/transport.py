@@ -12,16 +12,17 @@ The numbered promises that every transport must keep are in ``chat.testing``.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from urllib.parse import parse_qsl, quote, unquote
 
 from chat.errors import AddressError, UnknownScheme
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from importlib.metadata import EntryPoint
     from pathlib import Path
 
@@ -113,11 +114,14 @@ class Link(Protocol):
 
 
 class Listener(Protocol):
-    """A place where peers come in."""
+    """A place where peers come in.
+
+    A listener may also have ``advertised``: the address for invites, where it is not the one for this machine.
+    """
 
     @property
     def address(self) -> Address:
-        """An address that can be dialled."""
+        """An address that can be dialled from this machine."""
 
     async def accept(self) -> Link:
         """Return the next peer's link. Safe to cancel. Raises LinkClosed when the listener has been closed."""
@@ -139,6 +143,9 @@ class Transport(Protocol):
         """Raises AddressError, DialFailed."""
 
 
+_lent: Final[dict[str, Transport]] = {}
+
+
 @cache
 def _doors() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group="chat.transports")}
@@ -149,8 +156,22 @@ def schemes() -> list[str]:
     return sorted(_doors())
 
 
+@contextmanager
+def lend(transport: Transport) -> Iterator[None]:
+    """Have ``find`` return this very object meanwhile, whether its scheme is installed or not. For tests."""
+    before = dict(_lent)
+    _lent[transport.scheme] = transport
+    try:
+        yield
+    finally:
+        _lent.clear()
+        _lent.update(before)
+
+
 def find(scheme: str) -> Transport:
     """Return the transport of this name. Raises UnknownScheme; AddressError when it cannot be loaded."""
+    if scheme in _lent:
+        return _lent[scheme]
     if not _doors():
         raise AddressError("no transports are installed; run scripts/chat, which installs them, or: pip install .")
     door = _doors().get(scheme)

@@ -274,8 +274,11 @@ def _client_context() -> ssl.SSLContext:
 class TcpListener:
     """Listening sockets, one for each address of the place, and the handshakes under way on them."""
 
-    def __init__(self, address: Address, sockets: list[socket.socket], context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, address: Address, advertised: Address, sockets: list[socket.socket], context: ssl.SSLContext | None
+    ) -> None:
         self.address = address
+        self.advertised = advertised
         self._sockets = sockets
         self._context = context
         self._ready: asyncio.Queue[SocketLink | None] = asyncio.Queue()  # None: closed
@@ -400,18 +403,25 @@ def _server_context(certificate: Path) -> ssl.SSLContext:
     return context
 
 
-def _dialable(address: Address, place: _Place, sockets: Sequence[socket.socket], site: Site) -> Address:
-    """The address under which others reach these sockets. Raises AddressError."""
+def _addresses(
+    address: Address, place: _Place, sockets: Sequence[socket.socket], site: Site
+) -> tuple[Address, Address]:
+    """The address of these sockets for this machine, and the one for others. Raises AddressError."""
     bound = [ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]) for sock in sockets]
     host, port = place.host, sockets[0].getsockname()[1]
+    elsewhere, its_port = host, port
+    if bound[0].is_unspecified:
+        host = "127.0.0.1" if bound[0].version == 4 else "::1"
+        elsewhere = _primary_address([sock.family for sock in sockets])
     if site.advertise and not all(one.is_loopback for one in bound):
         try:
-            host, port = _split(site.advertise, port)
+            elsewhere, its_port = _split(site.advertise, port)
         except ValueError as error:
             raise AddressError(f"cannot advertise {site.advertise!r}: {error}") from None
-    elif bound[0].is_unspecified:
-        host = _primary_address([sock.family for sock in sockets])
-    return Address(address.scheme, _join(host, port), address.options)
+    return (
+        Address(address.scheme, _join(host, port), address.options),
+        Address(address.scheme, _join(elsewhere, its_port), address.options),
+    )
 
 
 def _close(connection: socket.socket, _task: asyncio.Task[None]) -> None:
@@ -443,7 +453,7 @@ class TcpTransport:
             advice = _LISTEN_ADVICE.get(error.errno, "")
             raise ListenFailed(f"cannot listen on {here}: {_reason(error)}{advice}") from None
         try:
-            return TcpListener(_dialable(address, place, sockets, site), sockets, context)
+            return TcpListener(*_addresses(address, place, sockets, site), sockets, context)
         except AddressError:
             for sock in sockets:
                 sock.close()
