@@ -317,15 +317,18 @@ class Host:
         kept = self.rooms.get(hello.room)
         if not hello.room and len(self.rooms) == 1:
             (kept,) = self.rooms.values()  # an address without a room means the only one
-        if len(hello.key) != 32 or len(hello.nonce) != 32 or not 0 <= hello.stream < 1 << 64:
-            raise RemoteProtocolError("the peer sent a HELLO whose key, nonce or stream has the wrong size")
-        said = transcript(
-            "member",
-            host=self.identity.key,
-            room=hello.room,
-            host_nonce=nonce,
-            nonce=hello.nonce,
-            key=hello.key,
+        if len(hello.key) != 32 or len(hello.nonce) != 32:
+            raise RemoteProtocolError("the peer sent a HELLO whose key or nonce has the wrong size")
+        said, proof = (
+            transcript(
+                role,
+                host=self.identity.key,
+                room=hello.room,
+                host_nonce=nonce,
+                nonce=hello.nonce,
+                key=hello.key,
+            )
+            for role in ("member", "host")
         )
         if not verify(hello.key, hello.signature, said):
             raise RemoteProtocolError("the peer's signature does not fit its key")
@@ -343,14 +346,6 @@ class Host:
                     raise Refused("disk-full", "the host's disk is full, so nobody new may enter; try again") from None
                 raise
         kept.room.admit(hello.key)
-        proof = transcript(
-            "host",
-            host=self.identity.key,
-            room=hello.room,
-            host_nonce=nonce,
-            nonce=hello.nonce,
-            key=hello.key,
-        )
         member.cursor.post(
             pack(
                 Kind.WELCOME,
