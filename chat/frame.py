@@ -272,6 +272,7 @@ class Welcome(Struct):
     nick: str  # the nickname it has here (a clash gets a suffix)
     first_unsettled: U32  # the first number of its stream that the log does not hold
     proof: bytes  # the host's Ed25519 signature over the transcript
+    settled_at: U63 = 0  # where the log ends once all below first_unsettled is stored: the disk may be behind
     rewound: str = ""  # not empty: why what the member held is not this log's past
     role: str = "member"
 

@@ -357,6 +357,7 @@ class Host:
                     show=entry.show,
                     nick=member.nick,
                     first_unsettled=entry.first_unsettled,
+                    settled_at=entry.settled_at,
                     proof=self.identity.sign(proof),
                     rewound=entry.rewound,
                     role=member.role,
@@ -481,7 +482,7 @@ class Host:
         except StoreError as error:
             self._not_committed(kept, changes, error)
         else:
-            self._committed(kept, batches, changes, seconds)
+            self._committed(kept, batches, seconds)
 
     async def _commit_in_thread(self, kept: KeptRoom) -> None:
         batches, changes = kept.room.log.seal(), kept.room.take_changes()
@@ -490,7 +491,7 @@ class Host:
         except StoreError as error:
             self._not_committed(kept, changes, error)
         else:
-            self._committed(kept, batches, changes, seconds)
+            self._committed(kept, batches, seconds)
         finally:
             kept.committing = None
             self._wake(kept)
@@ -501,11 +502,10 @@ class Host:
         self._store.commit(room, batches, changes)
         return time.perf_counter() - began
 
-    def _committed(self, kept: KeptRoom, batches: list[Batch], changes: Changes, seconds: float) -> None:
+    def _committed(self, kept: KeptRoom, batches: list[Batch], seconds: float) -> None:
         # One commit that took very long, as a checkpoint may, is no slow disk.
         self._commit_time += (min(seconds, 4 * SLOW_COMMIT) - self._commit_time) / 8
         kept.room.log.publish(batches)
-        kept.room.stored(changes)
         kept.drained.set()
         if kept.full:
             kept.full = False

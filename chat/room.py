@@ -58,14 +58,13 @@ BEAT: Final = encode(Kind.BEAT)
 class Stream:
     """One outbox of one key: where its numbers are, and under which author index it speaks now."""
 
-    __slots__ = ("accepted", "author", "id", "key", "mark", "member", "stored")
+    __slots__ = ("accepted", "author", "id", "key", "mark", "member")
 
     def __init__(self, key: bytes, stream: int, mark: int = 0) -> None:
         self.key = key
         self.id = stream
         self.accepted = mark  # the last number handed to the sequencer
         self.mark = mark  # the last number in the log
-        self.stored = mark  # the last number on the disk: what lies above it a crash of the host still takes
         self.author: Author | None = None  # the last author introduced for it
         self.member: Member | None = None  # the one link that speaks for it now
 
@@ -118,6 +117,7 @@ class Entry(NamedTuple):
     start: int
     show: int
     first_unsettled: int
+    settled_at: int
     rewound: str
     replaced: Member | None  # an older link of the same stream, which this one takes the place of
 
@@ -196,7 +196,8 @@ class Room:
         self.members[member] = None
         if not member.silent:
             self.roster.enter(member.key, nick)
-        return Entry(member, start, show, stream.stored + 1 if stream else 0, rewound, replaced)
+        first_unsettled = stream.mark + 1 if stream else 0
+        return Entry(member, start, show, first_unsettled, self.log.next_seq, rewound, replaced)
 
     def leave(self, member: Member) -> None:
         """Forget a member; a second time does nothing."""
@@ -331,11 +332,6 @@ class Room:
         )
         self._new_authors, self._touched, self._new_nicks, self._new_members = [], {}, [], []
         return changes
-
-    def stored(self, changes: Changes) -> None:
-        """They are on the disk: whoever comes back is told so."""
-        for key, stream, mark in changes.marks:
-            self._streams[key, stream].stored = mark
 
     def give_back(self, changes: Changes) -> None:
         """They could not be committed: return them with the next ones."""

@@ -163,7 +163,7 @@ class Session:
         self._before: dict[tuple[bytes, str], None] | None = None  # who was here, while a new list comes in pages
         self._first_list = True  # PRESENCE so far is the list as it was when we came
         self._first_unsettled = 0  # the host holds our entries below this
-        self._caught_up_at = 0  # the log's end when we joined
+        self._settled_at = 0  # when the log has come so far, all below is on the host's disk
         self._next_number = 0  # 0 until the host has told its mark
         self._question = 0
         self._parser = Parser()
@@ -345,7 +345,7 @@ class Session:
         self.next_seq = self._expected = welcome.start
         if not resumed:
             self._show = welcome.show
-        self._caught_up_at = welcome.next_seq
+        self._settled_at = max(welcome.next_seq, welcome.settled_at)
         self._first_list = True
         # Before anything that a host may do to the outbox: it has not shown that it holds its key.
         events.append(
@@ -359,11 +359,11 @@ class Session:
                 proof=welcome.proof,
             )
         )
-        if self.stream and self._settle_with(welcome.first_unsettled):
+        if self.stream and self._settle_with(welcome.first_unsettled, welcome.next_seq):
             events.append(Numbered())
         self._pass_settled(events)
 
-    def _settle_with(self, first_unsettled: int) -> bool:
+    def _settle_with(self, first_unsettled: int, next_seq: int) -> bool:
         """Send again what the host does not hold; the rest waits for its echo. Whether numbers changed."""
         changed = False
         self._first_unsettled = self._next_number = first_unsettled
@@ -372,7 +372,7 @@ class Session:
                 continue
             # Usually the number it had. A host that went back to an older copy lacks some before it.
             if (entry.number, entry.epoch) != (self._next_number, self.epoch):
-                entry.number, entry.epoch, entry.since = self._next_number, self.epoch, self._caught_up_at
+                entry.number, entry.epoch, entry.since = self._next_number, self.epoch, next_seq
                 changed = True
             self._next_number += 1
             self._send(entry)
@@ -435,7 +435,7 @@ class Session:
             self.next_seq, self._last = item.seq + 1, item.raw
             if item.kind < SPOKEN_END:
                 self._deliver(item, self._authors[item.author], events)
-            if self.next_seq == self._caught_up_at:
+            if self.next_seq == self._settled_at:
                 self._pass_settled(events)
 
     def _deliver(self, frame: Frame, author: Author, events: list[Event]) -> None:
@@ -447,11 +447,13 @@ class Session:
             # The host holds whatever this outbox numbered before it, too.
             while self.unsettled and 0 < self.unsettled[0].number <= frame.number:
                 entry = self.unsettled.popleft()
-                events.append(Stored(entry, frame.seq if entry.number == frame.number else 0))
+                # Where a host went back, a number may have been given twice, and this is the echo of the other.
+                echo = entry.number == frame.number and entry.body == frame.body
+                events.append(Stored(entry, frame.seq if echo else 0))
 
     def _pass_settled(self, events: list[Event]) -> None:
-        """All that the log held when we joined has passed: entries it held whose echo did not come are stored."""
-        if self.next_seq < self._caught_up_at:
+        """All that the host held when we joined has passed: entries it held whose echo did not come are stored."""
+        if self.next_seq < self._settled_at:
             return
         while self.unsettled and 0 < self.unsettled[0].number < self._first_unsettled:
             events.append(Stored(self.unsettled.popleft(), 0))

@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, NoReturn, TypeAli
 
 from chat.client import Client, Lost, Target, Up
 from chat.errors import DialFailed, LinkBroken, LinkBusy, LinkClosed, ListenFailed, StoreFull
-from chat.frame import MAX_BATCH, MAX_TEXT, Author, Gap, Kind, Notice, split, unpack
+from chat.frame import MAX_BATCH, MAX_TEXT, Ask, Author, Gap, Kind, Notice, split, unpack
 from chat.host import Host
 from chat.identity import Identity, KnownHosts, host_hash, load_host
 from chat.session import Message, Rewound, Stored
@@ -666,13 +666,24 @@ class _Seat:
         self.over: list[str] = []  # the address, each time that it came in
         self.disk_full = asyncio.Event()
 
-    async def speak(self, texts: Iterable[str]) -> None:
-        """Say these, and wait until all are stored."""
+    async def say(self, texts: Iterable[str]) -> None:
         for text in texts:
             self.said.append(text)
             await self._client.say(text)
             await asyncio.sleep(0)  # the others' turn: all speak at once
+
+    async def speak(self, texts: Iterable[str]) -> None:
+        """Say these, and wait until they are stored."""
+        await self.say(texts)
         await self._client.settled()
+
+    async def all_accepted(self) -> None:
+        """Return when the host has taken in what was said: it answers a question after that."""
+        while True:
+            with suppress(LinkBroken):  # it has not come back yet
+                await self._client.ask(Ask(what="nothing"))
+                return
+            await asyncio.sleep(0)
 
     async def hear(self, last: str) -> None:
         """Take in what comes, until this text is shown."""
@@ -838,14 +849,23 @@ async def cut_and_come_back(kit: Kit) -> None:
 
         async def speak() -> None:
             await inn.speak_until_all_came_back(chance)
-            # What a host cannot store it must not show: this one ends, and the next knows only what is on the disk.
-            inn.store.full = True
-            speaking = asyncio.gather(*(seat.speak(_texts(seat.name, chance)) for seat in seats))
-            await asyncio.gather(*(seat.disk_full.wait() for seat in seats))
-            await inn.aclose()
-            await inn.open()
-            await speaking
-            await inn.speak_until_all_came_back(chance)
+            for full_to_the_last in (True, False):
+                inn.store.full = True
+                for seat in seats:
+                    seat.disk_full.clear()
+                for seat in seats:
+                    await seat.say(_texts(seat.name, chance))
+                for seat in seats:
+                    await seat.disk_full.wait()
+                faults.cutting = False
+                faults.cut()  # whoever comes back must not take for stored what is only accepted
+                for seat in seats:
+                    await seat.all_accepted()
+                faults.cutting = True
+                inn.store.full = full_to_the_last  # it ends with or without storing that; the next knows only the disk
+                await inn.aclose()
+                await inn.open()
+                await inn.speak_until_all_came_back(chance)
             faults.cutting = False
 
         await inn.hear_all(speak())
@@ -948,6 +968,11 @@ class FaultyLink:
         if self._left == 0 and self._cutting is None:
             self._cutting = asyncio.get_running_loop().create_task(_aclose(self._link))
 
+    def cut(self) -> None:
+        """Break now, for good."""
+        self._left = 0
+        self._cut_when_due()
+
     def _must_be_whole(self) -> None:
         self._cut_when_due()
         if self._cutting is not None:
@@ -962,7 +987,9 @@ class FaultyLink:
         self._must_be_whole()
         most = len(data) if self._left is None else min(len(data), self._left)
         size = min(most, self._sending.choice((0, 1, self._sending.randint(0, most), most)))
-        taken = self._link.send(memoryview(data)[:size])
+        # Released by hand: an error that the link's library keeps holds the frames of this call, and so the views.
+        with memoryview(data) as whole, whole[:size] as piece:
+            taken = self._link.send(piece)
         self._go_through(taken)
         return taken
 
@@ -1014,10 +1041,18 @@ class Faults:
         self.cutting = cutting
         self._chance = random.Random(f"{seed} cuts")
         self._seeds = count(1000 * seed)
+        self._links: list[FaultyLink] = []
 
     def __call__(self, link: Link) -> FaultyLink:
         cut_after = self._chance.randrange(self._chance.choice((1_000, 20_000)))
-        return FaultyLink(link, next(self._seeds), cut_after if self.cutting else None)
+        self._links.append(FaultyLink(link, next(self._seeds), cut_after if self.cutting else None))
+        return self._links[-1]
+
+    def cut(self) -> None:
+        """Cut every link now."""
+        for link in self._links:
+            link.cut()
+        self._links.clear()
 
 
 class WrappedTransport:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 class Memory(testing.Kit):
     door = "transports.memory:transport"
+    elsewhere = Address.parse("tcp:127.0.0.1:0?tls=0")
 
     def address(self) -> Address:
         return Address("memory")

@@ -121,7 +121,7 @@ def say(session: Session, body: bytes = b"hi") -> Entry:
 
 def left(number: int, since: int = 1, epoch: bytes = EPOCH) -> Entry:
     """What an earlier process left in the outbox."""
-    return Entry(number, Kind.SAY, 0, b"left", epoch=epoch, since=since)
+    return Entry(number, Kind.SAY, 0, b"hi", epoch=epoch, since=since)
 
 
 def numbers(session: Session) -> list[int]:
@@ -300,6 +300,13 @@ def test_numbers_must_follow_each_other() -> None:
             session.receive_data(said(wrong))
 
 
+@pytest.mark.parametrize("time", [-1, 253_370_764_800_000, 2**63 - 1])
+def test_a_time_that_no_calendar_has_is_refused(time: int) -> None:
+    session, _ = joined()
+    with pytest.raises(RemoteProtocolError, match=f"number 1 at the time {time}"):
+        session.receive_data(encode(Kind.SAY, b"hi", author=2, number=1, seq=1, time=time))
+
+
 def test_a_gap_is_told() -> None:
     session, _ = joined()
     assert session.receive_data(introduce(ANNS, 1) + control(Kind.GAP, first=2, count=8)) == [Gap(first=2, count=8)]
@@ -435,7 +442,7 @@ def test_an_echo_settles_what_was_said() -> None:
     first, second = say(session, b"one"), say(session, b"two")
     assert (first.number, second.number, first.epoch, first.since) == (7, 8, EPOCH, 3)
     assert [(one.number, one.body) for one in frames(session)] == [(7, b"one"), (8, b"two")]
-    events = session.receive_data(introduce(OWN, 3) + said(4, OWN, 7) + said(5, OWN, 8))
+    events = session.receive_data(introduce(OWN, 3) + said(4, OWN, 7, b"one") + said(5, OWN, 8, b"two"))
     assert [(e.seq, e.mine) if isinstance(e, Message) else e for e in events] == [
         (4, True),
         Stored(first, 4),
@@ -564,6 +571,31 @@ def test_a_gap_over_the_echo_settles_when_all_has_passed() -> None:
     assert stored == Stored(left(4), 0)
     session, _ = joined(Session("lobby", ME), [left(4)], start=20, show=30, next_seq=30, first_unsettled=5)
     assert session.receive_data(control(Kind.GAP, first=20, count=99))[1:] == [Stored(left(4), 0)]
+
+
+def test_what_the_host_holds_and_has_not_stored_yet_is_not_told_as_stored() -> None:
+    """Its disk may be full. A crash would take the message, and we would have forgotten it."""
+    entry = left(4)
+    session, events = joined(Session("lobby", ME), [entry], start=20, next_seq=20, settled_at=23, first_unsettled=5)
+    assert [type(event) for event in events] == [Joined]
+    assert session.receive_data(introduce(ANNS, 20) + introduce(OWN, 21)) == []
+    assert session.receive_data(said(22, OWN, 4))[-1] == Stored(entry, 22)
+
+
+def test_of_two_entries_of_one_number_only_the_one_that_came_back_has_its_place() -> None:
+    """A host went back; the process that knew that the first was stored died before it had left the outbox."""
+    lost, now = Entry(4, Kind.SAY, 0, b"lost", epoch=EPOCH, since=3), left(4, since=5)
+    session, _ = joined(Session("lobby", ME), [lost, now], start=3, show=9, next_seq=9, first_unsettled=5)
+    events = session.receive_data(introduce(OWN, 3) + introduce(ANNS, 4) + said(5, OWN, 4, now.body))
+    assert events == [Stored(lost, 0), Stored(now, 5)]
+
+
+def test_entries_whose_numbers_do_not_ascend_are_each_told_once() -> None:
+    entries = [left(8), left(4), left(5)]  # 8 was given before the host went back to 3
+    session, _ = joined(Session("lobby", ME), entries, start=3, show=9, next_seq=9, first_unsettled=6)
+    assert numbers(session) == [6]
+    events = session.receive_data(introduce(OWN, 3) + said(4, OWN, 4) + said(5, OWN, 5) + said(6, OWN, 6))
+    assert events == [Stored(entries[0], 6), Stored(entries[1], 0), Stored(entries[2], 0)]
 
 
 def test_an_entry_without_a_place_in_time_moves_no_start() -> None:

@@ -26,7 +26,7 @@ class Toy(testing.Kit):
         return Address("toy", str(self.folder / secrets.token_hex(4)))
 
 
-@pytest.mark.parametrize("clause", testing.CLAUSES)
+@pytest.mark.parametrize("clause", testing.CLAUSES | testing.ROOM_CLAUSES)
 def test_contract(clause: str, home: Path) -> None:
     asyncio.run(testing.check(Toy(home), clause))  # home: a short path, for a socket's fails at 104 bytes
 

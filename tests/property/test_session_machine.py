@@ -117,6 +117,7 @@ class Host:
             show=entry.show,
             nick=entry.member.nick,
             first_unsettled=entry.first_unsettled,
+            settled_at=entry.settled_at,
             proof=b"",
             rewound=entry.rewound,
         )
@@ -145,7 +146,6 @@ class Host:
             return []
         self.disk.commit(batches, changes)
         self.room.log.publish(batches)
-        self.room.stored(changes)
         return batches
 
     def send(self, link: Link, limit: int) -> None:
@@ -247,12 +247,14 @@ class SessionsAndRoom(RuleBasedStateMachine):
         self.lost_by_host: set[str] = set()
         self.ever_damaged: set[int] = set()
 
-    @initialize()
-    def two_members_talk(self) -> None:
+    @initialize(backed_up=st.booleans())
+    def two_members_talk(self, backed_up: bool) -> None:
         for person in (0, 1):
             self.start_a_process(person, ALL)
             self.say_something(person, 1)
         self.everybody_talks()
+        if backed_up:
+            self.backups.append(copy.deepcopy(self.host.disk))
 
     # -- processes ---------------------------------------------------------------------------------
 

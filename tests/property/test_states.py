@@ -258,9 +258,8 @@ def handle(room: Room, member: Member, frame: Frame) -> None:
 
 def tick(room: Room, member: Member) -> list[Frame]:
     """Store and send, as a host does after whatever frames came."""
-    changes = room.take_changes()
+    room.take_changes()
     room.log.publish(room.log.seal())
-    room.stored(changes)
     data = b""
     while piece := member.pending(room.log, room.roster):
         data += piece
