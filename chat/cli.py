@@ -34,7 +34,8 @@ def main() -> None:
         code = USAGE
     except click.UsageError as error:
         where = f"; see: {error.ctx.command_path} --help" if error.ctx else ""
-        code = _complain(error.format_message().removesuffix(".") + where, USAGE)
+        message = error.format_message().removesuffix(".")
+        code = _complain(message[:1].lower() + message[1:] + where, USAGE)
     except click.ClickException as error:
         code = _complain(error.format_message(), USAGE)
     except ChatError as error:
@@ -47,6 +48,11 @@ def main() -> None:
         code = FAILED
     except OSError as error:
         code = _complain(f"{error.filename or 'system'}: {(error.strerror or str(error)).lower()}", FAILED)
+    except Exception as error:
+        if "CHAT_DEBUG" in os.environ:
+            raise
+        what = f"{type(error).__name__}: {error}"
+        code = _complain(f"a fault of this program: {what}; please report it, with what CHAT_DEBUG=1 shows", FAILED)
     sys.exit(code)
 
 
@@ -77,6 +83,8 @@ _as: Final = click.option(
     show_envvar=True,
     help="Your nickname here; else your login name.",
 )
+_messages: Final = click.IntRange(0, 10_000)  # a host looks no further back; --since does
+_number: Final = click.IntRange(1, 2**63 - 1)
 _json: Final = click.option("--json", is_flag=True, help="One JSON object a line, for programs.")
 _plain: Final = click.option("--plain", is_flag=True, help="One line a message: for screen readers and dumb terminals.")
 
@@ -93,7 +101,6 @@ class _Home:
             folder = platformdirs.user_data_path("manywire")
         self.folder = make_private(folder)
         self.host_key = self.folder / "host.pem"
-        self.log = self.folder / "host.log"
 
     def identity(self) -> Identity:
         from chat.identity import Identity
@@ -210,7 +217,12 @@ def chat() -> None:
 )
 @click.option("--invite-only/--open", default=True, help="Whether newcomers need an invite.")
 @click.option(
-    "--rate", default=5000, show_default=True, metavar="N", help="Messages a second read from a member; 0: no limit."
+    "--rate",
+    type=click.IntRange(0),
+    default=5000,
+    show_default=True,
+    metavar="N",
+    help="Messages a second read from a member; 0: no limit.",
 )
 @click.option("--headless", is_flag=True, help="Serve only: no seat in the room.")
 @click.option("--control-fd", type=int, default=-1, hidden=True)
@@ -264,11 +276,13 @@ def host(
             )
         )
         return
+    from chat.card import make_private
     from chat.serve import Hosted
 
     options = [f"--transport={address}" for address in transport]
     options += ["--invite-only" if invite_only else "--open", f"--advertise={advertise}", f"--rate={rate}"]
-    with Hosted(room, options, home.folder, home.log) as hosted:
+    log = make_private(home.room(room)) / "host.log"
+    with Hosted(room, options, home.folder, log) as hosted:
         if json:
             for line in hosted.listening:
                 click.echo(line)
@@ -288,9 +302,15 @@ def host(
 @_plain
 @_json
 @click.option(
-    "-n", "--history", default=_HISTORY, show_default=True, metavar="N", help="Begin with the last N messages."
+    "-n",
+    "--history",
+    type=_messages,
+    default=_HISTORY,
+    show_default=True,
+    metavar="N",
+    help="Begin with the last N messages.",
 )
-@click.option("--since", default=0, metavar="SEQ", help="Begin with this number instead.")
+@click.option("--since", type=_number, metavar="SEQ", help="Begin with this number instead.")
 @_data
 def join(
     target: str,
@@ -303,7 +323,7 @@ def join(
     data: Path | None,
 ) -> None:
     """Enter the room TARGET and talk."""
-    client = _Home(data).client(target, transport, nick=nick, speaks=True, history=history, since=since)
+    client = _Home(data).client(target, transport, nick=nick, speaks=True, history=history, since=since or 0)
     _run(_face(client, plain=plain, as_json=json))
 
 
@@ -332,26 +352,39 @@ async def _face(client: Client, *, plain: bool, as_json: bool) -> None:
     finally:
         if unsettled := len(client.session.unsettled):
             noun = "message is" if unsettled == 1 else "messages are"
-            click.echo(f"chat: {unsettled} {noun} not stored yet; it goes out with your next chat join", err=True)
+            again = f"goes out when {client.nick} joins again"
+            click.echo(f"chat: {unsettled} {noun} not stored yet, waits in the outbox and {again}", err=True)
 
 
 @chat.command()
 @click.argument("target")
-@click.argument("words", nargs=-1)
+@click.argument("words", metavar="[TEXT]...", nargs=-1)
 @_scheme
 @_as
-@click.option("--wait", default=10.0, show_default=True, metavar="SECONDS", help="How long to wait for its disk.")
+@click.option(
+    "--wait",
+    type=click.IntRange(0, 86_400),
+    default=10,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the host's disk, once the message has been sent.",
+)
 @_data
-def send(target: str, words: tuple[str, ...], transport: str, nick: str, wait: float, data: Path | None) -> None:
-    """Say WORDS in the room TARGET.
+def send(target: str, words: tuple[str, ...], transport: str, nick: str, wait: int, data: Path | None) -> None:
+    """Say TEXT in the room TARGET.
 
-    Returns when the message is on the host's disk, and only then with exit code 0. Without WORDS,
+    Returns when the message is on the host's disk, and only then with exit code 0. Without TEXT,
     standard input is one message. Use "." for the room open on this machine.
     """
+    from chat.frame import MAX_TEXT
     from chat.oneshot import send_text
 
-    client = _Home(data).client(target, transport, nick=nick, speaks=True, silent=True)
     text = " ".join(words) if words else _whole_input()
+    if not text:
+        raise click.UsageError("there is nothing to send; give the text as arguments or on standard input")
+    if len(text.encode("utf-8", "surrogateescape")) > MAX_TEXT:
+        raise click.UsageError(f"the text is longer than a message may be ({MAX_TEXT} bytes); send it in parts")
+    client = _Home(data).client(target, transport, nick=nick, speaks=True, silent=True)
     _run(send_text(client, text, wait))
 
 
@@ -371,13 +404,13 @@ def _whole_input() -> str:
 @chat.command()
 @_target
 @_scheme
-@click.option("-n", "--history", type=int, default=None, metavar="N", help="Only the last N messages.")
-@click.option("--since", default=0, metavar="SEQ", help="From this number on.")
+@click.option("-n", "--history", type=_messages, metavar="N", help="Only the last N messages.")
+@click.option("--since", type=_number, metavar="SEQ", help="From this number on.")
 @click.option("-f", "--follow", is_flag=True, help="Go on as new messages come.")
 @_json
 @_data
 def log(
-    target: str, transport: str, history: int | None, since: int, follow: bool, json: bool, data: Path | None
+    target: str, transport: str, history: int | None, since: int | None, follow: bool, json: bool, data: Path | None
 ) -> None:
     """Print what was said in the room TARGET.
 
@@ -434,15 +467,19 @@ def invite() -> None:
 @invite.command()
 @_target
 @_scheme
-@click.option("--uses", default=0, metavar="N", help="How many people may come in by it; 0 is without limit.")
-@click.option("--hours", default=0.0, metavar="HOURS", help="How long it lives; 0 is for ever.")
+@click.option("--uses", type=click.IntRange(1, 1_000_000), metavar="N", help="How many people may come in by it.")
+@click.option("--hours", type=click.IntRange(1, 100_000), metavar="HOURS", help="How long it lives.")
 @_data
-def new(target: str, transport: str, uses: int, hours: float, data: Path | None) -> None:
-    """Print an invite to the room TARGET. Whoever has it can come in: send it by a way you trust."""
+def new(target: str, transport: str, uses: int | None, hours: int | None, data: Path | None) -> None:
+    """Print an invite to the room TARGET.
+
+    Whoever has it can come in: send it by a way you trust. Without a limit it is the room's standing invite,
+    which is the same each time.
+    """
     from chat.oneshot import print_invite
 
     client = _Home(data).client(target, transport, speaks=False, silent=True)
-    _run(print_invite(client, uses=uses, seconds=int(hours * 3600)))
+    _run(print_invite(client, uses=uses or 0, seconds=3600 * (hours or 0)))
 
 
 @chat.command(name="id")

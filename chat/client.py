@@ -107,6 +107,7 @@ class Client:
         self._identity = identity
         self._known_hosts = known_hosts
         self._outboxes = outboxes
+        self.nick = nick  # the one we asked for
         self.session = Session(locate().room, identity.key, nick=nick, silent=silent, history=history)
         if since:
             self.session.begin_at(since)
@@ -298,8 +299,10 @@ class Client:
         if not self._target.host:
             if not self._known_hosts.check(self.address, self._host_key):
                 self.trusted_on_first_use = fingerprint(self._host_key)
-        elif self._target.remember:
-            self._known_hosts.remember(self.address, self._host_key)
+        elif self._target.remember and self._known_hosts.remember(self.address, self._host_key):
+            self._add(
+                Notice(code="host-key", text=f"the invite names another key for {self.address} than the one known")
+            )
         self._add(event)
 
     def _greet(self, challenge: Challenged) -> None:
@@ -309,7 +312,9 @@ class Client:
         self._trust(challenge.key)
         self._host_nonce = challenge.nonce
         if self._outbox is None and self._outboxes is not None:
-            name = hashlib.sha256(host_hash(challenge.key) + self.session.key + self.session.room.encode()).hexdigest()
+            # The nickname is part of it: what bob said and left must not go out as ann's.
+            whose = [self.session.key, self.session.room.encode(), self.nick.encode()]
+            name = hashlib.sha256(b"\0".join([host_hash(challenge.key), *whose])).hexdigest()
             self._outbox = Outbox.open(self._outboxes / name[:32])
             self.pending = [entry.id for entry in self._outbox.entries if entry.id]
             if self._outbox.warning:

@@ -270,6 +270,8 @@ class Host:
             _logger.warning("%s was dropped: it did not say HELLO within %g s", where, HELLO_TIMEOUT)
         except TransportError as error:
             _logger.info("%s is gone: %s", where, error)
+        except asyncio.CancelledError:
+            pass  # by us; to keep it would make a cycle of this task, its traceback and all that the peer had
         except StoreError as error:
             self._fail(error)
         except Exception:
@@ -295,6 +297,9 @@ class Host:
             hello, more = await _first_frame(link, parser)
         if hello is None:
             return  # it only looked, as port scanners and health checks do
+        for room in self.rooms.values():
+            while room.committing is not None:  # what letting in writes would wait for that, and everybody for us
+                await asyncio.wait([room.committing])
         kept, member = self._let_in(hello, nonce)
         served = kept.served[member] = Served(member, link, task, time.monotonic())
         self._wake(kept)
@@ -333,7 +338,7 @@ class Host:
         if not verify(hello.key, hello.signature, said):
             raise RemoteProtocolError("the peer's signature does not fit its key")
         if kept is None:
-            raise NoSuchRoom("there is no such room here; ask for an invite, or try: chat rooms")
+            raise NoSuchRoom(f"this host keeps no room {hello.room!r}; ask its owner for an invite")
         invite = self._find_invite(kept, hello, said)
         entry = kept.room.enter(hello)
         member = entry.member

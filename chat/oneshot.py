@@ -3,67 +3,75 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from chat.client import Lost
-from chat.errors import ChatError, DialFailed
-from chat.face.linear import describe_message
+from chat.client import Lost, Up
+from chat.errors import ChatError, DialFailed, TransportError
+from chat.face.linear import describe, describe_message
 from chat.face.lines import Output
-from chat.face.ndjson import dump, message_object
+from chat.face.ndjson import as_object, dump, message_object
 from chat.frame import Ask, Gap
-from chat.session import Here, Joined, Message, Stored
+from chat.session import Here, Joined, Message, Rewound, Stored
 from chat.text import visible
 
 if TYPE_CHECKING:
     from chat.client import Client
 
 
+_WAITS: Final = "it waits in the outbox and goes out with your next chat join or chat send"
+
+
 async def send_text(client: Client, text: str, seconds: float) -> None:
-    """Say one message and return when the host's disk has it. Raises DialFailed when it could not be told in time."""
-    if not text:
-        raise ChatError("there is nothing to send; give the text as arguments or on standard input")
-    async with client:
-        entry = await client.say(text)
-        try:
+    """Say one message and return when the host's disk has it, or raise DialFailed when it did not say so in time."""
+    entry = None
+    try:
+        async with client:
+            entry = await client.say(text)
             async with asyncio.timeout(seconds):
                 while not any(
-                    isinstance(event, Stored) and event.entry.number == entry.number
-                    for event in await client.next_events()
+                    isinstance(event, Stored) and event.entry is entry for event in await client.next_events()
                 ):
                     pass
-        except TimeoutError:
-            raise DialFailed(
-                f"the host did not say within {seconds:g} s that it has the message; it waits in the outbox "
-                "and goes out with your next chat join or chat send"
-            ) from None
-        client.take()
+            client.take()
+    except TimeoutError:
+        raise DialFailed(f"the host did not say within {seconds:g} s that it has the message; {_WAITS}") from None
+    except TransportError as error:
+        raise DialFailed(f"{error}; {_WAITS if entry else 'nothing was sent'}") from None
+    except asyncio.CancelledError:
+        click.echo(f"chat: interrupted; {_WAITS if entry else 'nothing was sent'}", err=True)
+        raise
 
 
 async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
     """Print the room's messages up to now, or for ever with ``follow``."""
     out = Output()
     async with client:
-        end = 0
+        end, lost = 0, False
         while True:
             shown: list[str] = []
             events = await client.next_events()
             reached = client.session.next_seq  # by these events; while they are written out more may come
             for event in events:
+                lost = lost or isinstance(event, Lost)
                 match event:
                     case Joined():
                         end = end or event.next_seq
                     case Message() if follow or event.seq < end:
                         shown += [dump(message_object(event))] if as_json else describe_message(event)
-                    case Gap():
-                        shown += [
-                            dump({"event": "gap", "first": event.first, "count": event.count})
-                            if as_json
-                            else f"* {event.count} messages from number {event.first} on cannot be had any more"
-                        ]
                     case Lost(why) if not follow:
                         raise DialFailed(f"the log broke off at number {client.session.next_seq}: {why}")
+                    case Up() if not lost:
+                        continue  # the first time it is no news
+                    case Gap() | Rewound() | Lost() | Up() if as_json:
+                        made = as_object(event, client)
+                        shown += [dump(made)] if made else []
+                    case Gap() | Rewound():
+                        shown += describe(event)
+                    case Lost() | Up():
+                        for line in describe(event):
+                            click.echo(f"chat: {line.removeprefix('* ')}", err=True)
             await out.write(shown)
             if not follow and end and reached >= end:
                 return

@@ -35,7 +35,6 @@ from chat.frame import (
     Hello,
     Kind,
     Names,
-    encode,
     pack,
     unpack,
 )
@@ -51,8 +50,6 @@ _MAX_MESSAGE: Final = HEADER_SIZE + SEQ_PREFIX.size + MAX_TEXT
 _NAMES_PAGE: Final = MAX_CONTROL // 160  # authors in one NAMES frame
 _NICKS_A_KEY: Final = 8
 _MAX_HISTORY: Final = 10_000  # messages looked back for; `chat log` pages further by number
-
-BEAT: Final = encode(Kind.BEAT)
 
 
 class Stream:

@@ -39,6 +39,24 @@ if TYPE_CHECKING:
 _LOG_LIMIT: Final = 1024 * 1024  # bytes of a host's log, above which the next start begins it anew
 
 
+class _Calm(logging.Filter):
+    """At most so many lines a second, so that a flood of strangers does not fill the disk."""
+
+    def __init__(self, lines: int = 10) -> None:
+        super().__init__()
+        self._lines = lines
+        self._second = self._count = self._left_out = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if int(record.created) != self._second:
+            if self._left_out:
+                record.msg = f"({self._left_out} lines like these left out) {record.msg}"
+            self._second, self._count, self._left_out = int(record.created), 0, 0
+        self._count += 1
+        self._left_out += self._count > self._lines
+        return self._count <= self._lines
+
+
 class _OneLine(logging.Formatter):
     """Peers' words reach the log: nothing in it may steer the terminal that shows it."""
 
@@ -62,6 +80,7 @@ async def serve(
     """Keep a room until SIGINT, SIGTERM, or the end of the control pipe. Raises ChatError."""
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine())
+    handler.addFilter(_Calm())
     logging.getLogger("chat").addHandler(handler)
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
@@ -113,7 +132,7 @@ def _announce(room: str, listening: list[Address], invite: str, *, as_json: bool
     else:
         click.echo(f"room {room} is open on {' and '.join(str(address) for address in listening)}")
         click.echo(f"join it on this machine:   chat join {room}")
-        click.echo(f"invite people elsewhere:   chat join '{invite}'")
+        click.echo(f"join it by invite:         chat join '{invite}'")
 
 
 async def _until(told: asyncio.Event, serving: Coroutine[None, None, None], control_fd: int) -> None:
@@ -172,7 +191,7 @@ class Hosted:
         if len(self.listening) < expected:
             code = self._process.wait()
             self._leave()
-            error = ChatError(self._last_words() or f"the host ended with exit code {code} before it listened")
+            error = ChatError(self._why(code))
             error.exit_code = code
             raise error
 
@@ -192,12 +211,14 @@ class Hosted:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
-    def _last_words(self) -> str:
-        """The last line that this host wrote to its log."""
+    def _why(self, code: int) -> str:
+        """Why the host ended: the last line it wrote to its log, if it ended by itself."""
+        if code < 0:
+            return f"the host was ended by {signal.Signals(-code).name}; open the room again"
         with self._log.open("rb") as file:
             file.seek(self._log_start)
             lines = file.read().decode("utf-8", "replace").strip().splitlines()
-        return lines[-1].removeprefix("chat: ") if lines else ""
+        return lines[-1].removeprefix("chat: ") if lines else f"the host ended with exit code {code}"
 
     async def while_it_runs(self, face: Coroutine[None, None, None]) -> None:
         """Run a face; end it when the host ends. Raises ChatError with the host's last words."""
@@ -207,14 +228,9 @@ class Hosted:
             await asyncio.wait([seat, process], return_when=asyncio.FIRST_COMPLETED)
             if seat.done():
                 return seat.result()
-            raise ChatError(f"the host has ended: {self._last_words() or _end(self._process.returncode)}")
+            raise ChatError(self._why(self._process.returncode))
         finally:
             seat.cancel()
             await asyncio.gather(seat, return_exceptions=True)
             self._leave()  # ends the host, and with it the thread that waits for it
             await process
-
-
-def _end(code: int) -> str:
-    """How a process ended, in words."""
-    return f"exit code {code}" if code >= 0 else f"it was ended by {signal.Signals(-code).name}; open the room again"

@@ -332,7 +332,10 @@ class Session:
     def _welcome(self, welcome: Welcome, events: list[Event]) -> None:
         resumed = bool(self.epoch) and not welcome.rewound
         if resumed and (welcome.epoch, welcome.start) != (self.epoch, self.next_seq):
-            raise RemoteProtocolError(f"the host resumes at {welcome.start} where we asked for {self.next_seq}")
+            raise RemoteProtocolError(
+                f"the host resumes at {welcome.start} of log {welcome.epoch.hex()} "
+                f"where we asked for {self.next_seq} of log {self.epoch.hex()}"
+            )
         if self.stream and not welcome.first_unsettled:
             raise RemoteProtocolError("the host does not say which of our messages it holds")
         self.state = State.JOINED

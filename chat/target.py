@@ -74,6 +74,8 @@ def _room_name(name: str) -> str:
 
 def _first_line() -> str:
     """Read one line from standard input and not a byte more: what follows belongs to the face."""
+    if os.isatty(0):
+        os.write(2, b"paste the invite, then press Enter: ")
     line = bytearray()
     while len(line) < _MAX_LINE and (byte := os.read(0, 1)) not in {b"", b"\n"}:
         line += byte

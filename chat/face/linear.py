@@ -9,14 +9,13 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from typing import TYPE_CHECKING, Final
 
 from chat.client import Lost, Up
 from chat.errors import ChatError
-from chat.face.lines import Output, lines
+from chat.face.lines import Output, converse, lines
 from chat.frame import Gap, Kind, Notice
 from chat.session import Here, Joined, Message, Rewound
 from chat.text import visible
@@ -32,22 +31,7 @@ async def run(client: Client) -> None:
     out = Output()
     if client.trusted_on_first_use:
         await out.write([f"* first visit: the host's key is {client.trusted_on_first_use}; compare it with its owner"])
-    reading = asyncio.create_task(_read(client, out))
-    writing = asyncio.create_task(_write(client, out))
-    try:
-        done, _ = await asyncio.wait([reading, writing], return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-        await client.settled()
-    finally:
-        reading.cancel()
-        writing.cancel()
-        await asyncio.gather(reading, writing, return_exceptions=True)
-
-
-async def _write(client: Client, out: Output) -> None:
-    while events := await client.next_events():
-        await out.write([line for event in events for line in describe(event)])
+    await converse(client, out, _read(client, out), describe)
 
 
 async def _read(client: Client, out: Output) -> None:

@@ -13,7 +13,9 @@ import threading
 from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Coroutine
+
+    from chat.client import Client, ClientEvent
 
 _READ_SIZE: Final = 64 * 1024
 _AHEAD: Final = 4  # reads that may wait to be taken, before the thread stops reading
@@ -85,3 +87,39 @@ def _write_all(fd: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]
+
+
+async def converse(
+    client: Client, out: Output, reader: Coroutine[None, None, None], show: Callable[[ClientEvent], list[str]]
+) -> None:
+    """Read and show until the input ends; then wait until all that was said is stored, and shown.
+
+    Raises what ends the reader or the client.
+    """
+
+    async def write() -> None:
+        while events := await client.next_events():
+            await out.write([line for event in events for line in show(event)])
+
+    writing = asyncio.ensure_future(write())
+    reading = asyncio.ensure_future(reader)
+    try:
+        await _first_of(reading, writing)
+    finally:
+        # What was said before a bad line, or before the input broke off, is still to be stored and told of.
+        settling = asyncio.ensure_future(client.settled())
+        try:
+            if reading.done():
+                await _first_of(settling, writing)
+        finally:
+            for task in (reading, writing, settling):
+                task.cancel()
+            await asyncio.gather(reading, writing, settling, return_exceptions=True)
+            await out.write([line for event in client.take() for line in show(event)])
+
+
+async def _first_of(*tasks: asyncio.Future[None]) -> None:
+    """Wait for the first of these to end, and raise what it raised."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()

@@ -9,7 +9,6 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ import msgspec
 
 from chat.client import Lost, Up
 from chat.errors import ChatError, LocalProtocolError
-from chat.face.lines import Output, lines
+from chat.face.lines import Output, converse, lines
 from chat.frame import Gap, Kind, Notice
 from chat.session import Here, Joined, Message, Rewound, Stored
 
@@ -40,33 +39,12 @@ class _Said(msgspec.Struct):
 async def run(client: Client) -> None:
     """Speak for a program until its input ends, then wait until all it said is stored. Raises what ends the client."""
     out = Output()
-    writing = asyncio.create_task(_write(client, out))
-    reading = asyncio.create_task(_read(client, out))
-    try:
-        await _first_of(reading, writing)
-    finally:
-        # What was said before a bad line, or before the input broke off, is still to be stored and told of.
-        settling = asyncio.create_task(client.settled())
-        try:
-            if reading.done():
-                await _first_of(settling, writing)
-        finally:
-            for task in (reading, writing, settling):
-                task.cancel()
-            await asyncio.gather(reading, writing, settling, return_exceptions=True)
-            await out.write([dump(o) for event in client.take() if (o := as_object(event, client))])
 
+    def show(event: ClientEvent) -> list[str]:
+        made = as_object(event, client)
+        return [dump(made)] if made else []
 
-async def _first_of(*tasks: asyncio.Task[None]) -> None:
-    """Wait for the first of these to end, and raise what it raised."""
-    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in done:
-        task.result()
-
-
-async def _write(client: Client, out: Output) -> None:
-    while events := await client.next_events():
-        await out.write([dump(o) for event in events if (o := as_object(event, client))])
+    await converse(client, out, _read(client, out), show)
 
 
 async def _read(client: Client, out: Output) -> None:

@@ -86,6 +86,44 @@ def test_a_killed_host_comes_back_at_the_same_place_with_the_same_invite(tmp_pat
                 assert ann.texts() == ["before", "meanwhile"]
 
 
+def test_what_one_nickname_left_in_the_outbox_does_not_go_out_as_anothers(tmp_path: Path) -> None:
+    with host(tmp_path / "host") as room:
+        invite = room.seen[0]["invite"]
+        with Program(tmp_path / "me", "join", invite, "--json", "--as", "bob") as bob:
+            bob.until("joined")
+            room.kill()
+            bob.until("link", lambda e: e["state"] == "lost")
+            bob.say("private words", "1")
+            wait_for(lambda: any(b"private" in p.read_bytes() for p in (tmp_path / "me").glob("outboxes/*/*.outbox")))
+            bob.kill()
+    with host(tmp_path / "host"):
+        assert run(tmp_path / "me", "send", ".", "deployed", "--as", "robot").returncode == 0
+        assert run(tmp_path / "me", "send", ".", "back", "--as", "bob").returncode == 0
+        logged = [json.loads(line) for line in run(tmp_path / "me", "log", "--json").stdout.splitlines()]
+        assert [(e["nick"], e["text"]) for e in logged] == [
+            ("robot", "deployed"),
+            ("bob", "private words"),
+            ("bob", "back"),
+        ]
+
+
+def test_the_linear_face_shows_the_last_line_too(tmp_path: Path) -> None:
+    with host(tmp_path / "host"):
+        for number in range(5):
+            shown = run(tmp_path / "ann", "join", "--as", "ann", stdin=f"line {number}\n/quit\nnot said\n")
+            assert shown.returncode == 0
+            assert shown.stdout.splitlines()[-1].endswith(f"ann: line {number}")
+            assert "not said" not in shown.stdout
+
+
+def test_log_follow_tells_of_a_dead_host(tmp_path: Path) -> None:
+    with host(tmp_path / "host") as room, Program(tmp_path / "ann", "log", "-f", "--json") as log:
+        run(tmp_path / "bob", "send", ".", "one")
+        log.until("message")
+        room.kill()
+        assert log.until("link")["state"] == "lost"
+
+
 def test_history_comes_once(tmp_path: Path) -> None:
     with host(tmp_path / "host"):
         for number in range(5):
@@ -139,6 +177,15 @@ def test_a_message_that_was_not_confirmed_in_time_is_said_to_wait_and_is_said_on
         (["log", "-n", "3", "--since", "2"], 2, "exclude"),
         (["join", "-"], 2, "not an invite"),
         (["rooms"], 4, "no room is open"),
+        (["send", "."], 2, "nothing to send"),
+        (["send", ".", "x" * 16385], 2, "longer than a message"),
+        (["log", "-n", "-1"], 2, "-1"),
+        (["log", "-n", "99999999999999999999"], 2, "range"),
+        (["log", "--since", "0"], 2, "range"),
+        (["join", "-n", "10001"], 2, "range"),
+        (["invite", "new", "--hours", "0.001"], 2, "integer"),
+        (["invite", "new", "--uses", "-2"], 2, "range"),
+        (["host", "--rate", "-5"], 2, "range"),
     ],
 )
 def test_bad_input_gets_one_clear_line(tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
@@ -258,7 +305,7 @@ def test_a_host_that_dies_under_its_window_is_told(tmp_path: Path) -> None:
         card = json.loads(next(Path(os.environ["XDG_RUNTIME_DIR"]).rglob("card")).read_bytes())
         os.kill(card["pid"], signal.SIGKILL)
         assert seat.process.wait(PATIENCE) == 1
-        assert "the host has ended" in seat.errors()
+        assert "the host was ended by SIGKILL" in seat.errors()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])

@@ -237,11 +237,11 @@ def test_a_welcome_must_fit_what_we_hold() -> None:
     session, _ = joined(start=3, next_seq=3)
     session.lost()
     greet(session)
-    with pytest.raises(RemoteProtocolError, match="resumes at 2 where we asked for 3"):
+    with pytest.raises(RemoteProtocolError, match=f"resumes at 2 of log {EPOCH.hex()} where we asked for 3 of log"):
         session.receive_data(welcome(start=2, next_seq=3))
     session.lost()
     greet(session)
-    with pytest.raises(RemoteProtocolError, match="resumes at 3"):
+    with pytest.raises(RemoteProtocolError, match=f"resumes at 3 of log {OTHER.hex()}"):
         session.receive_data(welcome(start=3, next_seq=3, epoch=OTHER))  # and does not say that it is another log
     assert session.state is State.GREETED
 

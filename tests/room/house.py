@@ -364,3 +364,85 @@ class ToldTransport:
 
     async def dial(self, address: Address) -> Link:
         return self.dialled.pop(0)
+
+
+class Script:
+    """A host that does what the test makes it do, over a memory link. ``key`` is the one that it shows."""
+
+    def __init__(self, folder: Path, address: Address, *, key: Identity | None = None) -> None:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self.site = Site(folder, folder / "host.pem")
+        self.address = address
+        self.identity = load_host(self.site.certificate)
+        self.shown = (key or self.identity).key
+
+    async def __aenter__(self) -> Self:
+        self.listener = await find(self.address.scheme).listen(self.address, self.site)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.listener.aclose()
+
+    async def accept(self) -> Scripted:
+        return Scripted(self, await self.listener.accept())
+
+
+class Scripted:
+    """The host's end of one link."""
+
+    def __init__(self, script: Script, link: Link) -> None:
+        self.script = script
+        self.link = link
+        self.parser = Parser()
+        self.nonce = secrets.token_bytes(32)
+        self.frames: list[Frame] = []
+
+    def send(self, *frames: bytes) -> None:
+        data = b"".join(frames)
+        assert self.link.send(data) == len(data)
+
+    async def frame(self, kind: int) -> Frame:
+        """Return the client's next frame of this kind."""
+        while True:
+            while self.frames:
+                if (found := self.frames.pop(0)).kind == kind:
+                    return found
+            data = await self.link.receive()
+            assert data, f"the client closed the link and sent no {kind}"
+            self.frames += self.parser.feed(data)
+
+    async def everything(self) -> list[Frame]:
+        """What comes from the client until it closes the link."""
+        with suppress(LinkBroken):
+            while data := await self.link.receive():
+                self.frames += self.parser.feed(data)
+        await self.link.aclose()
+        return self.frames
+
+    async def challenge(self) -> Hello:
+        self.send(PREFACE, pack(Kind.CHALLENGE, Challenge(key=self.script.shown, nonce=self.nonce)))
+        self.hello = unpack(Hello, await self.frame(Kind.HELLO))
+        return self.hello
+
+    async def let_in(self, *more: bytes, **fields: Any) -> None:
+        """Everything up to WELCOME, and what is to come right behind it."""
+        hello = await self.challenge()
+        proof = transcript(
+            "host",
+            host=self.script.shown,
+            room=hello.room,
+            host_nonce=self.nonce,
+            nonce=hello.nonce,
+            key=hello.key,
+        )
+        welcome: dict[str, Any] = {
+            "room": "lobby",
+            "epoch": b"an epoch",
+            "next_seq": 1,
+            "start": hello.next_seq or 1,
+            "show": 1,
+            "nick": hello.nick,
+            "first_unsettled": 1 if hello.stream else 0,
+            "proof": self.script.identity.sign(proof),
+        }
+        self.send(pack(Kind.WELCOME, Welcome(**(welcome | fields))), *more)
