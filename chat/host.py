@@ -133,6 +133,7 @@ class Host:
         self._strangers: set[asyncio.Task[None]] = set()
         self._door = asyncio.Semaphore(STRANGERS)  # a place for each stranger, and for each listener that waits
         self._commit_time = 0.0  # seconds, a running mean
+        self._disk = asyncio.Lock()  # held while a thread writes; whoever writes in the loop waits for it
         self._closed = False
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -297,10 +298,7 @@ class Host:
             hello, more = await _first_frame(link, parser)
         if hello is None:
             return  # it only looked, as port scanners and health checks do
-        for room in self.rooms.values():
-            while room.committing is not None:  # what letting in writes would wait for that, and everybody for us
-                await asyncio.wait([room.committing])
-        kept, member = self._let_in(hello, nonce)
+        kept, member = await self._let_in(hello, nonce)
         served = kept.served[member] = Served(member, link, task, time.monotonic())
         self._wake(kept)
         self._no_stranger(task)
@@ -315,7 +313,7 @@ class Host:
         finally:
             self._let_go(kept, served)
 
-    def _let_in(self, frame: Frame, nonce: bytes) -> tuple[KeptRoom, Member]:
+    async def _let_in(self, frame: Frame, nonce: bytes) -> tuple[KeptRoom, Member]:
         if frame.kind != Kind.HELLO:
             raise RemoteProtocolError(f"the peer began with a frame of kind {frame.kind} instead of HELLO")
         hello = unpack(Hello, frame)
@@ -340,11 +338,18 @@ class Host:
         if kept is None:
             raise NoSuchRoom(f"this host keeps no room {hello.room!r}; ask its owner for an invite")
         invite = self._find_invite(kept, hello, said)
+        if invite is None or invite.uses < 0:
+            return kept, self._enter(kept, hello, proof)
+        async with self._disk:  # its use is written now: while a thread writes, everybody would wait with us
+            self._find_invite(kept, hello, said)  # another may have used it up meanwhile
+            return kept, self._enter(kept, hello, proof, invite)
+
+    def _enter(self, kept: KeptRoom, hello: Hello, proof: bytes, counted: StoredInvite | None = None) -> Member:
         entry = kept.room.enter(hello)
         member = entry.member
-        if invite is not None and invite.uses > 0:
+        if counted is not None:
             try:
-                self._store.use_invite(kept.number, invite.secret)
+                self._store.use_invite(kept.number, counted.secret)
             except StoreError as error:
                 kept.room.leave(member)
                 if isinstance(error, StoreFull):
@@ -373,7 +378,7 @@ class Host:
             member.cursor.post(_DISK_FULL)
         if entry.replaced is not None:
             self._drop(kept, entry.replaced)
-        return kept, member
+        return member
 
     def _find_invite(self, kept: KeptRoom, hello: Hello, said: bytes) -> StoredInvite | None:
         """Return the invite by which this peer may enter, None where it needs none. Raises Refused."""
@@ -472,7 +477,7 @@ class Host:
         if self._closed:
             return
         if kept.committing is None and kept.retry is None:
-            if self._commit_time < SLOW_COMMIT:
+            if self._commit_time < SLOW_COMMIT and not self._disk.locked():
                 self._commit_now(kept)
             elif kept.room.log.unpublished or kept.room.changed:
                 kept.committing = self._start(self._commit_in_thread(kept))
@@ -490,16 +495,17 @@ class Host:
             self._committed(kept, batches, seconds)
 
     async def _commit_in_thread(self, kept: KeptRoom) -> None:
-        batches, changes = kept.room.log.seal(), kept.room.take_changes()
-        try:
-            seconds = await asyncio.to_thread(self._commit, kept.number, batches, changes)
-        except StoreError as error:
-            self._not_committed(kept, changes, error)
-        else:
-            self._committed(kept, batches, seconds)
-        finally:
-            kept.committing = None
-            self._wake(kept)
+        async with self._disk:
+            batches, changes = kept.room.log.seal(), kept.room.take_changes()
+            try:
+                seconds = await asyncio.to_thread(self._commit, kept.number, batches, changes)
+            except StoreError as error:
+                self._not_committed(kept, changes, error)
+            else:
+                self._committed(kept, batches, seconds)
+            finally:
+                kept.committing = None
+                self._wake(kept)
 
     def _commit(self, room: int, batches: list[Batch], changes: Changes) -> float:
         """Commit, in whatever thread this runs, and return how many seconds the disk took."""

@@ -353,9 +353,7 @@ def test_importing_it_loads_no_table_that_most_commands_do_not_need() -> None:
         "import sys, chat.text; chat.text.visible('你好\\x1b');"
         "print({'wcwidth', 'confusable_homoglyphs', 'asyncio', 'socket'} & set(sys.modules))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout.strip() == "set()"
 
 

@@ -20,7 +20,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from chat.frame import PREFACE, Author, Challenge, Gap, Hello, Kind, Parser, Welcome, pack, split, unpack
+from chat.frame import PREFACE, Author, Challenge, Gap, Hello, Kind, Parser, Welcome, encode, pack, split, unpack
 from chat.log import Batch, Log
 from chat.outbox import Entry, Outbox
 from chat.room import Changes, Member, Room
@@ -366,16 +366,17 @@ class SessionsAndRoom(RuleBasedStateMachine):
                 self.acknowledged.add(text)
                 stored_as = {number for stored, number in self.ever_stored if stored == text}
                 assert stored_as, "it was told as stored and never was on a disk"
-                assert seq == 0 or seq in stored_as
-            case Message(seq=seq, text=text):
+                assert seq in stored_as or (seq == 0 and (self.ever_damaged or self.lost_by_host))
+            case Message(seq=seq, text=text, author=author):
                 assert (text, seq) in self.ever_stored, "it was shown and never was on a disk"
+                assert text.startswith(f"{author.nick} says"), "it was shown as another's"
 
     # -- the host ----------------------------------------------------------------------------------
 
-    @rule()
-    def commit(self) -> None:
+    @rule(full=st.sampled_from([False, False, True]))
+    def commit(self, full: bool = False) -> None:
         self.host.begin_commit()
-        self.end_commit()
+        self.end_commit(full=full)
 
     @rule(full=st.booleans())
     def begin_or_end_a_slow_commit(self, full: bool) -> None:
@@ -402,6 +403,7 @@ class SessionsAndRoom(RuleBasedStateMachine):
         elif kind == "go back" and self.backups and not self.ever_damaged:
             del self.backups[which % len(self.backups) + 1 :]  # no copy of what never happened
             self.begin_again_with(copy.deepcopy(self.backups[-1]))
+            self.a_stranger_talks(which % 4)
         elif kind == "lose" and not which % 4:
             self.backups.clear()
             self.begin_again_with(Disk(secrets.token_bytes(8)))
@@ -410,6 +412,22 @@ class SessionsAndRoom(RuleBasedStateMachine):
             self.host.disk.damaged.add(batch.first)
             self.ever_damaged.update(range(batch.first, batch.next_seq))
             self.begin_again_with(self.host.disk)
+
+    def a_stranger_talks(self, messages: int) -> None:
+        """The log grows again before those come back who knew it longer."""
+        key = b"c" * 32
+        hello = Hello(
+            room="lobby", key=key, nonce=bytes(32), signature=bytes(64), nick="cid", stream=next(self.numbers)
+        )
+        member = self.host.room.enter(hello).member
+        for number in range(1, messages + 1):
+            text = f"cid says {next(self.numbers)}"
+            self.said.add(text)
+            self.acknowledged.add(text)
+            (frame,) = split(encode(Kind.SAY, text.encode(), number=number))
+            self.host.room.handle(member, frame, next(self.clock))
+        self.host.room.leave(member)
+        self.commit()
 
     def begin_again_with(self, disk: Disk) -> None:
         before = set(self.host.disk.messages().values())

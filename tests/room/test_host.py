@@ -849,6 +849,30 @@ def test_an_invite_whose_use_cannot_be_counted_lets_nobody_in(tmp_path: Path) ->
     run(scene())
 
 
+def test_two_who_come_with_the_last_use_of_an_invite_while_the_disk_is_busy(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with SlowHouse(tmp_path, open_to_all=False) as house:
+            house.disk.set()
+            invite = await new_invite(house, uses=1)
+            owner = await house.rude("owner", key=house.owner)
+            house.disk.clear()
+            await owner.say(1)
+            await until(lambda: house.kept.committing, "the commit is under way")
+            guests = [await house.knock() for _ in range(2)]
+            for nick, guest in zip(("ann", "bob"), guests, strict=True):
+                hello = await guest.hello(nick, invite=invite, stream=1)
+                await guest.send(PREFACE + pack(Kind.HELLO, hello))
+            answers = [asyncio.ensure_future(guest.frame(Kind.WELCOME, Kind.REFUSED)) for guest in guests]
+            async with house.client("owner"):  # who needs no invite does not wait
+                assert not any(answer.done() for answer in answers)
+            house.disk.set()
+            assert sorted([(await answer).kind for answer in answers]) == [Kind.WELCOME, Kind.REFUSED]
+            for peer in (owner, *guests):
+                await peer.leave()
+
+    run(scene())
+
+
 @pytest.mark.parametrize("in_thread", [False, True])
 def test_a_disk_that_fails_ends_the_host_and_acknowledges_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, in_thread: bool
