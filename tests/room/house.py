@@ -360,6 +360,9 @@ class ToldTransport:
         return link
 
     async def aclose(self) -> None:
+        while not self.accepted.empty():
+            if (link := self.accepted.get_nowait()) is not None:
+                await link.aclose()
         self.accepted.put_nowait(None)
 
     async def dial(self, address: Address) -> Link:

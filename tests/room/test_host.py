@@ -619,6 +619,8 @@ def test_a_member_that_the_host_does_not_read_is_not_silent(tmp_path: Path, monk
             await cid.say(2)
             (served,) = house.kept.served.values()
             await until(lambda: served.heard == math.inf, "the host waits for its disk")
+            newcomer = await house.rude("dan")  # is let in all the same
+            await newcomer.leave()
             beats = [await cid.frame(Kind.BEAT) for _ in range(30)]  # for longer than SILENCE
             assert len(beats) == 30
             house.disk.set()
@@ -791,6 +793,28 @@ def test_a_full_disk_keeps_messages_waiting_and_stores_them_when_there_is_room(
             assert house.texts()[1:] == [f"{number} {LONG}" for number in range(3)]
 
     run(scene())
+
+
+def test_a_host_closed_while_its_disk_is_full_writes_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(host_module, "_RETRY", 0.01)
+
+    async def scene() -> None:
+        async with House(tmp_path) as house, house.client("ann") as ann:
+            fill_disk(house)
+            await ann.say(LONG)
+            await ann.event(Notice)
+            await house.close()
+            commits = []
+            monkeypatch.setattr(house.store, "commit", lambda *_: commits.append(1))
+            await asyncio.sleep(5 * 0.01)  # there is no event for what must not happen
+            assert commits == []
+
+    run(scene())
+    assert [record.message for record in caplog.records if record.levelno > logging.WARNING] == [
+        "the disk is full; messages wait until there is room again"
+    ]
 
 
 def test_while_the_disk_is_full_others_are_served_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1022,7 +1046,8 @@ def test_frames_right_behind_hello_are_handled_too(tmp_path: Path) -> None:
     run(scene())
 
 
-def test_a_host_that_is_closed_leaves_no_link_open(tmp_path: Path, told: ToldTransport) -> None:
+@pytest.mark.parametrize("turns", range(5))
+def test_a_host_that_is_closed_leaves_no_link_open(tmp_path: Path, told: ToldTransport, turns: int) -> None:
     async def scene() -> None:
         async with House(tmp_path) as house:
             ann, bob = Guest(house, told, "ann"), Guest(house, told, "bob")
@@ -1034,7 +1059,9 @@ def test_a_host_that_is_closed_leaves_no_link_open(tmp_path: Path, told: ToldTra
             (served,) = house.kept.served.values()
             await until(lambda: served.clogged, "her link is full")
             told.accepted.put_nowait(bob.link)  # he is at the door in the same moment
-            await house.close()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await house.host.aclose()
             assert ann.link.closed
             assert bob.link.closed
 
