@@ -164,6 +164,11 @@ def test_the_first_join() -> None:
 def test_a_silent_reader_keeps_no_nickname() -> None:
     session, _ = joined(Session("lobby", ME, silent=True), stream=0, nick="", first_unsettled=0)
     assert session.nick == ""
+    session, _ = joined(Session("lobby", ME, nick="ann", silent=True), stream=0, nick="", first_unsettled=0)
+    assert session.nick == "ann"
+    session.lost()
+    assert greet(session).nick == "ann"
+    session, _ = joined(Session("lobby", ME, silent=True), stream=0, nick="", first_unsettled=0)
     with pytest.raises(LocalProtocolError, match="only reads"):
         session.number(Entry(0, Kind.SAY, 0, b""))
 
@@ -228,6 +233,10 @@ def test_frames_before_their_time() -> None:
     greet(session)
     with pytest.raises(RemoteProtocolError, match="a message while we were waiting to be let in"):
         session.receive_data(said(1))
+    session = Session("lobby", ME)
+    greet(session)
+    with pytest.raises(RemoteProtocolError, match="kind 64 while we were waiting to be let in"):
+        session.receive_data(pack(Kind.CHALLENGE, Challenge(key=b"h" * 32, nonce=b"n" * 32)))
     session, _ = joined()
     with pytest.raises(RemoteProtocolError, match="kind 66 while we were in the room"):
         session.receive_data(welcome())
@@ -377,6 +386,16 @@ def test_a_host_that_went_back_is_told_of_and_begins_anew() -> None:
     assert (message.seq, message.author) == (3, cid)
 
 
+def test_a_host_that_went_back_is_not_asked_to_go_on_after_a_frame_of_before() -> None:
+    session, _ = joined()
+    session.receive_data(introduce(ANNS, 1) + said(2))
+    session.lost()
+    joined(session, start=5, next_seq=5, rewound="it went back")
+    session.lost()
+    hello = greet(session)
+    assert (hello.epoch, hello.next_seq, hello.last) == (EPOCH, 5, b"")
+
+
 # -- authors that are not known ------------------------------------------------------------------
 
 
@@ -434,6 +453,22 @@ def test_a_host_that_never_says_who_wrote_is_stopped(kind: int, monkeypatch: pyt
         session.receive_data(first + b"".join(pieces))
 
 
+def test_it_is_what_waits_at_one_time_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat.session._MAX_HELD", 700)
+    session, _ = joined(start=50, next_seq=60)
+    for seq in range(50, 100, 5):
+        stranger = Author(index=seq, key=ANN, stream=seq, nick="x")
+        gap = control(Kind.GAP, first=seq + 1, count=1)
+        assert session.receive_data(said(seq, stranger, body=bytes(400)) + gap + said(seq + 2, body=bytes(200))) == []
+        session.lost()  # that empties it,
+        joined(session, start=seq, next_seq=200)
+        data = said(seq, stranger, body=bytes(400)) + gap + said(seq + 2, stranger, body=bytes(200))
+        session.receive_data(data)
+        events = session.receive_data(control(Kind.NAMES, authors=[stranger], asked=[seq]))  # and so does this
+        assert seqs(events) == [seq, seq + 2]
+        assert seqs(session.receive_data(said(seq + 3, stranger) + said(seq + 4, stranger))) == [seq + 3, seq + 4]
+
+
 # -- what we say ---------------------------------------------------------------------------------
 
 
@@ -476,8 +511,8 @@ def test_a_reader_owns_nothing_even_where_a_stream_is_zero() -> None:
 def test_what_is_said_without_a_link_goes_out_with_the_next() -> None:
     session, _ = joined()
     sent = say(session)
-    frames(session)
     session.lost()
+    assert session.data_to_send() == b""
     waiting = say(session)
     assert session.data_to_send() == b""
     greet(session)
@@ -600,6 +635,7 @@ def test_entries_whose_numbers_do_not_ascend_are_each_told_once() -> None:
 
 def test_an_entry_without_a_place_in_time_moves_no_start() -> None:
     assert greet(Session("lobby", ME), [left(0, since=3), left(4, since=0)]).since == 0
+    assert greet(Session("lobby", ME), [left(4, since=0), left(5, since=7)]).since == 7
 
 
 # -- a host that does not hold what it held ------------------------------------------------------

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import shutil
+import threading
 from collections import deque
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
     from chat.client import ClientEvent
     from chat.host import KeptRoom
     from chat.identity import Invite
+    from chat.log import Batch
     from chat.outbox import Entry
+    from chat.room import Changes
     from chat.transport import Buffer, Link
 
 BOUND: Final = 20.0  # seconds that a test may take; it is there for a hang, and says nothing about speed
@@ -181,6 +185,38 @@ class House:
         peer = await self.knock()
         await peer.say_hello(nick, **more)
         return peer
+
+
+class SlowStore(Store):
+    """A disk that takes its time: until the test says so."""
+
+    disk: threading.Event
+    commits: int = 0
+
+    def commit(self, room: int, batches: list[Batch], changes: Changes) -> None:
+        self.commits += 1
+        assert self.disk.wait(20)
+        super().commit(room, batches, changes)
+
+
+class SlowHouse(House):
+    """A house whose commits all go to a thread, and wait there for ``disk``."""
+
+    store: SlowStore
+
+    def make_store(self) -> SlowStore:
+        self.disk = threading.Event()
+        store = SlowStore(self.folder / "store")
+        store.disk = self.disk
+        return store
+
+    async def open(self) -> None:
+        await super().open()
+        self.host._commit_time = math.inf
+
+    async def close(self) -> None:
+        self.disk.set()
+        await super().close()
 
 
 class Rude:

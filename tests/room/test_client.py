@@ -21,12 +21,11 @@ from chat.errors import (
     RemoteProtocolError,
     UnknownScheme,
 )
-from chat.frame import PREFACE, Answer, Ask, Kind, Refusal, encode, pack
+from chat.frame import PREFACE, Answer, Ask, Challenge, Kind, Refusal, encode, pack
 from chat.identity import fingerprint
 from chat.session import Joined, Message, Rewound, Stored
 from chat.transport import Address
-from tests.room.house import House, Member, Script, Scripted, ToldLink, ToldTransport, run, until
-from tests.room.test_host import SlowHouse
+from tests.room.house import House, Member, Script, Scripted, SlowHouse, ToldLink, ToldTransport, run, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +71,30 @@ def test_a_host_with_another_key_is_refused_loudly(tmp_path: Path, wire: str) ->
                 async with house.client("ann"):
                     pass
             assert house.log() == []
+
+    run(scene())
+
+
+def test_a_host_whose_key_is_not_the_known_one_gets_no_word_from_us(tmp_path: Path) -> None:
+    """Not even one that could prove the key it shows."""
+
+    async def scene() -> None:
+        house = House(tmp_path, "memory:twice-taken")
+        for name in ("first", "second"):
+            house.address = house.asked
+            async with Script(tmp_path / name, house.asked) as script:
+                accepting = asyncio.ensure_future(script.accept())
+                coming = asyncio.ensure_future(house.client("ann", reads_only=True).__aenter__())
+                link = await accepting
+                if name == "first":
+                    await link.let_in()
+                    await (await coming).__aexit__(None, None, None)
+                else:
+                    link.send(PREFACE, pack(Kind.CHALLENGE, Challenge(key=script.shown, nonce=link.nonce)))
+                    with pytest.raises(Refused, match="has changed"):
+                        await coming
+                said = [frame.kind for frame in await link.everything()]
+                assert said == ([Kind.BYE] if name == "first" else [])
 
     run(scene())
 
@@ -240,8 +263,8 @@ def test_what_is_no_welcome_ends_the_first_try(tmp_path: Path, answer: bytes, er
 
 
 def test_a_host_that_falls_silent_is_left_and_dialled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "BEAT", 0.02)
-    monkeypatch.setattr(client_module, "SILENCE", 0.2)
+    monkeypatch.setattr(client_module, "BEAT", 0.01)
+    monkeypatch.setattr(client_module, "SILENCE", 0.4)
 
     async def scene() -> None:
         house = House(tmp_path)
@@ -251,10 +274,10 @@ def test_a_host_that_falls_silent_is_left_and_dialled_again(tmp_path: Path, monk
             async with house.client("ann") as ann:
                 first = await meeting
                 await first.frame(Kind.BEAT)
-                assert (await ann.event(Lost)).why == "nothing was heard of the host for 0.2 s"
+                assert (await ann.event(Lost)).why == "nothing was heard of the host for 0.4 s"
                 second = await script.accept()
                 # The new link is not to be judged by the silence of the old, however long the host takes.
-                await asyncio.sleep(10 * 0.02)
+                await asyncio.sleep(10 * 0.01)
                 await second.let_in()
                 await ann.event(Up)
                 await second.frame(Kind.BEAT)
@@ -264,10 +287,47 @@ def test_a_host_that_falls_silent_is_left_and_dialled_again(tmp_path: Path, monk
     run(scene())
 
 
+def test_coming_back_outlasts_hosts_that_are_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "HELLO_TIMEOUT", 0.1)
+    monkeypatch.setattr(client_module, "_FIRST_DELAY", 0.001)
+
+    async def scene() -> None:
+        house = House(tmp_path)
+        house.address = house.asked
+        async with Script(tmp_path / "host", house.asked) as script:
+            meeting = asyncio.ensure_future(meet(script))
+            async with house.client("ann") as ann:
+                await (await meeting).link.aclose()
+                mute = await script.accept()
+                assert await mute.everything() == []  # it gives up, and tries the next
+                opening = await script.accept()  # the host is there, and has not opened the room yet
+                await opening.challenge()
+                opening.send(pack(Kind.REFUSED, Refusal(code="no-room", message="no such room")))
+                await opening.everything()
+                broken = await script.accept()
+                broken.send(PREFACE[:7])
+                await broken.link.aclose()
+                last = await script.accept()
+                await last.let_in()
+                assert [type(found).__name__ for found in await take_until(ann, 2)][-1:] == ["Up"]
+            await last.everything()
+
+    run(scene())
+
+
+async def take_until(client: Member, ups: int) -> list[Any]:
+    """All that the client is told until it has come in for the last of so many times."""
+    told: list[Any] = []
+    while sum(isinstance(found, Up) for found in told) < ups:
+        told += await client.next_events()
+    assert sum(isinstance(found, Lost) for found in told) == ups - 1, "lost is told once, however long it takes"
+    return told
+
+
 def test_as_long_as_nobody_takes_events_the_host_is_not_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is we who do not listen."""
     monkeypatch.setattr(client_module, "BEAT", 0.01)
-    monkeypatch.setattr(client_module, "SILENCE", 0.1)
+    monkeypatch.setattr(client_module, "SILENCE", 0.5)
     monkeypatch.setattr(client_module, "_EVENTS", 10)
     monkeypatch.setattr("chat.host.BEAT", 0.01)
 
@@ -278,7 +338,7 @@ def test_as_long_as_nobody_takes_events_the_host_is_not_silent(tmp_path: Path, m
             await until(lambda: len(house.texts()) == 300, "all is stored")
             (served,) = [s for m, s in house.kept.served.items() if m.nick == "bob"]
             await until(lambda: served.clogged is not None, "bob's link is full")
-            for _ in range(30):
+            for _ in range(80):  # for longer than SILENCE
                 await flood.frame(Kind.BEAT)
             assert served in house.kept.served.values()
             assert len(bob._events) < 300
@@ -393,7 +453,7 @@ def test_questions_are_answered_or_fail_with_their_link(tmp_path: Path) -> None:
                 await fifth
             with pytest.raises(LinkClosed, match="this client was closed"):
                 await ann.ask(Ask(what="six"))
-            await (await meeting).everything()
+            assert (await (await meeting).everything())[-1].kind == Kind.BYE
 
     run(scene())
 
@@ -606,11 +666,18 @@ def test_only_so_many_may_be_unsettled(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_what_a_link_cannot_take_at_once_goes_out_later(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("ann") as ann:
-            entries = [await ann.say(f"{number} ".ljust(10_000, ".")) for number in range(100)]  # without a turn
-            assert ann._pushing is None
-            await ann.stored(*entries)
-            assert [text.split()[0] for text in house.texts()] == [str(number) for number in range(100)]
+        house = House(tmp_path)
+        house.address = house.asked
+        async with Script(tmp_path / "host", house.asked) as script:
+            meeting = asyncio.ensure_future(meet(script))
+            async with house.client("ann") as ann:
+                link = await meeting
+                await ann.event(Up)
+                for number in range(100):
+                    await ann.say(f"{number} ".ljust(10_000, "."))  # a megabyte, and not one turn of the loop
+                for number in range(100):  # from here on nothing happens but that the host reads
+                    assert (await link.frame(Kind.SAY)).body.split()[0] == str(number).encode()
+            await link.everything()
 
     run(scene())
 
