@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from chat import completion
 from chat.errors import DONE, FAILED, INTERRUPTED, USAGE, ChatError, NoSuchRoom, Refused
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from chat.client import Client
     from chat.identity import Identity, KnownHosts
 
+SEAT: Final = "queue"  # the transport by which the seat of a host is reached, and all that comes without a flag
 _HISTORY: Final = 50  # messages of the past that a face begins with
 
 
@@ -72,8 +74,15 @@ _data: Final = click.option(
     show_envvar=True,
     help="Folder for keys, outboxes and, for a host, rooms.",
 )
-_scheme: Final = click.option("-t", "--transport", metavar="NAME", default="", help="Insist on this transport.")
-_target: Final = click.argument("target", default="")
+_scheme: Final = click.option(
+    "-t",
+    "--transport",
+    metavar="NAME",
+    default="",
+    shell_complete=completion.transports,
+    help="Insist on this transport.",
+)
+_target: Final = click.argument("target", default="", shell_complete=completion.rooms)
 _as: Final = click.option(
     "--as",
     "nick",
@@ -209,7 +218,9 @@ def chat() -> None:
     "--transport",
     multiple=True,
     metavar="NAME[:ADDRESS]",
-    default=("tcp:127.0.0.1:0",),
+    default=(SEAT,),
+    show_default=True,
+    shell_complete=completion.transports,
     help="Listen here; may be given several times.",
 )
 @click.option(
@@ -224,6 +235,24 @@ def chat() -> None:
     metavar="N",
     help="Messages a second read from a member; 0: no limit.",
 )
+@click.option(
+    "--peer", multiple=True, metavar="[NAME=]COMMAND", help="Start a program as a member: it reads and prints lines."
+)
+@click.option(
+    "--peer-json",
+    multiple=True,
+    metavar="[NAME=]COMMAND",
+    help="The same for one that speaks NDJSON, as join --json does.",
+)
+@click.option("--restart", is_flag=True, help="Start these programs again when they end.")
+@click.option(
+    "--bot-turns",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Turns that programs may take among themselves before they are muted; 0: no limit.",
+)
 @click.option("--headless", is_flag=True, help="Serve only: no seat in the room.")
 @click.option("--control-fd", type=int, default=-1, hidden=True)
 @_as
@@ -236,6 +265,10 @@ def host(
     advertise: str,
     invite_only: bool,
     rate: int,
+    peer: tuple[str, ...],
+    peer_json: tuple[str, ...],
+    restart: bool,
+    bot_turns: int,
     headless: bool,
     control_fd: int,
     nick: str,
@@ -248,6 +281,7 @@ def host(
     The seat is an ordinary member window; the room lives in a process of its own and ends with the window.
     With --headless there is no seat, and the room is open until SIGTERM or Ctrl-C.
     """
+    from chat.peers import Program
     from chat.text import room_name
     from chat.transport import Address, find
 
@@ -257,6 +291,7 @@ def host(
         raise click.UsageError(str(error)) from None
     for address in transport:
         find(Address.parse(address).scheme)  # a typo is told of before anything is started
+    programs = [Program.parse(spec, as_json=spec in peer_json) for spec in (*peer, *peer_json)]
     home = _Home(data)
     if headless:
         from chat.serve import serve
@@ -271,6 +306,9 @@ def host(
                 open_to_all=not invite_only,
                 advertise=advertise,
                 rate=rate,
+                bot_turns=bot_turns,
+                programs=programs,
+                restart=restart,
                 as_json=json,
                 control_fd=control_fd,
             )
@@ -279,8 +317,12 @@ def host(
     from chat.card import make_private
     from chat.serve import Hosted
 
+    if not any(Address.parse(address).scheme == SEAT for address in transport):
+        transport = (*transport, SEAT)
     options = [f"--transport={address}" for address in transport]
     options += ["--invite-only" if invite_only else "--open", f"--advertise={advertise}", f"--rate={rate}"]
+    options += [*(f"--peer={spec}" for spec in peer), *(f"--peer-json={spec}" for spec in peer_json)]
+    options += [*(["--restart"] if restart else []), f"--bot-turns={bot_turns}"]
     log = make_private(home.room(room)) / "host.log"
     with Hosted(room, options, home.folder, log) as hosted:
         if json:
@@ -290,6 +332,40 @@ def host(
         _run(hosted.while_it_runs(_face(client, plain=plain, as_json=json)))
     if not json:
         click.echo(f"room {room} is closed; open it again with: chat host {room}", err=True)
+
+
+@chat.command(name="peer", hidden=True, context_settings={"ignore_unknown_options": True})
+@click.argument("room")
+@click.argument("name")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--dial", required=True)
+@click.option("--host", required=True)
+@click.option("--home", type=click.Path(path_type=Path), required=True)
+@_json
+def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str, home: Path, json: bool) -> None:
+    """Be the process around a program that a host has started."""
+    import asyncio
+    import signal
+
+    from chat.orphans import adopt_orphans
+    from chat.program import HostGone, attend, meet
+    from chat.transport import Address
+
+    adopt_orphans()
+    code = 0
+
+    async def run(client: Client) -> None:
+        nonlocal code
+        code = await attend(client, command, as_json=json)
+
+    try:
+        asyncio.run(meet(run, Address.parse(dial), room=room, name=name, host=bytes.fromhex(host), home=home))
+    except HostGone:
+        code = FAILED  # and nobody is left who would want to know why
+    if code < 0:  # whoever waits for us is to see how the program ended
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
 
 
 # -- members -------------------------------------------------------------------------------------
@@ -357,7 +433,7 @@ async def _face(client: Client, *, plain: bool, as_json: bool) -> None:
 
 
 @chat.command()
-@click.argument("target")
+@click.argument("target", shell_complete=completion.rooms)
 @click.argument("words", metavar="[TEXT]...", nargs=-1)
 @_scheme
 @_as
@@ -426,23 +502,58 @@ def log(
 
 
 @chat.command()
+@click.argument("target")
+@click.argument("words", metavar="WORDS...", nargs=-1, required=True)
+@_scheme
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(1, 100),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="The newest N messages.",
+)
+@click.option("--before", type=_number, metavar="SEQ", help="Only messages before this number.")
+@_json
+@_data
+def search(
+    target: str, words: tuple[str, ...], transport: str, limit: int, before: int | None, json: bool, data: Path | None
+) -> None:
+    """Find messages in the room TARGET that have all WORDS.
+
+    from:NICK is who said it, '"two words"' is a phrase, and 'cats -dogs' leaves out what has dogs. The newest
+    comes last. Exit code 1 when nothing was found.
+    """
+    from chat.oneshot import print_search
+
+    client = _Home(data).client(target, transport, speaks=False, silent=True)
+    _run(print_search(client, " ".join(words), limit=limit, before=before or 0, as_json=json))
+
+
+@chat.command()
 @_json
 def rooms(json: bool) -> None:
-    """List the rooms that are open on this machine."""
+    """List the rooms that are open on this machine: how they are reached, how many are in them, for how long."""
     import time
 
     from chat.card import cards
     from chat.face.ndjson import dump
+    from chat.sight import sights
     from chat.text import visible
 
     found = cards()
     for card in found:
         minutes = max(0, int(time.time() - card.started / 1000)) // 60
+        members = len(sights(card.room))
         if json:
-            click.echo(dump({"room": card.room, "addresses": card.addresses, "pid": card.pid, "minutes": minutes}))
+            told = {"room": card.room, "addresses": card.addresses, "members": members}
+            click.echo(dump({**told, "pid": card.pid, "minutes": minutes}))
         else:
             age = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
-            click.echo(visible(f"{card.room}\t{' '.join(card.addresses)}\topen for {age}", lines=False))
+            wires = " ".join(address.partition(":")[0] for address in card.addresses)
+            here = "1 member" if members == 1 else f"{members} members"
+            click.echo(visible(f"{card.room}\t{wires}\t{here}\topen for {age}", lines=False))
     if not found:
         raise NoSuchRoom("no room is open on this machine; open one with: chat host")
 
@@ -450,10 +561,27 @@ def rooms(json: bool) -> None:
 @chat.command()
 @_target
 @_scheme
+@click.option("--fast", is_flag=True, help="Nicknames only, on one line: for prompts and status lines.")
 @_json
 @_data
-def who(target: str, transport: str, json: bool, data: Path | None) -> None:
-    """List who is in the room TARGET."""
+def who(target: str, transport: str, fast: bool, json: bool, data: Path | None) -> None:
+    """List who is in the room TARGET.
+
+    For a room on this machine that is a look at its board: no connection, and nobody notices.
+    """
+    from chat.sight import as_line, as_names, as_object, room_of, sights
+
+    room = "" if transport else room_of(target)
+    if room:
+        seen = sights(room)
+        if fast:
+            click.echo(as_names(seen))
+            return
+        for who, state in seen.items():
+            click.echo(as_object(who, state) if json else as_line(who, state))
+        return
+    if fast:
+        raise click.UsageError("--fast looks at a board, which only a room on this machine has; leave it out")
     from chat.oneshot import print_who
 
     _run(print_who(_Home(data).client(target, transport, speaks=False, silent=True), as_json=json))
@@ -501,3 +629,122 @@ def list_transports() -> None:
 
     for scheme in schemes():
         click.echo(f"{scheme}\t{find(scheme).summary}")
+
+
+# -- settings, and what helps ---------------------------------------------------------------------
+
+_setting: Final = click.argument("name", metavar="KEY", shell_complete=completion.setting_names)
+
+
+@chat.group(cls=_Group, invoke_without_command=True)
+@click.pass_context
+def config(context: click.Context) -> None:
+    """Show every setting, and where its value comes from."""
+    if context.invoked_subcommand:
+        return
+    from chat import settings
+
+    found = settings.load()
+    for name in settings.NAMES:
+        where = f"{found.path}:{found.lines[name]}" if name in found.lines else "default"
+        click.echo(f"{name:<20}  {settings.toml(settings.value_of(found.settings, name)):<26}  {where}")
+    if found.problems:
+        _complain(settings.complaint(found.problems), FAILED)
+
+
+@config.command(name="get")
+@_setting
+def get_setting(name: str) -> None:
+    """Print the setting KEY as `set` takes it."""
+    from chat import settings
+
+    try:
+        value = settings.value_of(settings.load().settings, name)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    click.echo(value if isinstance(value, str) else settings.toml(value))
+
+
+@config.command(name="set")
+@_setting
+@click.argument("value", shell_complete=completion.setting_values)
+def set_setting(name: str, value: str) -> None:
+    """Set KEY to VALUE, and leave the rest of the file as it is.
+
+    A list is written with commas between its members.
+    """
+    from chat import settings
+
+    try:
+        checked = settings.parse(name, value)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    settings.change(settings.path(), name, checked)
+    if problems := settings.load().problems:  # two actions with one key, each of which is well by itself
+        _complain(settings.complaint(problems), FAILED)
+
+
+@config.command(name="check")
+def check_settings() -> None:
+    """Say what is wrong with the settings.
+
+    Exit code 1 when something is.
+    """
+    from chat import settings
+    from chat.text import visible
+
+    problems = settings.load().problems
+    for problem in problems:
+        click.echo(visible(problem, lines=False))
+    if problems:
+        raise click.exceptions.Exit(FAILED)
+
+
+@config.command(name="edit")
+@click.pass_context
+def edit_settings(context: click.Context) -> None:
+    """Open the settings in your editor ($VISUAL, $EDITOR), and check them afterwards.
+
+    A file with every default in it is made where there is none.
+    """
+    from chat import settings
+
+    settings.edit(settings.path())
+    context.invoke(check_settings)
+
+
+@config.command(name="path")
+def settings_path() -> None:
+    """Print where the settings are."""
+    from chat import settings
+
+    click.echo(str(settings.path()))
+
+
+@chat.command()
+@_json
+@_data
+def doctor(json: bool, data: Path | None) -> None:
+    """Say what is wrong with this terminal and this machine, and how to mend it.
+
+    Exit code 1 when something fails; a warning is none.
+    """
+    from chat.doctor import FAIL, examine
+    from chat.face.ndjson import dump
+    from chat.text import visible
+
+    worst = DONE
+    for finding in examine(data):
+        click.echo(dump(finding._asdict()) if json else visible(str(finding), lines=False))
+        worst = FAILED if finding.level == FAIL else worst
+    raise click.exceptions.Exit(worst)
+
+
+@chat.command(name="completion")
+@click.argument("shell", type=click.Choice(list(completion.SHELLS)))
+def print_completion(shell: str) -> None:
+    """Print the script that makes SHELL complete chat's commands, options, rooms and transports.
+
+    Its last line says how to install it.
+    """
+    click.echo(completion.script(chat, shell), nl=False)

@@ -23,9 +23,10 @@ import secrets
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeAlias
 
+from chat import presence
 from chat.errors import (
     AddressError,
     ChatError,
@@ -41,8 +42,9 @@ from chat.errors import (
 from chat.frame import BEAT, HELLO_TIMEOUT, SILENCE, Answer, Ask, Kind, Notice
 from chat.identity import fingerprint, host_hash, transcript, verify
 from chat.outbox import Entry, Outbox
+from chat.room import direct_name
 from chat.session import Answered, Challenged, Event, Joined, Numbered, Session, State, Stored, text_body
-from chat.transport import find
+from chat.transport import board_maker, find
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -50,9 +52,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from chat.identity import Identity, Invite, KnownHosts
-    from chat.transport import Address, Link
+    from chat.transport import Address, Board, Cell, Link
 
 WINDOW: Final = 1024  # entries that may be unsettled before ``say`` waits
+SHOW: Final = 0.3  # seconds at least between two STATE frames: only the newest counts
 _EVENTS: Final = 4096  # events not yet taken before the link is no longer read
 _FIRST_DELAY: Final = 0.1  # seconds before the second try; doubled each time
 _LAST_DELAY: Final = 5.0
@@ -82,13 +85,20 @@ class Target:
     host: bytes = b""  # SHA-256 of the host's public key, where an invite or a card says it
     invite: Invite | None = None
     remember: bool = False  # the invite's word about the host's key is worth keeping
+    other: bytes = b""  # of a direct room: the other's key
+    board: Path | None = None  # the folder of the room's board, where that is on this machine
+
+    def direct(self, key: bytes, other: bytes) -> Target:
+        """The direct room of ``key`` and ``other`` at the same host. It has no board."""
+        return replace(self, room=direct_name(key, other), other=other, board=None)
 
 
 class Client:
     """One member of one room.
 
     ``locate`` returns the target anew before each dial, since a card may have changed. ``outboxes`` is the
-    folder for outboxes, None for a client that only reads.
+    folder for outboxes, None for a client that only reads. With ``looks`` it sees what others show of themselves,
+    and shows what it is told to.
     """
 
     def __init__(
@@ -102,21 +112,29 @@ class Client:
         silent: bool = False,
         history: int = 0,
         since: int = 0,
+        looks: bool = False,
     ) -> None:
         self._locate = locate
         self._identity = identity
         self._known_hosts = known_hosts
         self._outboxes = outboxes
         self.nick = nick  # the one we asked for
-        self.session = Session(locate().room, identity.key, nick=nick, silent=silent, history=history)
+        target = locate()
+        self.session = Session(target.room, identity.key, nick=nick, silent=silent, history=history, other=target.other)
         if since:
             self.session.begin_at(since)
+        self.shows = presence.State(active=_now())
+        self._looks = looks
+        self._board: Board | None = None
+        self._cell: Cell | None = None
+        self._showing: asyncio.TimerHandle | None = None  # nothing is told to the host before that
+        self._shown = b""  # what it was told last
         self.address: Address | None = None
         self.pending: list[str] = []  # ids of what an earlier process had said and not seen stored
         self.trusted_on_first_use = ""  # the host's fingerprint, where nobody had told us its key before
         self._outbox: Outbox | None = None
         self._link: Link | None = None
-        self._target = locate()
+        self._target = target
         self._nonce = self._host_key = self._host_nonce = b""
         self._out = bytearray()
         self._pushing: asyncio.Task[None] | None = None
@@ -231,6 +249,70 @@ class Client:
         finally:
             del self._answers[number]
 
+    # -- what we show of ourselves, and what others do -------------------------------------------
+
+    def show(self, **changes: Any) -> None:
+        """Show something else: fields of ``presence.State``. Raises ValueError for a note that is too long."""
+        shows = replace(self.shows, **changes)
+        presence.pack_cell(self.session.key, self.session.nick, shows)
+        self.shows = shows
+        self._show()
+
+    def people(self) -> dict[presence.Who, presence.State]:
+        """Who is in the room, in the order in which they came, and what each shows. Costs a look, and no message."""
+        shown = self.session.states or {}
+        if self._board is not None:
+            with suppress(ChatError):  # it was damaged just now; at the next beat we open it again
+                shown = presence.seen(self._board.read())
+        return {who: shown.get(who, presence.State()) for who in self.session.here}
+
+    def _show(self) -> None:
+        if not self._looks or self.session.state is not State.JOINED:
+            return
+        cell = presence.pack_cell(self.session.key, self.session.nick, self.shows)
+        if self._cell is not None:
+            with suppress(ChatError):
+                self._cell.write(cell)
+        elif self._showing is None and cell != self._shown:
+            self._shown = cell
+            self.session.show(cell)
+            self._flush_soon()
+            self._showing = asyncio.get_running_loop().call_later(SHOW, self._show_newest)
+
+    def _show_newest(self) -> None:
+        self._showing = None
+        self._show()
+
+    def _open_board(self) -> None:
+        """Find a place on the board, if there is one on this machine and it has one. Raises ChatError."""
+        self._close_board()
+        maker = board_maker()
+        if self._looks and self._target.board is not None and maker is not None:
+            self._board = maker.open(self._target.board)
+            self._cell = self._board.claim()
+
+    def _close_board(self) -> None:
+        if self._board is not None:
+            self._board.close()
+        self._board = self._cell = None
+
+    def _beat_cell(self) -> None:
+        """Show that we live; and begin anew where the board was damaged, and the host has made another."""
+        if self._target.board is None or self.session.states is not None or self.session.state is not State.JOINED:
+            return
+        try:
+            if self._board is None or not self._board.sound():
+                self._open_board()
+                self._show()
+            elif self._cell is not None:
+                self._cell.beat()
+        except ChatError:
+            self._close_board()  # and look again at the next beat
+
+    def reader(self, since: int) -> Client:
+        """Return another client of this room, still outside: it only reads, unseen, from number ``since`` on."""
+        return Client(self._locate, self._identity, self._known_hosts, silent=True, since=since)
+
     # -- coming in -------------------------------------------------------------------------------
 
     async def _connect(self) -> None:
@@ -268,6 +350,10 @@ class Client:
         self._nonce = secrets.token_bytes(32)
         if link.peer.key is not None:
             self._trust(link.peer.key)  # before the first byte
+        with suppress(ChatError):  # then the host tells us of the others, as if we were far away
+            self._open_board()
+        self.session.board = self._cell is not None
+        self.session.states = {} if self._looks and self._board is None else None
         self.session.connected()
         while self.session.state is not State.JOINED:
             self._flush()
@@ -303,6 +389,8 @@ class Client:
             self._add(
                 Notice(code="host-key", text=f"the invite names another key for {self.address} than the one known")
             )
+        self._shown = b""
+        self._show()
         self._add(event)
 
     def _greet(self, challenge: Challenged) -> None:
@@ -445,6 +533,7 @@ class Client:
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(BEAT)
+            self._beat_cell()
             self.session.beat()
             self._flush()
             reading = len(self._events) <= _EVENTS
@@ -453,6 +542,7 @@ class Client:
 
     async def _drop(self, link: Link) -> None:
         self._link = None
+        self._close_board()  # who is not in the room is not seen there
         self.session.lost()
         self._out = bytearray()  # not clear(): the traceback of a failed send may still look into the old one
         if self._pushing is not None:
@@ -467,6 +557,8 @@ class Client:
         self._ended = True
         self._happened.set()
         self._progress.set()
+        if self._showing is not None:
+            self._showing.cancel()
         for task in self._tasks:
             task.cancel()
         try:
@@ -476,3 +568,8 @@ class Client:
         finally:
             if self._outbox is not None:
                 self._outbox.close()
+
+
+def _now() -> int:
+    """Milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000

@@ -73,6 +73,9 @@ class Kind(IntEnum):
     ANSWER = 73  # host -> member: Answer; the frame's number is the question's
     NOTICE = 74  # host -> member: Notice, a line for people
     BYE = 75  # member -> host: leaving on purpose; no body
+    DIRECT = 76  # host -> member: Direct, a room that you share with one other
+    STATE = 77  # member -> host: what it shows of itself; the body is a cell of the board (docs/reference/board.md)
+    STATES = 78  # host -> member: States, the newest cells of those whose board it cannot see
 
 
 SPOKEN_END: Final = 16
@@ -259,6 +262,9 @@ class Hello(Struct):
     last: bytes = b""  # the first 8 bytes of the SHA-256 of frame next_seq - 1
     history: U63 = 0  # without an epoch: how many messages of the past to begin with
     since: U63 = 0  # begin no later than here: an echo that this member awaits may be there
+    other: bytes = b""  # for a direct room: the other's key, of which the room's name is made
+    board: bool = False  # it shows its state on the board of this machine by itself
+    states: bool = False  # it cannot see that board, and wants STATES
 
 
 class Welcome(Struct):
@@ -310,6 +316,13 @@ class Presence(Struct):
     more: bool = False
 
 
+class States(Struct):
+    """What others show of themselves, as it changes. Who leaves the room is told of by PRESENCE alone."""
+
+    cells: list[bytes] = []
+    gone: list[tuple[bytes, str]] = []  # (key, nick): here, but showing nothing any more
+
+
 class Names(Struct):
     """Authors that a member asked for; an index that nobody has is left out."""
 
@@ -318,12 +331,15 @@ class Names(Struct):
 
 
 class Ask(Struct):
-    """A question to the host: ``what`` is 'names' or 'invite' today."""
+    """A question to the host: ``what`` is 'names', 'invite', 'peer' or 'search' today."""
 
     what: str
+    text: str = ""  # peer: the program to start, [NAME=]COMMAND; search: the query, as chat.search reads it
     authors: list[U32] = []
     uses: U32 = 0  # invite: how often it may be used; 0 is without limit
     seconds: U32 = 0  # invite: how long it lives; 0 is for ever
+    before: U63 = 0  # search: only numbers below this one; 0 is all
+    limit: U32 = 0  # search: how many messages, at most 100; 0 is 20
 
 
 class Answer(Struct):
@@ -331,6 +347,18 @@ class Answer(Struct):
 
     text: str = ""
     error: str = ""
+    found: list[tuple[U63, U63]] = []  # search, newest first: a message, and the frame with its text now (an edit)
+    more: bool = False  # search: there are older ones
+    indexed: U63 = 0  # search: numbers below this one were searched
+
+
+class Direct(Struct):
+    """A direct room of the member's that holds something: after WELCOME each of the newest 24, then as others speak."""
+
+    room: str
+    other: bytes  # the other's key
+    nick: str  # by which the other is known here
+    next_seq: U63  # where its log ends
 
 
 class Notice(Struct):

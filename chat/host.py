@@ -20,13 +20,17 @@ import asyncio
 import hmac
 import logging
 import math
+import os
 import secrets
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from chat import presence
 from chat.errors import (
+    ChatError,
     LinkClosed,
     NoSuchRoom,
     Refused,
@@ -46,6 +50,7 @@ from chat.frame import (
     Answer,
     Ask,
     Challenge,
+    Direct,
     Frame,
     Hello,
     Kind,
@@ -59,16 +64,21 @@ from chat.frame import (
 )
 from chat.identity import Identity, Invite, host_hash, transcript, verify
 from chat.log import Log
-from chat.room import Room
+from chat.loopguard import LIMIT
+from chat.room import BOT, Room, direct_name
+from chat.search import Index, SearchError
 from chat.store import Store, StoredInvite
-from chat.transport import Address, Site, find
+from chat.transport import Address, Site, board_maker, find
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from pathlib import Path
 
+    from chat.client import Client
     from chat.log import Batch
+    from chat.peers import Forked
     from chat.room import Changes, Member
-    from chat.transport import Link, Listener
+    from chat.transport import Board, Cell, Link, Listener, Peer
 
 _logger: Final = logging.getLogger("chat.host")
 
@@ -77,19 +87,26 @@ SERVE_BUDGET: Final = 256 * 1024  # bytes for one member in one tick, so that on
 BACKLOG: Final = 1024 * 1024  # bytes appended but not yet stored, above which members are not read
 SLOW_COMMIT: Final = 0.002  # seconds; slower disks are written from a thread
 RATE: Final = 5_000  # frames a second that a member may send for long; faster ones are read more slowly
+DIRECT_ROOMS: Final = 256  # direct rooms of one key that may be open at a time
+_DIRECT_LISTED: Final = 24  # of which a member is told when it comes in: as many as fit into its lane
+LOOK: Final = 0.5  # seconds between looks at the board, and as much more for every 100 members
 _RETRY: Final = 1.0  # seconds between tries while the disk is full
 _LINGER: Final = 2.0  # seconds that a refused peer has to read why
 _BEAT_FRAME: Final = encode(Kind.BEAT)
 _DISK_FULL: Final = pack(
     Kind.NOTICE, Notice(code="disk-full", text="the host's disk is full; what you say waits until it has room")
 )
+_BOARD_FULL: Final = pack(
+    Kind.NOTICE,
+    Notice(code="board-full", text="nobody can see your state: the room's board is full, and you are not on it"),
+)
 _DISK_FREE: Final = pack(Kind.NOTICE, Notice(code="disk", text="the host's disk has room again; what waited is stored"))
 
 
 class Served:
-    """A member as the host sees it: its link, its task, when it was last heard, and whether its link is full."""
+    """A member as the host sees it: its link, its task, when it was last heard, and what it waits for."""
 
-    __slots__ = ("clogged", "heard", "link", "member", "task")
+    __slots__ = ("clogged", "heard", "link", "member", "searching", "task")
 
     def __init__(self, member: Member, link: Link, task: asyncio.Task[None], now: float) -> None:
         self.member = member
@@ -97,13 +114,15 @@ class Served:
         self.task = task
         self.heard = now  # infinity while it is the host that does not listen
         self.clogged: asyncio.Task[None] | None = None
+        self.searching = False
 
 
 class KeptRoom:
     """A room with its place on the disk and the links of its members."""
 
-    def __init__(self, room: Room, number: int, invite: bytes) -> None:
+    def __init__(self, room: Room, number: int, invite: bytes, index: Index) -> None:
         self.room = room
+        self.index = index
         self.number = number
         self.invite = invite
         self.served: dict[Member, Served] = {}
@@ -113,20 +132,32 @@ class KeptRoom:
         self.retry: asyncio.TimerHandle | None = None  # nothing is committed before that
         self.drained = asyncio.Event()
         self.drained.set()
+        self.folder: Path | None = None
+        self.board: Board | None = None
+        self.cells: dict[Member, Cell] = {}  # of those who do not see the board; the host writes for them
+        self.loop_told = 0.0  # the longest pause of its loop guard that the room has been told of
+        self.person_spoke = asyncio.Event()
 
 
 class Host:
     """A host of one or more rooms, on any number of listeners at once.
 
-    ``rate`` is in frames a second and member, 0 for no limit.
+    ``rate`` is in frames a second and member, 0 for no limit; ``bot_turns`` is how many turns programs may take
+    among themselves, 0 for no limit. ``on_peer`` is called with what the owner's ``/peer`` says, if it is set:
+    it returns a line for people, or raises ChatError.
     """
 
-    def __init__(self, identity: Identity, store: Store, *, owner: bytes = b"", rate: int = RATE) -> None:
+    on_peer: Callable[[str], str] | None = None
+
+    def __init__(
+        self, identity: Identity, store: Store, *, owner: bytes = b"", rate: int = RATE, bot_turns: int = LIMIT
+    ) -> None:
         self.identity = identity
         self.rooms: dict[str, KeptRoom] = {}
         self._store = store
         self._owner = owner
         self._rate = rate
+        self._bot_turns = bot_turns
         self._hash = host_hash(identity.key)
         self._listeners: list[Listener] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -134,13 +165,25 @@ class Host:
         self._door = asyncio.Semaphore(STRANGERS)  # a place for each stranger, and for each listener that waits
         self._commit_time = 0.0  # seconds, a running mean
         self._disk = asyncio.Lock()  # held while a thread writes; whoever writes in the loop waits for it
+        self._searching = ThreadPoolExecutor(1, "search")  # one thread for the indexes of all rooms
         self._closed = False
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # -- opening ---------------------------------------------------------------------------------
 
-    def open_room(self, name: str, *, open_to_all: bool = False) -> KeptRoom:
-        """Open a room from the store, made there when it is new. Raises StoreError."""
+    def open_room(
+        self,
+        name: str,
+        *,
+        open_to_all: bool = False,
+        only: frozenset[bytes] = frozenset(),
+        folder: Path | None = None,
+    ) -> KeptRoom:
+        """Open a room from the store, made there when it is new.
+
+        ``only``: a direct room. ``folder``: where its board is to be, for the members on this machine. Raises
+        StoreError, ChatError.
+        """
         state = self._store.open_room(name)
         number = state.id
         log = Log(
@@ -152,14 +195,22 @@ class Host:
         room = Room(
             name,
             log,
-            owner=self._owner,
+            owner=b"" if only else self._owner,
             open_to_all=open_to_all,
+            only=only,
             authors=state.authors,
             marks=state.marks,
             nicks=state.nicks,
             members=state.members,
+            bot_turns=self._bot_turns,
         )
-        kept = self.rooms[name] = KeptRoom(room, number, state.invite)
+        kept = self.rooms[name] = KeptRoom(
+            room, number, state.invite, Index(self._store.search_path(number), log, self._searching)
+        )
+        if not only:  # direct rooms are many, and small: they are indexed when somebody searches
+            kept.index.wake()
+        if folder is not None and (boards := board_maker()) is not None:
+            kept.folder, kept.board = folder, boards.create(folder)
         return kept
 
     async def listen(self, address: Address, site: Site, room: str) -> Address:
@@ -183,12 +234,39 @@ class Host:
         return self._make_invite(room, self.rooms[room].invite)
 
     def _make_invite(self, room: str, secret: bytes) -> Invite:
-        addresses = tuple(getattr(listener, "advertised", listener.address) for listener in self._listeners)
+        advertised = [getattr(listener, "advertised", listener.address) for listener in self._listeners]
+        # Who comes from elsewhere has no use for a path of this machine, unless there is nothing else.
+        addresses = tuple(filter(None, advertised)) or tuple(listener.address for listener in self._listeners)
         return Invite(addresses=addresses, room=room, host=self._hash, secret=secret)
+
+    def take_in(self, room: str, link: Link, key: bytes) -> asyncio.Task[None]:
+        """Meet a program that was started here, over the link it was given: as a member by its key, with a label.
+
+        The task ends when the program has left.
+        """
+        self.rooms[room].room.admit(key, BOT)
+        return self._start(self._peer(link))
+
+    def tell(self, room: str, code: str, text: str) -> None:
+        """Show everybody in the room a line. It is no message: who comes later does not see it."""
+        kept = self.rooms[room]
+        _logger.warning("%s", text)
+        self._tell(kept, pack(Kind.NOTICE, Notice(code=code, text=text)))
+        self._wake(kept)
+
+    @staticmethod
+    def fork(
+        function: Callable[[Client], Awaitable[None]], *, name: str, room: str, host: Identity, folder: Path
+    ) -> Forked:
+        """Fork a peer that runs ``function``, before there is a host; ``chat.peers`` says how, and adopts it."""
+        from chat.peers import fork
+
+        return fork(function, name=name, room=room, host=host, folder=folder)
 
     async def run(self) -> None:
         """Serve until cancelled. Raises StoreError when the disk cannot be trusted any more."""
         self._start(self._watch())
+        self._start(self._look())
         await self._failed
 
     async def aclose(self) -> None:
@@ -208,6 +286,11 @@ class Host:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for kept in self.rooms.values():
+            await kept.index.aclose()
+            if kept.board is not None:
+                kept.board.close()
+        self._searching.shutdown()
 
     def _start(self, job: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(job)
@@ -300,6 +383,7 @@ class Host:
             return  # it only looked, as port scanners and health checks do
         kept, member = await self._let_in(hello, nonce)
         served = kept.served[member] = Served(member, link, task, time.monotonic())
+        self._claim_cell(kept, member)
         self._wake(kept)
         self._no_stranger(task)
         parser.limit = MAX_FRAME
@@ -318,8 +402,8 @@ class Host:
             raise RemoteProtocolError(f"the peer began with a frame of kind {frame.kind} instead of HELLO")
         hello = unpack(Hello, frame)
         kept = self.rooms.get(hello.room)
-        if not hello.room and len(self.rooms) == 1:
-            (kept,) = self.rooms.values()  # an address without a room means the only one
+        if not hello.room and len(listed := [kept for kept in self.rooms.values() if not kept.room.only]) == 1:
+            (kept,) = listed  # an address without a room means the only one
         if len(hello.key) != 32 or len(hello.nonce) != 32:
             raise RemoteProtocolError("the peer sent a HELLO whose key or nonce has the wrong size")
         said, proof = (
@@ -335,6 +419,8 @@ class Host:
         )
         if not verify(hello.key, hello.signature, said):
             raise RemoteProtocolError("the peer's signature does not fit its key")
+        if kept is None and hello.other:
+            kept = self._open_direct(hello)
         if kept is None:
             raise NoSuchRoom(f"this host keeps no room {hello.room!r}; ask its owner for an invite")
         invite = self._find_invite(kept, hello, said)
@@ -343,6 +429,23 @@ class Host:
         async with self._disk:  # its use is written now: while a thread writes, everybody would wait with us
             self._find_invite(kept, hello, said)  # another may have used it up meanwhile
             return kept, self._enter(kept, hello, proof, invite)
+
+    def _open_direct(self, hello: Hello) -> KeptRoom:
+        """Open the room of two who share another room here. Raises RemoteProtocolError, Refused, StoreError."""
+        if len(hello.other) != 32 or hello.other == hello.key or hello.room != direct_name(hello.key, hello.other):
+            raise RemoteProtocolError("the peer asked for a direct room whose name does not fit its two keys")
+        rooms = self.rooms.values()
+        if not any(kept.room.knows(hello.key) and kept.room.knows(hello.other) for kept in rooms if not kept.room.only):
+            raise NoSuchRoom("you share no room with that key on this host")
+        if sum(hello.key in kept.room.only for kept in rooms) >= DIRECT_ROOMS:
+            raise Refused("busy", f"{DIRECT_ROOMS} direct rooms of yours are open on this host; it opens no more")
+        try:
+            kept = self.open_room(hello.room, only=frozenset((hello.key, hello.other)))
+        except StoreFull:
+            raise Refused("disk-full", "the host's disk is full, so no new room can be opened; try again") from None
+        for key in kept.room.only:  # so that each finds it when it comes the next time
+            kept.room.admit(key)
+        return kept
 
     def _enter(self, kept: KeptRoom, hello: Hello, proof: bytes, counted: StoredInvite | None = None) -> Member:
         entry = kept.room.enter(hello)
@@ -376,6 +479,9 @@ class Host:
         )
         if kept.full:
             member.cursor.post(_DISK_FULL)
+        if not kept.room.only and not member.silent:
+            for name, other, next_seq in self._store.direct_rooms(member.key, _DIRECT_LISTED):
+                member.cursor.post(_direct(name, other, kept.room.nick_of(other), next_seq))
         if entry.replaced is not None:
             self._drop(kept, entry.replaced)
         return member
@@ -384,6 +490,8 @@ class Host:
         """Return the invite by which this peer may enter, None where it needs none. Raises Refused."""
         if kept.room.may_enter(hello.key):
             return None
+        if kept.room.only:
+            raise Refused("not-invited", "a direct room is for its two members alone")
         if not hello.invite:
             raise Refused("not-invited", f"room {kept.room.name} is by invite only; ask a member for an invite")
         for invite in (StoredInvite(kept.invite, 0, -1), *self._store.invites(kept.number)):
@@ -413,10 +521,29 @@ class Host:
                 filled = served.heard
                 if tokens < 0:
                     await _without(served, asyncio.sleep(-tokens / rate))
+            if served.member.role == BOT:
+                await self._slow_loops(kept, served)
             data = await served.link.receive()
             if not data:
                 return
             frames = parser.feed(data)
+
+    async def _slow_loops(self, kept: KeptRoom, served: Served) -> None:
+        """Leave a program unread that answers another, for as long as the room's guard says."""
+        pause = kept.room.guard.pause
+        if not pause:
+            kept.loop_told = 0.0
+            return
+        if kept.loop_told == 0 or (pause == math.inf and kept.loop_told < pause):
+            what = "they are muted until a person speaks" if pause == math.inf else "they are slowed down"
+            self.tell(
+                kept.room.name, "loop", f"{served.member.nick} and others are programs that answer each other; {what}"
+            )
+        kept.loop_told = pause
+        kept.person_spoke.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if pause == math.inf else pause):
+                await _without(served, kept.person_spoke.wait())
 
     def _handle(self, kept: KeptRoom, served: Served, frames: Iterator[Frame]) -> int | None:
         """Give frames to the room; return how many there were, or None after a BYE."""
@@ -428,17 +555,30 @@ class Host:
                 if frame.kind == Kind.BYE:
                     return None
                 if (question := kept.room.handle(served.member, frame, now)) is not None:
-                    answer = self._answer(kept, served.member, question)
-                    served.member.cursor.post(pack(Kind.ANSWER, answer, number=frame.number))
+                    answer = self._answer(kept, served, question, frame.number)
+                    if answer is not None:
+                        served.member.cursor.post(pack(Kind.ANSWER, answer, number=frame.number))
         finally:
+            if kept.loop_told and not kept.room.guard.pause:
+                kept.loop_told = 0.0
+                kept.person_spoke.set()
             self._wake(kept)
         return count
 
-    def _answer(self, kept: KeptRoom, member: Member, ask: Ask) -> Answer:
-        if ask.what != "invite":
+    def _answer(self, kept: KeptRoom, served: Served, ask: Ask, number: int) -> Answer | None:
+        """Return the answer to question ``number``, or None where it comes later."""
+        if ask.what == "search":
+            if served.searching:  # or one member could keep the thread busy for all
+                return Answer(error="your last search still runs; wait for its answer")
+            served.searching = True
+            self._start(self._search(kept, served, ask, number))
+            return None
+        if ask.what not in {"invite", "peer"}:
             return Answer(error=f"this host cannot answer {ask.what!r}; is it older than you?")
-        if member.role != "owner":
-            return Answer(error="only the room's owner may make invites")
+        if served.member.role != "owner":
+            return Answer(error=f"only the room's owner may ask for that ({ask.what})")
+        if ask.what == "peer":
+            return self._start_peer(served.link.peer, ask.text)
         if not ask.uses and not ask.seconds:
             return Answer(text=str(self.invite(kept.room.name)))
         expires = _now() + ask.seconds * 1000 if ask.seconds else 0
@@ -449,8 +589,91 @@ class Host:
             return Answer(error="the host's disk is full, so it cannot keep a new invite; try again")
         return Answer(text=str(self._make_invite(kept.room.name, invite.secret)))
 
+    def _start_peer(self, peer: Peer, command: str) -> Answer:
+        # It runs a command as the host's user. A key may have been stolen; that the kernel vouches for the user of
+        # the process at the other end means that whoever asks could run it without us.
+        if peer.uid != os.geteuid():
+            return Answer(error="programs are started from a seat on the host's own machine, over a local transport")
+        if self.on_peer is None:
+            return Answer(error="this host starts no programs")
+        try:
+            return Answer(text=self.on_peer(command))
+        except ChatError as error:
+            return Answer(error=str(error))
+
+    async def _search(self, kept: KeptRoom, served: Served, ask: Ask, number: int) -> None:
+        try:
+            found = await kept.index.find(ask.text, before=ask.before, limit=ask.limit or 20)
+            answer = Answer(found=list(found.hits), more=found.more, indexed=found.indexed)
+        except SearchError as error:
+            answer = Answer(error=str(error))
+        finally:
+            served.searching = False
+        if served.member in kept.served:
+            served.member.cursor.post(pack(Kind.ANSWER, answer, number=number))
+            self._wake(kept)
+
+    # -- what members show of themselves ---------------------------------------------------------
+
+    def _claim_cell(self, kept: KeptRoom, member: Member) -> None:
+        if kept.board is None or not member.cell:
+            return
+        try:
+            cell = kept.board.claim()
+            if cell is not None:
+                kept.cells[member] = cell
+                cell.write(member.cell)
+            elif member.cursor.lane_size <= MAX_CONTROL:
+                member.cursor.post(_BOARD_FULL)
+        except ChatError as error:
+            _logger.warning("%s", error)  # presence is advisory: the talk goes on
+
+    async def _look(self) -> None:
+        """Look at the boards now and then, and tell those who cannot: only the newest, and only what changed."""
+        while True:
+            members = sum(len(kept.served) for kept in self.rooms.values())
+            await asyncio.sleep(LOOK + LOOK * members / 100)  # who are many are told less often
+            for kept in self.rooms.values():
+                try:
+                    self._take_a_look(kept)
+                except ChatError as error:
+                    _logger.warning("%s", error)
+
+    def _take_a_look(self, kept: KeptRoom) -> None:
+        for member, cell in kept.cells.items():
+            if member.cell is not member.shown:
+                cell.write(member.cell)
+                member.shown = member.cell
+        if all(member.sights == math.inf for member in kept.served):
+            return
+        cells = kept.board.read() if kept.board else [(0, member.cell, 0) for member in kept.served if member.cell]
+        if kept.room.roster.look(presence.seen(cells)):
+            self._wake(kept)
+
+    def _beat_cells(self, kept: KeptRoom) -> None:
+        """Show that those live for whom the host writes; and have a board that was damaged made anew."""
+        if kept.board is None or kept.folder is None:
+            return
+        try:
+            if kept.board.sound():
+                for cell in kept.cells.values():
+                    cell.beat()
+                return
+            _logger.warning("the board of %s was damaged, and is made anew", kept.room.name)
+            kept.board.close()
+            kept.cells.clear()
+            maker = board_maker()
+            assert maker is not None
+            kept.board = maker.create(kept.folder)
+            for member in kept.served:
+                self._claim_cell(kept, member)
+        except ChatError as error:
+            _logger.warning("%s", error)
+
     def _let_go(self, kept: KeptRoom, served: Served) -> None:
         kept.room.leave(served.member)
+        if (cell := kept.cells.pop(served.member, None)) is not None:
+            cell.close()
         kept.served.pop(served.member, None)
         if served.clogged is not None:
             served.clogged.cancel()
@@ -517,10 +740,26 @@ class Host:
         # One commit that took very long, as a checkpoint may, is no slow disk.
         self._commit_time += (min(seconds, 4 * SLOW_COMMIT) - self._commit_time) / 8
         kept.room.log.publish(batches)
+        if not kept.room.only:
+            kept.index.wake()
+        if batches and kept.room.only:
+            self._announce_direct(kept)
         kept.drained.set()
         if kept.full:
             kept.full = False
             self._tell(kept, _DISK_FREE)
+
+    def _announce_direct(self, kept: KeptRoom) -> None:
+        """Tell those of the two who are not in their room that something was said there."""
+        inside = {member.key for member in kept.served if not member.silent}
+        for key in kept.room.only - inside:
+            (other,) = kept.room.only - {key}
+            for elsewhere in self.rooms.values():
+                for member in elsewhere.served:
+                    if member.key == key and not elsewhere.room.only and member.cursor.lane_size <= MAX_CONTROL:
+                        nick = elsewhere.room.nick_of(other)
+                        member.cursor.post(_direct(kept.room.name, other, nick, kept.room.log.end))
+                        self._wake(elsewhere)
 
     def _not_committed(self, kept: KeptRoom, changes: Changes, error: StoreError) -> None:
         kept.room.give_back(changes)
@@ -591,12 +830,17 @@ class Host:
             await asyncio.sleep(BEAT)
             now = time.monotonic()
             for kept in self.rooms.values():
+                self._beat_cells(kept)
                 for served in list(kept.served.values()):
                     if now - served.heard > SILENCE:
                         self._drop(kept, served.member, f"nothing was heard of it for {SILENCE:g} s")
                     elif served.clogged is None and served.member.cursor.at_border:
                         served.member.cursor.post(_BEAT_FRAME)
                         self._serve(kept, served)
+
+
+def _direct(room: str, other: bytes, nick: str, next_seq: int) -> bytes:
+    return pack(Kind.DIRECT, Direct(room=room, other=other, nick=nick, next_seq=next_seq))
 
 
 async def _without(served: Served, wait: Awaitable[object]) -> None:

@@ -99,6 +99,7 @@ class DescriptorLink:
         self._writing = Waiter.for_writing(sink)
         self._receiving = False
         self._ended = False
+        self._waited = False  # for the bytes that were received last
         self._failure: LinkBroken | None = None  # of receiving; what was sent to us before it is still to be read
         self._closed = False
 
@@ -134,7 +135,10 @@ class DescriptorLink:
         self._receiving = True
         try:
             # One turn of the loop first: a peer that never stops sending must not keep the others waiting.
-            await asyncio.sleep(0)
+            # Who has waited for the kernel since the last bytes has given its turn up already.
+            if not self._waited:
+                await asyncio.sleep(0)
+            self._waited = False
             while not self._ended:
                 self._must_be_open()
                 if self._failure is not None:
@@ -143,6 +147,7 @@ class DescriptorLink:
                     data = self._read(RECEIVE_SIZE)
                 except (BlockingIOError, InterruptedError):
                     await self._reading.wait()
+                    self._waited = True
                     continue
                 except OSError as error:
                     self._failure = self._broken(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -19,7 +20,7 @@ from chat.text import visible
 if TYPE_CHECKING:
     from chat.client import Client
 
-
+_NEAR: Final = 500  # numbers that are sooner read past than come in anew for
 _WAITS: Final = "it waits in the outbox and goes out with your next chat join or chat send"
 
 
@@ -93,3 +94,51 @@ async def print_invite(client: Client, *, uses: int, seconds: int) -> None:
     if answer.error:
         raise ChatError(visible(answer.error, lines=False))
     click.echo(visible(answer.text, lines=False))
+
+
+async def print_search(client: Client, query: str, *, limit: int, before: int, as_json: bool) -> None:
+    """Print what a search finds, the newest last. Raises ChatError when that is nothing."""
+    async with client:
+        end = client.session.next_seq
+        answer = await client.ask(Ask(what="search", text=query, limit=limit, before=before))
+        if answer.error:
+            raise ChatError(visible(answer.error, lines=False))
+        messages = await _fetch(client, {seq for hit in answer.found for seq in hit})
+    shown: list[str] = []
+    for seq, text_at in reversed(answer.found):
+        if seq not in messages or text_at not in messages:
+            click.echo(f"chat: number {seq} was found but cannot be had any more", err=True)
+            continue
+        message = messages[seq]._replace(text=messages[text_at].text)
+        shown += (
+            [dump(message_object(message))] if as_json else [f"{seq}  {line}" for line in describe_message(message)]
+        )
+    await Output().write(shown)
+    if answer.indexed < end:
+        click.echo(f"chat: searched up to number {answer.indexed - 1} of {end - 1}; the index is being built", err=True)
+    if answer.more:
+        click.echo(f"chat: there are older ones; add --before {answer.found[-1][0]}", err=True)
+    if not answer.found:
+        raise ChatError("nothing was found")
+
+
+async def _fetch(client: Client, numbers: set[int]) -> dict[int, Message]:
+    """Read messages by their numbers; those that cannot be had are left out."""
+    found: dict[int, Message] = {}
+    rest = deque(sorted(numbers))
+    while rest:
+        at, end = rest[0], 0
+        async with client.reader(at) as reader:
+            while rest and rest[0] - at < _NEAR:
+                for event in await reader.next_events():
+                    match event:
+                        case Joined():
+                            end = event.next_seq
+                        case Message() if event.seq in numbers:
+                            found[event.seq] = event
+                        case Lost(why):
+                            raise DialFailed(f"what was found could not all be read: {why}")
+                at = reader.session.next_seq
+                while rest and (rest[0] < at or rest[0] >= end):
+                    rest.popleft()
+    return found

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
+from hashlib import sha256
+from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 
-from chat import text
+from chat import presence, text
 from chat.errors import Refused, RemoteProtocolError
 from chat.frame import (
     HEADER_SIZE,
@@ -39,13 +41,15 @@ from chat.frame import (
     unpack,
 )
 from chat.log import Cursor, Log, digest
-from chat.presence import Roster
+from chat.loopguard import LIMIT, LoopGuard
+from chat.presence import Roster, pack_cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from chat.transport import Buffer
 
+BOT: Final = "bot"  # the role of programs that the host has started; nothing that a peer says gives it
 _MAX_MESSAGE: Final = HEADER_SIZE + SEQ_PREFIX.size + MAX_TEXT
 _NAMES_PAGE: Final = MAX_CONTROL // 160  # authors in one NAMES frame
 _NICKS_A_KEY: Final = 8
@@ -55,10 +59,11 @@ _MAX_HISTORY: Final = 10_000  # messages looked back for; `chat log` pages furth
 class Stream:
     """One outbox of one key: where its numbers are, and under which author index it speaks now."""
 
-    __slots__ = ("accepted", "author", "id", "key", "mark", "member")
+    __slots__ = ("accepted", "author", "bot", "id", "key", "mark", "member")
 
     def __init__(self, key: bytes, stream: int, mark: int = 0) -> None:
         self.key = key
+        self.bot = False  # a program that the host has started: its messages are labelled
         self.id = stream
         self.accepted = mark  # the last number handed to the sequencer
         self.mark = mark  # the last number in the log
@@ -69,7 +74,7 @@ class Stream:
 class Member:
     """A cursor with a name: one link of one key."""
 
-    __slots__ = ("cursor", "key", "nick", "presence", "role", "silent", "stream")
+    __slots__ = ("cell", "cursor", "key", "nick", "own_cell", "presence", "role", "sights", "shown", "silent", "stream")
 
     def __init__(
         self, key: bytes, nick: str, role: str, stream: Stream | None, cursor: Cursor, *, silent: bool
@@ -81,11 +86,18 @@ class Member:
         self.cursor = cursor
         self.silent = silent
         self.presence = -1  # the version of the roster that it knows; below any, so that it is told of an empty one
+        self.sights: float = 0  # the version of what others show that it knows; infinity for one that does not ask
+        self.cell = b""  # what it shows of itself by STATE
+        self.shown = b""  # what of that the host has put on the board
+        self.own_cell = False  # it shows that on the board itself
 
     def pending(self, log: Log, roster: Roster) -> Buffer:
         """The bytes to send next: the cursor's, and who is here whenever the lane is free."""
         if self.presence < roster.version and self.cursor.at_border:
             page, self.presence = roster.page(self.presence)
+            self.cursor.post(page)
+        elif self.sights < roster.sights.version and self.cursor.at_border:
+            page, self.sights = roster.sights.page(int(self.sights))
             self.cursor.post(page)
         return self.cursor.pending(log)
 
@@ -134,12 +146,16 @@ class Room:
         nicks: Iterable[tuple[str, str, bytes]] = (),
         members: Iterable[tuple[bytes, str]] = (),
         sequencer: Sequencer | None = None,
+        bot_turns: int = LIMIT,
+        only: frozenset[bytes] = frozenset(),
     ) -> None:
         self.name = name
+        self.only = only  # of a direct room: its two keys; nobody else may enter, by whatever invite
         self.log = log
         self.owner = owner
         self.open_to_all = open_to_all
         self.roster = Roster()
+        self.guard = LoopGuard(bot_turns)
         self.members: dict[Member, None] = {}
         self._submit: Sequencer = sequencer or self.apply
         self._authors: list[Author] = sorted(authors, key=lambda a: a.index)
@@ -161,13 +177,24 @@ class Room:
 
     def may_enter(self, key: bytes) -> bool:
         """Whether this key needs no invite."""
+        if self.only:
+            return key in self.only
         return self.open_to_all or key == self.owner or key in self._roles
 
-    def admit(self, key: bytes) -> None:
+    def admit(self, key: bytes, role: str = "") -> None:
         """From now on this key needs no invite. Once it is in, and the use of its invite is counted."""
-        if key not in self._roles:
-            self._roles[key] = self._role(key)
-            self._new_members.append((key, self._roles[key]))
+        role = role or self._role(key)
+        if self._roles.get(key) != role:
+            self._roles[key] = role
+            self._new_members.append((key, role))
+
+    def knows(self, key: bytes) -> bool:
+        """Whether this key has ever been let in."""
+        return key == self.owner or key in self._roles
+
+    def nick_of(self, key: bytes) -> str:
+        """Return a nickname that this key has here, the one given last; empty for none."""
+        return next((nick for nick, whose in reversed(self._nicks.values()) if whose == key), "")
 
     def _role(self, key: bytes) -> str:
         return "owner" if key == self.owner else self._roles.get(key, "member")
@@ -185,10 +212,16 @@ class Room:
             stream = self._streams.setdefault((hello.key, hello.stream), Stream(hello.key, hello.stream))
             replaced = stream.member
         member = Member(hello.key, nick, role, stream, Cursor(start), silent=hello.silent)
+        member.own_cell = hello.board
+        if not hello.states:
+            member.sights = inf
+        if not (member.silent or member.own_cell):
+            member.cell = pack_cell(member.key, nick, presence.State())
         if replaced is not None:
             self.leave(replaced)
         if stream is not None:
             stream.member = member
+            stream.bot = role == BOT
             self._streams[stream.key, stream.id] = stream
         self.members[member] = None
         if not member.silent:
@@ -268,6 +301,11 @@ class Room:
         """
         if 0 < frame.kind < SPOKEN_END:
             self._say(member, frame, now)
+        elif frame.kind == Kind.STATE:
+            shown = presence.unpack_cell(frame.body)
+            if shown is None or shown[0] != (member.key, member.nick):
+                raise RemoteProtocolError("the peer sent a STATE that cannot be read, or is not its own")
+            member.cell = frame.body
         elif frame.kind == Kind.ASK:
             ask = unpack(Ask, frame)
             if len(ask.authors) > _NAMES_PAGE or member.cursor.lane_size > MAX_CONTROL:
@@ -297,6 +335,10 @@ class Room:
                 f"the peer sent number {frame.number} after {stream.accepted}; what is between is missing"
             )
         stream.accepted = frame.number
+        if stream.bot:
+            self.guard.program_spoke(stream.key, now)
+        else:
+            self.guard.person_spoke()
         self._submit(stream, member.nick, frame.kind, frame.flags, frame.number, frame.body, now)
 
     def apply(self, stream: Stream, nick: str, kind: int, flags: int, number: int, body: bytes, time: int) -> None:
@@ -304,8 +346,8 @@ class Room:
         if number <= stream.mark:
             return
         author = stream.author
-        if author is None or author.nick != nick:
-            author = Author(index=len(self._authors) + 1, key=stream.key, stream=stream.id, nick=nick)
+        if author is None or author.nick != nick or author.bot != stream.bot:
+            author = Author(index=len(self._authors) + 1, key=stream.key, stream=stream.id, nick=nick, bot=stream.bot)
             stream.author = author
             self._authors.append(author)
             self._new_authors.append(author)
@@ -338,6 +380,11 @@ class Room:
         self._touched.update((self._streams[key, stream], None) for key, stream, _ in changes.marks)
 
 
+def direct_name(one: bytes, other: bytes) -> str:
+    """Return the name of the direct room of two keys. No room that people name begins with ``@``."""
+    return "@" + sha256(b"".join(sorted((one, other)))).hexdigest()[:32]
+
+
 def _with_suffix(nick: str, suffix: str) -> str:
     """Return both as one nickname, ``nick`` shortened as far as it takes. Raises Refused where nothing fits.
 
@@ -360,5 +407,7 @@ _HOST_ONLY: Final = frozenset(
         Kind.NAMES,
         Kind.ANSWER,
         Kind.NOTICE,
+        Kind.DIRECT,
+        Kind.STATES,
     )
 )

@@ -27,6 +27,7 @@ from chat.face.ndjson import dump
 from chat.host import Host
 from chat.identity import host_hash, load_host
 from chat.link import Waiter
+from chat.peers import Peers
 from chat.store import Store
 from chat.text import visible
 from chat.transport import Address, Site
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from pathlib import Path
     from types import TracebackType
+
+    from chat.peers import Program
 
 _LOG_LIMIT: Final = 1024 * 1024  # bytes of a host's log, above which the next start begins it anew
 
@@ -74,6 +77,9 @@ async def serve(
     open_to_all: bool,
     advertise: str,
     rate: int,
+    bot_turns: int,
+    programs: Sequence[Program],
+    restart: bool,
     as_json: bool,
     control_fd: int,
 ) -> None:
@@ -89,9 +95,9 @@ async def serve(
     try:
         store = Store(folder)
         try:
-            host = Host(load_host(host_key), store, owner=owner, rate=rate)
+            host = Host(load_host(host_key), store, owner=owner, rate=rate, bot_turns=bot_turns)
             try:
-                host.open_room(room, open_to_all=open_to_all)
+                host.open_room(room, open_to_all=open_to_all, folder=desk.folder)
                 site = Site(desk.folder, host_key, advertise)
                 listening = [await host.listen(address, site, room) for address in addresses]
                 invite = str(host.invite(room))
@@ -106,7 +112,13 @@ async def serve(
                     )
                 )
                 _announce(room, listening, invite, as_json=as_json)
-                await _until(told, host.run(), control_fd)
+                peers = Peers(host, room, folder / "peers", restart=restart)
+                try:
+                    for program in programs:
+                        peers.start(program)
+                    await _until(told, host.run(), control_fd)
+                finally:
+                    await peers.aclose()
             finally:
                 await host.aclose()
         finally:

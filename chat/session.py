@@ -33,6 +33,7 @@ from chat.frame import (
     Ask,
     Author,
     Challenge,
+    Direct,
     Frame,
     Gap,
     Hello,
@@ -42,12 +43,15 @@ from chat.frame import (
     Parser,
     Presence,
     Refusal,
+    States,
     Welcome,
     encode,
     pack,
     unpack,
 )
 from chat.log import digest
+from chat.presence import State as Shown
+from chat.presence import Who, unpack_cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -130,7 +134,7 @@ class Answered(NamedTuple):
     answer: Answer
 
 
-Event: TypeAlias = Challenged | Joined | Message | Stored | Gap | Here | Rewound | Notice | Numbered | Answered
+Event: TypeAlias = Challenged | Joined | Message | Stored | Gap | Here | Rewound | Notice | Direct | Numbered | Answered
 
 
 class Session:
@@ -140,8 +144,20 @@ class Session:
     0 for a session that only reads.
     """
 
-    def __init__(self, room: str, key: bytes, *, nick: str = "", silent: bool = False, history: int = 0) -> None:
+    def __init__(
+        self,
+        room: str,
+        key: bytes,
+        *,
+        nick: str = "",
+        silent: bool = False,
+        history: int = 0,
+        other: bytes = b"",
+    ) -> None:
         self.room = room
+        self.board = False  # we show our state on the host's board ourselves
+        self.states: dict[Who, Shown] | None = None  # what others show, where the host tells us; set it to ask for that
+        self.other = other  # of a direct room: the other's key
         self.key = key
         self.nick = nick  # the one we want; after joining, the one we have
         self.silent = silent
@@ -226,6 +242,9 @@ class Session:
                 last=digest(self._last) if self._last else b"",
                 history=self._history,
                 since=since,
+                other=self.other,
+                board=self.board,
+                states=self.states is not None,
             ),
         )
         self.state = State.GREETED
@@ -279,6 +298,11 @@ class Session:
         if self.state is State.JOINED:
             self._out += _BEAT
 
+    def show(self, cell: bytes) -> None:
+        """Tell the host what we show of ourselves, from ``presence.pack_cell``: for its board, and for the others."""
+        if self.state is State.JOINED:
+            self._out += encode(Kind.STATE, cell)
+
     def bye(self) -> None:
         """Leave on purpose."""
         if self.state is State.JOINED:
@@ -326,6 +350,14 @@ class Session:
             events.append(Answered(frame.number, unpack(Answer, frame)))
         elif frame.kind == Kind.NOTICE:
             events.append(unpack(Notice, frame))
+        elif frame.kind == Kind.STATES and self.states is not None:
+            found = unpack(States, frame)
+            shown = filter(None, map(unpack_cell, found.cells))
+            self.states.update((who, state) for who, state in shown if who in self.here)
+            for who in found.gone:
+                self.states.pop(who, None)
+        elif frame.kind == Kind.DIRECT:
+            events.append(unpack(Direct, frame))
         elif frame.kind in (Kind.CHALLENGE, Kind.WELCOME, Kind.HELLO, Kind.ASK, Kind.BYE):
             raise RemoteProtocolError(f"the host sent a frame of kind {frame.kind} while we were {self.state.value}")
 
@@ -339,6 +371,8 @@ class Session:
         if self.stream and not welcome.first_unsettled:
             raise RemoteProtocolError("the host does not say which of our messages it holds")
         self.state = State.JOINED
+        if self.states is not None:
+            self.states.clear()  # the host tells all of it again
         if welcome.rewound:
             events.append(Rewound(welcome.rewound))
             self._authors.clear()
@@ -466,6 +500,9 @@ class Session:
             self._before, self.here = self.here if self._before is None else self._before, {}
         came = [who for who in presence.here if who not in self.here]
         went = [who for who in presence.gone if who in self.here]
+        if self.states:
+            for who in presence.gone:
+                self.states.pop(who, None)
         self.here.update(dict.fromkeys(came))
         for who in went:
             del self.here[who]

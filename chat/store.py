@@ -65,7 +65,10 @@ CREATE TABLE addresses (room INTEGER, asked TEXT, given TEXT, PRIMARY KEY (room,
 PRAGMA user_version = 1;
 COMMIT;
 """
-_VERSION: Final = 1
+_LATER: Final = (  # what came with each version after the first; a new database goes through them all
+    "BEGIN; ALTER TABLE authors ADD COLUMN bot INTEGER NOT NULL DEFAULT 0; PRAGMA user_version = 2; COMMIT;",
+)
+_VERSION: Final = 1 + len(_LATER)
 _SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # it may quote damaged text, which sqlite3 cannot decode
 _CHAIN_START: Final = bytes(16)
 
@@ -134,8 +137,8 @@ class Store:
         execute("PRAGMA fullfsync = ON")  # macOS: fsync(2) there leaves the bytes in the drive's cache
         execute("PRAGMA mmap_size = 0")  # a failing disk under a mapping is a SIGBUS, not an error
         execute("PRAGMA journal_size_limit = 67108864")
-        if version < _VERSION:
-            self._database.executescript(_SCHEMA)
+        for step in (_SCHEMA, *_LATER)[version:]:
+            self._database.executescript(step)
 
     def close(self) -> None:
         """Close the database and let the next host in. A second time does nothing."""
@@ -160,6 +163,10 @@ class Store:
                 if self._database.in_transaction:
                     with suppress(sqlite3.Error):
                         self._database.execute("ROLLBACK")
+
+    def search_path(self, room: int) -> Path:
+        """Where the room's search index belongs (chat.search): made from the log, and no part of it."""
+        return self._folder / f"search-{room}.db"
 
     # -- rooms -----------------------------------------------------------------------------------
 
@@ -192,9 +199,9 @@ class Store:
                 next_seq,
                 last_time,
                 [
-                    Author(index=index, key=key, stream=_unsigned(stream), nick=nick)
-                    for index, key, stream, nick in execute(
-                        "SELECT id, key, stream, nick FROM authors WHERE room = ?", (room,)
+                    Author(index=index, key=key, stream=_unsigned(stream), nick=nick, bot=bool(bot))
+                    for index, key, stream, nick, bot in execute(
+                        "SELECT id, key, stream, nick, bot FROM authors WHERE room = ?", (room,)
                     )
                 ],
                 [
@@ -204,6 +211,25 @@ class Store:
                 execute("SELECT skeleton, nick, key FROM nicks WHERE room = ?", (room,)).fetchall(),
                 execute("SELECT key, role FROM members WHERE room = ?", (room,)).fetchall(),
             )
+
+    def direct_rooms(self, key: bytes, limit: int) -> list[tuple[str, bytes, int]]:
+        """Return (name, the other's key, next number) of this key's direct rooms in which something was said.
+
+        The ``limit`` that were made last. Raises StoreError.
+        """
+        with _reading():
+            return self._reader.execute(
+                """
+                SELECT rooms.name, other.key, (batches.at & ?) + batches.frames
+                FROM members AS mine
+                JOIN members AS other ON other.room = mine.room AND other.key != mine.key
+                JOIN rooms ON rooms.id = mine.room AND substr(rooms.name, 1, 1) = '@'
+                JOIN batches ON batches.at = (
+                    SELECT max(at) FROM batches WHERE at BETWEEN mine.room << ? AND mine.room << ? | ?)
+                WHERE mine.key = ? ORDER BY rooms.id DESC LIMIT ?
+                """,
+                (_SEQ_MASK, _ROOM_BITS, _ROOM_BITS, _SEQ_MASK, key, limit),
+            ).fetchall()
 
     def _make_room(self, name: str) -> tuple[int, bytes, bytes]:
         epoch, invite = secrets.token_bytes(8), secrets.token_bytes(16)
@@ -229,8 +255,8 @@ class Store:
             database.executemany("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", rows)
             if changes.authors:
                 database.executemany(
-                    "INSERT INTO authors VALUES (?, ?, ?, ?, ?)",
-                    [(room, a.index, a.key, _signed(a.stream), a.nick) for a in changes.authors],
+                    "INSERT INTO authors VALUES (?, ?, ?, ?, ?, ?)",
+                    [(room, a.index, a.key, _signed(a.stream), a.nick, a.bot) for a in changes.authors],
                 )
             if changes.marks:
                 database.executemany(

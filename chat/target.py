@@ -17,7 +17,7 @@ from chat import card, text
 from chat.client import Target
 from chat.errors import AddressError, DialFailed
 from chat.identity import Invite
-from chat.transport import Address, find
+from chat.transport import Address, cost, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,16 +45,24 @@ def locate(target: str, scheme: str = "") -> Callable[[], Target]:
         place, _, room = target.rpartition("/") if "/" in target else (target, "", "")
         address = Address.parse(place)
         find(address.scheme)
-        fixed = Target((address,), _room_name(room) if room else "")
+        fixed = Target((address,), room_name(room) if room else "")
         return lambda: _only(fixed, scheme)
-    name = None if target in {"", "."} else _room_name(target)
+    name = None if target in {"", "."} else room_name(target)
     known = card.find(name)
     return lambda: _only(_from_card(card.find(known.room)), scheme)
 
 
 def _from_card(found: card.Card) -> Target:
-    addresses = tuple(Address.parse(address) for address in found.addresses)
-    return Target(addresses, found.room, bytes.fromhex(found.host), Invite.parse(found.invite))
+    addresses = sorted(
+        (Address.parse(address) for address in found.addresses), key=lambda address: cost(address.scheme)
+    )
+    return Target(
+        tuple(addresses),
+        found.room,
+        bytes.fromhex(found.host),
+        Invite.parse(found.invite),
+        board=card.room_folder(found.room),
+    )
 
 
 def _only(target: Target, scheme: str) -> Target:
@@ -65,7 +73,7 @@ def _only(target: Target, scheme: str) -> Target:
     return replace(target, addresses=addresses)
 
 
-def _room_name(name: str) -> str:
+def room_name(name: str) -> str:
     try:
         return text.room_name(name)
     except ValueError as error:

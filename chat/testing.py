@@ -1,4 +1,4 @@
-"""THE CONTRACT: what every transport must do, in numbered clauses, each with a check. For everyone who writes one.
+"""THE CONTRACT: what every transport and every board must do, in numbered clauses, each with a check.
 
 Ten lines hold a transport to it:
 
@@ -11,6 +11,8 @@ Ten lines hold a transport to it:
     @pytest.mark.parametrize("name", testing.CLAUSES | testing.ROOM_CLAUSES)
     def test_contract(name: str, tmp_path: Path) -> None:
         asyncio.run(testing.check(Toy(tmp_path), name))
+
+A board is held to it in the same way, by a BoardKit, which needs no more than a door, and BOARD_CLAUSES.
 
 Rules:
 
@@ -34,13 +36,13 @@ import subprocess
 import sys
 import threading
 from array import array
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import count, cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 from chat.client import Client, Lost, Target, Up
 from chat.errors import DialFailed, LinkBroken, LinkBusy, LinkClosed, ListenFailed, StoreFull
@@ -49,15 +51,16 @@ from chat.host import Host
 from chat.identity import Identity, KnownHosts, host_hash, load_host
 from chat.session import Message, Rewound, Stored
 from chat.store import Store
-from chat.transport import Address, Site, find, lend
+from chat.transport import MAX_CELL, Address, Site, find, lend
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from chat.client import ClientEvent
     from chat.log import Batch
     from chat.room import Changes
-    from chat.transport import Buffer, Link, Listener, Peer, Transport
+    from chat.transport import Board, BoardMaker, Buffer, Cell, Link, Listener, Peer, Transport
 
 UNIT: Final = 5.0  # seconds, times CHAT_TEST_UNIT
 TURNS: Final = 50  # of the loop, in which something that must not happen would have happened
@@ -84,7 +87,7 @@ class Kit:
 
     door: ClassVar[str]  # "module:object", as in the entry point; a process of its own loads it too
     skips: ClassVar[Mapping[str, str]] = {}  # the clauses that cannot be checked here, each with its reason
-    elsewhere: ClassVar[Address] = Address("memory")  # where R4 resumes: on another transport, which is installed
+    elsewhere: Address = Address("memory")  # where R4 resumes: on another transport, which is installed
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder  # empty, private, for this kit alone
@@ -92,7 +95,8 @@ class Kit:
 
     @property
     def transport(self) -> Transport:
-        return _load(self.door)
+        transport: Transport = _load(self.door)
+        return transport
 
     @property
     def site(self) -> Site:
@@ -195,7 +199,7 @@ async def connect(transport: Transport, listener: Listener) -> tuple[Link, Link]
 
 # -- clauses ------------------------------------------------------------------------------------------
 
-Check: TypeAlias = "Callable[[Kit], Awaitable[None]]"
+Check: TypeAlias = "Callable[[Any], Awaitable[None]]"  # of a Kit, or of a BoardKit
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +213,7 @@ class Clause:
 
 CLAUSES: Final[dict[str, Clause]] = {}  # T1-T6, L1-L13: the transport by itself
 ROOM_CLAUSES: Final[dict[str, Clause]] = {}  # R1-R4: a room over the transport
+BOARD_CLAUSES: Final[dict[str, Clause]] = {}  # B1-B5: a board
 
 
 def _clause(name: str, table: dict[str, Clause] = CLAUSES) -> Callable[[Check], Check]:
@@ -232,9 +237,9 @@ def _both_ends(check: Callable[[Kit, Link, Link], Awaitable[None]]) -> Check:
     return check_both
 
 
-async def check(kit: Kit, name: str) -> None:
-    """Check one clause. Raises ContractBroken, or whatever the transport raised that it should not have."""
-    clause = (CLAUSES | ROOM_CLAUSES)[name]
+async def check(kit: Kit | BoardKit, name: str) -> None:
+    """Check one clause. Raises ContractBroken, or whatever the transport or board raised that it should not have."""
+    clause = (CLAUSES | ROOM_CLAUSES | BOARD_CLAUSES)[name]
     limit = 4 * kit.unit
     try:
         with _alarm(limit + kit.unit):
@@ -936,6 +941,287 @@ def _no_gaps(seats: list[_Seat]) -> None:
             _fail(f"{seat.name} was told of a gap where everything was to be had: {seat.gaps[0]}")
 
 
+# -- B: boards --------------------------------------------------------------------------------------------------
+
+
+class BoardKit:
+    """One board under test: give it a door."""
+
+    door: ClassVar[str]  # "module:object", as in the entry point; processes of their own load it too
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder  # empty, private, for this kit alone
+        self.unit = UNIT * float(os.environ.get("CHAT_TEST_UNIT", "1"))
+
+    @property
+    def maker(self) -> BoardMaker:
+        maker: BoardMaker = _load(self.door)
+        return maker
+
+    def board(self) -> AbstractContextManager[Board]:
+        """A board as a host has it."""
+        return closing(self.maker.create(self.folder))
+
+    @contextmanager
+    def hand(self) -> Iterator[Hand]:
+        """A process that has opened the board. It is killed in the end, unless it has left before."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "chat.testing", "board", self.door, str(self.folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        with process:  # waits for its end, and closes its pipes
+            try:
+                yield Hand(process)
+            finally:
+                process.kill()
+
+
+class Hand:
+    """A process that does to a board what it is told, a line at a time; ``_obey`` is its other half."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def tell(self, *words: object) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+
+    def hear(self) -> list[int]:
+        """The numbers of its next answer."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            _fail(f"a process that was told to use the board ended with exit code {self.process.wait()}")
+        return [int(word) for word in line.split()]
+
+    def ask(self, *words: object) -> list[int]:
+        self.tell(*words)
+        return self.hear()
+
+    def claim(self, most: int) -> list[int]:
+        """Have it claim so many cells, or all that are to be had; return their indices."""
+        return self.ask("claim", most)
+
+    def write(self, payload: bytes) -> None:
+        """Have it write into the cell that it claimed last."""
+        self.ask("write", payload.hex())
+
+    def stop(self) -> None:
+        """Stop it, like Ctrl-Z, but without asking it."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)
+
+    def leave(self, way: str) -> None:
+        """Have it end: "close" says goodbye, "return" ends the program, "exit" stops it short, "kill" kills it."""
+        if way == "kill":
+            self.process.kill()
+        else:
+            self.tell(way)
+        self.process.wait()
+
+
+def _obey(door: str, folder: str) -> None:
+    """What a Hand's process does: one line in, one line out."""
+    board: Board = _load(door).open(Path(folder))
+    cells: list[Cell] = []
+    for line in sys.stdin:
+        words = line.split()
+        answer: list[int] = []
+        match words[0]:
+            case "claim":
+                answer = _claim(board, cells, int(words[1]))
+            case "write":
+                cells[-1].write(bytes.fromhex(words[1] if len(words) > 1 else ""))
+            case "scribble":
+                for number in range(*map(int, words[1:])):
+                    cells[-1].write(scribble(number))
+            case "watch":
+                answer = watch(board, set(map(int, words[1:])))
+            case "close":
+                board.close()
+                return
+            case "exit":
+                os._exit(0)
+            case _:
+                return
+        print(*answer, flush=True)  # noqa: T201  to the one who told us
+
+
+def _claim(board: Board, cells: list[Cell], most: int) -> list[int]:
+    indices: list[int] = []
+    while len(indices) < most and (cell := board.claim()) is not None:
+        cells.append(cell)
+        indices.append(cell.index)
+        if len(indices) > _MANY_CELLS:
+            _fail(f"{len(indices)} cells were claimed, and there are more: the board has no bound")
+    return indices
+
+
+def scribble(number: int) -> bytes:
+    """A payload that shows whether it is whole: one word of 8 bytes, over and over, as long as the number says."""
+    return (number.to_bytes(8, "big") * (MAX_CELL // 8 + 1))[: 8 + number * 37 % (MAX_CELL - 7)]
+
+
+def watch(board: Board, last: set[int]) -> list[int]:
+    """Look at scribbles until every cell has shown one of the ``last``; return how often, and how many were torn.
+
+    Those are counted that are no scribble, and those older than one that the cell has shown before.
+    """
+    shown: dict[int, int] = {}
+    looks = torn = 0
+    while last - set(shown.values()):
+        looks += 1
+        for index, payload, _age in board.read():
+            number = int.from_bytes(payload[:8], "big")
+            if payload != scribble(number) or number < shown.get(index, 0):
+                torn += 1
+            else:
+                shown[index] = number
+    return [looks, torn]
+
+
+_ALL: Final = 1 << 20  # cells: more than any board has
+_MANY_CELLS: Final = 1 << 16  # a board of so many has no bound
+
+
+def _shows(board: Board, expected: Mapping[int, bytes]) -> None:
+    """Compare, asking the kernel about everybody."""
+    found = {index: payload for index, payload, _age in board.read(trust_ms=0)}
+    if found != expected:
+        wrong = {index for index in found.keys() | expected if found.get(index) != expected.get(index)}
+        index = min(wrong)
+        _fail(
+            f"{len(wrong)} cells do not show what they should; "
+            f"cell {index} shows {found.get(index)!r} and should show {expected.get(index)!r}"
+        )
+
+
+@_clause("B1", BOARD_CLAUSES)
+async def last_write_wins(kit: BoardKit) -> None:
+    """A cell shows what was last written to it, whole, to whoever looks, however many writes nobody looked at."""
+    with kit.board() as board, kit.hand() as ann, kit.hand() as bob:
+        (other,) = bob.claim(1)
+        bob.write(b"bob")
+        (index,) = ann.claim(1)
+        _shows(board, {other: b"bob"})  # and nothing for a cell that was only claimed
+        for size in (1, 0, MAX_CELL, 2, MAX_CELL - 1, 100):
+            for number in range(3):
+                ann.write(pattern(4 * number, size))
+            _shows(board, {other: b"bob", index: pattern(8, size)} if size else {other: b"bob"})
+        ours = board.claim()
+        if ours is None:
+            _fail("there are no more than two cells")
+        data = bytearray(b"ours")
+        ours.write(data)
+        data[:] = b"lost"
+        ours.beat()
+        _shows(board, {other: b"bob", index: pattern(8, 100), ours.index: b"ours"})
+        try:
+            ours.write(bytes(MAX_CELL + 1))
+        except ValueError:
+            _shows(board, {other: b"bob", index: pattern(8, 100), ours.index: b"ours"})
+        else:
+            _fail(f"a cell took {MAX_CELL + 1} bytes")
+
+
+async def never_torn(kit: BoardKit, writers: int = 2, readers: int = 2, writes: int = 10_000) -> None:
+    """Nobody sees a torn cell, or an older value after a newer one, while others write as fast as they can."""
+    with kit.board() as board, ExitStack() as stack:
+        hands = [stack.enter_context(kit.hand()) for _ in range(writers)]
+        watching = [stack.enter_context(kit.hand()) for _ in range(readers)]
+        first = [writes * place + 1 for place in range(writers)]
+        last = {start + writes - 1 for start in first}
+        for hand in hands:
+            hand.claim(1)
+        for hand in watching:
+            hand.tell("watch", *last)
+        for hand, start in zip(hands, first, strict=True):
+            hand.tell("scribble", start, start + writes)
+        seen = [watch(board, last), *(hand.hear() for hand in watching)]
+        if torn := sum(torn for _looks, torn in seen):
+            _fail(f"{torn} cells were torn, or went back, in {sum(looks for looks, _torn in seen)} looks")
+
+
+_clause("B2", BOARD_CLAUSES)(never_torn)
+
+
+@_clause("B3", BOARD_CLAUSES)
+async def one_writer_a_cell(kit: BoardKit) -> None:
+    """Two writers never share a cell, whether of one process or of several; who finds none free is told so."""
+    with kit.board() as board, closing(kit.maker.open(kit.folder)) as second, ExitStack() as stack:
+        ours = [cell for _ in range(10) for cell in (board.claim(), second.claim()) if cell is not None]
+        hands = [stack.enter_context(kit.hand()) for _ in range(3)]
+        for hand in hands:
+            hand.tell("claim", _ALL)
+        claimed = [cell.index for cell in ours]
+        for hand in hands:
+            claimed += hand.hear()
+        if shared := len(claimed) - len(set(claimed)):
+            _fail(f"{len(claimed)} cells were claimed, and {shared} of them by two writers")
+        for here in (board, second):
+            if (cell := here.claim()) is not None:
+                _fail(f"all {len(claimed)} cells are taken, and cell {cell.index} was claimed once more")
+        ours[0].close()
+        ours[0].close()
+        again = [index for hand in hands for index in hand.claim(_ALL)]
+        if again != [ours[0].index]:
+            _fail(f"cell {ours[0].index} was let go, and then {again} could be claimed")
+
+
+@_clause("B4", BOARD_CLAUSES)
+async def dead_writers_leave_room(kit: BoardKit) -> None:
+    """A writer that dies leaves its cells free at once, and they show nothing; one that is only stopped keeps them."""
+    for way in ("kill", "exit", "return", "close"):
+        with kit.board() as board, kit.hand() as bob, kit.hand() as ann:
+            (kept,) = bob.claim(1)
+            bob.write(b"bob")
+            bob.stop()
+            taken = set(ann.claim(_ALL))
+            ann.write(b"ann")
+            if board.claim() is not None:
+                _fail("a process claimed all that it could, and there was more")
+            ann.leave(way)
+            _shows(board, {kept: b"bob"})
+            free = set(_claim(board, [], _ALL))
+            if free != taken:
+                _fail(f"{len(taken)} cells were left by a process ({way}), and {len(free)} could be claimed")
+            with closing(kit.maker.open(kit.folder)) as late:  # a claim must not bring back what the dead had shown
+                _shows(late, {kept: b"bob"})
+
+
+@_clause("B5", BOARD_CLAUSES)
+async def readers_destroy_nothing(kit: BoardKit) -> None:
+    """A reader that leaves, however it does, takes nothing away: not the board, not a cell, not a claim."""
+    with kit.board() as board, kit.hand() as ann, kit.hand() as bob:
+        ours = board.claim()
+        if ours is None:
+            _fail("an empty board has no cell")
+        (hers,) = ann.claim(1)
+        ours.write(b"ours")
+        ann.write(b"ann")
+        files = set(kit.folder.iterdir())
+        for way in ("close", "return", "exit", "kill"):
+            with kit.hand() as reader:
+                reader.claim(0)  # it is there by now
+                kit.maker.open(kit.folder).close()
+                reader.leave(way)
+            if set(kit.folder.iterdir()) != files or not board.sound():
+                _fail(f"a reader that left ({way}) took the board with it")
+            with closing(kit.maker.open(kit.folder)) as late:
+                for each in (board, late):
+                    _shows(each, {ours.index: b"ours", hers: b"ann"})
+        stolen = {ours.index, hers} & set(bob.claim(_ALL))
+        if stolen:
+            _fail(f"with the readers went the claim on {len(stolen)} cells of writers who are there")
+        ours.write(b"ours still")
+        ann.write(b"ann still")
+        _shows(board, {ours.index: b"ours still", hers: b"ann still"})
+
+
 # -- a link that misbehaves as far as the contract lets it ------------------------------------------------------
 
 
@@ -1289,15 +1575,14 @@ def _alarm(seconds: float) -> Iterator[None]:
             _fail(text)
 
 
-def _load(door: str) -> Transport:
+def _load(door: str) -> Any:
     module, _, name = door.partition(":")
-    transport: Transport = getattr(import_module(module), name)
-    return transport
+    return getattr(import_module(module), name)
 
 
 async def _die_some_day(door: str, role: str, address: str, habit: str, folder: str, certificate: str) -> None:
     """What ``Kit.doomed`` runs in a process of its own: it reads nothing, and waits to be killed."""
-    transport = _load(door)
+    transport: Transport = _load(door)
     if role == "listen":
         listener = await transport.listen(Address.parse(address), Site(Path(folder), Path(certificate)))
         print(listener.address, flush=True)  # noqa: T201  to the one who will kill us
@@ -1310,4 +1595,7 @@ async def _die_some_day(door: str, role: str, address: str, habit: str, folder: 
 
 
 if __name__ == "__main__":
-    asyncio.run(_die_some_day(*sys.argv[1:]))
+    if sys.argv[1] == "board":
+        _obey(*sys.argv[2:])
+    else:
+        asyncio.run(_die_some_day(*sys.argv[1:]))

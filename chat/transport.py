@@ -1,4 +1,4 @@
-"""What a transport is, and the door by which transports come in.
+"""What a transport is, what a board is, and the doors by which they come in.
 
 Rules:
 
@@ -6,8 +6,10 @@ Rules:
 2. It keeps no queue: what does not fit now stays at the member's cursor, where it costs nothing.
 3. It is found by its entry point in the group ``chat.transports``, the built-in ones too. This package
    names none of them.
+4. A board is the opposite of a link: nothing is sent, each writes its own cell, and all look. What was
+   there before is gone. Boards come in by the group ``chat.boards``.
 
-The numbered promises that every transport must keep are in ``chat.testing``.
+The numbered promises that every transport and every board must keep are in ``chat.testing``.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import parse_qsl, quote, unquote
 
 from chat.errors import AddressError, UnknownScheme
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
+Reading: TypeAlias = tuple[int, bytes, int]  # a cell's index, what is in it, milliseconds since its writer's last beat
+
+MAX_CELL: Final = 234  # bytes that a cell of a board holds
+TRUST_MS: Final = 5_000  # milliseconds after its last beat for which a writer is taken to be alive without asking
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,8 @@ class Link(Protocol):
 class Listener(Protocol):
     """A place where peers come in.
 
-    A listener may also have ``advertised``: the address for invites, where it is not the one for this machine.
+    A listener may also have ``advertised``: the address for invites, where it is not the one for this machine; None
+    where nobody else can dial it.
     """
 
     @property
@@ -131,7 +138,11 @@ class Listener(Protocol):
 
 
 class Transport(Protocol):
-    """A way to move bytes between programs."""
+    """A way to move bytes between programs.
+
+    A transport may also have ``cost``: of several that reach one room the cheapest is dialled first. Without it 10;
+    what does not leave the machine is cheaper.
+    """
 
     scheme: str
     summary: str  # one line for ``chat transports``
@@ -143,12 +154,102 @@ class Transport(Protocol):
         """Raises AddressError, DialFailed."""
 
 
+class Pair(Protocol):
+    """A wire to a process that does not exist yet: first this, then the process, then one of the calls below."""
+
+    @property
+    def address(self) -> Address:
+        """What the process dials, once."""
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """What it must have inherited for that."""
+
+    def in_parent(self, peer: Peer) -> Link:
+        """Let go of the other's ends and return our link to it. In a running event loop."""
+
+    def in_child(self) -> None:
+        """In a process that was forked and does no exec: let go of what belongs to its parent."""
+
+    def close(self) -> None:
+        """There will be no such process."""
+
+
+@runtime_checkable
+class Forking(Protocol):
+    """What a transport has, too, if it can reach the processes that its own starts."""
+
+    def pair(self) -> Pair: ...
+
+
+class Cell(Protocol):
+    """A place on a board that is this writer's alone, until it closes it or dies."""
+
+    @property
+    def index(self) -> int: ...
+
+    def write(self, payload: Buffer) -> None:
+        """Show this, at most ``MAX_CELL`` bytes, in place of what was there; nothing is shown for nothing.
+
+        It counts as a beat. Keeps no reference. Raises ValueError when it is too long, ChatError.
+        """
+
+    def beat(self) -> None:
+        """Say that the writer lives, every 4 s or so. Raises ChatError."""
+
+    def close(self) -> None:
+        """Wipe the cell and let go of it. Idempotent; never raises."""
+
+
+class Board(Protocol):
+    """A fixed number of cells that all processes of this machine see, for as long as they like to look.
+
+    Nothing queues and nobody is woken. No call waits for another process. For one thread.
+    """
+
+    def claim(self) -> Cell | None:
+        """Take a cell that nobody alive holds; None when there is none. Raises ChatError."""
+
+    def read(self, trust_ms: int = TRUST_MS) -> list[Reading]:
+        """Return what the cells show whose writers are alive, by index; empty cells are left out.
+
+        A writer whose last beat is ``trust_ms`` old or older is asked for at the kernel: one that is dead is left
+        out, one that lives and does not beat (SIGSTOP) is not, and its age tells. A cell that cannot be read just
+        now shows what it showed before. A payload that has not changed is the same object. Raises ChatError.
+        """
+
+    def sound(self) -> bool:
+        """Return whether this is still the board that others look at; ask at every beat.
+
+        If it is not (it was damaged, removed or replaced), close it, open it again, and claim again. The host
+        creates it again instead. Raises ChatError.
+        """
+
+    def close(self) -> None:
+        """Close it, and every cell that was claimed through it. Idempotent; nobody else's cell changes."""
+
+
+class BoardMaker(Protocol):
+    """A way to share a board between the processes of one machine."""
+
+    summary: str
+
+    def create(self, folder: Path) -> Board:
+        """Open the board in a private folder for a host: made where it is missing, made anew where it is unsound.
+
+        What those who are alive show on a sound one stays. Raises ChatError.
+        """
+
+    def open(self, folder: Path) -> Board:
+        """Open the board that a host has made there. Raises ChatError, also where it is missing or unsound."""
+
+
 _lent: Final[dict[str, Transport]] = {}
 
 
 @cache
-def _doors() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group="chat.transports")}
+def _doors(group: str = "chat.transports") -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=group)}
 
 
 def schemes() -> list[str]:
@@ -182,3 +283,44 @@ def find(scheme: str) -> Transport:
     except ImportError as error:
         raise AddressError(f"the transport {scheme!r} cannot be loaded: {error}; install what it needs") from None
     return transport
+
+
+def cost(scheme: str) -> int:
+    """Return a transport's cost; for one that cannot be used here, the highest."""
+    try:
+        found: int = getattr(find(scheme), "cost", 10)
+    except AddressError:  # UnknownScheme, too
+        return 100
+    return found
+
+
+def forking() -> Forking:
+    """Return an installed transport that reaches processes which are started here. Raises AddressError for none."""
+    for scheme in schemes():
+        transport = find(scheme)
+        if isinstance(transport, Forking):
+            return transport
+    raise AddressError("no transport here can reach a process that is started here; install manywire's own")
+
+
+def boards() -> list[str]:
+    """The names of the installed boards, sorted."""
+    return sorted(_doors("chat.boards"))
+
+
+def find_board(name: str) -> BoardMaker:
+    """Return the board of this name. Raises AddressError when it is not installed, or cannot be loaded."""
+    door = _doors("chat.boards").get(name)
+    if door is None:
+        raise AddressError(f"unknown board {name!r}; installed: {', '.join(boards()) or 'none: run scripts/chat'}")
+    try:
+        maker: BoardMaker = door.load()
+    except ImportError as error:
+        raise AddressError(f"the board {name!r} cannot be loaded: {error}; install what it needs") from None
+    return maker
+
+
+def board_maker() -> BoardMaker | None:
+    """Return what makes boards on this system, None where nothing does: then members are told of each other instead."""
+    names = boards()
+    return find_board(names[0]) if names else None

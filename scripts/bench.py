@@ -12,6 +12,10 @@ The load (bench_parts/load.py) is this process; on a machine with two cores it h
 other. Messages are 100 bytes. Where the load takes more processor time than the server, the load may be
 what is measured, and the table says so. Messages per second of the server's processor time depend least on
 what else the machine does.
+
+    scripts/bench --queues [--rounds N] [--seconds S]
+
+The room over its queue, beside other ways to give eight processes everything (bench_parts/queues.py).
 """
 
 from __future__ import annotations
@@ -260,6 +264,7 @@ def parse_arguments() -> argparse.Namespace:
         "--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the host keeps its data"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--queues", action="store_true", help="the room's queue beside other queues instead")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.members, arguments.rounds, arguments.seconds = [10, 100], 1, 0.5
@@ -271,6 +276,8 @@ def main() -> int:
     if sys.platform != "linux":
         print("bench: it needs Linux, for epoll and /proc", file=sys.stderr)
         return 1
+    if arguments.queues:
+        return compare_queues(arguments)
     allow_files(max(arguments.members) + _SPARE_FILES)
     lines: list[Sequence[str]] = [HEADINGS]
     record = []
@@ -293,6 +300,20 @@ def main() -> int:
     print(f"{conditions(arguments)}\n\n{table(lines)}")
     if arguments.json:
         arguments.json.write_text(json.dumps({"conditions": conditions(arguments), "cases": record}, indent=1) + "\n")
+    return 0
+
+
+def compare_queues(arguments: argparse.Namespace) -> int:
+    from scripts.bench_parts import queues
+
+    try:
+        deliveries, round_trips, left_out = queues.tables(arguments.rounds, arguments.seconds, arguments.folder)
+    except Broken as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print("\n\n".join((conditions(arguments), table(deliveries), table(round_trips), *left_out)))
     return 0
 
 

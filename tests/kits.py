@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from contextlib import asynccontextmanager
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -13,11 +19,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from chat import testing
-from chat.transport import Address
+from chat.transport import Address, Peer
+from transports.localqueue import QueueTransport
+from transports.pipe import PipePair
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.hashes import SHA256
@@ -61,7 +68,76 @@ class TcpPlain(testing.Kit):
         return Address.parse("tcp:[::1]:0?tls=0")
 
 
-KITS: tuple[type[testing.Kit], ...] = (Memory, Tcp, TcpPlain)
+class Pipe(testing.Kit):
+    """By name: through a door."""
+
+    door = "transports.pipe:transport"
+
+    def address(self) -> Address:
+        return Address("pipe", str(self.folder / secrets.token_hex(4)))
+
+
+class PipeForked(testing.Kit):
+    """By inheritance: a pair of pipes, made before the process that gets its other ends."""
+
+    door = "transports.pipe:transport"
+    skips = dict.fromkeys(
+        (*(f"T{n}" for n in range(1, 7)), "L12", "L13", *testing.ROOM_CLAUSES),
+        "it begins with a listener, and here nobody listens: whoever starts the process has the link",
+    )
+
+    @asynccontextmanager
+    async def pair(self) -> AsyncIterator[tuple[Link, Link]]:
+        """Both ends in this process; so the child's are copies, for the parent lets go of the child's."""
+        made = PipePair()
+        copies = ",".join(str(os.dup(fd)) for fd in made.fds)
+        child, parent = await self.transport.dial(Address("pipe", f"fd/{copies}")), made.in_parent(Peer("child"))
+        try:
+            yield child, parent
+        finally:
+            await child.aclose()
+            await parent.aclose()
+
+    @asynccontextmanager
+    async def doomed(self, *, dials: bool, sends: bool) -> AsyncIterator[tuple[Link, Callable[[], object]]]:
+        made = PipePair()
+        with self._child(made, "sends" if sends else "silent") as process:
+            link = made.in_parent(Peer("child"))
+            try:
+                yield link, process.kill
+            finally:
+                await link.aclose()
+
+    @contextmanager
+    def _child(self, made: PipePair, does: str) -> Iterator[subprocess.Popen[bytes]]:
+        words = [self.door, "dial", str(made.address), does, str(self.folder), str(self.site.certificate)]
+        with subprocess.Popen([sys.executable, "-m", "chat.testing", *words], pass_fds=made.fds) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+class Queue(testing.Kit):
+    door = "transports.localqueue:transport"
+
+    def __init__(self, folder: Path) -> None:
+        # Not the test's own folder: a socket's path fails at 104 bytes on macOS and 108 on Linux.
+        super().__init__(Path(os.environ["XDG_RUNTIME_DIR"]))
+
+    def address(self) -> Address:
+        return Address("queue", str(self.folder / secrets.token_hex(4)))
+
+
+class QueueStream(Queue):
+    """As on systems that have no SOCK_SEQPACKET."""
+
+    door = "tests.kits:queue_of_streams"
+
+
+queue_of_streams = QueueTransport(socket.SOCK_STREAM)
+
+KITS: tuple[type[testing.Kit], ...] = (Memory, Pipe, PipeForked, Queue, QueueStream, Tcp, TcpPlain)
 
 
 @cache

@@ -19,13 +19,13 @@ from __future__ import annotations
 import asyncio
 import difflib
 import errno
+import os
 import signal
 from bisect import bisect_left
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
-from zlib import crc32
 
 from prompt_toolkit.application import Application, get_app
 from prompt_toolkit.buffer import Buffer
@@ -46,12 +46,12 @@ from prompt_toolkit.layout import (
 )
 from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 from prompt_toolkit.layout.utils import explode_text_fragments
-from prompt_toolkit.styles import Style
 
 from chat.client import Lost, Up
 from chat.errors import ChatError
+from chat.face import theme
 from chat.face.pane import FLAGS, JOINED, RING, Line, Pane, clip
-from chat.frame import Gap, Kind, Notice
+from chat.frame import Ask, Gap, Kind, Notice
 from chat.session import Here, Message, Rewound, Stored, split_body, text_body
 
 if TYPE_CHECKING:
@@ -68,23 +68,13 @@ _SIDE_BAR: Final = 18  # columns, and one for the line beside it
 _SIDE_BAR_FROM: Final = 60  # columns of the screen
 _EXCERPT: Final = 60  # columns of a message that is answered, corrected, taken back; its author's name included
 
-# Of the 256 colours, those of eight hues with a contrast of at least 4 to 1 on black and on white (WCAG 2).
-PALETTE: Final = ("#af5f5f", "#af5f00", "#5f8700", "#00875f", "#0087af", "#5f5fff", "#af00ff", "#d7005f")
-_NICK_STYLES: Final = tuple(f"class:nick{n}" for n in range(len(PALETTE)))
-_STYLE: Final = Style.from_dict(
-    {
-        "bar": "reverse",
-        "faint": "#767676",
-        "nbsp": "nounderline",  # prompt_toolkit would underline each no-break space
-        **{f"nick{n}": f"{colour} bold" for n, colour in enumerate(PALETTE)},
-    }
-)
+PALETTE: Final = theme.PALETTE
 
 _AS_SHOWN: Final = FLAGS | {ord("\t"): " "}  # prompt_toolkit would show ^I
 
 _PENDING: Final = "…"
 _STORED: Final = "✓"
-_COMMANDS: Final = ("/help", "/me", "/quit", "/who")
+_COMMANDS: Final = ("/help", "/me", "/peer", "/quit", "/who")
 _HELP: Final = (
     "Enter sends; Alt+Enter or Ctrl+J begins a new line; Up and Down go through what you sent",
     "PageUp and PageDown scroll; Ctrl+Z suspends; Ctrl+C leaves, and Ctrl+D on an empty line",
@@ -224,7 +214,8 @@ class Face:
             self.pane.add(Line(f"── {day} ──", style="class:faint"))
         author = message.author
         mark = _STORED if author.key == self._session.key else ""
-        self.pane.add(self._line(message.kind, author.key, author.nick, message.text, message.target, when, mark))
+        nick = f"{author.nick} [bot]" if author.bot else author.nick
+        self.pane.add(self._line(message.kind, author.key, nick, message.text, message.target, when, mark))
         self._excerpts[message.seq] = f"{author.nick}: {message.text[:_EXCERPT]}"
         if len(self._excerpts) > RING:
             del self._excerpts[next(iter(self._excerpts))]
@@ -247,7 +238,7 @@ class Face:
 
     def _line(self, kind: int, key: bytes, nick: str, text: str, target: int, when: datetime, mark: str) -> Line:
         about = clip(self._excerpts.get(target, f"number {target}"), _EXCERPT)
-        style = _nick_style(key)
+        style = theme.nick_style(key)
         match kind:
             case Kind.SAY:
                 return Line(text, _clock(when), nick, style, quote=f"↳ {about}" if target else "", mark=mark)
@@ -277,6 +268,10 @@ class Face:
             text = typed[1:]
         elif typed.startswith("/"):
             command, rest = [*typed.split(maxsplit=1), ""][:2]
+            if command == "/peer" and rest:
+                self.input.reset(append_to_history=True)
+                self.app.create_background_task(self._ask(Ask(what="peer", text=rest)))
+                return
             if command != "/me" or not rest:
                 if self._obey(command):
                     self.input.reset(append_to_history=True)
@@ -303,12 +298,23 @@ class Face:
             case "/me":
                 self._note("say what you do: /me waves")
                 return False
+            case "/peer":
+                self._note("say which program: /peer NAME=COMMAND")
+                return False
             case _:
                 near = difflib.get_close_matches(command[:20], _COMMANDS, n=1)
                 hint = f"did you mean {near[0]}?" if near else "see /help."
                 self._note(f"{clip(command, 20)} is no command and was not sent; {hint} //text sends /text")
                 return False
         return True
+
+    async def _ask(self, ask: Ask) -> None:
+        try:
+            answer = await self._client.ask(ask)
+            self._note(answer.error or answer.text)
+        except ChatError as error:
+            self._note(str(error))
+        self.app.invalidate()
 
     async def _say(self, typed: str, text: str, kind: int) -> None:
         async with self._turn:  # in the order typed, also where ``say`` has to wait
@@ -357,7 +363,7 @@ class Face:
         return Application(
             Layout(root, focused_element=typing),
             key_bindings=self._keys(),
-            style=_STYLE,
+            style=theme.style(theme.choose("auto", os.environ)),
             include_default_pygments_style=False,
             full_screen=True,
         )
@@ -384,7 +390,7 @@ class Face:
     def _side_bar(self) -> StyleAndTextTuples:
         here, rows = self._here(), self._size()[1] - 3  # without title, status and one row of input
         more = [("class:faint", f"and {len(here) - rows + 1} more")] if len(here) > rows else []
-        shown = [(_nick_style(key), clip(nick, _SIDE_BAR)) for key, nick in here[: rows - len(more)]]
+        shown = [(theme.nick_style(key), clip(nick, _SIDE_BAR)) for key, nick in here[: rows - len(more)]]
         return [part for entry in shown + more for part in (entry, ("", "\n"))]
 
     def _here(self) -> list[tuple[bytes, str]]:
@@ -404,10 +410,6 @@ class _AsShown(Processor):
             lambda at: bisect_left(kept, at),
             lambda at: kept[at] if at < len(kept) else len(text),
         )
-
-
-def _nick_style(key: bytes) -> str:
-    return _NICK_STYLES[crc32(key) % len(_NICK_STYLES)]
 
 
 def _local(ms: int) -> datetime:

@@ -3,7 +3,8 @@
 Rules:
 
 1. Whatever came from somebody else goes through ``text.visible`` here, and nowhere later.
-2. A line of standard input is a message; ``/me`` and ``/quit`` are the only commands; ``//`` is a literal slash.
+2. A line of standard input is a message; ``/me``, ``/who``, ``/peer`` and ``/quit`` are the commands; ``//`` is a
+   literal slash.
 3. A mistyped command is answered, never sent.
 """
 
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING, Final
 from chat.client import Lost, Up
 from chat.errors import ChatError
 from chat.face.lines import Output, converse, lines
-from chat.frame import Gap, Kind, Notice
+from chat.frame import Ask, Gap, Kind, Notice
 from chat.session import Here, Joined, Message, Rewound
 from chat.text import visible
 
 if TYPE_CHECKING:
     from chat.client import Client, ClientEvent
+    from chat.frame import Author
 
 _HELP: Final = "each line you type is a message; /me waves is an action; /who lists who is here; /quit leaves"
 
@@ -56,6 +58,9 @@ async def _act(client: Client, out: Output, line: str) -> bool:
         await out.write(["* here: " + ", ".join(visible(nick, lines=False) for _, nick in client.session.here)])
     elif command in {"/quit", "/q", "/exit"}:
         return False
+    elif command == "/peer" and rest:
+        answer = await client.ask(Ask(what="peer", text=rest))
+        await out.write([f"* {visible(answer.error or answer.text, lines=False)}"])
     else:
         await out.write(
             [f"* {_HELP}" if command == "/help" else f"* {command} is no command and was not sent; {_HELP}"]
@@ -89,10 +94,15 @@ def describe(event: ClientEvent) -> list[str]:
     return []
 
 
+def named(author: Author) -> str:
+    """Return an author's nickname, with a label for programs: no nickname holds brackets."""
+    return visible(author.nick, lines=False) + (" [bot]" if author.bot else "")
+
+
 def describe_message(message: Message) -> list[str]:
     """Return a message's lines: time and name before each, so that no text can pass for another's."""
     clock = time.strftime("%H:%M", time.localtime(message.time / 1000))
-    nick = visible(message.author.nick, lines=False)
+    nick = named(message.author)
     match message.kind:
         case Kind.SAY:
             before = f"{clock} {nick}: "

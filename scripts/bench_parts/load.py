@@ -26,6 +26,7 @@ READ_SIZE: Final = 256 * 1024
 PATIENCE: Final = 30.0  # seconds without a single byte before we give up
 BEAT_EVERY: Final = 4.0  # seconds
 _DOOR: Final = 32  # members that join at once: a host keeps at most 64 at the door
+_PIECE: Final = 64 * 1024  # bytes of one send: a larger message in a queue would be cut by whoever receives it
 _CONTROL_LIMIT: Final = 4096  # bytes of a frame that is no message
 
 
@@ -49,9 +50,12 @@ class Member:
 
 
 class Load:
-    """``members`` connections to one server, the first ``senders`` of which send."""
+    """``members`` connections to one server, the first ``senders`` of which send.
 
-    def __init__(self, wire: Wire, port: int, *, members: int, senders: int, window: int) -> None:
+    ``place`` is a TCP port of this machine, or the path of a queue's socket.
+    """
+
+    def __init__(self, wire: Wire, place: int | str, *, members: int, senders: int, window: int) -> None:
         self._wire = wire
         self._share = max(1, window // senders)
         self._stream = bytearray()  # all messages of the run, as whoever got them first got them
@@ -61,7 +65,7 @@ class Load:
         self._epoll = select.epoll()
         self._members: dict[int, Member] = {}
         self._beat_at = 0.0
-        self._connect(port, members)
+        self._connect(place, members)
         wire.settle([member.sock for member in self._members.values()], senders)
         self._senders = list(self._members.values())[:senders]
         for index, member in enumerate(self._senders):
@@ -70,9 +74,9 @@ class Load:
             member.sock.setblocking(False)
             self._epoll.register(fd, select.EPOLLIN)
 
-    def _connect(self, port: int, members: int) -> None:
+    def _connect(self, place: int | str, members: int) -> None:
         for start in range(0, members, _DOOR):
-            group = [_dial(port) for _ in range(min(_DOOR, members - start))]
+            group = [_dial(place) for _ in range(min(_DOOR, members - start))]
             self._members.update((sock.fileno(), Member(sock)) for sock in group)
             self._wire.join(group)
             self._beat()  # a thousand take longer to come in than a host waits for a sign of life
@@ -138,7 +142,7 @@ class Load:
         if not data:
             return
         try:
-            member.unsent = data[member.sock.send(data) :]
+            member.unsent = data[member.sock.send(data[:_PIECE]) :]
         except BlockingIOError:
             member.unsent = data
         if waited != bool(member.unsent):
@@ -203,7 +207,12 @@ class Load:
             index += 1
 
 
-def _dial(port: int) -> socket.socket:
-    sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+def _dial(place: int | str) -> socket.socket:
+    if isinstance(place, str):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.settimeout(PATIENCE)
+        sock.connect(place)
+        return sock
+    sock = socket.create_connection(("127.0.0.1", place), timeout=PATIENCE)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +31,20 @@ def test_room(kit: type[testing.Kit], clause: str, tmp_path: Path) -> None:
     if clause in kit.skips:
         pytest.skip(kit.skips[clause])
     asyncio.run(testing.check(kit(tmp_path), clause))
+
+
+# One kit for each transport that is installed under its own name: R4 finds the other one by that.
+LISTENING = [kit for kit in KITS if "R4" not in kit.skips and kit.door.startswith("transports.")]
+INSTALLED = {kit.door: kit for kit in reversed(LISTENING)}.values()
+
+
+@pytest.mark.parametrize(("kit", "elsewhere"), list(permutations(INSTALLED, 2)), ids=lambda kit: kit.__name__)
+def test_a_member_may_resume_on_every_other_transport(
+    kit: type[testing.Kit], elsewhere: type[testing.Kit], tmp_path: Path
+) -> None:
+    here = kit(tmp_path)
+    here.elsewhere = elsewhere(tmp_path).address()
+    asyncio.run(testing.check(here, "R4"))
 
 
 class ShowsTwice(Client):

@@ -1,4 +1,7 @@
-"""The roster: whoever asks, however late, ends with the same list; and nothing queues meanwhile."""
+"""The roster: whoever asks, however late, ends with the same list; and nothing queues meanwhile.
+
+And cells: what one writes the others read, and what is no state is nobody's.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.frame import MAX_CONTROL, Presence, split, unpack
-from chat.presence import Roster
+from chat.presence import MAX_NOTE_BYTES, STALE_MS, Level, Roster, State, pack_cell, seen, unpack_cell
+from chat.transport import MAX_CELL
 
 
 class Reader:
@@ -226,3 +230,122 @@ def test_every_reader_ends_with_the_same_list(steps: list[tuple[int, str, int]],
         reader.catch_up(roster)
         assert reader.here == set(roster.here())
     assert set(roster.here()) == {*windows, *((key(100 + number), f"n{number}") for number in range(crowd))}
+
+
+# -- cells ----------------------------------------------------------------------------------------
+
+NUMBERS = st.integers(0, 2**64 - 1)
+STATES = st.builds(
+    State,
+    level=st.sampled_from(Level),
+    note=st.text(st.characters(exclude_categories=["Cs"]), max_size=28),  # 28 characters of 4 bytes and 2 columns
+    typing=st.booleans(),
+    read=NUMBERS,
+    active=NUMBERS,
+)
+
+
+@given(st.binary(min_size=32, max_size=32), st.sampled_from(["a", "小明Tom", "x" * 32, "한" * 16]), STATES)
+def test_a_cell_is_read_as_it_was_written(key: bytes, nick: str, state: State) -> None:
+    cell = pack_cell(key, nick, state)
+    assert len(cell) <= MAX_CELL
+    assert unpack_cell(cell) == ((key, nick), state)
+
+
+def test_a_cell_byte_by_byte() -> None:
+    state = State(Level.BUSY, "lunch", typing=True, read=258, active=2**40)
+    expected = b"k" * 32 + b"\x01\x02\x01" + bytes(5) + b"\0\0\0\0\0\0\x01\x02" + b"\0\0\x01\0\0\0\0\0"
+    expected += b"ann".ljust(64, b"\0") + b"lunch"
+    assert pack_cell(b"k" * 32, "ann", state) == expected
+
+
+def test_the_longest_state_fits_into_a_cell() -> None:
+    assert len(pack_cell(key(1), "ann", State(note="漢" * 30))) == 120 + 90
+    assert len(pack_cell(key(1), "ann", State(note="e" + "\u0301" * 56))) == 120 + 113 == MAX_CELL - 1
+    assert 120 + MAX_NOTE_BYTES == MAX_CELL
+
+
+@pytest.mark.parametrize(
+    ("who", "nick", "state", "told"),
+    [
+        (b"k" * 31, "ann", State(), "a key has 32 bytes, not 31"),
+        (b"k" * 32, "", State(), "the nickname is empty"),
+        (b"k" * 32, "\uff41", State(), "is not in NFKC"),
+        (b"k" * 32, "ann", State(note="x" * 61), "at most 60 columns and 114 bytes"),
+        (b"k" * 32, "ann", State(note="漢" * 31), "at most 60 columns and 114 bytes"),
+        (b"k" * 32, "ann", State(note="e" + "\u0301" * 57), "at most 60 columns and 114 bytes"),
+        (b"k" * 32, "ann", State(note="\ud800"), "surrogates not allowed"),
+        (b"k" * 32, "ann", State(read=-1), "does not fit into 64 bits"),
+        (b"k" * 32, "ann", State(active=2**64), "does not fit into 64 bits"),
+    ],
+)
+def test_what_does_not_fit_is_not_written(who: bytes, nick: str, state: State, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        pack_cell(who, nick, state)
+
+
+CELL = pack_cell(b"k" * 32, "ann", State(note="lunch"))
+
+
+@pytest.mark.parametrize(
+    "cell",
+    {
+        "empty": b"",
+        "short": CELL[:119],
+        "long": CELL[:120] + b"x" * 115,
+        "wide": CELL[:120] + b"x" * 61,
+        "another layout": CELL[:32] + b"\x02" + CELL[33:],
+        "level 0": CELL[:33] + b"\0" + CELL[34:],
+        "level 4": CELL[:33] + b"\x04" + CELL[34:],
+        "no nickname": CELL[:56] + bytes(64),
+        "nickname of an escape": CELL[:56] + b"\x1b[2J".ljust(64, b"\0"),
+        "nickname not in NFKC": CELL[:56] + "\uff41".encode().ljust(64, b"\0"),
+        "nickname with a hole": CELL[:56] + b"a\0b".ljust(64, b"\0"),
+        "nickname of no text": CELL[:56] + b"\xff".ljust(64, b"\0"),
+        "note of no text": CELL[:120] + b"\xff",
+        "note cut in a character": CELL[:120] + "漢".encode()[:2],
+    }.items(),
+    ids=lambda cell: cell[0],
+)
+def test_what_is_no_state_is_nobody(cell: tuple[str, bytes]) -> None:
+    assert unpack_cell(cell[1]) is None
+    assert seen([(0, cell[1], 0)]) == {}
+
+
+@given(st.binary(max_size=MAX_CELL))
+def test_junk_is_nobody_or_a_state_that_can_be_written(junk: bytes) -> None:
+    found = unpack_cell(junk)
+    if found is not None:
+        who, state = found
+        pack_cell(*who, state)
+
+
+@given(st.integers(0, len(CELL) - 1), st.integers(0, 255))
+def test_a_changed_byte_is_no_error(at: int, byte: int) -> None:
+    unpack_cell(CELL[:at] + bytes([byte]) + CELL[at + 1 :])
+
+
+def test_unknown_flags_are_ignored() -> None:
+    assert unpack_cell(CELL[:34] + b"\xfe" + CELL[35:]) == unpack_cell(CELL)
+
+
+def test_several_windows_of_one_show_once_and_the_most_present_wins() -> None:
+    at_work = State(Level.BUSY, "in a call", typing=False, read=9, active=5)
+    at_home = State(Level.AWAY, "gone", typing=True, read=4, active=7)
+    silent = State(Level.ONLINE, "", typing=False, read=1, active=6)
+    windows = [pack_cell(key(1), "ann", state) for state in (at_work, at_home, silent)]
+    bob = pack_cell(key(2), "bob", State())
+    due = {(key(1), "ann"): State(Level.ONLINE, "in a call", typing=True, read=9, active=7), (key(2), "bob"): State()}
+    readings = [(index, cell, 0) for index, cell in enumerate([*windows, bob])]
+    assert seen(readings) == due
+    assert seen(reversed(readings)) == due
+
+
+def test_two_nicknames_of_one_key_are_two() -> None:
+    cells = [pack_cell(key(1), nick, State()) for nick in ("ann", "ann-at-home")]
+    assert set(seen((0, cell, 0) for cell in cells)) == {(key(1), "ann"), (key(1), "ann-at-home")}
+
+
+def test_a_window_that_does_not_beat_is_not_present() -> None:
+    assert seen([(0, CELL, STALE_MS)]) == {}
+    assert len(seen([(0, CELL, STALE_MS - 1)])) == 1

@@ -454,7 +454,7 @@ def test_readers_do_not_speak() -> None:
         room.handle(enter(room, hello(stream=0)), say(1), 0)
 
 
-HOSTS = {*Kind} - {*range(1, 16)} - {Kind.ASK, Kind.BEAT, Kind.BYE} | {0, 17, 63}
+HOSTS = {*Kind} - {*range(1, 16)} - {Kind.ASK, Kind.BEAT, Kind.BYE, Kind.STATE} | {0, 17, 63}
 
 
 @pytest.mark.parametrize("kind", sorted(HOSTS))
@@ -465,7 +465,7 @@ def test_only_a_host_sends_these(kind: int) -> None:
     assert not room.log.unpublished
 
 
-@pytest.mark.parametrize("kind", [Kind.BEAT, Kind.BYE, 76, 255])
+@pytest.mark.parametrize("kind", [Kind.BEAT, Kind.BYE, 79, 255])
 def test_beats_and_what_a_newer_version_may_know_change_nothing(kind: int) -> None:
     room = a_room()
     ann = enter(room, hello())

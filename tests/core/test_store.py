@@ -358,10 +358,10 @@ def test_closing_twice_does_nothing(folder: Path) -> None:
 
 def test_a_newer_database_is_left_alone(folder: Path) -> None:
     Store(folder).close()
-    change(folder, "PRAGMA user_version = 2")
+    change(folder, "PRAGMA user_version = 3")
     before = (folder / "log.db").read_bytes()
     for _ in range(2):  # and a host that was refused keeps nobody out
-        with pytest.raises(StoreError, match="is of version 2, this program knows 1; upgrade manywire"):
+        with pytest.raises(StoreError, match="is of version 3, this program knows 2; upgrade manywire"):
             Store(folder)
     assert (folder / "log.db").read_bytes() == before
 

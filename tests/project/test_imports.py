@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 CHAT = sorted((ROOT / "chat").rglob("*.py"))
 TRANSPORTS = sorted((ROOT / "transports").rglob("*.py"))
-PURE = {f"chat.{name}" for name in ("errors", "frame", "log", "presence", "room", "session", "text")}
+PURE = {f"chat.{name}" for name in ("errors", "frame", "log", "loopguard", "presence", "room", "session", "text")}
 IMPURE = {"asyncio", "os", "random", "secrets", "select", "socket", "sqlite3", "threading", "time"}
 SEEN_BY_TRANSPORTS = {"chat.errors", "chat.link", "chat.transport"}
 BY_NAME = {"__import__", "find_spec", "import_module", "run_module"}

@@ -87,6 +87,7 @@ class House:
         self.open_to_all = open_to_all
         self.rate = rate
         self.running: asyncio.Future[None] | None = None
+        self.board: Path | None = None  # a folder for the room's board
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -101,7 +102,7 @@ class House:
     async def open(self) -> None:
         self.store = self.make_store()
         self.host = Host(load_host(self.key), self.store, owner=self.owner.key, rate=self.rate)
-        self.kept = self.host.open_room("lobby", open_to_all=self.open_to_all)
+        self.kept = self.host.open_room("lobby", open_to_all=self.open_to_all, folder=self.board)
         self.address = await self.host.listen(self.asked, Site(self.folder, self.key), "lobby")
         self.running = asyncio.ensure_future(self.host.run())
 
@@ -157,12 +158,20 @@ class House:
         room: str = "lobby",
         addresses: tuple[Address, ...] = (),
         history: int = 10_000,
+        other: str = "",
         **more: Any,
     ) -> Member:
+        """A client of the room; with ``other``, of the direct room of the two."""
         host = invite.host if invite else b""
+        key = self.owner if nick == "owner" else Identity.load(self.folder / f"{nick}.pem")
+
+        def locate() -> Target:
+            target = Target(addresses or (self.address,), room, host, invite)
+            return target.direct(key.key, Identity.load(self.folder / f"{other}.pem").key) if other else target
+
         return Member(
-            lambda: Target(addresses or (self.address,), room, host, invite),
-            self.owner if nick == "owner" else Identity.load(self.folder / f"{nick}.pem"),
+            locate,
+            key,
             KnownHosts(self.folder / f"{nick}.hosts"),
             outboxes=None if reads_only else self.folder / f"{nick}.outboxes",
             nick=nick,

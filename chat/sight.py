@@ -1,0 +1,88 @@
+"""Looking at a board from outside the room: no connection, no handshake, and nobody notices.
+
+It must be quick enough for a shell's prompt, so nothing is imported here that a look does not need.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from chat import card
+from chat.errors import ChatError
+from chat.presence import Level, seen
+from chat.transport import board_maker
+
+if TYPE_CHECKING:
+    from chat.presence import State, Who
+
+
+def room_of(target: str) -> str:
+    """Return the room of this machine that a TARGET means, "" where it is elsewhere. Raises NoSuchRoom, AddressError."""
+    if ":" in target or target == "-":
+        return ""
+    from chat.target import room_name
+
+    return card.find(None if target in {"", "."} else room_name(target)).room
+
+
+def sights(room: str) -> dict[Who, State]:
+    """Return what those in a room of this machine show, by nickname. Empty where there is no board."""
+    maker = board_maker()
+    if maker is None:
+        return {}
+    try:
+        board = maker.open(card.room_folder(room))
+    except ChatError:  # a host that is just beginning, or making it anew
+        return {}
+    try:
+        return dict(sorted(seen(board.read()).items(), key=lambda item: item[0][1].casefold()))
+    finally:
+        board.close()
+
+
+def as_names(sights: dict[Who, State]) -> str:
+    """Return the nicknames on one line. Letters, marks, digits and ``-_.``: nothing a shell obeys."""
+    return " ".join(dict.fromkeys(nick for _, nick in sights))
+
+
+def as_line(who: Who, state: State, now: float | None = None) -> str:
+    """Return one line for people."""
+    from chat.text import visible
+
+    words = [] if state.level == Level.ONLINE else [state.level.name.lower()]
+    if state.typing:
+        words.append("typing")
+    if state.level != Level.ONLINE and state.active:
+        words.append(since(state.active, now))
+    if state.note:
+        words.append(visible(state.note, lines=False))
+    return "\t".join([who[1], ", ".join(words)]) if words else who[1]
+
+
+def since(ms: int, now: float | None = None) -> str:
+    """Return how long ago something was, in words: ``ms`` since 1970 UTC."""
+    minutes = max(0, int((now or time.time()) - ms / 1000)) // 60
+    if minutes < 1:
+        return "just now"
+    if minutes < 60:
+        return f"{minutes} min ago"
+    return f"{minutes // 60} h ago" if minutes < 1440 else f"{minutes // 1440} d ago"
+
+
+def as_object(who: Who, state: State) -> str:
+    """Return one line for programs."""
+    from chat.face.ndjson import dump, stamp
+
+    key, nick = who
+    return dump(
+        {
+            "nick": nick,
+            "key": key.hex(),
+            "state": state.level.name.lower(),
+            "note": state.note,
+            "typing": state.typing,
+            "read": state.read,
+            "active": stamp(state.active) if state.active else None,
+        }
+    )

@@ -1,0 +1,99 @@
+"""chat's own words, in the language of the person who reads them.
+
+    locale/zh.po  ─▶ {"{nick} came": "{nick} 来了", …}  ─▶  _("{nick} came").format(nick=nick)
+
+Rules:
+
+1. Only what stands in this source is translated, so only literals are given to ``_``: never an f-string, and
+   never a text from anybody. What varies is put in afterwards, by ``format``.
+2. The language is chosen when the program runs. A constant, which is made when its module is imported, is
+   marked by ``later`` and given to ``_`` where it is shown.
+3. English is in the source, and is what is shown where a translation is missing. NDJSON, errors and all that
+   programs read is English in every language.
+
+The catalogues are GNU's .po files (https://www.gnu.org/software/gettext/manual/html_node/PO-Files.html), read as
+they are: Python has no msgfmt to import, and a compiled .mo beside each would be a second copy that can be out
+of date. ``scripts/messages`` collects what is to be translated. There is one plural form: for a language with more,
+take their rule from the catalogue's header with ``gettext.c2py``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+LANGUAGES: Final = ("en", "zh")
+
+_FOLDER: Final = Path(__file__).with_name("locale")
+_spoken: dict[str, str] = {}
+
+
+def use(language: str) -> None:
+    """Speak this one of ``LANGUAGES`` from now on."""
+    _spoken.clear()
+    if language != "en":
+        _spoken.update(catalogue(language))
+
+
+def language(setting: str, environ: Mapping[str, str]) -> str:
+    """Return which of ``LANGUAGES`` to speak: the one that is set, or for "auto" that of the locale.
+
+    The first variable of LC_ALL, LC_MESSAGES and LANG that is not empty decides (POSIX, XBD 8.2).
+    """
+    if setting in LANGUAGES:
+        return setting
+    name = next(filter(None, map(environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
+    return "zh" if name.lower().startswith("zh") else "en"
+
+
+def _(text: str) -> str:
+    """Return ``text`` in the language that is spoken."""
+    return _spoken.get(text, text)
+
+
+def plural(one: str, many: str, count: int) -> str:
+    """Return the form for ``count`` things. Both forms have its placeholder, or only ``many`` does."""
+    return _spoken.get(one) or (one if count == 1 else many)
+
+
+def later(text: str) -> str:
+    """Mark a constant for the catalogues, and return it as it is: ``_`` translates it where it is shown."""
+    return text
+
+
+def catalogue(language: str) -> dict[str, str]:
+    """Return what is translated into a language."""
+    text = (_FOLDER / f"{language}.po").read_text("utf-8")
+    return {entry["msgid"]: said for entry in entries(text) if (said := translation(entry))}
+
+
+def translation(entry: Mapping[str, str]) -> str:
+    """Return what an entry of a catalogue says, or "" for what is not translated, and for the header."""
+    return entry.get("msgstr", "") or entry.get("msgstr[0]", "") if entry["msgid"] else ""
+
+
+def entries(text: str) -> Iterator[dict[str, str]]:
+    """Yield the entries of a .po file, as {keyword: string}. Comments, and entries in comments, are left out.
+
+    Raises ValueError for a line that is none.
+    """
+    entry: dict[str, str] = {}
+    keyword = ""
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line or line.startswith("#"):
+            continue
+        before, quote, rest = line.partition('"')
+        word = before.strip()
+        if not quote or not (word or keyword):
+            raise ValueError(f"line {number} of the catalogue cannot be read: {line}")
+        if word == "msgid" and entry:
+            yield entry
+            entry = {}
+        keyword = word or keyword
+        entry[keyword] = entry.get(keyword, "") + str(json.loads(quote + rest))  # C's escapes that we use are JSON's
+    if entry:
+        yield entry

@@ -1,0 +1,405 @@
+"""A lesson on shared memory: the smallest program that is right, and four mistakes.
+
+    python scripts/lessons/shared_memory.py [MISTAKE] [--start METHOD]
+
+MISTAKE is one of count, torn, dead, tracker; without it all are shown, in this order. METHOD is how processes
+are started: spawn, fork or forkserver.
+
+    one process             the same memory             another process
+    text.value = ... ───▶ [ good night......... ] ───▶ text.value
+
+A pipe or a queue hands a message over: it arrives once, and then it is gone. Shared memory has no messages and
+wakes nobody. It is a board on a wall: who writes wipes off what was there, and who looks sees what is there now.
+
+Rules:
+
+1. A sentence is printed only after what it says was seen to be so; what is not so here ends the lesson.
+2. What happens by chance is tried until it happens, or until a minute has gone by.
+3. No process is left, and nothing in /dev/shm.
+4. Whatever runs in a child is a function of this module, so that every start method can find it.
+
+Read it from top to bottom. Each mistake is one function that makes it or avoids it, as it is told, and one
+whose docstring says what went wrong and why. ``transports/shm.py`` is what comes of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import inspect
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import zlib
+from multiprocessing import resource_tracker
+from multiprocessing.context import ForkContext, ForkServerContext, SpawnContext
+from multiprocessing.shared_memory import SharedMemory
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from multiprocessing.process import BaseProcess
+    from multiprocessing.sharedctypes import Synchronized
+    from multiprocessing.synchronize import Barrier, Event
+
+Context: TypeAlias = ForkContext | SpawnContext | ForkServerContext
+
+LINES: Final = ("good evening", "is anybody here?", "good night")
+WIDTH: Final = 64  # bytes of the board
+A_MOMENT: Final = 1.0  # seconds that we watch something hang
+ENOUGH: Final = 60.0  # seconds for what ends by itself, or happens by chance, on however busy a machine
+
+
+# -- the smallest program that is right -----------------------------------------------------------
+
+
+def write_lines(number: Synchronized[int], text: Any) -> None:
+    """Run by the child."""
+    for at, line in enumerate(LINES, 1):
+        with text.get_lock():  # over both: who looks must never see the number of one line beside the text of another
+            number.value = at
+            text.value = line.encode()
+
+
+def look_until_the_last(context: Context) -> tuple[list[tuple[int, str]], int | None]:
+    """Return what was seen on the board, each once, and the child's exit status."""
+    lock = context.RLock()
+    number: Synchronized[int] = context.Value("q", 0, lock=lock)
+    text: Any = context.Array("c", WIDTH, lock=lock)
+    child = context.Process(target=write_lines, args=(number, text))
+    child.start()
+    looks: list[tuple[int, str]] = []
+    while not looks or looks[-1][0] < len(LINES):
+        with lock:
+            look = (number.value, text.value.decode())
+        if look[0] and look not in looks:
+            looks.append(look)
+    child.join()
+    return looks, child.exitcode
+
+
+def smallest(context: Context) -> None:
+    """The smallest program that is right.
+
+    One process writes and another looks. A Value and an Array belong together, so one lock guards both, and
+    whoever touches either holds it. The reader may miss what was wiped off before it looked: it sees the last
+    line for certain, and every line that it sees is whole.
+    """
+    looks, status = look_until_the_last(context)
+    right = all(text == LINES[number - 1] for number, text in looks) and looks[-1][1] == LINES[-1] and status == 0
+    missed = len(LINES) - len(looks)
+    seen("works", f"the last line was seen, and {missed} before it were missed; the child exited with 0", right)
+
+
+# -- 1. count -------------------------------------------------------------------------------------
+
+WORKERS: Final = 2
+STEPS: Final = 20_000
+
+
+def count_up(start: Barrier, total: Synchronized[int], careful: bool) -> None:
+    """Run by each of several children."""
+    start.wait(ENOUGH)
+    for _ in range(STEPS):
+        if careful:
+            with total.get_lock():
+                total.value += 1
+        else:
+            total.value += 1
+
+
+def counted(context: Context, *, careful: bool) -> int:
+    """What several children counted together."""
+    start, total = context.Barrier(WORKERS), context.Value("q", 0)
+    children = [context.Process(target=count_up, args=(start, total, careful)) for _ in range(WORKERS)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    return int(total.value)
+
+
+def count(context: Context) -> None:
+    """Adding without holding the lock.
+
+    ``value += 1`` is three steps: read, add, write. A Value has a lock and takes it by itself, for the read,
+    and once more for the write. Between the two another process reads the same number, adds, and writes the
+    same sum: two steps, and the counter went up by one. No error is raised, and a short test passes. Hold
+    the lock from before the read until after the write: ``with value.get_lock(): value += 1``.
+    """
+    got = due = WORKERS * STEPS
+    for _ in attempts():
+        got = counted(context, careful=False)
+        if got < due:
+            break
+    seen("mistake", f"{WORKERS} children added 1 {STEPS} times each: {got}, so {due - got} are lost", got < due)
+    got = counted(context, careful=True)
+    seen("cure", f"with the lock around the addition: {got}", got == due)
+
+
+# -- 2. torn --------------------------------------------------------------------------------------
+
+LONG: Final = 64 * 1024  # bytes: long enough to be met in the middle of a write
+CRC_SIZE: Final = 4
+VERSION_SIZE: Final = 8
+
+
+def sealed(version: int) -> bytes:
+    """A text that is all one letter, with its version before it and the CRC of both at the end."""
+    record = version.to_bytes(VERSION_SIZE, "big") + bytes([97 + version % 26]) * (LONG - VERSION_SIZE - CRC_SIZE)
+    return record + zlib.crc32(record).to_bytes(CRC_SIZE, "big")
+
+
+def opened(record: bytes) -> bytes | None:
+    """The text, or None where the CRC is not that of the bytes before it."""
+    body, crc = record[:-CRC_SIZE], int.from_bytes(record[-CRC_SIZE:], "big")
+    return body[VERSION_SIZE:] if zlib.crc32(body) == crc else None
+
+
+def is_whole(text: bytes) -> bool:
+    return text == text[:1] * len(text)
+
+
+def write_on(memory: Any, careful: bool, done: Event) -> None:
+    """Run by the child: write one text after the other until it is told that it is enough."""
+    version = 0
+    while not done.is_set():
+        version += 1
+        if careful:
+            with memory.get_lock():
+                memory[:] = sealed(version)
+        else:
+            memory[:] = sealed(version)
+
+
+def writing(context: Context, *, locked: bool) -> Generator[bytes, None, None]:
+    """Yield what one sees who looks while another process writes, for at most a minute."""
+    memory: Any = context.Array("c", LONG) if locked else context.RawArray("c", LONG)
+    memory[:] = sealed(0)
+    done = context.Event()
+    child = context.Process(target=write_on, args=(memory, locked, done))
+    child.start()
+    try:
+        for _ in attempts():
+            if locked:
+                with memory.get_lock():
+                    look = memory[:]
+            else:
+                look = memory[:]
+            yield look
+    finally:
+        done.set()
+        child.join()
+
+
+def torn(context: Context) -> None:
+    """Looking while another writes.
+
+    Bytes are copied one after the other. Who looks in the middle of a copy gets the new text's beginning and
+    the old one's end: a torn read, which is neither, and raises nothing. A small number in one machine word
+    is safe on most processors; a text, a pair or a record is not. A lock is the first cure. It makes every
+    reader wait for the writer, and the writer for every reader, also for one that was stopped in the middle.
+    The second makes nobody wait: write a checksum of all the bytes beside them, and a version, so that no two
+    records are alike; who looks believes only what fits, and otherwise looks again.
+    """
+    looks = writing(context, locked=False)
+    mixed = next((text for text in map(text_of, looks) if not is_whole(text)), b"")
+    letters = "/".join(sorted({chr(letter) for letter in mixed}))
+    looks.close()
+    seen("mistake", f"a text that is always of one letter was seen with {letters or 'no more'} in it", bool(mixed))
+
+    looks = writing(context, locked=True)
+    whole = [is_whole(text_of(look)) for look, _ in zip(looks, range(200), strict=False)]
+    looks.close()
+    seen("cure", f"with the lock held by both sides: {len(whole)} looks, all whole", all(whole))
+
+    looks, refused, believed = writing(context, locked=False), 0, []
+    for look in looks:
+        text = opened(look)
+        if text is None:
+            refused += 1
+        else:
+            believed.append(text)
+        if refused >= 10 and len(believed) >= 10:
+            break
+    looks.close()
+    right = refused > 0 and len(believed) > 0 and all(map(is_whole, believed))
+    seen("cure", f"without a lock, but with a CRC: {refused} torn looks refused, {len(believed)} whole believed", right)
+
+
+def text_of(record: bytes) -> bytes:
+    """The text, whether it is whole or not."""
+    return record[VERSION_SIZE:-CRC_SIZE]
+
+
+# -- 3. dead --------------------------------------------------------------------------------------
+
+
+def die_with_lock(value: Synchronized[int], path: str, ready: Event) -> None:
+    """Run by the child, until it is killed: hold a lock of multiprocessing, and one of the kernel's on a file."""
+    with value.get_lock(), open(path, "wb") as file:  # noqa: PTH123  the path is of a NamedTemporaryFile
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        ready.set()
+        signal.pause()
+
+
+def locks_after_a_kill(context: Context, patience: float) -> tuple[bool, bool]:
+    """Whether each of the two locks can be had, at most ``patience`` seconds after their holder was killed."""
+    value, ready = context.Value("q", 0), context.Event()
+    with tempfile.NamedTemporaryFile() as file:
+        holder: BaseProcess = context.Process(target=die_with_lock, args=(value, file.name, ready))
+        holder.start()
+        ready.wait(ENOUGH)
+        holder.kill()
+        holder.join()
+        of_python = value.get_lock().acquire(timeout=patience)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return of_python, False
+        return of_python, True
+
+
+def dead(context: Context) -> None:
+    """Trusting that a lock is let go.
+
+    A lock of multiprocessing is a semaphore, a number in shared memory. Nobody has written down who took it, so
+    nobody gives it back when that process is killed: all others wait for ever. A lock on a file (fcntl, flock)
+    is kept by the kernel, which knows its owner and drops it with the owner's death, however that came.
+    Only a process that is stopped (SIGSTOP, Ctrl-Z) keeps it, and is seen by no lock: hence heartbeats.
+    """
+    of_python, of_kernel = locks_after_a_kill(context, A_MOMENT)
+    seen(
+        "mistake", "the holder of a Value's lock was killed: the lock is still taken, and nobody has it", not of_python
+    )
+    seen("cure", "its lock on a file was free at once", of_kernel)
+
+
+# -- 4. tracker -----------------------------------------------------------------------------------
+
+# An unrelated process: not started by multiprocessing, so it has a resource tracker of its own.
+LOOK: Final = "import sys; from multiprocessing.shared_memory import SharedMemory; SharedMemory(sys.argv[1]).close()"
+LOOK_UNTRACKED: Final = LOOK.replace("(sys.argv[1])", "(sys.argv[1], track=False)")
+LOOK_AT_FILE: Final = (
+    "import mmap, sys; file = open(sys.argv[1], 'rb'); mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ).close()"
+)
+
+
+def look_and_leave(program: str, name: str) -> None:
+    """Have an unrelated process look, and end as it should; return when its tracker has ended, too."""
+    # The tracker inherits stderr and says there what it removes: the end of the pipe is its end.
+    subprocess.run([sys.executable, "-c", program, name], stderr=subprocess.PIPE, check=True)
+
+
+def survives(program: str) -> bool:
+    """Whether a segment is still there after an unrelated process has looked at it."""
+    segment = SharedMemory(create=True, size=WIDTH)
+    try:
+        look_and_leave(program, segment.name)
+        try:
+            segment.unlink()
+        except FileNotFoundError:
+            resource_tracker.unregister(f"/{segment.name.lstrip('/')}", "shared_memory")  # nothing is left to remove
+            return False
+        return True
+    finally:
+        segment.close()
+
+
+def file_survives() -> bool:
+    """The same with a plain file."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(bytes(WIDTH))
+        file.flush()
+        look_and_leave(LOOK_AT_FILE, file.name)
+        return os.path.exists(file.name)  # noqa: PTH110
+
+
+def make_and_die(name: str) -> None:
+    """Run by a child: make a segment that nobody tracks, and be killed."""
+    SharedMemory(name, create=True, size=WIDTH, track=False)  # type: ignore[call-arg, unused-ignore]  # 3.13
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def is_left_behind(context: Context) -> bool:
+    """Whether an untracked segment outlives its maker's kill -9. It is removed here."""
+    name = f"lesson-{os.getpid()}"
+    child = context.Process(target=make_and_die, args=(name,))
+    child.start()
+    child.join()
+    try:
+        segment = SharedMemory(name)
+    except FileNotFoundError:
+        return False
+    segment.close()
+    segment.unlink()
+    return True
+
+
+def tracker(context: Context) -> None:
+    """Letting strangers look at a SharedMemory.
+
+    A segment lives until somebody unlinks it. So that none is left behind, Python has a resource tracker, a
+    process that cleans up after another has ended. It was meant for the maker; but whoever attaches registers
+    the segment with his own tracker, too, and when he leaves, as friendly as can be, his tracker unlinks it
+    (cpython issue 82300). Those who hold it go on, with memory that nobody else will ever find again. Children
+    started by multiprocessing share their parent's tracker, so a program's own tests do not show it. Since 3.13
+    one can say ``track=False``; then nobody cleans up, and a kill -9 leaves the segment until the machine is
+    restarted. A plain file in a folder of your own has neither trouble: nothing removes it but you, and what
+    you find there at the next start you take over.
+    """
+    seen("mistake", "an unrelated process looked and left, and took the segment with it", not survives(LOOK))
+    if sys.version_info >= (3, 13):
+        seen("cure", "with track=False it left the segment alone", survives(LOOK_UNTRACKED))
+        seen("fact", "but the maker, killed, left one behind that nobody tracks", is_left_behind(context))
+    seen("cure", "a plain file, mapped by an unrelated process that left, is still there", file_survives())
+
+
+# -- the story ------------------------------------------------------------------------------------
+
+MISTAKES: Final = {lesson.__name__: lesson for lesson in (count, torn, dead, tracker)}
+
+
+def attempts() -> Iterator[None]:
+    """Go round for at most a minute."""
+    end = time.monotonic() + ENOUGH
+    while time.monotonic() < end:
+        yield
+
+
+def seen(kind: str, sentence: str, true: bool) -> None:
+    """Print what was seen, or end the lesson if it was not."""
+    if not true:
+        sys.exit(f"lesson: not so on this machine: {sentence}")
+    print(f"   {kind:8} {sentence}", flush=True)
+
+
+def tell(number: str, lesson: Callable[[Any], None], context: Context) -> None:
+    title, _, text = (inspect.getdoc(lesson) or "").partition("\n")
+    print(f"\n{number}{title}\n\n{textwrap.indent(text.strip(), '   ')}\n", flush=True)
+    lesson(context)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("mistake", nargs="?", choices=MISTAKES, metavar="MISTAKE", help=", ".join(MISTAKES))
+    parser.add_argument(
+        "--start", choices=("spawn", "fork", "forkserver"), default="spawn", help="how processes are started (spawn)"
+    )
+    arguments = parser.parse_args()
+    context = multiprocessing.get_context(arguments.start)
+    if arguments.mistake is None:
+        tell("", smallest, context)
+    for number, (name, lesson) in enumerate(MISTAKES.items(), 1):
+        if arguments.mistake in (None, name):
+            tell(f"{number}. {name}: ", lesson, context)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

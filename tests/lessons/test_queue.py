@@ -1,0 +1,145 @@
+"""scripts/lessons/queue_.py: what it calls right is right, its mistakes happen, and its cures cure them.
+
+The lesson runs in a program of its own, never in the tests' process: pytest's watchdog is a thread, and fork
+beside threads is a mistake of its own. What a function saw comes back as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LESSONS = Path(__file__).parents[2] / "scripts/lessons"
+STARTS = ("spawn", "fork", "forkserver")
+PATIENCE = 180  # seconds; a lesson takes a few
+# A zombie is looked for first: active_children() would reap it. A child that still runs is fine where it is
+# the helper of spawn or forkserver, which has no other end than ours.
+PROGRAM = """
+import json, multiprocessing, os, sys
+import queue_
+result = eval(sys.argv[2], vars(queue_) | {"context": multiprocessing.get_context(sys.argv[1])})
+try:
+    zombie, _ = os.waitpid(-1, os.WNOHANG)
+    running = sys.argv[1] == "fork" and not zombie
+except ChildProcessError:
+    zombie, running = 0, False
+children = [child.name for child in multiprocessing.active_children()]
+print(json.dumps({"result": result, "left": [zombie, running, children]}))
+"""
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Returns when every process that inherited the output is gone, not only the first one."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", *arguments],
+        env=os.environ | {"PYTHONPATH": str(LESSONS), "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as program:
+        try:
+            output, errors = program.communicate(timeout=PATIENCE)
+        except BaseException:
+            os.killpg(program.pid, signal.SIGKILL)  # a lesson that hangs has children that hang
+            raise
+    return subprocess.CompletedProcess(program.args, program.returncode, output, errors)
+
+
+def what(expression: str, start: str = "spawn") -> Any:
+    done = run("-c", PROGRAM, start, expression)
+    assert (done.returncode, done.stderr) == (0, "")
+    answer = json.loads(done.stdout)
+    assert answer["left"] == [0, False, []]
+    return answer["result"]
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_the_whole_story_is_true(start: str) -> None:
+    done = run(LESSONS / "queue_.py", "--start", start)
+    assert (done.returncode, done.stderr) == (0, "")
+    headings = [line.partition(":")[0] for line in done.stdout.splitlines() if line[:1].isdigit()]
+    assert headings == ["1. sentinel", "2. full", "3. death", "4. join"]
+    mistakes = [line for line in done.stdout.splitlines() if line.startswith("   mistake  ")]
+    assert len(mistakes) == len(headings)
+
+
+def test_one_mistake_alone() -> None:
+    done = run(LESSONS / "queue_.py", "full")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("\n2. full: ")
+    assert "smallest" not in done.stdout
+    assert "3. " not in done.stdout
+
+
+def test_an_unknown_mistake_is_refused_in_one_line() -> None:
+    done = run(LESSONS / "queue_.py", "sloth")
+    assert done.returncode == 2
+    assert "invalid choice: 'sloth'" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_what_is_not_so_ends_the_lesson() -> None:
+    done = run("-c", "import queue_; queue_.seen('cure', 'pigs fly', False)")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "lesson: not so on this machine: pigs fly\n"
+
+
+def test_no_lesson_hides_a_module_of_the_standard_library() -> None:
+    # A lesson's own folder comes first where it looks for modules.
+    assert not {path.stem for path in LESSONS.glob("*.py")} & sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_one_consumer_does_all_jobs_in_order(start: str) -> None:
+    assert what("share_out(context, 1)", start) == [[[1, 2, 3, 4, 5]], [0]]
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_several_consumers_do_each_job_once_and_in_order(start: str) -> None:
+    done, statuses = what("share_out(context, 3)", start)
+    assert statuses == [0, 0, 0]
+    assert sorted(chain.from_iterable(done)) == [1, 2, 3, 4, 5]
+    assert all(part == sorted(part) for part in done)
+
+
+@pytest.mark.parametrize("sentinels", [1, 3])
+def test_as_many_consumers_end_as_there_are_sentinels(sentinels: int) -> None:
+    assert what(f"consumers_that_end(context, 3, {sentinels})", "fork") == sentinels
+
+
+def test_only_a_bound_stops_a_producer_that_does_not_wait() -> None:
+    assert what("[accepted(context, bound, 5000) for bound in (0, 1, 7)]") == [5000, 1, 7]
+
+
+def test_put_waits_for_room_and_not_longer() -> None:
+    assert what("put_waits(context, 1)") == [True, True]
+
+
+def test_a_job_that_was_taken_dies_with_its_consumer() -> None:
+    assert what("one_shift(context, JOBS, dies_at=3)", "fork") == [[1, 2], [4, 5], -9]
+
+
+def test_who_does_not_die_leaves_nothing() -> None:
+    assert what("one_shift(context, JOBS)") == [[1, 2, 3, 4, 5], [], 0]
+
+
+@pytest.mark.parametrize("dies_at", [1, 3, 5])
+def test_what_was_not_answered_is_done_by_another(dies_at: int) -> None:
+    assert what(f"two_shifts(context, JOBS, dies_at={dies_at})", "fork") == [1, 2, 3, 4, 5]
+
+
+def test_a_producer_whose_queue_is_not_read_does_not_end() -> None:
+    assert what("producer_ends(context, A_MOMENT, read_first=False)", "fork") is False
+
+
+def test_a_producer_ends_when_its_queue_is_read() -> None:
+    assert what("producer_ends(context, ENOUGH, read_first=True)", "fork") is True

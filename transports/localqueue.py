@@ -1,0 +1,348 @@
+"""queue: between unrelated programs of one user on one machine.
+
+What it is: a pair of AF_UNIX sockets of the kind SOCK_SEQPACKET (unix(7)), which is the kernel's own bounded
+queue of messages: one for each direction, between two processes that need have nothing in common but a path
+in the file system. No daemon, no port, no thread.
+
+When to choose it: for a room on one machine, whose members open and close their own terminals. The kernel
+itself says whose process is at the other end. A pipe runs bytes together; a queue keeps messages apart.
+
+     ann's link            the kernel, beside .../queue          bob's link
+       send ───────▶ [ ▒▒▒ ▒▒▒▒▒▒▒ ▒ ▒▒▒▒▒ ]──────────────────▶ receive: one message
+     receive ◀───────────────────────[ ▒▒▒▒ ▒▒ ] ◀───────────── send: one message
+
+Four facts:
+  capacity          the sender's SO_SNDBUF, 208 KiB on most Linux: the kernel charges each message for its
+                    own book-keeping too, so that is 93 messages of 1 KiB, or 4 of 64 KiB
+  borders           kept: what was sent in one piece is received in one piece, and never joined to the next
+  how death shows   the kernel closes a killed process's end at once; what it had sent is still to be read
+  what wakes you    readability (a message, the end) and writability (three quarters of the buffer free)
+
+Beside what Python offers for the same wish (``scripts/bench --queues`` prints figures):
+
+                           unrelated  without          end on     peer's     many       waits in
+                           programs   pickle, threads  death      user, pid  producers  epoll
+  this                     yes        yes              yes        yes        yes        yes
+  multiprocessing.Queue    no         no, no           no         no         yes        no
+  Manager().Queue()        yes        no, no           no         no         yes        no
+  POSIX mq (mq_overview)   yes        yes              no         no         yes        Linux only
+  a FIFO (fifo(7))         yes        yes              with care  no         to 4 KiB   yes
+  socketpair()             no         yes              yes        yes        no         yes
+
+Each member's queue is its own, and full for that member alone; the host is where many producers meet. What
+makes it fast is not the object but batching: one message here carries all that one turn of the host's loop
+brought, up to 64 KiB.
+
+Addresses: bare ``queue`` listens in the room's runtime folder; ``queue:/path/to/socket`` at that path, in a
+folder that is yours alone (mode 0700). Dialling needs the path, which the room's card holds.
+
+Traps:
+  a stale socket    bind() makes a file, which outlives a killed host, and the next one gets EADDRINUSE. Whether
+                    it lives is asked with a datagram socket: EPROTOTYPE is a living one of our kind, which
+                    hears nothing of it; ECONNREFUSED is a dead one. To connect would be to knock at its door,
+                    and on macOS a full door refuses too. The folder is locked (flock) meanwhile: of two who
+                    find the same dead one the slower would take away the faster's new one.
+  ECONNRESET        Who closes with messages unread resets the other side. That takes nothing back: what it had
+                    sent lies here still, but Linux tells of the reset first, and once. So we read again.
+  EMSGSIZE          A message must fit the buffer whole, less 32 bytes: we cut at 64 KiB, or what the buffer takes.
+  a short recv      It returns the head of a message and drops the rest, without a word: receive asks for 64 KiB.
+  an empty message  It reads as the end of the stream: never send one.
+  SOCK_DGRAM        Keeps borders as well, but never shows that its peer has died.
+  EAGAIN on connect The door is full: a socket of this family is not told to come back later, as over TCP.
+  ENAMETOOLONG      A path has room for 107 bytes, 103 on macOS: and Python's error says only "path too long".
+  abstract sockets  Names that begin with a zero byte have no file, so no owner and no mode: anybody may take one.
+  umask             It decides the mode of the new file, for all threads at once. The folder keeps others out, and
+                    until listen() nobody gets in, so chmod between bind and listen is early enough.
+  macOS             Has no SOCK_SEQPACKET here: SOCK_STREAM does, for frames carry their lengths. Borders are lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import logging
+import os
+import socket
+import stat
+import struct
+import sys
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from chat.errors import AddressError, DialFailed, LinkClosed, ListenFailed
+from chat.link import RECEIVE_SIZE, DescriptorLink, Waiter
+from chat.transport import Address, Peer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from chat.transport import Buffer, Site
+
+MESSAGE: Final = RECEIVE_SIZE  # bytes of the largest message: what a receive takes whole
+OVERHEAD: Final = 32  # bytes of the buffer that a message cannot have (Linux, net/unix/af_unix.c)
+PATH_LIMIT: Final = 103 if sys.platform == "darwin" else 107  # bytes: sun_path, without the zero behind it
+BACKLOG: Final = 1024  # members that the kernel keeps for us: a whole room may come back at once
+KIND: Final = socket.SOCK_STREAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
+
+log: Final = logging.getLogger("chat.queue")
+
+
+# -- who is there, and whose folder it is -----------------------------------------------------------
+
+
+class _Unfit(Exception):
+    """Why a folder or a peer is not to be trusted, in words for people."""
+
+
+class _Credentials(NamedTuple):
+    uid: int
+    pid: int
+
+
+def _credentials(sock: socket.socket) -> _Credentials:
+    """Whose process is at the other end, from the kernel: as of its connect, or its listen. Raises OSError."""
+    if sys.platform == "darwin":  # sys/un.h and sys/ucred.h: SOL_LOCAL 0, LOCAL_PEERCRED 1, LOCAL_PEERPID 2
+        _version, uid = struct.unpack_from("=II", sock.getsockopt(0, 1, 76))  # struct xucred
+        (pid,) = struct.unpack("=i", sock.getsockopt(0, 2, 4))
+    else:  # struct ucred, unix(7)
+        pid, uid, _gid = struct.unpack("=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return _Credentials(uid, pid)
+
+
+def _must_be_ours(who: _Credentials) -> None:
+    # Not root's either: root can become any user, and a process that did not is here by mistake.
+    if who.uid != os.geteuid():
+        raise _Unfit(f"process {who.pid} there is user {who.uid}'s, not yours (user {os.geteuid()})")
+
+
+@contextmanager
+def _private(folder: Path) -> Iterator[int]:
+    """Open a folder that nobody else can enter. Raises _Unfit, OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            raise _Unfit(
+                f"the folder {folder} is user {status.st_uid}'s, mode {stat.S_IMODE(status.st_mode):04o}; "
+                f"it must be yours alone: choose another, or chmod 700"
+            )
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _path(address: Address, default: Path | None = None) -> Path:
+    """Raises AddressError."""
+    address.allow_options()
+    if not address.place and default is None:
+        raise AddressError(
+            "cannot dial queue without a path; write queue:/path/to/socket, or join the room by its name"
+        )
+    path = Path(address.place or default or "").absolute()
+    if "\0" in str(path):
+        raise AddressError(f"cannot use {address}: a path holds no zero byte")
+    if (size := len(os.fsencode(path))) > PATH_LIMIT:
+        raise AddressError(
+            f"cannot use {path} as a socket: a path has at most {PATH_LIMIT} bytes here, this one has {size}; "
+            f"choose a shorter one, or set CHAT_RUNTIME to a folder with a shorter name"
+        )
+    return path
+
+
+_DIAL_ADVICE: Final[dict[int | None, str]] = {
+    errno.ENOENT: "; is a host running there?",
+    errno.ECONNREFUSED: "; the host that made it has ended: start it again",
+    errno.EAGAIN: "; more wait there already than it lets in: try again",
+    errno.EPROTOTYPE: "; it is a socket of another kind, so no chat host's",
+}
+_LISTEN_ADVICE: Final[dict[int | None, str]] = {
+    errno.EADDRINUSE: "; is another host running? choose another path",
+    errno.EAGAIN: "; another host starts in this folder at this moment: try again",
+    errno.ENOENT: "; make its folder first: mkdir -m 700",
+}
+
+
+def _reason(error: _Unfit | OSError, advice: Mapping[int | None, str] | None = None) -> str:
+    """What happened, in words for people, and what to do."""
+    if not isinstance(error, OSError) or not error.errno:
+        return str(error)
+    return os.strerror(error.errno).lower() + (advice or {}).get(error.errno, "")
+
+
+# -- links ------------------------------------------------------------------------------------------
+
+
+def _read(sock: socket.socket, size: int) -> bytes:
+    try:
+        return sock.recv(size)
+    except ConnectionResetError:
+        return sock.recv(size)  # never blocks, since the peer is gone: what it left, or the end
+
+
+def _write(sock: socket.socket, limit: int, data: Buffer) -> int:
+    if len(data) <= limit:
+        return sock.send(data)
+    # Released at once: else the traceback of an error would keep the caller from changing a bytearray.
+    with memoryview(data) as whole, whole[:limit] as piece:
+        return sock.send(piece)
+
+
+def _link(sock: socket.socket, peer: Peer) -> DescriptorLink:
+    fd, limit = sock.fileno(), min(MESSAGE, sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - OVERHEAD)
+    return DescriptorLink(peer, fd, fd, read=partial(_read, sock), write=partial(_write, sock, limit), close=sock.close)
+
+
+# -- listening --------------------------------------------------------------------------------------
+
+
+class QueueListener:
+    """A socket with a name in the file system, which goes when the listener does."""
+
+    advertised: Address | None = None  # a path of this machine is of no use in an invite
+
+    def __init__(self, sock: socket.socket, path: Path) -> None:
+        self.address = Address(QueueTransport.scheme, str(path))
+        self._sock = sock
+        self._path = path
+        self._file = os.lstat(path)
+        self._readable = Waiter.for_reading(sock.fileno())
+        self._closed = False
+
+    async def accept(self) -> DescriptorLink:
+        while not self._closed:
+            await self._readable.wait()
+            try:
+                connection, _ = self._sock.accept()
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    # Who knocks stays in the backlog, so the socket stays readable: the loop would spin.
+                    log.warning("%s lets nobody in for a second: %s", self.address, _reason(error))
+                    await asyncio.sleep(1)
+                continue  # else whoever it was has left already
+            try:
+                connection.setblocking(False)
+                who = _credentials(connection)
+                _must_be_ours(who)
+                return _link(connection, Peer(f"queue pid {who.pid}", uid=who.uid, pid=who.pid))
+            except (_Unfit, OSError) as error:
+                log.warning("somebody was turned away from %s: %s", self.address, _reason(error))
+                connection.close()
+        raise LinkClosed(f"the listener on {self.address} was closed here")
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._readable.close()
+        # Before the socket is closed: nobody finds a dead one, and no other file can have its number.
+        with suppress(OSError):
+            if os.path.samestat(os.lstat(self._path), self._file):
+                self._path.unlink()
+        self._sock.close()  # who dialled and was never accepted sees the end
+
+
+def _is_dead(path: Path) -> bool:
+    """Whether it is a socket that nobody holds any more. Raises OSError."""
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(str(path)) == errno.ECONNREFUSED
+
+
+def _listen(kind: socket.SocketKind, path: Path) -> QueueListener:
+    """Bind to the path, in place of what a killed host left there, and listen. Raises _Unfit, OSError."""
+    sock = socket.socket(socket.AF_UNIX, kind)
+    try:
+        sock.setblocking(False)
+        with _private(path.parent) as folder:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                sock.bind(str(path))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or not _is_dead(path):
+                    raise
+                path.unlink()
+                sock.bind(str(path))
+            path.chmod(0o600)
+            sock.listen(BACKLOG)
+            return QueueListener(sock, path)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _dial(kind: socket.SocketKind, path: Path) -> DescriptorLink:
+    """Raises _Unfit, OSError."""
+    sock = socket.socket(socket.AF_UNIX, kind)
+    try:
+        sock.setblocking(False)
+        with _private(path.parent):
+            sock.connect(str(path))  # over at once: a local connect has nobody to wait for
+        who = _credentials(sock)
+        _must_be_ours(who)
+        return _link(sock, Peer(f"queue {path}", uid=who.uid, pid=who.pid))
+    except BaseException:
+        sock.close()
+        raise
+
+
+class QueueTransport:
+    """``kind`` is SOCK_SEQPACKET, or SOCK_STREAM where the system has no other."""
+
+    scheme = "queue"
+    cost = 1  # it does not leave the machine
+    summary = "between terminals of one machine, by a socket in the room's folder; bare queue is enough"
+
+    def __init__(self, kind: socket.SocketKind = KIND) -> None:
+        self._kind = kind
+
+    async def listen(self, address: Address, site: Site) -> QueueListener:
+        path = _path(address, site.folder / "queue")
+        try:
+            return _listen(self._kind, path)
+        except (_Unfit, OSError) as error:
+            raise ListenFailed(f"cannot listen on queue:{path}: {_reason(error, _LISTEN_ADVICE)}") from None
+
+    async def dial(self, address: Address) -> DescriptorLink:
+        path = _path(address)
+        try:
+            return _dial(self._kind, path)
+        except (_Unfit, OSError) as error:
+            raise DialFailed(f"cannot reach {address}: {_reason(error, _DIAL_ADVICE)}") from None
+
+
+transport: Final = QueueTransport()
+
+
+async def _demo() -> None:
+    """Ann listens, Bob dials; Bob says two lines, and Ann sends them back."""
+    from tempfile import TemporaryDirectory
+
+    from chat.transport import Site
+
+    with TemporaryDirectory(prefix="queue-") as folder:
+        listener = await transport.listen(Address("queue"), Site(Path(folder), Path()))
+        bob = await transport.dial(listener.address)
+        ann = await listener.accept()
+        ours = ann.peer.uid == os.geteuid() and ann.peer.pid == os.getpid()
+        print(f"ann listens on {listener.address}; the kernel tells her whose process bob is: {ours}")
+        print(f"bob sends two lines, {bob.send(b'hello')} and {bob.send(b'good day')} bytes taken")
+        for _ in range(2):
+            print(f"ann sends one back, {ann.send(await ann.receive())} bytes taken; bob reads {await bob.receive()!r}")
+        count = 0
+        while bob.send(bytes(1024)):
+            count += 1
+        print(f"bob sends 1 KiB again and again while ann does not read: {count} taken, then 0")
+        print(f"ann says {ann.send(b'goodbye')} bytes, and closes with bob's unread")
+        await ann.aclose()
+        print(f"bob reads {await bob.receive()!r}, then {await bob.receive()!r}")
+        await bob.aclose()
+        await listener.aclose()
+
+
+if __name__ == "__main__":
+    asyncio.run(_demo())
