@@ -328,8 +328,8 @@ def host(
         if json:
             for line in hosted.listening:
                 click.echo(line)
-        client = home.client(room, "", nick=nick, speaks=True, history=_HISTORY)
-        _run(hosted.while_it_runs(_face(client, plain=plain, as_json=json)))
+        client = home.client(room, "", nick=nick, speaks=True, history=_HISTORY, looks=not json)
+        _run(hosted.while_it_runs(_face(client, home, plain=plain, as_json=json)))
     if not json:
         click.echo(f"room {room} is closed; open it again with: chat host {room}", err=True)
 
@@ -399,11 +399,12 @@ def join(
     data: Path | None,
 ) -> None:
     """Enter the room TARGET and talk."""
-    client = _Home(data).client(target, transport, nick=nick, speaks=True, history=history, since=since or 0)
-    _run(_face(client, plain=plain, as_json=json))
+    home = _Home(data)
+    more = {"history": history, "since": since or 0, "looks": not json}
+    _run(_face(home.client(target, transport, nick=nick, speaks=True, **more), home, plain=plain, as_json=json))
 
 
-async def _face(client: Client, *, plain: bool, as_json: bool) -> None:
+async def _face(client: Client, home: _Home, *, plain: bool, as_json: bool) -> None:
     """Join and show the room by the face that fits: NDJSON, linear, or the whole screen."""
     if as_json:
         from chat.face import ndjson
@@ -415,16 +416,33 @@ async def _face(client: Client, *, plain: bool, as_json: bool) -> None:
             click.echo(ndjson.dump({"event": "refused", "code": error.code, "message": str(error)}))
             raise
         return
+    from chat import settings, words
+
+    found = settings.load()
+    words.use(words.language(found.settings.language, os.environ))
+    complaint = settings.complaint(found.problems) if found.problems else ""
     try:
         async with client:
             if plain or os.environ.get("TERM", "dumb") == "dumb" or not (sys.stdout.isatty() and sys.stdin.isatty()):
                 from chat.face import linear
 
+                if complaint:
+                    click.echo(f"chat: {complaint}", err=True)
                 await linear.run(client)
             else:
+                from chat.card import make_private
                 from chat.face import fullscreen
 
-                await fullscreen.run(client)
+                await fullscreen.run(
+                    client,
+                    settings=found.settings,
+                    opener=lambda target: home.client(
+                        target, "", nick=client.nick, speaks=True, history=_HISTORY, looks=True
+                    ),
+                    file=found.path,
+                    history=make_private(home.folder / "typed"),
+                    complaint=complaint,
+                )
     finally:
         if unsettled := len(client.session.unsettled):
             noun = "message is" if unsettled == 1 else "messages are"

@@ -313,6 +313,33 @@ class Client:
         """Return another client of this room, still outside: it only reads, unseen, from number ``since`` on."""
         return Client(self._locate, self._identity, self._known_hosts, silent=True, since=since)
 
+    def direct(self, other: bytes) -> Client:
+        """Return another client, still outside: of the room that we share with this key alone."""
+        return Client(
+            lambda: self._locate().direct(self.session.key, other),
+            self._identity,
+            self._known_hosts,
+            outboxes=self._outboxes,
+            nick=self.nick,
+            history=50,
+            looks=self._looks,
+        )
+
+    @property
+    def wire(self) -> tuple[str, ...]:
+        """What carries our messages, and why we trust the host: words for people. Nothing without a link."""
+        if self._link is None or self.address is None:
+            return ()
+        if self._link.peer.uid is not None:
+            return self.address.scheme, "same user"
+        if self._target.host:
+            return self.address.scheme, "pinned"
+        return self.address.scheme, "trust on first use" if self.trusted_on_first_use else "known"
+
+    async def aclose(self) -> None:
+        """Leave, where it cannot be done by ``async with``."""
+        await self.__aexit__(None, None, None)
+
     # -- coming in -------------------------------------------------------------------------------
 
     async def _connect(self) -> None:

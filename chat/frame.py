@@ -28,7 +28,7 @@ import msgspec
 from chat.errors import LocalProtocolError, RemoteProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
 # -- limits: every bound of the protocol, in one table -----------------------------------------
 
@@ -101,6 +101,9 @@ class Frame(NamedTuple):
 
 _HEADER: Final = struct.Struct("!IBBHIIQq")
 _LENGTH: Final = struct.Struct("!I")
+_RUN: Final = struct.Struct("!IB7xI")  # of a header: length, kind and number
+_STAMP: Final = struct.Struct("!HIIQq")  # of a header: everything from the spare bytes on
+_STAMP_AT: Final = 6
 SEQ_PREFIX: Final = struct.Struct("!Q")
 
 
@@ -153,6 +156,37 @@ def kind_at(data: bytes, at: int) -> int:
     return data[at + _LENGTH.size]
 
 
+def run_of(data: bytes, number: int, longest: int) -> list[int]:
+    """Return where each message of the run ends that ``data`` begins with.
+
+    A run is whole messages in a row: the first has this ``number``, the next ones count up from it, and none has
+    more than ``longest`` bytes. It ends before the first frame that is anything else, which is no error here.
+    """
+    ends: list[int] = []
+    at, size = 0, len(data)
+    while size - at >= HEADER_SIZE:
+        length, kind, its_number = _RUN.unpack_from(data, at)
+        if its_number != number or not 0 < kind < SPOKEN_END or not HEADER_SIZE <= length <= longest:
+            break
+        at += length
+        if at > size:
+            break
+        ends.append(at)
+        number += 1
+    return ends
+
+
+def stamp(run: bytearray, ends: Sequence[int], *, author: int, number: int, seq: int, time: int) -> None:
+    """Write into the headers of a run what ``encode`` would: they become frames of the log where they lie.
+
+    The first gets this ``number`` and this ``seq``, and the next ones count up from there.
+    """
+    at = _STAMP_AT
+    for step, end in enumerate(ends):
+        _STAMP.pack_into(run, at, 0, author, number + step, seq + step, time)
+        at = end + _STAMP_AT
+
+
 class Parser:
     """Bytes in, frames out, however the bytes are cut.
 
@@ -171,8 +205,13 @@ class Parser:
         """Bytes held of a frame that has not arrived whole."""
         return len(self._rest)
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """Yield the frames that ``data`` completes; take them all before the next call.
+    def take_rest(self) -> bytes:
+        """Return the bytes held, and hold them no more: for who looks at them first, and feeds us what it leaves."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+    def feed(self, data: bytes) -> Generator[Frame]:
+        """Yield the frames that ``data`` completes; take them all, or ``close`` it, before the next call.
 
         Raises RemoteProtocolError at the first byte that cannot be the protocol, after the frames before
         it, so that the cuts between calls make no difference. The link ends there: there is no way to find
@@ -180,7 +219,7 @@ class Parser:
         """
         if self._broken:
             raise LocalProtocolError("the parser was fed after it had failed; close the link instead")
-        self._broken = True  # until we have come to the end of these bytes
+        self._broken = True  # until we have come to the end of these bytes, or are told to stop
         data = self._rest + data
         at, end = 0, len(data)
         if self._awaiting_preface and not (at := _after_preface(data)):

@@ -74,7 +74,7 @@ class Stream:
 class Member:
     """A cursor with a name: one link of one key."""
 
-    __slots__ = ("cell", "cursor", "key", "nick", "own_cell", "presence", "role", "sights", "shown", "silent", "stream")
+    __slots__ = ("cell", "cursor", "key", "nick", "own_cell", "presence", "role", "shown", "sights", "silent", "stream")
 
     def __init__(
         self, key: bytes, nick: str, role: str, stream: Stream | None, cursor: Cursor, *, silent: bool

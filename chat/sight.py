@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def room_of(target: str) -> str:
-    """Return the room of this machine that a TARGET means, "" where it is elsewhere. Raises NoSuchRoom, AddressError."""
+    """Return the room of this machine that TARGET means, "" for one elsewhere. Raises NoSuchRoom, AddressError."""
     if ":" in target or target == "-":
         return ""
     from chat.target import room_name

@@ -265,6 +265,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--queues", action="store_true", help="the room's queue beside other queues instead")
+    parser.add_argument("--boards", action="store_true", help="the board of a room beside other shared tables instead")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.members, arguments.rounds, arguments.seconds = [10, 100], 1, 0.5
@@ -278,6 +279,8 @@ def main() -> int:
         return 1
     if arguments.queues:
         return compare_queues(arguments)
+    if arguments.boards:
+        return compare_boards(arguments)
     allow_files(max(arguments.members) + _SPARE_FILES)
     lines: list[Sequence[str]] = [HEADINGS]
     record = []

@@ -1,119 +1,199 @@
-"""The full-screen face: messages, who is here, a status line and an input, by prompt_toolkit.
+"""The full-screen face: rooms, messages, who is here, a status line and an input, by prompt_toolkit.
 
     ┌ title: room, own name, address ──────────────────┐
-    │ pane: what was said             │ who is here    │  folds away below 60 columns
+    │ pane: what was said             │ rooms          │  folds away below 60 columns
+    │                                 │ who is here    │
+    │ a line that asks or tells, where there is one    │
     │ > input                                          │  grows to a third of the screen
-    └ status: link, what is unsent, what is new below ─┘
+    └ status: wire, link, what is unsent, who types ───┘
 
 Rules:
 
-1. Texts from peers are only ever text: ``pane.shown`` filters them, and no style, HTML or ANSI is made of them.
+1. Texts from peers are only ever text: ``pane`` filters them, and no style, HTML or ANSI is made of them.
 2. What was said is shown once: below all else while it is pending, and then in its place, when it comes back.
 3. Keys are drawn at once, events at most 30 times a second.
 4. A paste never sends anything, and what could not be sent is back in the input.
 5. However this ends, the terminal is as it was before.
+6. What can be typed and pressed stands in the tables of ``commands``; here is only what each does.
 """
 
 from __future__ import annotations
 
 import asyncio
-import difflib
 import errno
 import os
+import re
 import signal
+import time
 from bisect import bisect_left
-from collections import deque
 from contextlib import suppress
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from prompt_toolkit.application import Application, get_app
-from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import fragment_list_to_text
-from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.layout import (
-    BufferControl,
     ConditionalContainer,
     Dimension,
+    Float,
+    FloatContainer,
     FormattedTextControl,
     HSplit,
     Layout,
     VSplit,
     Window,
 )
+from prompt_toolkit.layout.menus import CompletionsMenu
 from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 from prompt_toolkit.layout.utils import explode_text_fragments
 
-from chat.client import Lost, Up
 from chat.errors import ChatError
-from chat.face import theme
-from chat.face.pane import FLAGS, JOINED, RING, Line, Pane, clip
-from chat.frame import Ask, Gap, Kind, Notice
-from chat.session import Here, Message, Rewound, Stored, split_body, text_body
+from chat.face import emoji, theme
+from chat.face.clipboard import osc52
+from chat.face.commands import KEYS, Action, Command, Say, Unknown, help_lines, help_on, parse, rebind
+from chat.face.composer import Composer
+from chat.face.pane import FLAGS, JOINED, clip, sealed, shown
+from chat.face.view import Attention, View
+from chat.frame import REPLY, Ask, Kind
+from chat.identity import fingerprint
+from chat.presence import Level
+from chat.session import text_body
+from chat.settings import DEFAULTS, NAMES, change, choices, value_of
+from chat.settings import parse as parse_setting
+from chat.sight import as_line
+from chat.text import visible
+from chat.words import _, later
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
-    from prompt_toolkit.filters import FilterOrBool
+    from prompt_toolkit.buffer import Buffer
     from prompt_toolkit.formatted_text import StyleAndTextTuples
 
     from chat.client import Client, ClientEvent
-    from chat.outbox import Entry
+    from chat.face.pane import Pane
+    from chat.face.timeline import Said
+    from chat.settings import Settings
 
 _FRAME: Final = 1 / 30  # seconds between redraws for events
+_LOOK: Final = 0.5  # seconds between looks at what others show of themselves
+_TYPING: Final = 4.0  # seconds after the last key for which one is shown as typing
 _SIDE_BAR: Final = 18  # columns, and one for the line beside it
 _SIDE_BAR_FROM: Final = 60  # columns of the screen
-_EXCERPT: Final = 60  # columns of a message that is answered, corrected, taken back; its author's name included
+_NEAR: Final = 30  # lines from the oldest one, where older ones are fetched
+_EXCERPT: Final = 40  # columns of a message that is answered or corrected
+_LEVELS: Final = {Level.AWAY: "z ", Level.BUSY: "! ", Level.ONLINE: ""}
 
-PALETTE: Final = theme.PALETTE
-
+_SHOWN_AS: Final = {
+    Level.AWAY: later("you are shown as away"),
+    Level.BUSY: later("you are shown as busy"),
+    Level.ONLINE: later("you are shown as here"),
+}
+_WIRES: Final = (later("same user"), later("pinned"), later("known"), later("trust on first use"))  # of Client.wire
 _AS_SHOWN: Final = FLAGS | {ord("\t"): " "}  # prompt_toolkit would show ^I
-
-_PENDING: Final = "…"
-_STORED: Final = "✓"
-_COMMANDS: Final = ("/help", "/me", "/peer", "/quit", "/who")
-_HELP: Final = (
-    "Enter sends; Alt+Enter or Ctrl+J begins a new line; Up and Down go through what you sent",
-    "PageUp and PageDown scroll; Ctrl+Z suspends; Ctrl+C leaves, and Ctrl+D on an empty line",
-    "/me waves: an action; /who: who is here; /quit: leave; //text: a text that begins with a slash",
+_STATES: Final = (  # of the link; the session has them in English
+    later("no link"),
+    later("waiting for the host's first words"),
+    later("deciding whether to trust the host"),
+    later("waiting to be let in"),
+    later("in the room"),
 )
 
 
-async def run(client: Client) -> None:
+class Found(NamedTuple):
+    """What is searched for, and where the search is."""
+
+    text: str
+    at: int | None
+
+
+async def run(client: Client, **more: Any) -> None:
     """Show the room until the user leaves: by Ctrl-C, by Ctrl-D on an empty line, by ``/quit``, or by ending us
     (SIGHUP, SIGTERM, a terminal that is gone).
 
-    ``client`` has joined. Raises what ends the client, once the terminal is restored.
+    ``client`` has joined; ``more`` is what ``Face`` takes. Raises what ends the client, once the terminal is restored.
     """
-    await Face(client).run()
+    await Face(client, **more).run()
 
 
 class Face:
-    """One client's screen. Input and output are those of prompt_toolkit's current app session."""
+    """The screen. Input and output are those of prompt_toolkit's current app session.
 
-    def __init__(self, client: Client) -> None:
-        self.pane: Final = Pane()
-        self.input: Final = Buffer(multiline=True, history=InMemoryHistory())
-        self.app: Final = self._application()
-        self._client = client
-        self._session = client.session
-        self._pending: deque[Entry] = deque()  # those in the pane's tail, in the same order
-        self._excerpts: dict[int, str] = {}  # what the messages shown begin with, by number
-        self._day = ""
-        self._away = False  # the link is lost
+    ``opener`` makes a client of a TARGET, for ``/join``. ``file`` is where settings are changed, and ``history`` the
+    folder where what was typed is kept; without them they are not.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        settings: Settings = DEFAULTS,
+        opener: Callable[[str], Client] | None = None,
+        file: Path | None = None,
+        history: Path | None = None,
+        complaint: str = "",
+    ) -> None:
+        self._settings = settings
+        self._opener = opener
+        self._file = file
+        self._complaint = complaint
+        self._theme = theme.choose(settings.theme, os.environ)
+        self._mouse = settings.mouse
+        self._keys_table = rebind(KEYS, settings.keys)
+        self.composer: Final = Composer(
+            {"NICK": self._nicks, "ROOM": self._names, "THEME": lambda: theme.PALETTES, "SETTING": lambda: NAMES},
+            self._note,
+            folder=history,
+            confirm_lines=settings.paste_confirm_lines,
+            processors=[_AsShown()],
+        )
+        self._views = [self._make_view(client)]
+        self._at = 0
+        self._answering: tuple[int, Said] | None = None  # what the next message does: REPLY's SAY or EDIT, and to what
+        self._found: Found | None = None
+        self._touched = time.monotonic()  # the last key
+        self._away_by_itself = False
         self._redraw_due = False
         self._turn = asyncio.Lock()
+        self.app: Final = self._application()
+        self.app.key_processor.before_key_press += lambda _keys: self._touch()
+        self.app.after_render += lambda _app: self._rendered()
+
+    @property
+    def view(self) -> View:
+        """The room one looks at."""
+        return self._views[self._at]
+
+    @property
+    def pane(self) -> Pane:
+        return self.view.pane
+
+    @property
+    def input(self) -> Buffer:
+        """The buffer of what is being written."""
+        return self.composer.buffer
+
+    def _make_view(self, client: Client, partner: str = "") -> View:
+        return View(client, self._settings, partner=partner, markers=self._theme == "none")
 
     async def run(self) -> None:
         """See ``run`` of this module."""
-        if self._client.trusted_on_first_use:
-            self._note(f"trust on first use: {self._client.trusted_on_first_use}; compare it with the host's owner")
-        self._note("/help tells what you can type")
-        for entry in self._session.unsettled:
-            self._add_pending(entry)
+        client = self.view.client
+        if self._complaint:
+            self._note(self._complaint)
+        if client.trusted_on_first_use:
+            told = _("trust on first use: {fingerprint}; compare it with the host's owner")
+            self.view.greeting.append(told.format(fingerprint=client.trusted_on_first_use))
+        self.view.greeting += [
+            _("type, and press Enter: all in the room see it, and ✓ says that it is on the host's disk"),
+            _("/help tells what you can type"),
+        ]
+        self.composer.restore(self.view.name)
         loop = asyncio.get_running_loop()
         before = loop.get_exception_handler()
         loop.set_exception_handler(self._fault)
@@ -135,18 +215,22 @@ class Face:
             loop.set_exception_handler(before)
 
     def _start(self) -> None:
-        self.app.create_background_task(self._follow())
+        self.app.create_background_task(self._follow_first())
+        self.app.create_background_task(self._look())
 
-    async def _follow(self) -> None:
+    async def _follow_first(self) -> None:
         error: BaseException | None = None
         try:
-            while events := await self._client.next_events():
-                for event in events:
-                    self._take(event)
-                self._redraw_soon()
+            await self._follow(self._views[0])
         except Exception as failure:
             error = failure
         self._leave(error)
+
+    async def _follow(self, view: View) -> None:
+        while events := await view.client.next_events():
+            for event in events:
+                self._take(view, event)
+            self._redraw_soon()
 
     def _leave(self, error: BaseException | None = None) -> None:
         if self.app.future is None or self.app.future.done():
@@ -175,196 +259,551 @@ class Face:
 
     # -- what happens ----------------------------------------------------------------------------
 
-    def _take(self, event: ClientEvent) -> None:
-        """Show an event; those that only change the bars are seen at the next redraw."""
-        match event:
-            case Message():
-                self._add_message(event)
-            case Stored(entry, seq):
-                self._settle(entry, seq)
-            case Here(came, went, first=False):
-                self._note(*(f"{nick} came" for _, nick in came), *(f"{nick} left" for _, nick in went))
-            case Gap(count=1):
-                self._note("1 message cannot be had any more")
-            case Gap():
-                self._note(f"{event.count} messages cannot be had any more")
-            case Rewound(why):
-                self._excerpts.clear()
-                self._note(f"{why}; what follows begins anew")
-            case Notice():
-                self._note(event.text)
-            case Lost(why):
-                self._away = True
-                self._note(f"link lost: {why}; coming back")
-            case Up(address) if self._away:
-                self._away = False
-                self._note(f"back over {address}")
+    def _take(self, view: View, event: ClientEvent) -> None:
+        attention = view.take(event)
+        if attention:
+            self._ring(view, attention)
+        for news in view.news:
+            nick = visible(news.nick, lines=False)
+            if all(other.session.other != news.other for other in self._views):
+                view.note(_("{nick} and you have a room for the two of you; /msg {nick} opens it").format(nick=nick))
+        view.news.clear()
+
+    def _ring(self, view: View, attention: Attention) -> None:
+        wanted = self._settings.bell == "all" or (self._settings.bell == "mention" and attention is Attention.MENTION)
+        if wanted and view.session.room not in self._settings.muted and not self._settings.is_quiet(_clock()):
+            self.app.output.bell()
 
     def _note(self, *texts: str) -> None:
         """Add lines of our own."""
-        clock = _clock(_now())
         for text in texts:
-            self.pane.add(Line(text, clock, "--", "class:faint", gap=1, style="class:faint"))
+            self.view.note(text)
 
-    def _add_message(self, message: Message) -> None:
-        when = _local(message.time)
-        day = when.date().isoformat()
-        if day != self._day:
-            self._day = day
-            self.pane.add(Line(f"── {day} ──", style="class:faint"))
-        author = message.author
-        mark = _STORED if author.key == self._session.key else ""
-        nick = f"{author.nick} [bot]" if author.bot else author.nick
-        self.pane.add(self._line(message.kind, author.key, nick, message.text, message.target, when, mark))
-        self._excerpts[message.seq] = f"{author.nick}: {message.text[:_EXCERPT]}"
-        if len(self._excerpts) > RING:
-            del self._excerpts[next(iter(self._excerpts))]
+    def _touch(self) -> None:
+        """A key was pressed."""
+        self._touched = time.monotonic()
+        if self._away_by_itself:
+            self._away_by_itself = False
+            self._show(level=Level.ONLINE)
 
-    def _add_pending(self, entry: Entry) -> None:
-        self._pending.append(entry)
-        self.pane.tail.append(self._said(entry, _PENDING))
+    def _rendered(self) -> None:
+        read = self.view.seen()
+        self.view.mentioned = False
+        if read > self.view.client.shows.read:
+            self._show(read=read)
+        first, _last = self.pane.visible_range()
+        timeline = self.view.timeline
+        far = self.pane.following or first - timeline.first > _NEAR
+        if not (far or self.view.loading or timeline.oldest <= 1 or timeline.full):
+            self.app.create_background_task(self._load_older(self.view))
 
-    def _settle(self, entry: Entry, seq: int) -> None:
-        if self._pending and self._pending[0] is entry:  # else it was stored before this face began
-            self._pending.popleft()
-            self.pane.tail.popleft()
-        if seq not in self._excerpts:  # its echo was not shown, and will not be
-            self.pane.add(self._said(entry, _STORED))
+    async def _load_older(self, view: View, down_to: int = 0) -> None:
+        try:
+            await view.load_older(down_to)
+        except ChatError as error:
+            view.timeline.oldest = 0  # nothing to ask for: else every redraw would try again
+            view.note(str(error))
+        self.app.invalidate()
 
-    def _said(self, entry: Entry, mark: str) -> Line:
-        """Return the line of an entry, which may be another program's: outboxes are inherited."""
-        text, target = split_body(entry.kind, entry.flags, entry.body)
-        return self._line(entry.kind, self._session.key, self._session.nick, text, target, _now(), mark)
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK)
+            idle = time.monotonic() - self._touched
+            shows = self.view.client.shows
+            if shows.typing and (idle > _TYPING or not self.input.text):
+                self._show(typing=False)
+            elif not shows.typing and idle < _LOOK and self.input.text and not self.input.text.startswith("/"):
+                self._show(typing=True)
+            minutes = self._settings.away_minutes
+            if minutes and idle > 60 * minutes and shows.level == Level.ONLINE:
+                self._away_by_itself = True
+                self._show(level=Level.AWAY)
+            if self.view.look():
+                self._redraw_soon()
 
-    def _line(self, kind: int, key: bytes, nick: str, text: str, target: int, when: datetime, mark: str) -> Line:
-        about = clip(self._excerpts.get(target, f"number {target}"), _EXCERPT)
-        style = theme.nick_style(key)
-        match kind:
-            case Kind.SAY:
-                return Line(text, _clock(when), nick, style, quote=f"↳ {about}" if target else "", mark=mark)
-            case Kind.ACTION:
-                deed = text
-            case Kind.EDIT:
-                deed = f"corrects “{about}” to: {text}"
-            case Kind.RETRACT:
-                deed = f"takes back “{about}”"
-            case Kind.REACT if text:
-                deed = f"answers “{about}” with {text}"
-            case Kind.REACT:
-                deed = f"takes back a reaction to “{about}”"
-            case _:
-                deed = f"sent something of kind {kind}, which this version cannot show"
-        return Line(f"{nick} {deed}", _clock(when), "*", style, gap=1, mark=mark)
+    def _show(self, **changes: Any) -> None:
+        """Show something of ourselves: in every room, but for what is of one room only."""
+        views = [self.view] if {"typing", "read"} & set(changes) else self._views
+        if "typing" not in changes and "read" not in changes:
+            changes["active"] = time.time_ns() // 1_000_000
+        for view in views:
+            with suppress(ValueError):  # a nickname that the host has not given yet
+                view.client.show(**changes)
 
     # -- what is typed ---------------------------------------------------------------------------
 
     def _enter(self) -> None:
         """Send what was typed, or do what it asks for. What cannot be sent stays in the input."""
-        typed = self.input.text.rstrip()
-        if not typed:
+        typed = self.input.text
+        if not typed.strip():
             return
-        kind, text = Kind.SAY, typed
-        if typed.startswith("//"):
-            text = typed[1:]
-        elif typed.startswith("/"):
-            command, rest = [*typed.split(maxsplit=1), ""][:2]
-            if command == "/peer" and rest:
+        kind, text, target, flags = Kind.SAY, typed, 0, 0
+        match parse(typed):
+            case Unknown(told=told):
+                self._note(told)
+                return
+            case Command(name, argument):
                 self.input.reset(append_to_history=True)
-                self.app.create_background_task(self._ask(Ask(what="peer", text=rest)))
+                self._do(name, argument)
                 return
-            if command != "/me" or not rest:
-                if self._obey(command):
-                    self.input.reset(append_to_history=True)
-                return
-            kind, text = Kind.ACTION, rest
+            case Action(text):
+                kind = Kind.ACTION
+            case Say(text):
+                if self._answering is not None:
+                    does, item = self._answering
+                    kind, target = Kind(does), item.seq
+                    flags = REPLY if kind is Kind.SAY else 0
+        self._send(typed, text, kind, target, flags)
+
+    def _send(self, typed: str, text: str, kind: int, target: int = 0, flags: int = 0) -> None:
+        if self._settings.emoji_names and kind != Kind.RETRACT:
+            text = emoji.expand(text)
         try:
-            text_body(text)
+            text_body(text, target)
         except ChatError as error:
             self._note(str(error))
             return
+        self._answering = None
         self.input.reset(append_to_history=True)
         self.pane.follow()
-        self.app.create_background_task(self._say(typed, text, kind))
+        self.app.create_background_task(self._say(self.view, typed, text, kind, target, flags))
 
-    def _obey(self, command: str) -> bool:
-        """Do what a command asks for. Returns False where it is none."""
-        match command:
-            case "/quit":
-                self._leave()
-            case "/help":
-                self._note(*_HELP)
-            case "/who":
-                self._note("here: " + ", ".join(nick for _, nick in self._here()))
-            case "/me":
-                self._note("say what you do: /me waves")
-                return False
-            case "/peer":
-                self._note("say which program: /peer NAME=COMMAND")
-                return False
-            case _:
-                near = difflib.get_close_matches(command[:20], _COMMANDS, n=1)
-                hint = f"did you mean {near[0]}?" if near else "see /help."
-                self._note(f"{clip(command, 20)} is no command and was not sent; {hint} //text sends /text")
-                return False
-        return True
-
-    async def _ask(self, ask: Ask) -> None:
-        try:
-            answer = await self._client.ask(ask)
-            self._note(answer.error or answer.text)
-        except ChatError as error:
-            self._note(str(error))
-        self.app.invalidate()
-
-    async def _say(self, typed: str, text: str, kind: int) -> None:
+    async def _say(self, view: View, typed: str, text: str, kind: int, target: int, flags: int) -> None:
         async with self._turn:  # in the order typed, also where ``say`` has to wait
             try:
-                entry = await self._client.say(text, kind=kind)
+                entry = await view.client.say(text, kind=kind, target=target, flags=flags)
             except ChatError as error:
-                self._note(str(error))
-                self.input.document = Document("\n".join(filter(None, (typed, self.input.text))))
+                view.note(str(error))
+                self.composer.give_back(typed, view.name)
             else:
-                self._add_pending(entry)
+                view.add_pending(entry)
         self.app.invalidate()
 
+    def _do(self, name: str, argument: str) -> None:
+        """Do what a command of the table asks for."""
+        match name:
+            case "help":
+                self._help(argument)
+            case "quit":
+                self._leave()
+            case "who":
+                self._who()
+            case "join":
+                self._join(argument)
+            case "part":
+                self._part()
+            case "room":
+                self._go_to(argument)
+            case "msg":
+                self._message(*[*argument.split(maxsplit=1), ""][:2])
+            case "reply" | "edit" if argument:
+                self._act(name, argument)
+            case "reply" | "edit" | "quote" | "retract" | "copy" | "details" | "react":
+                self._act(name, argument)
+            case "search":
+                self._search(argument)
+            case "unread" | "mention":
+                self._jump(name)
+            case "ignore" | "unignore":
+                self._ignore(argument, hide=name == "ignore")
+            case "mute" | "unmute":
+                self._mute(on=name == "mute")
+            case "away" | "busy" | "back":
+                self._be(Level.ONLINE if name == "back" else Level[name.upper()], argument)
+            case "theme":
+                self._set_theme(argument)
+            case "mouse":
+                self._mouse = not self._mouse
+                self._note(_("the mouse scrolls here") if self._mouse else _("the mouse is the terminal's"))
+            case "set":
+                self._set(*[*argument.split(maxsplit=1), "", ""][:2])
+            case "peer":
+                self.app.create_background_task(self._ask(self.view, Ask(what="peer", text=argument)))
+            case "invite":
+                self.app.create_background_task(self._ask(self.view, Ask(what="invite")))
+            case "clear":
+                self._clear()
+
+    def _help(self, word: str) -> None:
+        if word:
+            self._note(help_on(word, self._keys_table))
+            return
+        begin = self.view.timeline.end
+        self._note(*help_lines(self._keys_table))
+        self.pane.jump(begin)  # there are more lines than rows
+
+    def _who(self) -> None:
+        self.view.look()
+        people = sorted(self.view.people.items(), key=lambda item: item[0][1].casefold())
+        told = [
+            as_line(who, state).replace("\t", " (") + (")" if as_line(who, state) != who[1] else "")
+            for who, state in people
+        ]
+        self._note(_("here: {nicks}").format(nicks=", ".join(told)))
+
+    async def _ask(self, view: View, ask: Ask) -> None:
+        try:
+            answer = await view.client.ask(ask)
+            view.note(answer.error or answer.text)
+        except ChatError as error:
+            view.note(str(error))
+        self.app.invalidate()
+
+    def _be(self, level: Level, note: str) -> None:
+        self._away_by_itself = False
+        try:
+            self.view.client.show(level=level, note=note)
+        except ValueError as error:
+            self._note(str(error))
+            return
+        self._show(level=level, note=note)
+        self._note(_(_SHOWN_AS[level]))
+
+    def _clear(self) -> None:
+        view = self.view
+        self._views[self._at] = fresh = self._make_view(view.client, view.partner)
+        fresh.timeline.nick, fresh.timeline.oldest = view.timeline.nick, view.timeline.last_seq + 1
+        fresh.timeline.last_seq = view.timeline.last_seq
+        fresh.timeline.ignored |= view.timeline.ignored
+
+    # -- messages --------------------------------------------------------------------------------
+
+    def _act(self, name: str, argument: str = "") -> None:
+        """Act on the selected message, or on the one that is most likely meant."""
+        mine = {"edit": True, "retract": True, "reply": False, "quote": False}.get(name)
+        item = self.view.selected(mine=mine)
+        if item is None or not item.seq:
+            told = _("only your own messages can be changed") if mine else _("there is no such message")
+            self._note(told)
+            return
+        match name:
+            case "reply" | "edit":
+                kind = Kind.EDIT if name == "edit" else Kind.SAY
+                if argument:
+                    self._send(f"/{name} {argument}", argument, kind, item.seq, REPLY if kind is Kind.SAY else 0)
+                    return
+                self._answering = (kind, item)
+                if name == "edit":
+                    self.input.document = Document(item.text)
+            case "quote":
+                quoted = "".join(f"> {line}\n" for line in item.text.split("\n"))
+                self.input.document = Document(quoted + self.input.text)
+            case "retract":
+                self._send("/retract", "", Kind.RETRACT, item.seq)
+            case "react" if argument:
+                self._send(f"/react {argument}", argument, Kind.REACT, item.seq)
+            case "react":
+                self.input.document = Document("/react ")
+            case "copy":
+                self._copy(item.text)
+            case "details":
+                self._note(*self._details(item))
+
+    def _copy(self, text: str) -> None:
+        try:
+            data = osc52(text)
+        except ChatError as error:
+            self._note(str(error))
+            return
+        self.app.output.write_raw(data.decode("ascii"))
+        self.app.output.flush()
+        self._note(_("copied, where your terminal allows it"))
+
+    def _details(self, item: Said) -> list[str]:
+        when = f"{self.view.timeline.local(item.time):%Y-%m-%d %H:%M:%S}"
+        read, of = self.view.timeline.seen(item)
+        told = [
+            _("number {number}, {when}, by {nick}, key {key}").format(
+                number=item.seq, when=when, nick=item.nick, key=fingerprint(item.key)
+            ),
+            _("on the host's disk; read by {count} of {all} others who are here").format(count=read, all=of),
+        ]
+        told += [_("before: {text}").format(text=edit.text) for edit in item.earlier]
+        told += [f"{given} {', '.join(nicks)}" for given, nicks in self.view.timeline.reactions(item)]
+        return told
+
+    def _select(self, by: int) -> None:
+        if by > 0 and self.pane.selected is not None and self.pane.selected >= self.view.timeline.end - 1:
+            self.pane.follow()
+        else:
+            self.pane.select(by)
+
+    def _jump(self, to: str) -> None:
+        timeline = self.view.timeline
+        number = timeline.marker if to == "unread" else timeline.find_mention()
+        if not self.pane.jump(number):
+            self._note(_("nothing is unread") if to == "unread" else _("nobody has named you here"))
+
+    def _search(self, text: str) -> None:
+        self._found = Found(text, None)
+        self.pane.hit = text
+        self._next_hit(backwards=True)
+
+    def _next_hit(self, *, backwards: bool) -> None:
+        if self._found is None:
+            self._note(_("nothing is searched for yet: /search TEXT"))
+            return
+        number = self.view.timeline.find(self._found.text, self._found.at, backwards=backwards)
+        if number is not None:
+            self._found = self._found._replace(at=number)
+            self.pane.jump(number)
+            return
+        self.app.create_background_task(self._search_further(self.view, self._found.text, older=backwards))
+
+    async def _search_further(self, view: View, text: str, *, older: bool) -> None:
+        """Have the host search what has not been loaded, and load the log down to what it finds."""
+        oldest = view.timeline.oldest
+        try:
+            answer = await view.client.ask(Ask(what="search", text=text, before=oldest, limit=1)) if older else None
+            if answer is None or not answer.found:
+                view.note((answer.error if answer else "") or _("nothing further was found: {text}").format(text=text))
+            else:
+                await view.load_older(answer.found[0][0])
+                number = view.timeline.find(text, self._found.at if self._found else None)
+                if number is not None:
+                    self._found = Found(text, number)
+                    view.pane.jump(number)
+        except ChatError as error:
+            view.note(str(error))
+        self.app.invalidate()
+
+    def _ignore(self, nick: str, *, hide: bool) -> None:
+        key = self.view.key_of(nick)
+        if key is None:
+            self._note(_("there is nobody called {nick} here").format(nick=nick))
+            return
+        for view in self._views:
+            if hide:
+                view.timeline.ignore(key)
+            else:
+                view.timeline.heed(key)
+        known = [entry for entry in self._settings.ignore if entry not in {key.hex(), fingerprint(key)}]
+        self._change("ignore", (*known, fingerprint(key)) if hide else tuple(known))
+
+    # -- settings --------------------------------------------------------------------------------
+
+    def _mute(self, *, on: bool) -> None:
+        room = self.view.session.room
+        others = tuple(name for name in self._settings.muted if name != room)
+        self._change("muted", (*others, room) if on else others)
+
+    def _set_theme(self, name: str) -> None:
+        try:
+            self._change("theme", parse_setting("theme", name))
+        except ValueError as error:
+            self._note(str(error))
+
+    def _set(self, name: str, value: str) -> None:
+        if not name:
+            self._note(
+                *(f"{each} = {value_of(self._settings, each)}" for each in NAMES if not each.startswith("keys."))
+            )
+        elif name not in NAMES:
+            self._note(_("there is no setting {name}; /set lists them").format(name=name))
+        elif not value:
+            allowed = ", ".join(choices(name))
+            self._note(f"{name} = {value_of(self._settings, name)}" + (f" ({allowed})" if allowed else ""))
+        else:
+            try:
+                self._change(name, parse_setting(name, value))
+            except ValueError as error:
+                self._note(str(error))
+
+    def _change(self, name: str, value: Any) -> None:
+        """Change a setting here and now, and in the file."""
+        if name.startswith("keys."):
+            self._note(_("keys change with the next start"))
+        else:
+            self._settings = type(self._settings)(**{**_fields(self._settings), name: value})
+            if name == "theme":
+                self._theme = theme.choose(self._settings.theme, os.environ)
+                self.app.style = theme.style(self._theme)
+            elif name == "mouse":
+                self._mouse = self._settings.mouse
+            elif name == "paste_confirm_lines":
+                self.composer.confirm_lines = value
+        if self._file is not None:
+            self.app.create_background_task(self._write_setting(self._file, name, value))
+
+    async def _write_setting(self, file: Path, name: str, value: Any) -> None:
+        try:
+            await asyncio.to_thread(change, file, name, value)
+        except ChatError as error:
+            self._note(str(error))
+        else:
+            self._note(_("{name} is set, also for the next time").format(name=name))
+        self.app.invalidate()
+
+    # -- rooms -----------------------------------------------------------------------------------
+
+    def _names(self) -> Iterable[str]:
+        return [view.name.removeprefix("#") for view in self._views]
+
+    def _nicks(self) -> Iterable[str]:
+        return [nick for _key, nick in self.view.session.here]
+
+    def _join(self, target: str) -> None:
+        if self._opener is None:
+            self._note(_("no other room can be entered from here"))
+            return
+        try:
+            client = self._opener(target)
+        except ChatError as error:
+            self._note(str(error))
+            return
+        self._open(self._make_view(client))
+
+    def _message(self, nick: str, text: str) -> None:
+        key = self.view.key_of(nick)
+        if key is None or key == self.view.session.key:
+            self._note(_("there is nobody called {nick} here").format(nick=nick))
+            return
+        view = next((view for view in self._views if view.session.other == key), None)
+        if view is None:
+            name = next((name for who, name in self.view.session.here if who == key), nick)
+            view = self._make_view(self.view.client.direct(key), name)
+            self._open(view, text)
+            return
+        self._show_view(self._views.index(view))
+        if text:
+            self.app.create_background_task(self._say(view, text, text, Kind.SAY, 0, 0))
+
+    def _open(self, view: View, text: str = "") -> None:
+        for at, other in enumerate(self._views):
+            if (other.session.room, other.session.other) == (
+                view.session.room,
+                view.session.other,
+            ) and other.session.room:
+                self._show_view(at)
+                return
+        self._views.append(view)
+        self._show_view(len(self._views) - 1)
+        if view.partner:
+            told = _("this is for {nick} and you; the host's owner could read it, too")
+            view.note(told.format(nick=view.partner))
+        self.app.create_background_task(self._live(view, text))
+
+    async def _live(self, view: View, text: str) -> None:
+        """Be in one more room, from coming in to leaving."""
+        try:
+            async with view.client:
+                if text:
+                    await self._say(view, text, text, Kind.SAY, 0, 0)
+                await self._follow(view)
+        except ChatError as error:
+            self._views[0].note(f"{view.name}: {error}")
+        if view in self._views:
+            self._close(view)
+        self.app.invalidate()
+
+    def _part(self) -> None:
+        if self._at == 0:
+            self._note(_("this room is left with /quit"))
+            return
+        self._close(self.view)
+
+    def _close(self, view: View) -> None:
+        at = self._views.index(view)
+        here = self.view
+        del self._views[at]
+        self._at = self._views.index(here) if here in self._views else 0
+        self.composer.restore(self.view.name)
+        self.composer.forget(view.name)
+        self.app.create_background_task(view.client.aclose())
+
+    def _show_view(self, at: int) -> None:
+        if not 0 <= at < len(self._views):
+            self._note(_("there is no room {number} in this window").format(number=at + 1))
+            return
+        self.view.timeline.set_marker()
+        self._show(typing=False)
+        self._answering = self._found = None
+        self._at = at
+        self.composer.restore(self.view.name)
+        self._redraw_soon()
+
+    def _go_to(self, wanted: str) -> None:
+        """Go to a room by its number, or by some letters of its name in their order."""
+        if wanted.isdigit():
+            self._show_view(int(wanted) - 1)
+            return
+        letters = re.compile(".*?".join(map(re.escape, wanted.casefold())))
+        ways = [(len(view.name), at) for at, view in enumerate(self._views) if letters.search(view.name.casefold())]
+        if ways:
+            self._show_view(min(ways)[1])
+        else:
+            self._note(_("no room here is called {name}; /join enters another one").format(name=wanted))
+
+    # -- keys ------------------------------------------------------------------------------------
+
     def _keys(self) -> KeyBindings:
+        does: dict[str, Callable[[], object]] = {
+            "send": self._enter,
+            "newline": lambda: self.input.insert_text("\n"),
+            "editor": lambda: self.app.create_background_task(self.composer.edit()),
+            "page-up": lambda: self.pane.scroll(-1),
+            "page-down": lambda: self.pane.scroll(1),
+            "top": lambda: self.pane.jump(self.view.timeline.first),
+            "bottom": lambda: self.view.pane.follow(),  # noqa: PLW0108 - of the room looked at then
+            "select-previous": lambda: self._select(-1),
+            "select-next": lambda: self._select(1),
+            **{
+                name: partial(self._act, name)
+                for name in ("reply", "quote", "edit", "retract", "react", "copy", "details")
+            },
+            "search": lambda: setattr(self.input, "document", Document("/search ")),
+            "previous-hit": lambda: self._next_hit(backwards=True),
+            "next-hit": lambda: self._next_hit(backwards=False),
+            "unread": lambda: self._jump("unread"),
+            "mention": lambda: self._jump("mention"),
+            **{f"room-{n}": partial(self._show_view, n - 1) for n in range(1, 10)},
+            "switcher": lambda: setattr(self.input, "document", Document("/room ")),
+            "mouse": lambda: self._do("mouse", ""),
+            "help": lambda: self._help(""),
+            "redraw": lambda: self.app.renderer.clear(),  # noqa: PLW0108 - there is no app yet
+            "suspend": lambda: get_app().suspend_to_background(),
+            "leave": self._leave,
+            "leave-if-empty": self._leave,
+        }
         keys = KeyBindings()
-
-        def bind(*sequence: str, to: Callable[[], None], when: FilterOrBool = True) -> None:
-            keys.add(*sequence, filter=when)(lambda _event: to())
-
-        bind("enter", to=self._enter)
-        bind("escape", "enter", to=lambda: self.input.insert_text("\n"))
-        bind("c-j", to=lambda: self.input.insert_text("\n"))
-        bind("pageup", to=lambda: self.pane.scroll(-1))
-        bind("pagedown", to=lambda: self.pane.scroll(1))
-        bind("c-z", to=lambda: get_app().suspend_to_background())
-        bind("c-d", to=self._leave, when=Condition(lambda: not self.input.text))
-        bind("c-c", to=self._leave)
-        bind("<sigint>", to=self._leave)
+        for row in self._keys_table:
+            empty = Condition(lambda: not self.input.text) if row.action == "leave-if-empty" else True
+            for sequence in row.sequences:
+                keys.add(*sequence, filter=empty)(partial(_call, does[row.action]))
+        answering = Condition(lambda: self._answering is not None or self.pane.selected is not None)
+        keys.add("escape", filter=answering)(lambda _event: self._forget_answering())
+        keys.add("<sigint>")(lambda _event: self._leave())
         return keys
+
+    def _forget_answering(self) -> None:
+        self._answering = None
+        self.pane.follow()
 
     # -- what it looks like ----------------------------------------------------------------------
 
     def _application(self) -> Application[None]:
-        control = BufferControl(self.input, input_processors=[_AsShown()])
-        wide = Condition(lambda: self._size()[0] >= _SIDE_BAR_FROM)
+        wide = Condition(self._is_wide)
         border = Window(width=1, char="│", style="class:faint")
         side_bar = VSplit([border, Window(FormattedTextControl(self._side_bar), width=_SIDE_BAR)])
-        typing = Window(control, height=self._input_height, wrap_lines=True, dont_extend_height=True)
+        typing = Window(self.composer.control, height=self._input_height, wrap_lines=True, dont_extend_height=True)
+        told = Window(FormattedTextControl(self._told), height=1, style="class:faint")
+        panes = _PaneWindow(lambda: self.pane)
         root = HSplit(
             [
                 Window(FormattedTextControl(self._title), height=1, style="class:bar"),
-                VSplit([Window(self.pane), ConditionalContainer(side_bar, wide)]),
+                VSplit([panes, ConditionalContainer(side_bar, wide)]),
+                ConditionalContainer(told, Condition(lambda: bool(self._told_text()))),
                 VSplit([Window(FormattedTextControl("> "), width=2, dont_extend_height=True), typing]),
                 Window(FormattedTextControl(self._status), height=1, style="class:bar"),
             ]
         )
+        menu = Float(CompletionsMenu(max_height=8), xcursor=True, ycursor=True)
         return Application(
-            Layout(root, focused_element=typing),
+            Layout(FloatContainer(root, [menu]), focused_element=typing),
             key_bindings=self._keys(),
-            style=theme.style(theme.choose("auto", os.environ)),
+            style=theme.style(self._theme),
             include_default_pygments_style=False,
+            mouse_support=Condition(lambda: self._mouse),
             full_screen=True,
         )
 
@@ -372,29 +811,95 @@ class Face:
         size = self.app.output.get_size()
         return size.columns, size.rows
 
+    def _is_wide(self) -> bool:
+        bar = self._settings.side_bar
+        return bar == "always" or (bar == "auto" and self._size()[0] >= _SIDE_BAR_FROM)
+
     def _input_height(self) -> Dimension:
         return Dimension(min=1, max=max(1, self._size()[1] // 3))
 
     def _title(self) -> StyleAndTextTuples:
-        text = f" #{self._session.room} as {self._session.nick} over {self._client.address}"
-        return [("", clip(text, self._size()[0]))]
+        view = self.view
+        room = view.name if view.partner else f"#{view.session.room}"
+        told = _("{room} as {nick} over {address}")
+        text = " " + told.format(room=room, nick=view.session.nick, address=view.client.address)
+        return self._row(text)
+
+    def _told_text(self) -> str:
+        """The line above the input, where there is something to ask or to tell."""
+        if self.composer.question:
+            return self.composer.question
+        if self._answering is not None:
+            kind, item = self._answering
+            about = clip(shown(f"{item.nick}: {item.text}", lines=False), _EXCERPT)
+            told = _("correcting {about}; Escape stops") if kind == Kind.EDIT else _("answering {about}; Escape stops")
+            return told.format(about=about)
+        if self.view.loading:
+            return _("loading older messages, down to number {number} so far").format(number=self.view.timeline.oldest)
+        return self.composer.counter
+
+    def _told(self) -> StyleAndTextTuples:
+        return self._row(self._told_text())
 
     def _status(self) -> StyleAndTextTuples:
-        unsent, new = len(self._session.unsettled), self.pane.below
-        parts = [f"{new} new below"] if new else []
-        parts += [self._session.state.value]
-        parts += [f"{unsent} unsent"] if unsent else []
-        parts += [f"{len(self._session.here)} here"]
-        return [("", clip(" " + " · ".join(parts), self._size()[0]))]
+        view, session = self.view, self.view.session
+        unsent, new = len(session.unsettled), self.pane.below
+        parts = [_("{count} new below").format(count=new)] if new else []
+        parts += [
+            f"{number}:{other.name} {other.timeline.unread}{'!' if other.mentioned else ''}"
+            for number, other in enumerate(self._views, 1)
+            if other is not view and other.timeline.unread and other.session.room not in self._settings.muted
+        ]
+        if view.client.wire:
+            scheme, trust = view.client.wire
+            parts += [scheme, _(trust) if trust in _WIRES else trust]
+        state = session.state.value
+        parts.append(_(state) if state in _STATES else state)
+        parts += [_("{count} unsent").format(count=unsent)] if unsent else []
+        types = [nick for (key, nick), state in view.people.items() if state.typing and key != session.key]
+        if types:
+            parts.append(_("{nicks} types").format(nicks=", ".join(types[:3])))
+        parts.append(_("{count} here").format(count=len(session.here)))
+        if view.lag:
+            parts.append(f"{view.lag} ms")
+        return self._row(" " + " · ".join(parts))
+
+    def _row(self, text: str) -> StyleAndTextTuples:
+        width = self._size()[0]
+        return [*sealed([("", clip(shown(text, lines=False), width))], width)]
 
     def _side_bar(self) -> StyleAndTextTuples:
-        here, rows = self._here(), self._size()[1] - 3  # without title, status and one row of input
-        more = [("class:faint", f"and {len(here) - rows + 1} more")] if len(here) > rows else []
-        shown = [(theme.nick_style(key), clip(nick, _SIDE_BAR)) for key, nick in here[: rows - len(more)]]
-        return [part for entry in shown + more for part in (entry, ("", "\n"))]
+        rows = self._size()[1] - 3  # without title, status and one row of input
+        entries: list[tuple[str, str]] = []
+        if len(self._views) > 1:
+            for number, view in enumerate(self._views, 1):
+                news = f" {view.timeline.unread}" if view.timeline.unread and view is not self.view else ""
+                style = "class:bold" if view is self.view or view.mentioned else ""
+                entries.append((style, clip(f"{number} {shown(view.name, lines=False)}{news}", _SIDE_BAR)))
+            entries.append(("", ""))
+        here = sorted(self.view.session.here, key=lambda who: who[1].casefold())
+        room = max(rows - len(entries), 1)
+        more = _("and {count} more").format(count=len(here) - room + 1)
+        folded = [("class:faint", more)] if len(here) > room else []
+        for who in here[: room - len(folded)]:
+            state = self.view.people.get(who)
+            before = ("~ " if state.typing else _LEVELS[state.level]) if state else ""
+            entries.append((theme.nick_style(who[0]), clip(before + who[1], _SIDE_BAR)))
+        return [part for entry in entries + folded for part in (*sealed([entry], _SIDE_BAR), ("", "\n"))]
 
-    def _here(self) -> list[tuple[bytes, str]]:
-        return sorted(self._session.here, key=lambda who: who[1].casefold())
+
+class _PaneWindow(Window):
+    """A window on whatever pane is looked at now."""
+
+    def __init__(self, pane: Callable[[], Pane]) -> None:
+        self._pane = pane
+        super().__init__(pane())
+
+    def write_to_screen(self, *given: Any, **more: Any) -> None:
+        if self.content is not (pane := self._pane()):
+            self.content = pane
+            self.reset()
+        super().write_to_screen(*given, **more)
 
 
 class _AsShown(Processor):
@@ -412,14 +917,13 @@ class _AsShown(Processor):
         )
 
 
-def _local(ms: int) -> datetime:
-    """Return a time of the host's clock in the zone of this machine. The session has checked its range."""
-    return datetime.fromtimestamp(ms / 1000, UTC).astimezone()
+def _call(does: Callable[[], object], _event: object) -> None:
+    does()
 
 
-def _now() -> datetime:
-    return datetime.now(UTC).astimezone()
+def _fields(settings: Settings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in settings.__struct_fields__}
 
 
-def _clock(when: datetime) -> str:
-    return f"{when:%H:%M}"
+def _clock() -> Any:
+    return datetime.now().astimezone().time()

@@ -12,7 +12,8 @@ Rules:
    found by all that the line says: one that changes is wrapped anew, and nobody has to say that it has changed.
 3. Scrolled up, the pane is anchored on a row of a text: what arrives below moves nothing, nor what is put in front.
 4. Columns are counted as prompt_toolkit draws, character by character. Where terminals add up otherwise
-   (parts of an emoji, flags) the text is changed, so that both sums are the same.
+   (parts of an emoji, flags) the text is changed, so that both sums are the same; only for vowel signs of Indic
+   scripts, which cannot be left out, it is prompt_toolkit that is told what terminals do.
 5. A redraw costs what is in view, however long the history is.
 6. Texts of peers are indented. What begins in the first column (days, what is unread) is ours.
 """
@@ -20,12 +21,13 @@ Rules:
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from prompt_toolkit import utils
 from prompt_toolkit.layout.controls import UIContent, UIControl
 from prompt_toolkit.mouse_events import MouseEventType
-from prompt_toolkit.utils import get_cwidth
 from wcwidth import iter_graphemes
 
 from chat.face.markup import parse, tidied
@@ -61,6 +63,11 @@ JOINED: Final = re.compile(
     r"\ufe0f[\U0001f3fb-\U0001f3ff]?|\u200d(?![\u0620-\u17ff])"
     r"|(?<=[\u261d-\u27bf\U0001f300-\U0001faff])[\U0001f3fb-\U0001f3ff]"
 )
+# Vowel signs that take up room (category Mc). To terminals that go by the C library's wcwidth(3), and to xterm, tmux
+# and VTE, each is a column; to the wcwidth that prompt_toolkit asks, none. All that it draws goes through this cache.
+_INDIC: Final = (range(0x900, 0x1D00), range(0xA800, 0xAC00), range(0x11000, 0x12000))
+_SPACING: Final = [char for block in _INDIC for char in map(chr, block) if unicodedata.category(char) == "Mc"]
+getattr(utils, "_CHAR_SIZES_CACHE", {}).update(dict.fromkeys(_SPACING, 1))
 FLAGS: Final = {0x1F1E6 + n: chr(ord("A") + n) for n in range(26)}  # regional indicators, as their letters
 _CLOSING: Final = frozenset(")]},.;:!?，。、；：？！）」』】》〉〕…")  # noqa: RUF001 - never first in a row
 
@@ -95,7 +102,7 @@ def shown(text: str, *, lines: bool = True) -> str:
 def columns(text: str) -> int:
     """Return the width of a text that has passed ``shown``."""
     # By single characters: prompt_toolkit remembers the width of each short string for ever.
-    return len(text) if text.isascii() else sum(map(get_cwidth, text))
+    return len(text) if text.isascii() else sum(map(utils.get_cwidth, text))
 
 
 def clip(text: str, width: int) -> str:
@@ -129,7 +136,8 @@ def _cuts(line: str, width: int, *, words: bool = True) -> Iterator[tuple[int, i
     was_wide = False
     for grapheme in _units(line, width):
         size = columns(grapheme)
-        if words and (was_wide or size > 1) and grapheme not in _CLOSING:
+        is_wide = size > 1 and columns(grapheme[0]) > 1  # and not a letter with its vowel sign
+        if words and (was_wide or is_wide) and grapheme not in _CLOSING:
             cut = at
         if words and grapheme == " " and used == width:  # the row's end is space enough
             yield start, at
@@ -143,7 +151,7 @@ def _cuts(line: str, width: int, *, words: bool = True) -> Iterator[tuple[int, i
             used = columns(line[start:at])
         at += len(grapheme)
         used += size
-        was_wide = size > 1
+        was_wide = is_wide
         if grapheme == " " and words:
             cut = at
     yield start, at
@@ -244,6 +252,17 @@ def lay(line: Line, width: int, *, markers: bool = False) -> Wrapped:
     return Wrapped(head, indent, texts, len(line.above), styled)
 
 
+def sealed(row: Row, width: int) -> Row:
+    """Return a row of at most ``width`` columns so that prompt_toolkit draws its end right.
+
+    A mark that is the last of a row it would draw twice: with its base, and as if it had a cell of its own.
+    """
+    text = row[-1][1] if row else ""
+    if text.isascii() or utils.get_cwidth(text[-1]) or sum(columns(part) for _style, part, *_more in row) >= width:
+        return row
+    return [*row, ("", " ")]
+
+
 def row_of(line: Line, wrapped: Wrapped, at: int) -> Row:
     """Return one row of a line."""
     body = wrapped.styled.get(at) or [(line.style, wrapped.texts[at])]
@@ -328,7 +347,8 @@ class Conversation:
         return self.timeline.renumbered
 
     def selectable(self, number: int) -> bool:
-        return isinstance(self.timeline[number], Said)
+        item = self.timeline[number]
+        return isinstance(item, Said) and not item.pending  # it has no place yet, and nothing can refer to it
 
     def line(self, number: int) -> Line:
         """Return how an item looks now. It is made anew for each redraw; the rows are what is kept."""
@@ -490,19 +510,22 @@ class Pane(UIControl):
     def select(self, by: int) -> int | None:
         """Select the next message below, or above where ``by`` is negative; the first time the last one in view.
 
-        Returns its number; what is selected stays where there is no further one. The pane does not follow the end
-        until ``deselect`` or ``follow``.
+        Returns its number, None where nothing can be selected; it is in view. What is selected stays where there is
+        no further one. The pane does not follow the end until ``deselect`` or ``follow``.
         """
         step = 1 if by > 0 else -1
+        if self.selected is not None and not self._source.first <= self.selected < self._source.last:
+            self.selected = None
         number = self.selected
-        if number is None or not self._source.first <= number < self._source.last:
+        if number is None:
             number, step = self._in_view[1] + 1, -1
         number += step
         while self._source.first <= number < self._source.last and not self._source.selectable(number):
             number += step
         if self._source.first <= number < self._source.last:
             self.selected = number
-            self._reveal(number)
+        if self.selected is not None:
+            self._reveal(self.selected)
         return self.selected
 
     def deselect(self) -> None:
@@ -598,6 +621,7 @@ class Pane(UIControl):
             rows = [row_of(line, wrapped, at) for at in range(row, stop)]
             if hit:
                 rows = [list(_highlighted(fragments, hit)) for fragments in rows]
+            rows = [sealed(fragments, self._width) for fragments in rows]
             if number == self.selected:
                 rows = [_selected(fragments, self._width) for fragments in rows]
             page += rows

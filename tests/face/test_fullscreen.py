@@ -32,8 +32,9 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 from chat.client import Client, Lost, Target, Up
 from chat.errors import Refused
 from chat.face import fullscreen
-from chat.face.fullscreen import PALETTE, Face
+from chat.face.fullscreen import Face
 from chat.face.pane import RING, Line, Pane, clip, columns, lay, row_of, shown, wrap
+from chat.face.theme import PALETTE
 from chat.frame import REPLY, Author, Gap, Kind, Notice
 from chat.host import Host
 from chat.identity import Identity, KnownHosts, load_host
@@ -232,10 +233,10 @@ def test_what_is_said_without_a_link_is_pending_and_then_stored(tmp_path: Path) 
             stage.type("first\r")
             stage.type("second\r")
             await stage.until("second …", "2 unsent")
-            assert [row[6:] for row in stage.said("ann  ")] == ["ann  first …", "ann  second …"]
+            assert [row[6:] for row in stage.said("…")] == ["ann  first …", "     second …"]
             await room.open()
             await stage.until("back over memory:face", "first ✓", "second ✓", gone="unsent")
-            assert [row[6:] for row in stage.said("ann  ")] == ["ann  first ✓", "ann  second ✓"]
+            assert [row[6:] for row in stage.said("✓")[-2:]] == ["ann  first ✓", "     second ✓"]
 
     run(story())
 
@@ -299,6 +300,9 @@ def test_a_paste_sends_nothing_until_enter(tmp_path: Path) -> None:
         pasted = "\n".join(f"line {n}" for n in range(200))
         async with Room(tmp_path) as room, room.member("bob") as bob, room.member("ann") as ann, staged(ann) as stage:
             stage.type("\x1b[200~" + pasted.replace("\n", "\r") + "\x1b[201~")
+            await stage.until("200 lines are pasted")
+            assert stage.face.input.text == ""
+            stage.type("\r")
             await stage.until("line 199")
             assert stage.face.input.text == pasted
             assert not ann.session.unsettled
@@ -314,8 +318,7 @@ def test_a_paste_sends_nothing_until_enter(tmp_path: Path) -> None:
     [
         ("/qit", "/qit is no command and was not sent; did you mean /quit?"),
         ("/usr/bin/env", "/usr/bin/env is no command and was not sent; see /help"),
-        ("/me", "say what you do: /me waves"),
-        ("x" * 16_385, "the text is 16385 bytes long; the limit is 16384"),
+        ("/me", "/me needs something behind it: /me TEXT"),
     ],
 )
 def test_what_cannot_be_sent_is_told_and_stays_in_the_input(typed: str, answer: str) -> None:
@@ -347,7 +350,7 @@ def test_commands_that_answer(tmp_path: Path) -> None:
             stage.type("/who\r")
             await stage.until("-- here: ann, bob")
             stage.type("/help\r")
-            await stage.until("Enter sends", "//text")
+            await stage.until("/help [COMMAND]", "what you can type")
             assert stage.face.input.text == ""
             stage.type("\x1b[A\x1b[A")  # up, up
             await stage.until("> /who")
@@ -358,7 +361,9 @@ def test_commands_that_answer(tmp_path: Path) -> None:
 def test_saying_something_goes_back_to_the_end(tmp_path: Path) -> None:
     async def story() -> None:
         async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
-            stage.type("\x1b[200~" + "\n" * 98 + "x\x1b[201~\r")
+            stage.type("\x1b[200~" + "\n" * 98 + "x\x1b[201~")
+            await stage.until("99 lines are pasted")
+            stage.type("\r\r")  # one to take it, one to send it
             await stage.until("x ✓")
             stage.type("\x1b[5~")
             await stage.until("in the room", gone="x ✓")
@@ -402,7 +407,7 @@ def test_who_comes_and_who_goes(tmp_path: Path) -> None:
             async with room.member("bob"):
                 await stage.until("-- bob came", " 2 here")
                 assert [row.rpartition("│")[2] for row in stage.rows()[1:3]] == ["ann", "bob"]
-            await stage.until("-- bob left", " 1 here")
+            await stage.until("-- bob came and left", " 1 here")
             assert not stage.said("ann came")  # who was here first did not come
             assert [row.rpartition("│")[2] for row in stage.rows()[1:3]] == ["ann", ""]
 
@@ -423,13 +428,13 @@ def test_trust_on_first_use_is_said_at_the_start(tmp_path: Path) -> None:
 
 def test_every_kind_of_event_is_told_in_words() -> None:
     told = [
-        (message(1, "hello"), "小明  hello"),
+        (message(1, "hello"), "小明  hallo (edited)"),
         (message(2, "waves", kind=Kind.ACTION), "* 小明 waves"),
-        (message(3, "yes", target=1, nick="ann"), "↳ 小明: hello"),
-        (message(4, "hallo", kind=Kind.EDIT, target=1), "* 小明 corrects “小明: hello” to: hallo"),
-        (message(5, "", kind=Kind.RETRACT, target=1), "* 小明 takes back “小明: hello”"),
-        (message(6, "👍", kind=Kind.REACT, target=3), "* 小明 answers “ann: yes” with 👍"),
-        (message(7, "", kind=Kind.REACT, target=3), "* 小明 takes back a reaction to “ann: yes”"),
+        (message(3, "yes", target=1, nick="ann"), "↳ 小明: hallo"),
+        (message(4, "hallo", kind=Kind.EDIT, target=1), "hallo"),
+        (message(5, "oh", nick="ann"), "taken back"),
+        (message(6, "", kind=Kind.RETRACT, target=5, nick="ann"), "taken back"),
+        (message(7, "👍", kind=Kind.REACT, target=3), "👍 小明"),
         (message(8, "?", kind=9), "* 小明 sent something of kind 9, which this version cannot show"),
         (message(9, "no", target=999), "↳ number 999"),
     ]
@@ -441,7 +446,6 @@ def test_every_kind_of_event_is_told_in_words() -> None:
         "-- link lost: reset by peer; coming back": Lost("reset by peer"),
         "-- back over tcp:1.2.3.4:5": Up(Address("tcp", "1.2.3.4:5")),
         "-- carla came": Here([(b"c", "carla")], [], first=False),
-        "-- carla left": Here([], [(b"c", "carla")], first=False),
     }
 
     async def story() -> None:

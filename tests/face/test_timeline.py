@@ -6,7 +6,7 @@ import itertools
 from datetime import UTC, date, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chat.face import timeline as module
@@ -143,16 +143,13 @@ def test_nobody_changes_what_is_still_to_be_said_nor_what_is_no_message() -> Non
     check(made)
 
 
+SAYS = 6  # messages that begin the log
+TARGETS = st.integers(1, 2 * SAYS)
 CHANGES = st.one_of(
-    st.builds(lambda key, target: (Kind.EDIT, key, target, "e"), st.sampled_from([ANN, BOB]), st.integers(1, 6)),
-    st.builds(lambda key, target: (Kind.RETRACT, key, target, ""), st.sampled_from([ANN, BOB]), st.integers(1, 6)),
-    st.builds(
-        lambda key, target, emoji: (Kind.REACT, key, target, emoji),
-        st.sampled_from([ANN, BOB, CID]),
-        st.integers(1, 6),
-        st.sampled_from(["", "👍", "❤"]),
-    ),
-    st.builds(lambda key: (Kind.SAY, key, 0, "t"), st.sampled_from([ANN, BOB])),
+    st.tuples(st.just(Kind.EDIT), st.sampled_from([ANN, BOB]), TARGETS, st.just("e")),
+    st.tuples(st.just(Kind.RETRACT), st.sampled_from([ANN, BOB]), TARGETS, st.just("")),
+    st.tuples(st.just(Kind.REACT), st.sampled_from([ANN, BOB]), TARGETS, st.sampled_from(["", "👍", "❤"])),
+    st.tuples(st.just(Kind.SAY), st.sampled_from([ANN, BOB]), st.just(0), st.just("t")),
 )
 
 
@@ -171,15 +168,17 @@ def picture(made: Timeline) -> list[object]:
     ]
 
 
-@given(st.lists(CHANGES, max_size=25), st.lists(st.integers(1, 25), max_size=3))
+@settings(max_examples=300)
+@given(st.lists(CHANGES, min_size=4, max_size=20), st.lists(st.integers(1, 20), min_size=1, max_size=4))
 def test_whether_the_log_is_read_forwards_or_in_older_and_older_parts_the_outcome_is_the_same(
     changes: list[tuple[Kind, bytes, int, str]], cuts: list[int]
 ) -> None:
+    says = [(Kind.SAY, ANN if seq % 2 else BOB, 0, "t") for seq in range(SAYS)]
     log = [
         message(seq, key=key, kind=kind, target=target)._replace(
             text=f"{text}{seq} ann" if text in ("e", "t") else text
         )
-        for seq, (kind, key, target, text) in enumerate(changes, 1)
+        for seq, (kind, key, target, text) in enumerate([*says, *changes], 1)
     ]
     forwards = timeline(*log)
     check(forwards)
@@ -190,6 +189,16 @@ def test_whether_the_log_is_read_forwards_or_in_older_and_older_parts_the_outcom
         backwards.add_older(part)
         check(backwards)
     assert picture(backwards) == picture(forwards)
+
+
+def test_what_is_loaded_later_and_was_said_before_comes_before() -> None:
+    made = timeline(message(10), message(11, "newest", kind=Kind.EDIT, target=1), react(12, "", 1))
+    made.add_older([message(5, "newer", kind=Kind.EDIT, target=1), react(6, "👍", 1), react(7, "👍", 10)])
+    made.add_older([message(1, "first"), message(2, "new", kind=Kind.EDIT, target=1)])
+    assert [edit.text for edit in said(made, 1).earlier] == ["first", "new", "newer"]
+    assert said(made, 1).text == "newest"
+    assert made.reactions(said(made, 1)) == []
+    assert made.reactions(said(made, 10)) == []  # said before it
 
 
 def test_a_change_of_what_comes_later_waits_and_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

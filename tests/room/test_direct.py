@@ -54,9 +54,13 @@ def test_who_is_in_it_is_not_told_of_it_elsewhere(tmp_path: Path) -> None:
 def test_it_outlives_the_host_and_is_told_of_to_those_who_come(tmp_path: Path) -> None:
     async def scene() -> None:
         house = House(tmp_path)
-        async with house, house.members("ann", "bob", "cid"):
-            async with house.client("ann", other="bob") as to_bob, house.client("cid", other="ann"):
-                await to_bob.stored(await to_bob.say("psst"))  # and cid says nothing
+        async with (
+            house,
+            house.members("ann", "bob", "cid"),
+            house.client("ann", other="bob") as to_bob,
+            house.client("cid", other="ann"),
+        ):
+            await to_bob.stored(await to_bob.say("psst"))  # and cid says nothing
         async with house:
             async with house.client("bob") as bob, house.client("cid") as cid, house.client("ann") as ann:
                 assert (await bob.event(Direct)).nick == "ann"
@@ -71,18 +75,21 @@ def test_it_outlives_the_host_and_is_told_of_to_those_who_come(tmp_path: Path) -
 
 def test_nobody_else_gets_in(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.members("ann", "bob", "cid"):
-            async with house.client("ann", other="bob") as to_bob:
-                await to_bob.stored(await to_bob.say("psst"))
-                name = to_bob.session.room
-                for room_of in (house.client("cid", room=name), house.client("owner", room=name)):
-                    with pytest.raises(Refused, match="for its two members alone"):
-                        async with room_of:
-                            pass
-                invite = house.host.invite(name)
+        async with (
+            House(tmp_path) as house,
+            house.members("ann", "bob", "cid"),
+            house.client("ann", other="bob") as to_bob,
+        ):
+            await to_bob.stored(await to_bob.say("psst"))
+            name = to_bob.session.room
+            for room_of in (house.client("cid", room=name), house.client("owner", room=name)):
                 with pytest.raises(Refused, match="for its two members alone"):
-                    async with house.client("cid", room=name, invite=invite):
+                    async with room_of:
                         pass
+            invite = house.host.invite(name)
+            with pytest.raises(Refused, match="for its two members alone"):
+                async with house.client("cid", room=name, invite=invite):
+                    pass
 
     run(scene())
 
@@ -119,10 +126,13 @@ def test_one_key_opens_so_many_and_no_more(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("chat.host.DIRECT_ROOMS", 1)
 
     async def scene() -> None:
-        async with House(tmp_path) as house, house.members("ann", "bob", "cid"):
-            async with house.client("ann", other="bob"):
-                with pytest.raises(Refused, match="1 direct rooms of yours are open"):
-                    async with house.client("ann", other="cid"):
-                        pass
+        async with (
+            House(tmp_path) as house,
+            house.members("ann", "bob", "cid"),
+            house.client("ann", other="bob"),
+        ):
+            with pytest.raises(Refused, match="1 direct rooms of yours are open"):
+                async with house.client("ann", other="cid"):
+                    pass
 
     run(scene())

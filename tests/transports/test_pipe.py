@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
+import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from chat.errors import AddressError, ChatError, DialFailed, LinkClosed, ListenFailed
+from chat.errors import AddressError, ChatError, DialFailed, ListenFailed
 from chat.transport import Address, Peer, Site
 from transports import pipe
 from transports.pipe import PipeListener, PipePair, transport
@@ -83,8 +86,21 @@ async def exchange(near: DescriptorLink, far: DescriptorLink) -> None:
 async def lets_in(listener: PipeListener, door: Path) -> None:
     """Somebody who knocks now gets in, and then nothing but the door is left."""
     near, far = await asyncio.gather(dial(door), listener.accept())
-    assert os.listdir(door.parent) == [door.name]
+    assert names(door) == [door.name]
     await exchange(near, far)
+
+
+def names(door: Path) -> list[str]:
+    """What lies in the door's folder."""
+    return sorted(path.name for path in door.parent.iterdir())
+
+
+def unlink(path: Path) -> None:
+    path.unlink()
+
+
+def dialler(door: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", DIALLER, str(door)])
 
 
 def host_process(door: Path) -> subprocess.Popen[str]:
@@ -111,7 +127,7 @@ def test_bare_pipe_is_the_door_in_the_rooms_folder(door: Path) -> None:
         assert listener.advertised is None
         await lets_in(listener, door.parent / "pipe")
         await listener.aclose()
-        assert os.listdir(door.parent) == []
+        assert names(door) == []
 
     run(scene())
 
@@ -119,7 +135,7 @@ def test_bare_pipe_is_the_door_in_the_rooms_folder(door: Path) -> None:
 def test_an_unrelated_process_comes_in(door: Path) -> None:
     async def scene() -> None:
         listener = await listen(door)
-        process = subprocess.Popen([sys.executable, "-c", DIALLER, str(door)])
+        process = dialler(door)
         link = await listener.accept()
         assert (link.peer.uid, link.peer.pid) == (os.geteuid(), None)
         assert await link.receive() == b""  # it has gone again
@@ -128,7 +144,7 @@ def test_an_unrelated_process_comes_in(door: Path) -> None:
         await listener.aclose()
 
     run(scene())
-    assert os.listdir(door.parent) == []
+    assert names(door) == []
 
 
 def test_many_come_at_once(door: Path) -> None:
@@ -137,7 +153,7 @@ def test_many_come_at_once(door: Path) -> None:
         dialling = [asyncio.ensure_future(dial(door)) for _ in range(100)]
         far = [await listener.accept() for _ in dialling]
         near = await asyncio.gather(*dialling)
-        assert os.listdir(door.parent) == [door.name]
+        assert names(door) == [door.name]
         for number, link in enumerate(near):
             link.send(b"%d" % number)
         assert {await link.receive() for link in far} == {b"%d" % number for number in range(100)}
@@ -177,36 +193,15 @@ def test_junk_in_the_door_keeps_nobody_out(door: Path, junk: bytes) -> None:
     run(scene())
 
 
-def test_who_never_stops_writing_junk_does_not_keep_the_loop(door: Path) -> None:
-    async def scene() -> None:
-        listener = await listen(door)
-        fd = os.open(door, os.O_WRONLY | os.O_NONBLOCK)
-        accepting = asyncio.ensure_future(listener.accept())
-        for _ in range(100):
-            os.write(fd, b"junk\n" * 800)
-            await asyncio.sleep(0)
-        assert not accepting.done()
-        os.close(fd)
-        await listener.aclose()
-        with pytest.raises(LinkClosed):
-            await accepting
-
-    run(scene())
-
-
-def test_an_accept_takes_one_look_at_the_door_in_each_turn(door: Path) -> None:
+def test_who_fills_the_door_with_junk_does_not_keep_the_loop(door: Path) -> None:
     async def scene() -> None:
         listener = await listen(door)
         fd = os.open(door, os.O_WRONLY | os.O_NONBLOCK)
         os.write(fd, b"junk\n" * 12_000)
         accepting = asyncio.ensure_future(listener.accept())
-        turns = 0
-        while not listener._begun and turns < 1000:
+        while not listener._begun:  # noqa: ASYNC110 - turns of the loop are what is counted
             await asyncio.sleep(0)
-            turns += 1
-        assert listener._begun, "it has read"
-        os.set_blocking(listener._fd, False)
-        assert os.read(listener._fd, 64), "and not all of it in one turn"
+        assert os.read(listener._fd, 64), "it has not read all of it in one turn"
         accepting.cancel()
         os.close(fd)
         await listener.aclose()
@@ -271,9 +266,12 @@ async def lets_in_all_the_same(listener: PipeListener, door: Path) -> None:
 def test_a_door_that_is_none_is_neither_used_nor_taken_away(door: Path, make: Callable[[Path], None]) -> None:
     make(door)
     before = door.lstat()
+    reader = os.open(door, os.O_RDONLY | os.O_NONBLOCK) if stat.S_ISFIFO(before.st_mode) else -1
     run(complaint(listen(door), ListenFailed))
     run(complaint(dial(door), DialFailed))
     assert door.lstat().st_ino == before.st_ino
+    if reader >= 0:
+        os.close(reader)
 
 
 # -- those who die, or stop, on the way -------------------------------------------------------------------
@@ -282,11 +280,11 @@ def test_a_door_that_is_none_is_neither_used_nor_taken_away(door: Path, make: Ca
 def test_a_dialler_that_dies_after_its_announcement_leaves_nothing(door: Path) -> None:
     async def scene() -> None:
         listener = await listen(door)
-        process = subprocess.Popen([sys.executable, "-c", DIALLER, str(door)])
+        process = dialler(door)
         await listener._waiter.wait()  # it has announced itself, and nobody has read that
         process.kill()
         process.wait()
-        assert len(os.listdir(door.parent)) == 3
+        assert len(names(door)) == 3
         await lets_in(listener, door)
         await listener.aclose()
 
@@ -300,11 +298,11 @@ def test_a_dialler_that_died_before_its_announcement_is_cleared_away_with_the_do
         ours.touch()
         os.mkfifo(left[0])
         listener = await listen(door)
-        assert sorted(os.listdir(door.parent)) == ["door", "door-of-the-house"]
+        assert names(door) == ["door", "door-of-the-house"]
         for end in left:
             os.mkfifo(end)
         await listener.aclose()
-        assert os.listdir(door.parent) == ["door-of-the-house"]
+        assert names(door) == ["door-of-the-house"]
 
     run(scene())
 
@@ -318,7 +316,7 @@ def test_who_waits_learns_at_once_that_the_door_is_closed(door: Path) -> None:
         return await complaint(dialling, DialFailed)  # type: ignore[arg-type]
 
     assert run(scene()) == f"cannot reach pipe:{door}: it was closed before it let us in"
-    assert os.listdir(door.parent) == []
+    assert names(door) == []
 
 
 def test_a_stopped_host_is_told_of(door: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +327,7 @@ def test_a_stopped_host_is_told_of(door: Path, monkeypatch: pytest.MonkeyPatch) 
     assert run(complaint(dial(door), DialFailed)) == (
         f"cannot reach pipe:{door}: the host did not open within 0.05 s; is it stopped?"
     )
-    assert os.listdir(door.parent) == [door.name]
+    assert names(door) == [door.name]
     host.kill()
     host.communicate()
 
@@ -337,11 +335,11 @@ def test_a_stopped_host_is_told_of(door: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_full_door_is_told_of(door: Path) -> None:
     async def scene() -> str:
         listener = await listen(door)
-        with pytest.raises(BlockingIOError):
+        with suppress(BlockingIOError):
             while True:
                 os.write(listener._fd, b"x" * 4096)
         said = await complaint(dial(door), DialFailed)
-        assert os.listdir(door.parent) == [door.name]
+        assert names(door) == [door.name]
         await listener.aclose()
         return said
 
@@ -350,12 +348,12 @@ def test_a_full_door_is_told_of(door: Path) -> None:
 
 def test_a_killed_hosts_door_is_stale_and_the_next_host_takes_its_place(door: Path) -> None:
     host = host_process(door)
+    for kind in ("up", "down"):
+        os.mkfifo(door.with_name(f"door-{NAME}.{kind}"), 0o600)
     assert run(complaint(listen(door), ListenFailed)) == (
         f"cannot listen on pipe:{door}: another host listens there; join it, or close it"
     )
-    waiting = [door.with_name(f"door-{NAME}.{kind}") for kind in ("up", "down")]
-    for end in waiting:
-        os.mkfifo(end, 0o600)
+    assert len(names(door)) == 3, "somebody who waits for the living host was sent away"
     host.kill()
     host.communicate()
     assert (
@@ -368,12 +366,12 @@ def test_a_killed_hosts_door_is_stale_and_the_next_host_takes_its_place(door: Pa
         await listener.aclose()
 
     run(scene())
-    assert os.listdir(door.parent) == []
+    assert names(door) == []
 
 
 def test_a_host_that_starts_waits_for_nobody_who_starts_there_too(door: Path) -> None:
     folder = os.open(door.parent, os.O_RDONLY)
-    pipe.fcntl.flock(folder, pipe.fcntl.LOCK_EX)
+    fcntl.flock(folder, fcntl.LOCK_EX)
     assert run(complaint(listen(door), ListenFailed)).endswith("another host starts in that folder now; try again")
     os.close(folder)
 
@@ -381,7 +379,7 @@ def test_a_host_that_starts_waits_for_nobody_who_starts_there_too(door: Path) ->
 def test_another_hosts_door_is_not_taken_away(door: Path) -> None:
     async def scene() -> None:
         first = await listen(door)
-        door.unlink()  # somebody tidied up
+        unlink(door)  # somebody tidied up
         second = await listen(door)
         await first.aclose()
         await lets_in(second, door)
@@ -393,7 +391,7 @@ def test_another_hosts_door_is_not_taken_away(door: Path) -> None:
 def test_a_folder_that_has_gone_does_not_keep_the_door_from_closing(door: Path) -> None:
     async def scene() -> None:
         listener = await listen(door)
-        door.unlink()
+        unlink(door)
         door.parent.rmdir()
         await listener.aclose()
         await listener.aclose()
@@ -434,10 +432,8 @@ def test_a_folder_of_somebody_else_is_refused(door: Path) -> None:
     [
         ("pipe", AddressError, "give the path of the door that the host shows, pipe:PATH"),
         ("pipe:/nowhere/door", DialFailed, "there is no such door; is the room open?"),
-        ("pipe:/dev/null/door", DialFailed, "there is no such door"),
         ("pipe:/x?tls=1", AddressError, "pipe has no option 'tls'"),
         ("pipe:/a%00b", AddressError, "a path holds no zero byte"),
-        (f"pipe:/{'a' * 300}", DialFailed, "file name too long"),
         ("pipe:fd/1", AddressError, "'1' are not two pipes that this process has"),
         ("pipe:fd/x,y", AddressError, "are not two pipes"),
         ("pipe:fd/-1,-1", AddressError, "are not two pipes"),
@@ -474,7 +470,7 @@ def test_forked_siblings_keep_no_end_from_each_other() -> None:
             pairs[-1].in_child()
             while data := os.read(pairs[-1].fds[0], 64):
                 os.write(pairs[-1].fds[1], data)
-            os._exit(7)
+            os._exit(0)
         pids.append(pid)
 
     async def scene() -> None:
@@ -485,28 +481,25 @@ def test_forked_siblings_keep_no_end_from_each_other() -> None:
             assert await link.receive() == b"hi"
         for link, pid in zip(links, pids, strict=True):
             await link.aclose()
-            while os.waitpid(pid, os.WNOHANG) == (0, 0):  # its siblings still run
+            while not has_ended(pid):  # noqa: ASYNC110 - its siblings still run
                 await asyncio.sleep(0.001)
 
     run(scene())
 
 
+def has_ended(pid: int) -> bool:
+    return os.waitpid(pid, os.WNOHANG) != (0, 0)
+
+
 def test_a_forked_child_waits_for_its_parent_to_speak() -> None:
     pair = PipePair()
     if (pid := os.fork()) == 0:
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(7))
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
         pair.in_child()
-        os.set_blocking(pair.fds[0], False)
-        os.write(pair.fds[1], os.read(pair.fds[0], 64))  # raises where nothing is there yet
-        os._exit(0)
-
-    async def scene() -> None:
-        link = pair.in_parent(Peer("child"))
-        link.send(b"now")
-        assert await link.receive() == b"now"
-        await link.aclose()
-
-    run(scene())
-    assert os.waitpid(pid, 0) == (pid, 0)
+        os._exit(1)
+    assert os.waitpid(pid, 0) == (pid, 7 << 8)
+    pair.close()
 
 
 def test_a_pair_that_gets_no_child_leaves_nothing() -> None:

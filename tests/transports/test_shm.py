@@ -141,6 +141,7 @@ def test_the_file_is_ours_alone_and_allocated_whole(tmp_path: Path) -> None:
 def test_a_process_has_one_descriptor_however_often_it_opens(tmp_path: Path) -> None:
     with closing(board.create(tmp_path)) as first, closing(board.open(tmp_path)) as second:
         assert first._file is second._file
+        assert not first._file.spares
     assert not shm._files
 
 
@@ -322,16 +323,21 @@ def test_a_forked_child_has_no_part_in_its_parents_cells(tmp_path: Path) -> None
     os.close(theirs)
     child_said = os.read(ours, 100)
     os.close(ours)
+    dead = False
     try:
         assert child_said.split()[1] == b"...."
         with closing(board.open(tmp_path)) as seen:
             assert list(shown(seen).values()) == [b"parent"]
             os.kill(parent, signal.SIGKILL)
             os.waitpid(parent, 0)
+            dead = True
             assert shown(seen) == {}  # although the child lives
             assert len(claim_all(seen)) == CELLS
     finally:
         os.kill(int(child_said.split()[0]), signal.SIGKILL)
+        if not dead:
+            os.kill(parent, signal.SIGKILL)
+            os.waitpid(parent, 0)
 
 
 # -- damage ---------------------------------------------------------------------------------------

@@ -1,0 +1,271 @@
+"""Nothing that came from a peer moves a cursor, sets a title or turns a text round: random texts and known attacks.
+
+What a terminal obeys is looked for in what is written, not in what was read: in the text that prompt_toolkit is given
+(before it replaces anything itself), in its raw sequences, and in the bytes that the other faces write to a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import random
+import re
+import sys
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prompt_toolkit.application import Application, create_app_session
+from prompt_toolkit.application.current import set_app
+from prompt_toolkit.data_structures import Size
+from prompt_toolkit.input import DummyInput
+from prompt_toolkit.layout import FormattedTextControl, HSplit, Layout, VSplit, Window
+from prompt_toolkit.output.vt100 import Vt100_Output
+
+from chat.client import Client, Lost, Target
+from chat.face import linear, ndjson, theme
+from chat.face.fullscreen import Face
+from chat.face.lines import Output
+from chat.face.markup import parse, tidied
+from chat.face.pane import Conversation, Pane, clip
+from chat.face.timeline import Timeline
+from chat.frame import Author, Gap, Kind, Notice
+from chat.identity import Identity, KnownHosts
+from chat.session import Here, Joined, Message, Rewound, State
+from chat.text import visible
+from chat.transport import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from chat.client import ClientEvent
+
+ANN, BOB = b"a" * 32, b"b" * 32
+COLUMNS, ROWS = 120, 80  # all of a batch is in view, but for the longest texts
+
+ATTACKS = (
+    "\x1b[31mred", "\x1b[2J\x1b[H", "\x1b[6n", "\x1b[?1049l", "\x1b[20t", "\x1b[c", "\x1bc", "\x1b[!p",
+    "\x9b31m", "\x9b2J", "\x9d0;title\x9c", "\x90q\x9c", "\x85", "\x8d", "\x84",  # C1: CSI, OSC, DCS, NEL, RI, IND
+    "\x1b]0;title\x07", "\x1b]2;title\x1b\\", "\x1b]8;;http://evil\x1b\\text\x1b]8;;\x1b\\", "\x1b]52;c;cm0=\x07",
+    "\x1b]1337;File=:AAAA\x07", '\x1bP$q"p\x1b\\', "\x1bPtmux;\x1b\x1b]0;x\x07\x1b\\", "\x1b_Ga=T\x1b\\",
+    "\x1b^x\x1b\\", "\x1b(0", "\x1b#8", "\x1bN", "\x0e\x0f", "\x08\x08\x08root", "\rroot: ", "\x0b\x0c", "\x07" * 9,
+    "\x00", "\x7f", "\u202eevil\u202c", "\u2066x\u2069", "\u200e\u200f\u061c", "\u202a\u202b\u202d", "\u2028\u2029",
+    "a" + "\u0301" * 500, "\u0301" * 500, "\U000e0041\U000e007f", "\ufe0f\u200d\u200c", "\U000e0100" * 50,
+    "\u115f\u3164", "\ud800", "\udfff", "\ufeff", "\ufffe", "\U0010ffff", "\ue000",
+    "[ZeroWidthEscape]", "\x01\x02", "\x01\x1b[31m\x02", "<ansired>x</ansired>", "class:bar", "#ff0000 bold",
+    "{0.__class__}", "%s%n", "**\x1b[1m**", "`\x1b]0;x\x07`", "```\x1bpy\n\x9b1m\n```", "> \u202eevil", "- \x1b[A",
+    "http://x/\x1b]8;;y\x07", "\\x1b[31m",
+)  # fmt: skip
+# What no face may write, but for the sequences that are prompt_toolkit's own.
+OBEYED = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\U000e0000-\U000e0fff]"
+)
+# prompt_toolkit's own: cursor, erasing, modes, colours from its table of 256, the cursor's shape; and our bell.
+OWN = re.compile(r"(\x1b\[(\?\d+[hl]|\d*[ABCDHJK]|0(;38;5;\d+|;48;5;\d+|;[1-9])*m|\d+;\d+H|\d* q)|[\r\n\b\x07])*")
+
+
+def hostile(seed: int, count: int) -> Iterator[str]:
+    """Texts of attacks, ranges that matter and any character at all; the same ones each time."""
+    generator = random.Random(seed)
+    ranges = [(0, 0x20), (0x20, 0x7F), (0x7F, 0xA0), (0x300, 0x370), (0x590, 0x700), (0x900, 0xE00), (0x1100, 0x1200)]
+    ranges += [(0x2000, 0x2070), (0x3000, 0x3100), (0x4E00, 0x4F00), (0xD800, 0x10000), (0x1F1E6, 0x1F200)]
+    ranges += [(0x1F300, 0x1FB00), (0xE0000, 0xE0200), (0, 0x110000)]
+
+    def part() -> str:
+        if generator.random() < 0.4:
+            return generator.choice(ATTACKS)
+        first, end = generator.choice(ranges)
+        return "".join(chr(generator.randrange(first, end)) for _ in range(generator.randint(1, 6)))
+
+    yield from ATTACKS
+    for _ in range(count - len(ATTACKS)):
+        yield "".join(part() for _ in range(generator.randint(1, 5)))
+
+
+def valid(text: str) -> str:
+    """A text as it can cross the wire: halves of surrogate pairs are no Unicode."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def batches(seed: int, count: int) -> Iterator[list[str]]:
+    texts = list(hostile(seed, count))
+    return (texts[at : at + 10] for at in range(0, len(texts), 10))
+
+
+SLOW = [pytest.param(seed, 25_000, marks=pytest.mark.slow) for seed in range(1, 5)]
+FORMS = pytest.mark.parametrize(("seed", "count"), [(0, 2_000), *SLOW])
+
+
+# -- full screen --------------------------------------------------------------------------------------
+
+
+class Recorder(Vt100_Output):
+    """Keeps apart what is written as text and what is written raw."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            io.StringIO(), lambda: Size(rows=ROWS, columns=COLUMNS), term="xterm-256color", enable_cpr=False
+        )
+        self.texts: list[str] = []
+        self.raw: list[str] = []
+
+    def write(self, data: str) -> None:
+        (self.texts if data.strip("\r\n") else self.raw).append(data)  # its way to another row is written as text
+        super().write(data)
+
+    def write_raw(self, data: str) -> None:
+        self.raw.append(data)
+
+    def flush(self) -> None:
+        self._buffer.clear()
+
+    def check(self, texts: list[str]) -> None:
+        """What has been written is text that nothing obeys, and sequences of prompt_toolkit's own."""
+        written, raw = "".join(self.texts), "".join(self.raw)
+        assert not OBEYED.search(written), (ascii(OBEYED.findall(written)), ascii(texts))
+        assert OWN.fullmatch(raw), (ascii(OWN.sub("", raw)), ascii(texts))
+        assert written.strip()
+        self.texts.clear()
+        self.raw.clear()
+
+
+def author(nick: str) -> Author:
+    return Author(index=1, key=BOB, stream=1, nick=nick)
+
+
+def messages(texts: list[str], first: int = 1) -> list[Message]:
+    """The same texts as all that a peer can say: messages, edits, answers, reactions; and as a nickname."""
+    made = []
+    kinds = (Kind.SAY, Kind.SAY, Kind.ACTION, Kind.EDIT, Kind.REACT, 9)
+    for seq, text in enumerate((text for text in texts for _ in kinds), first):
+        kind = kinds[(seq - first) % len(kinds)]
+        made.append(Message(seq, seq * 1000, author(texts[seq % len(texts)]), kind, text, seq - 2, mine=False))
+    return made
+
+
+@FORMS
+def test_the_pane_writes_nothing_that_a_terminal_obeys(seed: int, count: int) -> None:
+    recorder = Recorder()
+    timeline = Timeline(ANN, "ann", UTC)
+    pane = Pane(Conversation(timeline))
+    name = ""
+    styles: set[str] = set()
+    with create_app_session(input=DummyInput(), output=recorder):
+        side = FormattedTextControl(lambda: [("", clip(name, 18))])
+        title = Window(FormattedTextControl(lambda: [("class:bar", clip(name, COLUMNS))]), height=1)
+        root = HSplit([title, VSplit([Window(pane), Window(side, width=18)])])
+        app: Application[None] = Application(Layout(root), style=theme.style("auto"), full_screen=True)
+        with set_app(app):
+            for texts in batches(seed, count):
+                for message in messages(texts, timeline.last_seq + 1):
+                    timeline.add(message)
+                for text in texts:
+                    timeline.note(text, 0)
+                timeline.move([(b"c", texts[0])], [(b"d", texts[-1])], 0)
+                name = pane.hit = texts[0]
+                app.renderer.render(app, app.layout)
+                recorder.check(texts)
+                screen = app.renderer.last_rendered_screen
+                assert screen is not None
+                assert not any(screen.zero_width_escapes.values())
+                cells = (cell for row in screen.data_buffer.values() for cell in row.values())
+                styles.update(*(cell.style.split() for cell in cells))
+    assert all(re.fullmatch(r"\[transparent\]|class:[a-z-]+\d?", style) for style in styles), styles
+
+
+def client(folder: Path) -> Client:
+    """A client that is nowhere, to be told what a hostile host may tell."""
+    target = Target((Address("memory", "hostile"),), "lobby")
+    return Client(lambda: target, Identity.load(folder / "ann.pem"), KnownHosts(folder / "hosts"), nick="ann")
+
+
+def events(texts: list[str]) -> list[ClientEvent]:
+    made: list[ClientEvent] = list(messages(texts))
+    for text in texts:
+        made += [Notice(code=text, text=text), Rewound(text), Lost(text), Gap(first=1, count=1)]
+        made += [Here([(b"e", text)], [(b"f", text)], first=False), Here([(b"e", text)], [], first=True)]
+        made.append(Joined(text, b"", 1, text, text, resumed=False, proof=b""))
+    return made
+
+
+@FORMS
+def test_the_full_screen_face_writes_nothing_that_a_terminal_obeys(tmp_path: Path, seed: int, count: int) -> None:
+    async def story() -> None:
+        told = client(tmp_path)
+        told.session.state = State.JOINED
+        told.address = Address("memory", "hostile")
+        for texts in batches(seed, count // 10):  # a face for each; the pane has been through all of them above
+            recorder = Recorder()
+            with create_app_session(input=DummyInput(), output=recorder):
+                told.session.room = told.session.nick = told.trusted_on_first_use = texts[0]
+                told.session.here = dict.fromkeys((BOB, text) for text in texts)
+                face = Face(told)
+                for event in events(texts)[::-1]:
+                    face._take(face.view, event)
+                with set_app(face.app):
+                    face.app.renderer.render(face.app, face.app.layout)
+                recorder.check(texts)
+
+    asyncio.run(story())
+
+
+# -- the other faces ----------------------------------------------------------------------------------
+
+
+def written(path: Path, lines: list[str], patch: pytest.MonkeyPatch) -> bytes:
+    """What a face's output makes of these lines, in a file."""
+    with path.open("w") as file, patch.context() as patched:
+        patched.setattr(sys, "stdout", file)
+        asyncio.run(Output().write(lines))
+    return path.read_bytes()
+
+
+@FORMS
+def test_the_linear_face_writes_nothing_that_a_terminal_obeys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, count: int
+) -> None:
+    lines = [line for texts in batches(seed, count) for event in events(texts) for line in linear.describe(event)]
+    text = written(tmp_path / "out", lines, monkeypatch).decode()
+    assert not OBEYED.search(text), ascii(OBEYED.findall(text))
+    assert text.count("\n") == len(lines)  # a line is a line: no text begins one of its own
+    assert len(lines) >= count
+
+
+@FORMS
+def test_the_ndjson_face_writes_ascii_and_every_text_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, count: int
+) -> None:
+    told = client(tmp_path)
+    happened = [event for texts in batches(seed, count) for event in events([valid(text) for text in texts])]
+    objects = [(event, made) for event in happened if (made := ndjson.as_object(event, told))]
+    data = written(tmp_path / "out", [ndjson.dump(made) for _, made in objects], monkeypatch)
+    assert re.fullmatch(rb"[\x20-\x7e\n]*", data)
+    read: list[dict[str, Any]] = [json.loads(line) for line in data.splitlines()]
+    assert len(read) == len(objects)
+    for (event, _), back in zip(objects, read, strict=True):
+        if isinstance(event, Message):
+            assert (back["text"], back["nick"]) == (event.text, event.author.nick)
+
+
+# -- the parts ----------------------------------------------------------------------------------------
+
+
+@FORMS
+def test_markup_makes_nothing_of_what_was_filtered(seed: int, count: int) -> None:
+    for text in hostile(seed, count):
+        seen = visible(text)
+        lines = parse(seen, "ann")
+        assert "\n".join("".join(part for _, part in line) for line in lines) == seen
+        shown = "\n".join("".join(part for _, part in line) for line in tidied(lines))
+        assert not OBEYED.search(shown)
+
+
+def test_what_is_looked_for_would_be_found() -> None:
+    for attack in ("\x1b[31m", "\x9b", "\u202e", "\x07", "\r", "\x85", "\u2028", "\U000e0041"):
+        assert OBEYED.search(attack)
+    assert not OBEYED.search("plain 你好 é\n")
+    assert OWN.fullmatch("\x1b[0;38;5;131;1m\x1b[61C\r\n\x1b[?25l")
+    for attack in ("\x1b[31m", "\x1b]0;x\x07", "\x1b]8;;x\x1b\\", "\x1b[6n", "\x1bc", "text"):
+        assert not OWN.fullmatch(attack)
