@@ -14,6 +14,7 @@ what is measured, and the table says so. Messages per second of the server's pro
 what else the machine does.
 
     scripts/bench --queues [--rounds N] [--seconds S]
+    scripts/bench --boards [--rounds N]
 
 The room over its queue, beside other ways to give eight processes everything (bench_parts/queues.py).
 """
@@ -317,6 +318,20 @@ def compare_queues(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return 130
     print("\n\n".join((conditions(arguments), table(deliveries), table(round_trips), *left_out)))
+    return 0
+
+
+def compare_boards(arguments: argparse.Namespace) -> int:
+    from scripts.bench_parts import boards
+
+    try:
+        looks = boards.tables(arguments.rounds, arguments.folder)
+    except Broken as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print("\n\n".join((conditions(arguments), table(looks))))
     return 0
 
 

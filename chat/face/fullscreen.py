@@ -335,6 +335,7 @@ class Face:
     def _enter(self) -> None:
         """Send what was typed, or do what it asks for. What cannot be sent stays in the input."""
         typed = self.input.text
+        self.input.complete_state = None  # its menu would lie over the answer
         if not typed.strip():
             return
         kind, text, target, flags = Kind.SAY, typed, 0, 0
@@ -850,9 +851,6 @@ class Face:
             for number, other in enumerate(self._views, 1)
             if other is not view and other.timeline.unread and other.session.room not in self._settings.muted
         ]
-        if view.client.wire:
-            scheme, trust = view.client.wire
-            parts += [scheme, _(trust) if trust in _WIRES else trust]
         state = session.state.value
         parts.append(_(state) if state in _STATES else state)
         parts += [_("{count} unsent").format(count=unsent)] if unsent else []
@@ -860,6 +858,9 @@ class Face:
         if types:
             parts.append(_("{nicks} types").format(nicks=", ".join(types[:3])))
         parts.append(_("{count} here").format(count=len(session.here)))
+        if view.client.wire:
+            scheme, trust = view.client.wire
+            parts += [scheme, _(trust) if trust in _WIRES else trust]
         if view.lag:
             parts.append(f"{view.lag} ms")
         return self._row(" " + " · ".join(parts))
