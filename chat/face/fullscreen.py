@@ -156,6 +156,7 @@ class Face:
         self._at = 0
         self._answering: tuple[int, Said] | None = None  # what the next message does: REPLY's SAY or EDIT, and to what
         self._found: Found | None = None
+        self._refused = ""  # what was typed and is no command: the menu must not lie over what tells so
         self._touched = time.monotonic()  # the last key
         self._away_by_itself = False
         self._redraw_due = False
@@ -335,12 +336,12 @@ class Face:
     def _enter(self) -> None:
         """Send what was typed, or do what it asks for. What cannot be sent stays in the input."""
         typed = self.input.text
-        self.input.complete_state = None  # its menu would lie over the answer
         if not typed.strip():
             return
         kind, text, target, flags = Kind.SAY, typed, 0, 0
         match parse(typed):
             case Unknown(told=told):
+                self._refused = typed
                 self._note(told)
                 return
             case Command(name, argument):
@@ -798,9 +799,9 @@ class Face:
                 Window(FormattedTextControl(self._status), height=1, style="class:bar"),
             ]
         )
-        menu = Float(CompletionsMenu(max_height=8), xcursor=True, ycursor=True)
+        menu = ConditionalContainer(CompletionsMenu(max_height=8), Condition(lambda: self.input.text != self._refused))
         return Application(
-            Layout(FloatContainer(root, [menu]), focused_element=typing),
+            Layout(FloatContainer(root, [Float(menu, xcursor=True, ycursor=True)]), focused_element=typing),
             key_bindings=self._keys(),
             style=theme.style(self._theme),
             include_default_pygments_style=False,
