@@ -3,8 +3,8 @@
 Rules:
 
 1. Whatever came from somebody else goes through ``text.visible`` here, and nowhere later.
-2. A line of standard input is a message; ``/me``, ``/who``, ``/peer`` and ``/quit`` are the commands; ``//`` is a
-   literal slash.
+2. A line of standard input is a message; ``/me``, ``/who``, ``/away``, ``/busy``, ``/back``, ``/peer`` and
+   ``/quit`` are the commands; ``//`` is a literal slash.
 3. A mistyped command is answered, never sent.
 """
 
@@ -18,13 +18,16 @@ from chat.client import Lost, Up
 from chat.errors import ChatError
 from chat.face.lines import Output, converse, lines
 from chat.frame import Ask, Gap, Kind, Notice
+from chat.presence import Level
 from chat.session import Here, Joined, Message, Rewound
+from chat.sight import as_line
 from chat.text import visible
 
 if TYPE_CHECKING:
     from chat.client import Client, ClientEvent
     from chat.frame import Author
 
+_LEVELS: Final = {"/away": Level.AWAY, "/busy": Level.BUSY, "/back": Level.ONLINE}
 _HELP: Final = "each line you type is a message; /me waves is an action; /who lists who is here; /quit leaves"
 
 
@@ -33,7 +36,13 @@ async def run(client: Client) -> None:
     out = Output()
     if client.trusted_on_first_use:
         await out.write([f"* first visit: the host's key is {client.trusted_on_first_use}; compare it with its owner"])
-    await converse(client, out, _read(client, out), describe)
+
+    def show(event: ClientEvent) -> list[str]:
+        if isinstance(event, Message):
+            client.show(read=event.seq)
+        return describe(event)
+
+    await converse(client, out, _read(client, out), show)
 
 
 async def _read(client: Client, out: Output) -> None:
@@ -55,9 +64,17 @@ async def _act(client: Client, out: Output, line: str) -> bool:
     elif command == "/me" and rest:
         await client.say(rest, kind=Kind.ACTION)
     elif command == "/who":
-        await out.write(["* here: " + ", ".join(visible(nick, lines=False) for _, nick in client.session.here)])
+        people = client.people().items()
+        await out.write(["* here: " + ", ".join(as_line(who, state).replace("\t", " ") for who, state in people)])
     elif command in {"/quit", "/q", "/exit"}:
         return False
+    elif command in _LEVELS:
+        try:
+            client.show(level=_LEVELS[command], note=rest, active=time.time_ns() // 1_000_000)
+        except ValueError as error:
+            await out.write([f"* {error}"])
+        else:
+            await out.write([f"* you are shown as {_LEVELS[command].name.lower()}"])
     elif command == "/peer" and rest:
         answer = await client.ask(Ask(what="peer", text=rest))
         await out.write([f"* {visible(answer.error or answer.text, lines=False)}"])
