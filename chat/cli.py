@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -291,7 +292,11 @@ def host(
         raise click.UsageError(str(error)) from None
     for address in transport:
         find(Address.parse(address).scheme)  # a typo is told of before anything is started
-    programs = [Program.parse(spec, as_json=spec in peer_json) for spec in (*peer, *peer_json)]
+    programs = [Program.parse(spec) for spec in peer] + [Program.parse(spec, as_json=True) for spec in peer_json]
+    names = [program.name for program in programs]
+    for name in names:
+        if (count := names.count(name)) > 1:
+            raise click.UsageError(f"{count} programs are called {name}; name them: NAME=COMMAND")
     home = _Home(data)
     if headless:
         from chat.serve import serve
@@ -363,7 +368,8 @@ def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str
     except HostGone:
         code = FAILED  # and nobody is left who would want to know why
     if code < 0:  # whoever waits for us is to see how the program ended
-        signal.signal(-code, signal.SIG_DFL)
+        with suppress(OSError):  # SIGKILL is nobody's to set
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     sys.exit(code)
 

@@ -210,9 +210,10 @@ class Parser:
         rest, self._rest = self._rest, b""
         return rest
 
-    def feed(self, data: bytes) -> Generator[Frame]:
+    def feed(self, data: bytes) -> Generator[Frame, None, None]:
         """Yield the frames that ``data`` completes; take them all, or ``close`` it, before the next call.
 
+        The frames that were left when it was closed come with the next call, and so does the judgement of them.
         Raises RemoteProtocolError at the first byte that cannot be the protocol, after the frames before
         it, so that the cuts between calls make no difference. The link ends there: there is no way to find
         the next frame in a stream whose lengths cannot be trusted.
@@ -226,18 +227,21 @@ class Parser:
             self._rest, self._broken = data, False
             return
         self._awaiting_preface = False
-        while end - at >= HEADER_SIZE:
-            length, kind, flags, _spare, author, number, seq, time = _HEADER.unpack_from(data, at)
-            if not HEADER_SIZE <= length <= self.limit:
-                raise _bad_length(length, self.limit)
-            if end - at < length:
-                break
-            yield Frame(kind, flags, author, number, seq, time, data[at : at + length])
-            at += length
-        if end - at >= _LENGTH.size:  # judge a length as soon as it is here, before its frame is
-            length = length_at(data, at)
-            if not HEADER_SIZE <= length <= self.limit:
-                raise _bad_length(length, self.limit)
+        try:
+            while end - at >= HEADER_SIZE:
+                length, kind, flags, _spare, author, number, seq, time = _HEADER.unpack_from(data, at)
+                if not HEADER_SIZE <= length <= self.limit:
+                    raise _bad_length(length, self.limit)
+                if end - at < length:
+                    break
+                at += length
+                yield Frame(kind, flags, author, number, seq, time, data[at - length : at])
+            if end - at >= _LENGTH.size:  # judge a length as soon as it is here, before its frame is
+                length = length_at(data, at)
+                if not HEADER_SIZE <= length <= self.limit:
+                    raise _bad_length(length, self.limit)
+        except GeneratorExit:
+            pass  # we were closed: what is left waits for the next call
         self._rest, self._broken = data[at:], False
 
 

@@ -24,7 +24,7 @@ import os
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -71,7 +71,7 @@ from chat.store import Store, StoredInvite
 from chat.transport import Address, Site, board_maker, find
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine
     from pathlib import Path
 
     from chat.client import Client
@@ -378,7 +378,7 @@ class Host:
         nonce = secrets.token_bytes(32)
         async with asyncio.timeout(HELLO_TIMEOUT):
             await _send_all(link, PREFACE + pack(Kind.CHALLENGE, Challenge(key=self.identity.key, nonce=nonce)))
-            hello, more = await _first_frame(link, parser)
+            hello = await _first_frame(link, parser)
         if hello is None:
             return  # it only looked, as port scanners and health checks do
         kept, member = await self._let_in(hello, nonce)
@@ -388,7 +388,7 @@ class Host:
         self._no_stranger(task)
         parser.limit = MAX_FRAME
         try:
-            await self._listen_to(kept, served, parser, more)
+            await self._listen_to(kept, served, parser)
         except RemoteProtocolError as error:
             if member.cursor.at_border:
                 raise
@@ -505,15 +505,16 @@ class Host:
             return invite
         raise Refused("wrong-invite", f"this invite does not open room {kept.room.name}; ask for a new one")
 
-    async def _listen_to(self, kept: KeptRoom, served: Served, parser: Parser, frames: Iterator[Frame]) -> None:
+    async def _listen_to(self, kept: KeptRoom, served: Served, parser: Parser) -> None:
         """Feed the room until the member leaves. Raises RemoteProtocolError, TransportError."""
         rate = self._rate
         tokens, filled = float(rate), time.monotonic()
+        data = b""  # something may have come right behind HELLO, and the parser has it
         while True:
             while kept.room.log.unpublished > BACKLOG:
                 kept.drained.clear()
                 await _without(served, kept.drained.wait())
-            count = self._handle(kept, served, frames)
+            count = self._handle(kept, served, parser, data)
             if count is None:
                 return
             if rate:
@@ -526,7 +527,6 @@ class Host:
             data = await served.link.receive()
             if not data:
                 return
-            frames = parser.feed(data)
 
     async def _slow_loops(self, kept: KeptRoom, served: Served) -> None:
         """Leave a program unread that answers another, for as long as the room's guard says."""
@@ -545,12 +545,13 @@ class Host:
             async with asyncio.timeout(None if pause == math.inf else pause):
                 await _without(served, kept.person_spoke.wait())
 
-    def _handle(self, kept: KeptRoom, served: Served, frames: Iterator[Frame]) -> int | None:
-        """Give frames to the room; return how many there were, or None after a BYE."""
+    def _handle(self, kept: KeptRoom, served: Served, parser: Parser, data: bytes) -> int | None:
+        """Give what came to the room; return how many frames there were, or None after a BYE."""
         served.heard = time.monotonic()
-        now, count = _now(), 0
+        now, data = _now(), parser.take_rest() + data
         try:
-            for frame in frames:
+            count, size = kept.room.take_run(served.member, data, now)  # the rest goes frame by frame
+            for frame in parser.feed(data[size:]):
                 count += 1
                 if frame.kind == Kind.BYE:
                     return None
@@ -860,13 +861,13 @@ async def _close(link: Link) -> None:
         _logger.exception("the link to %s did not close; please report it", link.peer.text)
 
 
-async def _first_frame(link: Link, parser: Parser) -> tuple[Frame | None, Iterator[Frame]]:
-    """Return a peer's first frame and those that came right behind it; None when it left without a word."""
+async def _first_frame(link: Link, parser: Parser) -> Frame | None:
+    """Return a peer's first frame, None when it left without a word. What came behind it stays with the parser."""
     while data := await link.receive():
-        frames = parser.feed(data)
-        for frame in frames:
-            return frame, frames
-    return None, iter(())
+        with closing(parser.feed(data)) as frames:
+            for frame in frames:
+                return frame
+    return None
 
 
 async def _send_all(link: Link, data: bytes) -> None:

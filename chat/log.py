@@ -26,7 +26,7 @@ from chat.errors import LocalProtocolError
 from chat.frame import MAX_BATCH, Gap, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 WINDOW: Final = 8 * 1024 * 1024  # bytes of published batches kept in memory; older ones come from the store
 _FRESH: Final = 64  # batches kept as they were sent; the ones before are joined
@@ -69,7 +69,8 @@ class Log:
         self._last_time = last_time
         self._older = older
         self._limit = window
-        self._open: list[bytes] = []
+        self._open: list[bytes | memoryview] = []  # what the next batch is made of, from number `_open_first` on
+        self._open_first = next_seq
         self._open_size = 0
         self._sealed: list[Batch] = []
         self._window: list[Batch] = []
@@ -88,11 +89,33 @@ class Log:
         self.next_seq = seq + 1
         return seq
 
+    def append_run(self, data: bytes, ends: Sequence[int], *, time: int, author: int, number: int) -> None:
+        """Number the messages of a run, as ``append`` would one by one. ``number`` is the first one's own.
+
+        ``ends`` is what ``frame.run_of`` found in ``data``. No message is taken apart and none is made: what came
+        becomes the log's bytes once the headers are stamped, which is why a message in a run costs so little.
+        """
+        self._last_time = time = max(time, self._last_time)
+        run = bytearray(memoryview(data)[: ends[-1]])
+        frame.stamp(run, ends, author=author, number=number, seq=self.next_seq, time=time)
+        frames = start = 0  # what the batches have so far
+        while frames < len(ends):
+            fit = bisect_right(ends, start + MAX_BATCH - self._open_size)
+            if fit == frames:
+                self._close_batch()
+                continue
+            piece = memoryview(run)[start : ends[fit - 1]]
+            self._open.append(piece)
+            self._open_size += len(piece)
+            self.unpublished += len(piece)
+            self.next_seq += fit - frames
+            frames, start = fit, ends[fit - 1]
+
     def _close_batch(self) -> None:
         if self._open:
-            self._sealed.append(Batch(self.next_seq - len(self._open), len(self._open), b"".join(self._open)))
-            self._open = []
-            self._open_size = 0
+            frames = self.next_seq - self._open_first
+            self._sealed.append(Batch(self._open_first, frames, b"".join(self._open)))
+            self._open, self._open_first, self._open_size = [], self.next_seq, 0
 
     def seal(self) -> list[Batch]:
         """Return what is appended but not published, as batches of at most 64 KiB, to be stored now.

@@ -221,8 +221,9 @@ class Peers:
             member.cancel()
             await asyncio.wait([member])  # closes the link, which tells the process to end
             await asyncio.wait([exited], timeout=GRACE)
-            exited.cancel()
-            how = await process.end()
+            process.kill_group()
+            await asyncio.wait([exited])
+            how = process.reap()
             self._pids.discard(process.pid)
             await end_orphans(self._pids)
         return how
@@ -236,7 +237,7 @@ class _Process:
         self._code: int | None = None
 
     async def exited(self) -> None:
-        """Return when it has ended. On Linux it is a zombie then, and ``end`` reaps it."""
+        """Return when it has ended. On Linux it is a zombie then, until ``reap``."""
         try:
             fd = os.pidfd_open(self.pid)
         except (AttributeError, OSError):  # no such call, or no descriptor free
@@ -256,11 +257,12 @@ class _Process:
                 self._code = os.waitstatus_to_exitcode(status)
         return self._code
 
-    async def end(self) -> str:
-        """Kill what is left of its group, reap it, and say how it ended."""
+    def kill_group(self) -> None:
         with suppress(ProcessLookupError, PermissionError):  # macOS says EPERM of a group that is all zombies
             os.killpg(self.pid, signal.SIGKILL)
-        await self.exited()
+
+    def reap(self) -> str:
+        """Take leave of it once it has ended, and say how that was."""
         code = self._poll(0)
         assert code is not None
         return f"was ended by {_name(-code)}" if code < 0 else f"ended with exit status {code}"
@@ -345,7 +347,7 @@ def _be(
     function: Callable[[Client], Awaitable[None]], pair: Pair, name: str, room: str, host: bytes, home: Path
 ) -> NoReturn:
     """Be the forked peer. Never returns: what the parent wants to do at its exit is not ours to do."""
-    from chat.program import meet
+    from chat.program import HostGone, meet
 
     code = 1
     try:
@@ -356,6 +358,8 @@ def _be(
             signal.signal(number, signal.SIG_DFL)
         asyncio.run(meet(function, pair.address, room=room, name=name, host=host, home=home))
         code = 0
+    except HostGone:
+        pass  # and nobody is left who would want to know why
     except ChatError as error:
         sys.stderr.write(f"{name}: {error}\n")
     except BaseException:

@@ -6,7 +6,8 @@ Rules:
    ``take_changes`` for the store to commit with the batches.
 2. ``handle`` judges, the sequencer orders, ``apply`` numbers. Today the sequencer is the room itself; a
    shared one (a stream on a server) would call ``apply`` on each host later, in one order for all. Hence
-   ``apply`` depends on nothing but its arguments and what was applied before.
+   ``apply`` depends on nothing but its arguments and what was applied before. ``take_run`` is the three in
+   one for many messages at a time, and so only for a room that is its own sequencer.
 3. A message's number is its author's own. The room keeps one mark per (key, stream): mark + 1 is taken,
    lower is dropped as sent again, higher is an error, since something between would be lost.
 4. The room never looks inside a message.
@@ -38,6 +39,7 @@ from chat.frame import (
     Kind,
     Names,
     pack,
+    run_of,
     unpack,
 )
 from chat.log import Cursor, Log, digest
@@ -158,6 +160,7 @@ class Room:
         self.guard = LoopGuard(bot_turns)
         self.members: dict[Member, None] = {}
         self._submit: Sequencer = sequencer or self.apply
+        self._numbers_at_once = sequencer is None
         self._authors: list[Author] = sorted(authors, key=lambda a: a.index)
         self._streams: dict[tuple[bytes, int], Stream] = {}
         for key, stream, mark in marks:
@@ -335,16 +338,46 @@ class Room:
                 f"the peer sent number {frame.number} after {stream.accepted}; what is between is missing"
             )
         stream.accepted = frame.number
+        self._count_turn(stream, now)
+        self._submit(stream, member.nick, frame.kind, frame.flags, frame.number, frame.body, now)
+
+    def take_run(self, member: Member, data: bytes, now: int) -> tuple[int, int]:
+        """Do at once what ``handle`` would do with each message that ``data`` begins with.
+
+        Returns how many were taken, and how many bytes they are. What is not surely fine is left to ``handle``,
+        which has the words for it: only the run is taken that goes on from the last number.
+        """
+        stream = member.stream
+        if stream is None or not self._numbers_at_once:
+            return 0, 0
+        number = stream.mark + 1  # and all that was accepted has been applied
+        ends = run_of(data, number, _MAX_MESSAGE)
+        if not ends:
+            return 0, 0
+        self._count_turn(stream, now)  # one: an author that speaks on takes no other
+        author = self._author(stream, member.nick, now)
+        self.log.append_run(data, ends, time=now, author=author.index, number=number)
+        stream.accepted = stream.mark = stream.mark + len(ends)
+        self._touched[stream] = None
+        return len(ends), ends[-1]
+
+    def _count_turn(self, stream: Stream, now: int) -> None:
         if stream.bot:
             self.guard.program_spoke(stream.key, now)
         else:
             self.guard.person_spoke()
-        self._submit(stream, member.nick, frame.kind, frame.flags, frame.number, frame.body, now)
 
     def apply(self, stream: Stream, nick: str, kind: int, flags: int, number: int, body: bytes, time: int) -> None:
         """Put a message into the log; its author is introduced first where need be."""
         if number <= stream.mark:
             return
+        author = self._author(stream, nick, time)
+        self.log.append(kind, body, time=time, author=author.index, number=number, flags=flags)
+        stream.mark = number
+        self._touched[stream] = None
+
+    def _author(self, stream: Stream, nick: str, time: int) -> Author:
+        """Return the stream's author, introduced now if the log does not know it by this nickname."""
         author = stream.author
         if author is None or author.nick != nick or author.bot != stream.bot:
             author = Author(index=len(self._authors) + 1, key=stream.key, stream=stream.id, nick=nick, bot=stream.bot)
@@ -352,9 +385,7 @@ class Room:
             self._authors.append(author)
             self._new_authors.append(author)
             self.log.append(Kind.AUTHOR, msgspec.msgpack.encode(author), time=time, author=author.index)
-        self.log.append(kind, body, time=time, author=author.index, number=number, flags=flags)
-        stream.mark = number
-        self._touched[stream] = None
+        return author
 
     @property
     def changed(self) -> bool:

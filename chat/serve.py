@@ -27,6 +27,7 @@ from chat.face.ndjson import dump
 from chat.host import Host
 from chat.identity import host_hash, load_host
 from chat.link import Waiter
+from chat.orphans import adopt_orphans
 from chat.peers import Peers
 from chat.store import Store
 from chat.text import visible
@@ -88,6 +89,7 @@ async def serve(
     handler.setFormatter(_OneLine())
     handler.addFilter(_Calm())
     logging.getLogger("chat").addHandler(handler)
+    adopt_orphans()  # what a program leaves behind when the process around it is killed
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
     addresses = [Address.parse(transport) for transport in transports]

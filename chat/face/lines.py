@@ -31,9 +31,12 @@ async def lines(stream: TextIO, limit: int = 1024 * 1024) -> AsyncIterator[str]:
         *whole, rest = (rest + data).split(b"\n")
         for line in whole:
             yield line.decode("utf-8", "replace").removesuffix("\r")
-        if len(rest) > limit:
-            yield rest.decode("utf-8", "replace")
-            rest = b""
+        while len(rest) > limit:
+            cut = limit
+            while cut > limit - 3 and rest[cut] & 0xC0 == 0x80:  # not within a character (RFC 3629)
+                cut -= 1
+            yield rest[:cut].decode("utf-8", "replace")
+            rest = rest[cut:]
     if rest:
         yield rest.decode("utf-8", "replace").removesuffix("\r")
 

@@ -31,7 +31,9 @@ from chat.frame import (
     length_at,
     offset_of,
     pack,
+    run_of,
     split,
+    stamp,
     unpack,
 )
 
@@ -216,9 +218,85 @@ def test_a_parser_that_failed_takes_nothing_more() -> None:
 
 def test_a_parser_whose_frames_were_not_all_taken_takes_nothing_more() -> None:
     parser = Parser(preface=False)
-    next(parser.feed(encode(Kind.BEAT) * 2))
+    frames = parser.feed(encode(Kind.BEAT) * 2)
+    next(frames)
     with pytest.raises(LocalProtocolError):
         list(parser.feed(encode(Kind.BEAT)))
+
+
+def test_the_frames_that_were_left_come_with_the_next_call() -> None:
+    parser = Parser()
+    frames = parser.feed(PREFACE + b"".join(encode(Kind.SAY, number=number) for number in range(3)) + b"\0")
+    assert next(frames).number == 0
+    frames.close()
+    assert parser.unfinished == 2 * HEADER_SIZE + 1
+    assert [found.number for found in parser.feed(b"")] == [1, 2]
+    assert parser.unfinished == 1
+
+
+def test_what_is_held_may_be_looked_at_first_and_brought_back() -> None:
+    parser = Parser(preface=False)
+    data = encode(Kind.SAY, b"hi")
+    assert parser.take_rest() == b""
+    assert list(parser.feed(data[:9])) == []
+    held = parser.take_rest()
+    assert (held, parser.unfinished) == (data[:9], 0)
+    assert [found.raw for found in parser.feed(held + data[9:])] == [data]
+
+
+# -- runs -----------------------------------------------------------------------------------------
+
+LONGEST = 100
+
+
+def message(number: int, size: int = 0, kind: int = Kind.SAY) -> bytes:
+    return encode(kind, bytes(size), number=number)
+
+
+def test_a_run_is_the_messages_that_count_up() -> None:
+    parts = [message(7), message(8, 68, kind=15), message(9, kind=1)]
+    ends = [HEADER_SIZE, HEADER_SIZE + LONGEST, 2 * HEADER_SIZE + LONGEST]
+    assert run_of(b"".join(parts), 7, LONGEST) == ends
+    assert run_of(b"".join(parts), 6, LONGEST) == run_of(b"".join(parts), 8, LONGEST) == []
+    assert run_of(b"", 7, LONGEST) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        message(7),
+        message(9),
+        message(8, 69),
+        message(8, kind=0),
+        message(8, kind=Kind.AUTHOR),
+        message(8, kind=Kind.BEAT),
+        with_length(31)[:4] + message(8)[4:],
+        with_length(0)[:4] + message(8)[4:],
+        with_length(2**32 - 1)[:4] + message(8)[4:],
+    ],
+    ids=lambda other: other[:16].hex(),
+)
+def test_a_run_ends_before_anything_else(other: bytes) -> None:
+    assert run_of(message(7) + other + message(9), 7, LONGEST) == [HEADER_SIZE]
+
+
+@pytest.mark.parametrize("size", [0, 68])
+def test_a_message_that_has_not_come_whole_is_not_in_the_run(size: int) -> None:
+    data = message(7) + message(8, size)
+    for missing in range(1, HEADER_SIZE + size + 1):
+        assert run_of(data[:-missing], 7, LONGEST) == [HEADER_SIZE]
+
+
+def test_a_stamped_run_is_frames_of_the_log() -> None:
+    """Whatever the peer wrote into the fields that are the host's."""
+    data = encode(Kind.SAY, b"hi", number=7, flags=255, author=2**32 - 1, seq=2**64 - 1, time=-1)
+    data += encode(Kind.ACTION, b"waves", number=8)
+    run = bytearray(data)
+    run[6:8] = b"\xff\xff"
+    stamp(run, run_of(data, 7, LONGEST), author=3, number=7, seq=40, time=5)
+    assert run == encode(Kind.SAY, b"hi", number=7, flags=255, author=3, seq=40, time=5) + encode(
+        Kind.ACTION, b"waves", number=8, author=3, seq=41, time=5
+    )
 
 
 def test_an_empty_piece_changes_nothing() -> None:

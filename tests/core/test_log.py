@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.errors import LocalProtocolError
-from chat.frame import HEADER_SIZE, MAX_BATCH, MAX_FRAME, Gap, Kind, encode, offset_of, split, unpack
+from chat.frame import HEADER_SIZE, MAX_BATCH, MAX_FRAME, Gap, Kind, encode, offset_of, run_of, split, unpack
 from chat.log import Batch, Cursor, Log, digest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chat.frame import Frame
 
 EPOCH = b"an epoch"
@@ -164,6 +166,66 @@ def test_a_batch_is_sealed_before_it_passes_64_kib() -> None:
         (3, 1, HEADER_SIZE),
         (4, 1, MAX_BATCH),
     ]
+
+
+# -- runs -----------------------------------------------------------------------------------------
+
+
+def a_run(sizes: Sequence[int], number: int = 1) -> tuple[bytes, list[int]]:
+    """Messages with bodies of these sizes, as a member sends them, and where each of them ends."""
+    data = b"".join(encode(Kind.SAY, bytes(size), number=number + step) for step, size in enumerate(sizes))
+    return data, run_of(data, number, MAX_FRAME)
+
+
+def one_by_one(log: Log, sizes: Sequence[int]) -> None:
+    for number, size in enumerate(sizes, 1):
+        log.append(Kind.SAY, bytes(size), time=6, author=3, number=number)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [0],
+        [100] * 3,
+        [100] * 2000,  # more than one batch
+        [MAX_BATCH - 3 * HEADER_SIZE, 0],  # exactly full, with the one before
+        [MAX_BATCH - 3 * HEADER_SIZE, 1],
+        [MAX_FRAME - HEADER_SIZE] * 3,  # each is a batch
+    ],
+    ids=["one", "three", "many", "full", "over", "largest"],
+)
+def test_a_run_makes_the_same_batches_as_its_messages_one_by_one(sizes: list[int]) -> None:
+    log, plain = Log(EPOCH, next_seq=9), Log(EPOCH, next_seq=9)
+    for each in (log, plain):
+        each.append(Kind.ACTION, b"", time=0)
+    log.append_run(*a_run(sizes), time=6, author=3, number=1)
+    one_by_one(plain, sizes)
+    for each in (log, plain):
+        each.append(Kind.ACTION, b"", time=0)
+    assert (log.next_seq, log.unpublished) == (plain.next_seq, plain.unpublished)
+    batches = log.seal()
+    assert batches == plain.seal()
+    assert {type(batch.data) for batch in batches} == {bytes}  # nobody can change what is sent to all
+    log.publish(batches)
+    assert (log.end, log.unpublished) == (log.next_seq, 0)
+
+
+def test_time_does_not_go_backwards_in_a_run() -> None:
+    log = Log(EPOCH, last_time=7)
+    log.append_run(*a_run([0, 0]), time=6, author=3, number=1)
+    log.append_run(*a_run([0]), time=8, author=3, number=1)
+    (batch,) = log.seal()
+    assert [found.time for found in split(batch.data)] == [7, 7, 8]
+
+
+def test_the_bytes_of_a_run_are_copied_and_those_behind_it_left() -> None:
+    log = Log(EPOCH)
+    data, ends = a_run([2, 2, 2])
+    given = bytes(bytearray(data))  # bytes of its own
+    log.append_run(given, ends[:2], time=6, author=3, number=1)
+    assert given == data
+    (batch,) = log.seal()
+    assert (batch.frames, len(batch.data)) == (2, ends[1])
 
 
 # -- reading --------------------------------------------------------------------------------------

@@ -454,6 +454,72 @@ def test_readers_do_not_speak() -> None:
         room.handle(enter(room, hello(stream=0)), say(1), 0)
 
 
+# -- runs ----------------------------------------------------------------------------------------
+
+
+def run(*numbers: int) -> bytes:
+    return b"".join(say(number).raw for number in numbers)
+
+
+def test_a_run_that_goes_on_is_taken_at_once() -> None:
+    room = a_room()
+    ann, bob = enter(room, hello()), enter(room, hello(BOB, "bob"))
+    size = len(run(1))
+    assert room.take_run(ann, run(1, 2, 3), 5) == (3, 3 * size)
+    assert room.take_run(bob, run(1), 6) == (1, size)
+    assert room.take_run(ann, run(4, 5, 7), 7) == (2, 2 * size)
+    room.handle(ann, say(6), 8)
+    changes = store(room)
+    assert [(author.index, author.nick) for author in changes.authors] == [(1, "ann"), (2, "bob")]
+    assert changes.marks == [(ANN, 1, 6), (BOB, 1, 1)]
+    assert [one[2:6] for one in sent(ann, room) if one.kind == Kind.SAY] == [
+        (1, 1, 2, 5),
+        (1, 2, 3, 5),
+        (1, 3, 4, 5),
+        (2, 1, 6, 6),
+        (1, 4, 7, 7),
+        (1, 5, 8, 7),
+        (1, 6, 9, 8),
+    ]
+
+
+def test_what_is_not_surely_fine_is_left() -> None:
+    room = a_room()
+    ann, reader = enter(room, hello()), enter(room, hello(stream=0))
+    room.handle(ann, say(1), 0)
+    store(room)
+    too_long = say(2, bytes(SEQ_PREFIX.size + MAX_TEXT + 1)).raw
+    for data in (b"", run(2)[:-1], run(1, 2), run(3), too_long, encode(Kind.BEAT, number=2), b"junk" * 10):
+        assert room.take_run(ann, data, 0) == (0, 0)
+    assert room.take_run(reader, run(1), 0) == (0, 0)
+    assert (room.changed, room.log.unpublished) == (False, 0)
+
+
+def test_the_longest_message_may_be_in_a_run() -> None:
+    room = a_room()
+    longest = say(1, bytes(SEQ_PREFIX.size + MAX_TEXT)).raw
+    assert room.take_run(enter(room, hello()), longest, 0) == (1, len(longest))
+
+
+def test_a_run_of_a_program_is_one_turn_and_a_persons_ends_them_all() -> None:
+    room = a_room(bot_turns=2, members=[(ANN, "bot"), (BOB, "bot")])
+    ann, bob, cid = enter(room, hello()), enter(room, hello(BOB, "bob")), enter(room, hello(CID, "cid"))
+    room.take_run(ann, run(1, 2, 3), 0)
+    room.take_run(bob, run(1, 2, 3), 0)
+    assert room.guard.pause == 0
+    room.take_run(ann, run(4, 5), 0)
+    assert room.guard.pause > 0
+    room.take_run(cid, run(1), 0)
+    assert room.guard.pause == 0
+
+
+def test_a_shared_sequencer_gets_no_runs() -> None:
+    """It is called for each message, and numbers them later, among those of other hosts."""
+    room = a_room(sequencer=lambda *_: None)
+    assert room.take_run(enter(room, hello()), run(1, 2), 0) == (0, 0)
+    assert room.log.next_seq == 1
+
+
 HOSTS = {*Kind} - {*range(1, 16)} - {Kind.ASK, Kind.BEAT, Kind.BYE, Kind.STATE} | {0, 17, 63}
 
 

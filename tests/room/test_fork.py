@@ -26,6 +26,7 @@ from chat.client import Client, Target
 from chat.errors import ChatError
 from chat.host import Host
 from chat.identity import Identity, KnownHosts, load_host
+from chat.orphans import adopt_orphans
 from chat.peers import Peers
 from chat.session import Message
 from chat.store import Store
@@ -48,6 +49,7 @@ forked = [Host.fork(echo, name=name, room="lobby", host=key, folder=folder / nam
 print("forked", *(one.pid for one in forked), flush=True)
 
 async def main():
+    adopt_orphans()  # and those that were forked are none
     store = Store(folder / "store")
     host = Host(key, store, owner=key.key)
     host.open_room("lobby", open_to_all=True)

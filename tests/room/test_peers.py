@@ -6,6 +6,7 @@ import asyncio
 import os
 import shlex
 import signal
+import subprocess
 import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,10 @@ import pytest
 from chat import peers as chat_peers
 from chat.errors import AddressError
 from chat.frame import Ask, Kind, Notice
-from chat.peers import Peers, Program
+from chat.peers import Forked, Peers, Program
 from chat.session import Message
 from tests.room.house import House, Member, run, until
+from transports.pipe import PipePair
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -173,8 +175,8 @@ def test_a_peer_whose_link_is_lost_is_ended(tmp_path: Path) -> None:
 
     async def scene() -> None:
         async with room(tmp_path) as (house, peers, owner):
-            peers.start(Program("bot", ("sleep", "1000")))
-            await here(house, "bot")
+            peers.start(Program("bot", ("sh", "-c", "echo up; exec sleep 1000")))
+            await owner.hear("up")
             (member,) = [member for member in house.kept.served if member.nick == "bot"]
             await house.kept.served[member].link.aclose()
             assert await told(owner) == "bot has left: it ended with exit status 1"
@@ -187,8 +189,8 @@ def test_a_peer_that_does_not_leave_is_killed(tmp_path: Path, monkeypatch: pytes
 
     async def scene() -> None:
         async with room(tmp_path) as (house, peers, owner):
-            peers.start(Program("bot", ("sleep", "1000")))
-            await here(house, "bot")
+            peers.start(Program("bot", ("sh", "-c", "echo up; exec sleep 1000")))
+            await owner.hear("up")
             (pid,) = peers._pids
             os.kill(pid, signal.SIGSTOP)
             (member,) = [member for member in house.kept.served if member.nick == "bot"]
@@ -240,6 +242,18 @@ def test_closed_at_any_moment_it_leaves_nothing(tmp_path: Path, turns: int) -> N
             for _ in range(turns):
                 await asyncio.sleep(0)
         assert not peers._pids
+
+    run(scene())
+
+
+def test_a_forked_peer_is_seen_off_too_when_all_is_closed_at_once(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with room(tmp_path) as (_, peers, _owner):
+            pair = PipePair()
+            process = subprocess.Popen(["sleep", "1000"], process_group=0)  # noqa: ASYNC220
+            peers.adopt(Forked("bot", process.pid, bytes(32), pair))
+            await peers.aclose()
+        process.returncode = 0  # it has been reaped
 
     run(scene())
 
