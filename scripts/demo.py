@@ -1,13 +1,13 @@
 """Lets several members speak a text in one room, and compares what everyone got with what was said.
 
-    scripts/demo [FILE] [--members N] [--kill-member N] [--kill-host N]
+    scripts/demo [FILE] [--members N] [--transports NAME,...] [--kill-member N] [--kill-host N] [--move N]
 
 FILE is NDJSON (*.jsonl, *.ndjson) with an object {"who": ..., "text": ...} a line, or any text in UTF-8,
 where each line is a message. Without FILE it is a small text of our own.
 
-                            stdin ─▶ chat join --json ═╗
-     this program, for each member                     ╠═ TCP, TLS ═▶ chat host --headless
-                           stdout ◀─ chat join --json ═╝
+                            stdin ─▶ chat join --json ═╗ TCP with TLS, or any
+     this program, for each member                     ╠═ other transports  ═▶ chat host --headless
+                           stdout ◀─ chat join --json ═╝ in turn
 
 Rules:
 
@@ -17,7 +17,8 @@ Rules:
 3. What a killed process had taken is in its outbox, and its successor names it ("pending"). What it had
    not taken is said again. Nothing else is known about what it got done.
 4. One more member comes when half is said, and must get the same transcript.
-5. At the end no process and no file is left, however it ends.
+5. Who moves ends its process and goes on over the next transport, in its own folder: nothing else is new.
+6. At the end no process and no file is left, however it ends.
 
 Exit codes: 0 all transcripts are equal, 1 they differ or something failed, 2 usage, 130 interrupted.
 """
@@ -33,11 +34,12 @@ import signal
 import sys
 import tempfile
 from contextlib import suppress
-from itertools import chain, count, cycle, islice, pairwise, zip_longest
+from itertools import chain, count, cycle, islice, pairwise, repeat, zip_longest
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 from chat.frame import MAX_TEXT
+from chat.transport import schemes
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -49,7 +51,9 @@ PATIENCE: Final = 30.0  # seconds in which nothing at all happens before we give
 IN_FLIGHT: Final = 32  # lines that a member may have said and not seen stored, so that a kill meets some
 LINE_LIMIT: Final = 1024 * 1024  # bytes of one line of NDJSON: 16 KiB of text may grow sixfold when escaped
 NAMES: Final = ("ann", "bob", "cid", "dan", "eve", "fay", "gus", "hal", "ida", "jon")
+LISTEN: Final = {"tcp": "tcp:127.0.0.1:0"}  # where a host is not to listen as it does by default
 LATE: Final = "late"
+CI_TRANSPORTS: Final = ("tcp", "pipe", "queue")  # those of them that are installed
 
 
 class Failed(Exception):
@@ -251,8 +255,9 @@ class Progress:
 class Stage:
     """The folder and the processes of one demo."""
 
-    def __init__(self, folder: Path, progress: Progress, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, folder: Path, transports: Sequence[str], progress: Progress, tasks: asyncio.TaskGroup) -> None:
         self.folder = folder
+        self.transports = transports
         self.progress = progress
         self.tasks = tasks
         self.invite = ""
@@ -308,14 +313,14 @@ class Stage:
 
     async def open_host(self) -> None:
         """Start the host, the first time or again. A restarted one takes its old port."""
-        self._host = await self.start(
-            "host", "host", ROOM, "--headless", "--json", "-t", "tcp:127.0.0.1:0", "--rate", "0"
-        )
+        listening = [f"--transport={LISTEN.get(name, name)}" for name in self.transports]
+        self._host = await self.start("host", "host", ROOM, "--headless", "--json", "--rate", "0", *listening)
         assert self._host.stdout is not None
-        line = await self._host.stdout.readline()
-        if not line:
-            raise Failed(f"the host did not start; it ended with exit code {await self._host.wait()}")
-        self.invite = json.loads(line)["invite"]
+        for _ in listening:
+            line = await self._host.stdout.readline()
+            if not line:
+                raise Failed(f"the host did not start; it ended with exit code {await self._host.wait()}")
+            self.invite = json.loads(line)["invite"]
         self._watching = self.tasks.create_task(self._watch(self._host))
 
     async def _watch(self, host: Process) -> None:
@@ -358,8 +363,9 @@ class Stage:
 class Member:
     """A member, over one process after another."""
 
-    def __init__(self, stage: Stage, name: str, says: Sequence[str]) -> None:
+    def __init__(self, stage: Stage, name: str, says: Sequence[str], transport: str) -> None:
         self.stage = stage
+        self.transport = transport
         self.name = name
         self.says = says
         self.got: list[Got] = []
@@ -380,11 +386,14 @@ class Member:
     async def join(self) -> None:
         """Start a process that goes on where the last one ended, and wait until it is in the room."""
         self._joined = False
+        by_invite = self.transport == "tcp"  # the others are for this machine: the room's card says where they are
         self._process = await self.stage.start(
-            self.name, "join", "-", "--json", "--as", self.name, "--since", str(self.last + 1)
+            *(self.name, "join", "-" if by_invite else ROOM, "--transport", self.transport),
+            *("--json", "--as", self.name, "--since", str(self.last + 1)),
         )
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{self.stage.invite}\n".encode())
+        if by_invite:
+            self._process.stdin.write(f"{self.stage.invite}\n".encode())
         self._hearing = self.stage.tasks.create_task(self._hear(self._process))
         await self.stage.until(lambda: self._joined, f"{self.name} to join")
 
@@ -403,6 +412,19 @@ class Member:
         await kill(self._process)
         await self._hearing
         self._leaving = False
+        await self.join()
+        self.speak()
+
+    async def move(self) -> None:
+        """Leave in the middle of it, and go on over the next transport."""
+        assert self._hearing is not None
+        assert self._speaking is not None
+        self._speaking.cancel()
+        await self.leave()
+        await self._hearing
+        self._leaving = False
+        transports = self.stage.transports
+        self.transport = transports[(transports.index(self.transport) + 1) % len(transports)]
         await self.join()
         self.speak()
 
@@ -493,18 +515,18 @@ async def kill(process: Process) -> None:
 
 
 class Trouble(NamedTuple):
-    """What happens when ``at`` lines are stored: "member", "host" (both are killed) or "late" (somebody comes)."""
+    """What happens when ``at`` lines are stored: "member" or "host" (is killed), "move", "late" (somebody comes)."""
 
     at: int
     what: str
 
 
-def plan(total: int, members: int, hosts: int, chance: random.Random) -> list[Trouble]:
-    """Spread the kills over the play, each somewhere in its own part of it; somebody comes late at half time."""
-    kills = ["member"] * members + ["host"] * hosts
-    chance.shuffle(kills)
-    part = total / max(1, len(kills))
-    troubles = [Trouble(int((number + chance.random()) * part), what) for number, what in enumerate(kills)]
+def plan(total: int, members: int, hosts: int, chance: random.Random, moves: int = 0) -> list[Trouble]:
+    """Spread kills and moves over the play, each somewhere in its own part of it; somebody comes late at half time."""
+    whats = ["member"] * members + ["host"] * hosts + ["move"] * moves
+    chance.shuffle(whats)
+    part = total / max(1, len(whats))
+    troubles = [Trouble(int((number + chance.random()) * part), what) for number, what in enumerate(whats)]
     return sorted([*troubles, Trouble(total // 2, "late")])
 
 
@@ -512,18 +534,22 @@ async def play(stage: Stage, says: Sequence[Sequence[str]], troubles: Iterable[T
     """Run the whole demo; return what is wrong, or ""."""
     await stage.open_host()
     names = chain(NAMES, (f"member-{number}" for number in count(len(NAMES) + 1)))
-    stage.members = [Member(stage, name, lines) for name, lines in zip(names, says, strict=False)]
+    wires = cycle(stage.transports)
+    stage.members = [Member(stage, name, lines, next(wires)) for name, lines in zip(names, says, strict=False)]
     for member in stage.members:
         await member.join()
     for member in stage.members:
         member.speak()
     victim = chance.choice([member for member in stage.members if member.says])
+    movers = cycle(chance.sample(stage.members, len(stage.members)))
+    late = Member(stage, LATE, (), next(wires))
     total = sum(map(len, says))
     for trouble in troubles:
         stage.pause_at = trouble.at + IN_FLIGHT  # so that the troubles are where they are planned, at any speed
         stage.happened()
         await stage.until_stored(trouble.at)
-        await meet(stage, trouble, victim)
+        who = {"move": movers, "late": iter([late])}.get(trouble.what, repeat(victim))
+        await meet(stage, trouble, next(who))
     stage.pause_at = total
     stage.happened()
     await stage.until_stored(total)
@@ -542,22 +568,28 @@ async def play(stage: Stage, says: Sequence[Sequence[str]], troubles: Iterable[T
     )
 
 
-async def meet(stage: Stage, trouble: Trouble, victim: Member) -> None:
+async def meet(stage: Stage, trouble: Trouble, who: Member) -> None:
     match trouble.what:
         case "member":
-            stage.progress.note(f"kill -9 {victim.name}: {stage.stored} lines are stored")
-            await victim.kill()
-            stage.progress.note(f"{victim.name} is back; {victim.found} lines lay in its outbox, unconfirmed")
+            stage.progress.note(f"kill -9 {who.name}: {stage.stored} lines are stored")
+            await who.kill()
+            stage.progress.note(f"{who.name} is back; {who.found} lines lay in its outbox, unconfirmed")
         case "host":
             stage.progress.note(f"kill -9 the host: {stage.stored} lines are stored")
             await stage.kill_host()
             stage.progress.note("the host is back")
+        case "move":
+            stage.progress.note(f"{who.name} leaves {who.transport}: {stage.stored} lines are stored")
+            await who.move()
+            stage.progress.note(f"{who.name} is back over {who.transport}")
         case "late":
-            stage.members.append(Member(stage, LATE, ()))
-            await stage.members[-1].join()
+            stage.members.append(who)
+            await who.join()
 
 
-async def run(says: Sequence[Sequence[str]], troubles: Sequence[Trouble], chance: random.Random) -> None:
+async def run(
+    says: Sequence[Sequence[str]], transports: Sequence[str], troubles: Sequence[Trouble], chance: random.Random
+) -> None:
     """Raises Failed, also for transcripts that differ."""
     total = sum(map(len, says))
     progress = Progress(total, sys.stderr)
@@ -566,7 +598,7 @@ async def run(says: Sequence[Sequence[str]], troubles: Sequence[Trouble], chance
         stage = None
         try:
             async with asyncio.TaskGroup() as tasks:
-                stage = Stage(Path(folder), progress, tasks)
+                stage = Stage(Path(folder), transports, progress, tasks)
                 fault = await play(stage, says, troubles, chance)
         except* Failed as failures:
             assert stage is not None
@@ -577,10 +609,12 @@ async def run(says: Sequence[Sequence[str]], troubles: Sequence[Trouble], chance
                 await stage.close()
     if fault:
         raise Failed(fault)
-    kills = ", ".join(f"{trouble.what} killed at line {trouble.at}" for trouble in troubles if trouble.what != "late")
+    words = {"member": "member killed", "host": "host killed", "move": "a member moved"}
+    events = ", ".join(f"{words[what]} at line {at}" for at, what in troubles if what != "late")
     print(
-        f"{total} lines by {sum(map(bool, says))} of {len(says)} members, and one who came late"
-        f"{'; ' + kills if kills else ''}: all {len(says) + 1} transcripts, chat log and what was said are equal"
+        f"{total} lines by {sum(map(bool, says))} of {len(says)} members over {' and '.join(transports)}, "
+        f"and one who came late{'; ' + events if events else ''}: "
+        f"all {len(says) + 1} transcripts, chat log and what was said are equal"
     )
 
 
@@ -614,14 +648,35 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--lines", type=positive, metavar="N", help="only the first N lines of FILE, or N of our own (300)"
     )
+    parser.add_argument(
+        "--transports", type=names_of, default=("tcp",), metavar="NAME,...", help="each member takes the next (tcp)"
+    )
     parser.add_argument("--kill-member", type=int, default=0, metavar="N", help="kill one of the speakers N times")
     parser.add_argument("--kill-host", type=int, default=0, metavar="N", help="kill the host N times")
-    parser.add_argument("--seed", type=int, metavar="N", help="who is killed, and when; the same seed does the same")
-    parser.add_argument("--ci", action="store_true", help="short, always the same, with kills of both kinds")
+    parser.add_argument(
+        "--move", type=int, default=0, metavar="N", help="have N members leave, and come back over another transport"
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="who is met by what, and when; the same seed does the same"
+    )
+    parser.add_argument("--ci", action="store_true", help="short, always the same, with kills and moves of all kinds")
     arguments = parser.parse_args()
     if arguments.ci:
-        arguments.lines, arguments.kill_member, arguments.kill_host, arguments.seed = 300, 2, 1, 1
+        arguments.lines, arguments.kill_member, arguments.kill_host, arguments.move, arguments.seed = 300, 2, 1, 2, 1
+        arguments.transports = tuple(name for name in CI_TRANSPORTS if name in schemes())
+    if arguments.move and len(arguments.transports) < 2:
+        parser.error("--move needs another transport to move to, like --transports tcp,pipe")
     return arguments
+
+
+def names_of(text: str) -> tuple[str, ...]:
+    """The transports in a list with commas, or "all": those over which two processes can meet."""
+    known = [name for name in schemes() if name != "memory"]
+    names = tuple(known if text == "all" else text.split(","))
+    for name in names:
+        if name not in known or names.count(name) > 1:
+            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(known)}, each once; or write all")
+    return names
 
 
 def positive(text: str) -> int:
@@ -649,8 +704,8 @@ def main() -> int:
     try:
         talk = what_is_said(arguments)
         advice = f"\ndemo: for kills at the same lines add --seed {seed}"
-        troubles = plan(len(talk), arguments.kill_member, arguments.kill_host, chance)
-        asyncio.run(run(deal(talk, arguments.members), troubles, chance))
+        troubles = plan(len(talk), arguments.kill_member, arguments.kill_host, chance, arguments.move)
+        asyncio.run(run(deal(talk, arguments.members), arguments.transports, troubles, chance))
     except Failed as error:
         print(f"demo: {error}{advice}", file=sys.stderr)
         return 1

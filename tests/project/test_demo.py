@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import io
 import json
 import random
+import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,6 +202,49 @@ def test_same_seed_makes_the_same_plan() -> None:
     assert [at for at, _ in plans[0]] == sorted(at for at, _ in plans[0])
     assert all(0 <= at < 1000 for at, _ in plans[0])
     assert demo.plan(1000, 5, 2, random.Random(8)) != plans[0]
+
+
+def test_moves_are_spread_like_kills_and_change_nothing_of_a_plan_without_any() -> None:
+    moves = demo.plan(1000, 2, 1, random.Random(7), 3)
+    assert sorted(what for _, what in moves) == ["host", "late", "member", "member", "move", "move", "move"]
+    assert demo.plan(1000, 5, 2, random.Random(7), 0) == demo.plan(1000, 5, 2, random.Random(7))
+
+
+def test_transports_are_read() -> None:
+    assert demo.names_of("tcp") == ("tcp",)
+    assert demo.names_of("pipe,tcp") == ("pipe", "tcp")
+    assert {"tcp", "pipe"} <= set(demo.names_of("all"))
+    assert "memory" not in demo.names_of("all")
+
+
+@pytest.mark.parametrize("text", ["", "memory", "tcp,", "tcp,tcp", "nast", "tcp:127.0.0.1:1"])
+def test_what_are_no_transports_are_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is not one of"):
+        demo.names_of(text)
+
+
+def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, ROOT / "scripts/demo.py", *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_members_over_several_transports_who_move_in_the_middle_of_it_get_the_same() -> None:
+    done = run_demo("--members=3", "--lines=200", "--transports=tcp,pipe", "--move=2", "--kill-host=1", "--seed=1")
+    assert done.returncode == 0, done.stderr
+    assert "over tcp and pipe" in done.stdout
+    assert done.stdout.endswith("all 4 transcripts, chat log and what was said are equal\n")
+    left = re.findall(r"(\w+) leaves (\w+):", done.stderr)
+    back = re.findall(r"(\w+) is back over (\w+)", done.stderr)
+    assert [who for who, _ in left] == [who for who, _ in back]
+    assert len({who for who, _ in left}) == 2
+    assert all({there, here} == {"tcp", "pipe"} for (_, there), (_, here) in zip(left, back, strict=True))
+
+
+def test_who_has_nowhere_to_move_is_told() -> None:
+    done = run_demo("--move=1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--move needs another transport to move to, like --transports tcp,pipe" in done.stderr
 
 
 def test_progress_without_a_terminal_is_a_line_every_tenth() -> None:
