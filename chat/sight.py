@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from chat import card
-from chat.errors import ChatError
+from chat.errors import AddressError, ChatError
 from chat.presence import Level, seen
 from chat.transport import board_maker
 
@@ -21,9 +21,14 @@ def room_of(target: str) -> str:
     """Return the room of this machine that TARGET means, "" for one elsewhere. Raises NoSuchRoom, AddressError."""
     if ":" in target or target == "-":
         return ""
-    from chat.target import room_name
+    if target in {"", "."}:
+        return card.find(None).room
+    from chat.text import room_name
 
-    return card.find(None if target in {"", "."} else room_name(target)).room
+    try:
+        return card.find(room_name(target)).room
+    except ValueError as error:
+        raise AddressError(str(error)) from None
 
 
 def sights(room: str) -> dict[Who, State]:
