@@ -370,28 +370,43 @@ def test_peers_killed_in_mid_message_leave_nothing_and_disturb_nobody(
         usual = descriptors(hosting.process.pid)
     others = set(marked())
     for round_ in range(rounds):
-        peers = [f"--peer={sh(f'bot-{number}', LEAVES)}" for number in range(10)]
-        with room(tmp_path, *peers, "--rate=100", "--bot-turns=0") as (hosting, ann):
+        names = [f"bot-{number}" for number in range(10)]
+        chance.shuffle(names)
+        with room(tmp_path, *(f"--peer={sh(name, flood_when_named(name))}" for name in names), "--bot-turns=0") as (
+            hosting,
+            ann,
+        ):
+            comes(ann, *names)
             pid = hosting.process.pid
-            until(lambda: len(children(pid)) == 10, "all are started")  # noqa: B023
-            seen: set[str] = set()
-            while len(seen) < 10:
-                seen.add(ann.until("message", lambda e: e["nick"] != "ann")["nick"])
-            victims = children(pid)
-            chance.shuffle(victims)
-            for number, victim in enumerate(victims):
+            victims = {name_of(child): child for child in children(pid)}
+            for name in names:
+                ann.say(name)
+                for _ in range(chance.randrange(1, 50)):
+                    said_by(ann, name)
                 if chance.random() < 0.5:
-                    os.kill(victim, signal.SIGSTOP)
-                    ann.say("somebody is stopped", f"stop {number}")
+                    os.kill(victims[name], signal.SIGSTOP)
+                    ann.say("somebody is stopped", f"stop {name}")
                     ann.until("stored")
-                os.kill(victim, signal.SIGKILL)
-                assert notice(ann, "peer").endswith("has left: it was ended by SIGKILL")
-                ann.say("somebody was killed", f"kill {number}")
+                os.kill(victims[name], signal.SIGKILL)
+                assert notice(ann, "peer") == f"{name} has left: it was ended by SIGKILL"
+                ann.say("somebody was killed", f"kill {name}")
                 ann.until("stored")
             until(lambda: not children(pid), "no child, no zombie")  # noqa: B023
             until(lambda: set(marked()) - others == {pid, ann.process.pid}, f"nothing is left of round {round_}")  # noqa: B023
             until(lambda: descriptors(pid) == usual, "as many descriptors as before")  # noqa: B023
             assert {e["code"] for e in ann.seen if e["event"] == "notice"} == {"peer"}
+
+
+def flood_when_named(name: str) -> str:
+    return f"""
+        sleep 1001 & setsid sleep 1002 & (setsid sh -c 'sleep 1003 & sleep 1004' &) ; (trap '' HUP TERM; sleep 1005) &
+        while read -r line; do [ "$line" = "ann: {name}" ] && exec yes $(printf %0999d 7); done
+    """
+
+
+def name_of(peer: int) -> str:
+    words = Path(f"/proc/{peer}/cmdline").read_bytes().decode().split("\0")
+    return words[words.index("peer") + 2]
 
 
 @linux
