@@ -292,11 +292,7 @@ def host(
         raise click.UsageError(str(error)) from None
     for address in transport:
         find(Address.parse(address).scheme)  # a typo is told of before anything is started
-    programs = [Program.parse(spec) for spec in peer] + [Program.parse(spec, as_json=True) for spec in peer_json]
-    names = [program.name for program in programs]
-    for name in names:
-        if (count := names.count(name)) > 1:
-            raise click.UsageError(f"{count} programs are called {name}; name them: NAME=COMMAND")
+    programs = Program.parse_all(peer, peer_json)
     home = _Home(data)
     if headless:
         from chat.serve import serve

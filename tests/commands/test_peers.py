@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import re
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chat import orphans
 from tests.commands.programs import PATIENCE, Program, host, run
 
 if TYPE_CHECKING:
@@ -100,6 +102,7 @@ def test_a_program_that_speaks_ndjson_is_told_events(tmp_path: Path) -> None:
         while IFS= read -r line; do case $line in
             *'"event":"error","line":1,'*) printf '%s\n' '{"say":"two\nlines"}' ;;
             *'"text":"hi"'*) printf '%s\n' "$line" | sed 's/.*"seq":\([0-9]*\).*/{"say":"that was number \1"}/' ;;
+            *'"text":"bye"'*) exit 5 ;;
         esac; done
     """
     with room(tmp_path, f"--peer-json={sh('bot', script)}") as (_, ann):
@@ -107,6 +110,8 @@ def test_a_program_that_speaks_ndjson_is_told_events(tmp_path: Path) -> None:
         ann.say("hi")
         seq = said_by(ann, "ann", "hi")["seq"]
         assert said_by(ann, "bot")["text"] == f"that was number {seq}"
+        ann.say("bye")
+        assert notice(ann, "peer") == "bot has left: it ended with exit status 5"
 
 
 def test_a_program_may_fall_silent_and_go_on_listening(tmp_path: Path) -> None:
@@ -121,6 +126,16 @@ def test_a_program_may_fall_silent_and_go_on_listening(tmp_path: Path) -> None:
             ann.say(text)
         assert notice(ann, "peer") == "deaf has left: it ended with exit status 3"
         assert heard.read_text() == "ann: one\nann: two\nann: bye\n"
+
+
+@pytest.mark.parametrize(("option", "line"), [("--peer", "tick"), ("--peer-json", '{"say":"tick"}')])
+def test_a_program_may_close_its_input_and_go_on_speaking(tmp_path: Path, option: str, line: str) -> None:
+    script = f"exec <&-; while :; do echo '{line}'; sleep 0.1; done"
+    with room(tmp_path, f"{option}={sh('bot', script)}") as (_, ann):
+        for number in range(4):
+            said_by(ann, "bot", "tick")
+            ann.say(f"heard {number}")
+        assert not [e for e in ann.seen if e["event"] == "notice"]
 
 
 def test_a_key_is_kept_for_each_name(tmp_path: Path) -> None:
@@ -262,7 +277,7 @@ def test_who_speaks_and_never_reads_goes_on_being_heard(tmp_path: Path) -> None:
         while [ ! -e {gate} ]; do sleep 0.1; done
         seq 3000
         while [ ! -e {again} ]; do sleep 0.1; done
-        grep --line-buffered 'left out'
+        grep --line-buffered -e 'left out' -e 'ann: end'
     """
     with room(tmp_path, f"--peer={sh('tail', script)}") as (_, ann):
         comes(ann, "tail")
@@ -273,15 +288,25 @@ def test_who_speaks_and_never_reads_goes_on_being_heard(tmp_path: Path) -> None:
         for number in range(1, 3001):
             assert said_by(ann, "tail")["text"] == f"{number}"
         again.touch()
-        while True:
-            ann.say("and now?")
-            if left_out := [e["text"] for e in ann.seen if e["event"] == "message" and "left out" in e["text"]]:
-                break
-            ann.until("message")
-        (line,) = left_out
-        found = re.fullmatch(r"\* (\d+) lines were left out, for they were not read", line)
+        left_out = ann.until("message", says_again(ann))["text"]
+        found = re.fullmatch(r"\* (\d+) lines were left out, for they were not read", left_out)
         assert found
         assert 0 < int(found[1]) < 8000
+        ann.say("end")
+        said_by(ann, "tail", "ann: end")
+        assert ann.texts().count(left_out) == 1
+
+
+def says_again(ann: Program) -> Callable[[dict[str, Any]], bool]:
+    """Say something whenever something is heard, until somebody tells of what was left out."""
+    ann.say("and now?")
+
+    def wanted(event: dict[str, Any]) -> bool:
+        if "left out" not in event["text"]:
+            ann.say("and now?")
+        return "left out" in event["text"]
+
+    return wanted
 
 
 # -- loops ------------------------------------------------------------------------------------------------
@@ -436,6 +461,58 @@ def test_nothing_is_left_of_a_killed_host_and_the_next_one_starts_at_once(
         hosting.kill()
         with host(tmp_path / "host", "-t", "pipe") as following:  # while they may still be on their way out
             until(lambda: set(marked()) == {following.process.pid}, "nothing is left")
+
+
+@pytest.fixture
+def adopting() -> Iterator[None]:
+    """This process adopts orphans: so they stay in their parent's session, and get no SIGCONT for being orphans."""
+    orphans.adopt_orphans()
+    yield
+    ctypes.CDLL(None).prctl(orphans._PR_SET_CHILD_SUBREAPER, 0)
+    orphans._adopting = False
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+@linux
+@pytest.mark.usefixtures("adopting")
+def test_a_stopped_peer_is_continued_by_the_end_of_its_host(
+    tmp_path: Path, marked: Callable[[], dict[int, str]]
+) -> None:
+    with room(tmp_path, f"--peer={sh('a', 'cat >/dev/null')}") as (hosting, ann):
+        comes(ann, "a")
+        (leader,) = children(hosting.process.pid)
+        os.kill(leader, signal.SIGSTOP)
+        until(lambda: state(leader) == "T", "it is stopped")
+        hosting.kill()
+        ann.kill()
+        until(lambda: not marked(), "nothing is left")
+
+
+@linux
+def test_a_program_goes_even_when_host_and_peer_are_killed_at_once(
+    tmp_path: Path, marked: Callable[[], dict[int, str]]
+) -> None:
+    with room(tmp_path, "--peer=sleep 1000") as (hosting, ann):
+        comes(ann, "sleep")
+        (leader,) = children(hosting.process.pid)
+        until(lambda: children(leader), "the program is started")
+        hosting.process.send_signal(signal.SIGSTOP)
+        os.kill(leader, signal.SIGKILL)
+        hosting.kill()
+        ann.kill()
+        until(lambda: not marked(), "nothing is left")
+
+
+def test_a_program_is_asked_to_end_before_it_is_made_to(tmp_path: Path) -> None:
+    bye = tmp_path / "bye"
+    script = f"trap 'echo bye >{bye}; exit' TERM; echo ready; while :; do sleep 0.1; done"
+    with room(tmp_path, f"--peer={sh('polite', script)}") as (hosting, ann):
+        said_by(ann, "polite", "ready")
+        hosting.process.terminate()
+        assert hosting.process.wait(PATIENCE) == 0
+        assert bye.read_text() == "bye\n"
 
 
 @linux
