@@ -348,11 +348,9 @@ def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str
     import asyncio
     import signal
 
-    from chat.orphans import adopt_orphans
     from chat.program import HostGone, attend, meet
     from chat.transport import Address
 
-    adopt_orphans()
     code = 0
 
     async def run(client: Client) -> None:

@@ -398,8 +398,6 @@ class Face:
                 self._go_to(argument)
             case "msg":
                 self._message(*[*argument.split(maxsplit=1), ""][:2])
-            case "reply" | "edit" if argument:
-                self._act(name, argument)
             case "reply" | "edit" | "quote" | "retract" | "copy" | "details" | "react":
                 self._act(name, argument)
             case "search":
@@ -438,8 +436,8 @@ class Face:
         self.view.look()
         people = sorted(self.view.people.items(), key=lambda item: item[0][1].casefold())
         told = [
-            as_line(who, state).replace("\t", " (") + (")" if as_line(who, state) != who[1] else "")
-            for who, state in people
+            nick + (f" ({more})" if more else "")
+            for nick, _tab, more in (as_line(*one).partition("\t") for one in people)
         ]
         self._note(_("here: {nicks}").format(nicks=", ".join(told)))
 

@@ -1,65 +1,17 @@
-"""scripts/lessons/queue_.py: what it calls right is right, its mistakes happen, and its cures cure them.
-
-The lesson runs in a program of its own, never in the tests' process: pytest's watchdog is a thread, and fork
-beside threads is a mistake of its own. What a function saw comes back as JSON.
-"""
+"""scripts/lessons/queue_.py: what it calls right is right, its mistakes happen, and its cures cure them."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
 import sys
+from functools import partial
 from itertools import chain
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-LESSONS = Path(__file__).parents[2] / "scripts/lessons"
-STARTS = ("spawn", "fork", "forkserver")
-PATIENCE = 180  # seconds; a lesson takes a few
-# A zombie is looked for first: active_children() would reap it. A child that still runs is fine where it is
-# the helper of spawn or forkserver, which has no other end than ours.
-PROGRAM = """
-import json, multiprocessing, os, sys
-import queue_
-result = eval(sys.argv[2], vars(queue_) | {"context": multiprocessing.get_context(sys.argv[1])})
-try:
-    zombie, _ = os.waitpid(-1, os.WNOHANG)
-    running = sys.argv[1] == "fork" and not zombie
-except ChildProcessError:
-    zombie, running = 0, False
-children = [child.name for child in multiprocessing.active_children()]
-print(json.dumps({"result": result, "left": [zombie, running, children]}))
-"""
+from tests.lessons import programs
+from tests.lessons.programs import LESSONS, STARTS, run
 
-
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Returns when every process that inherited the output is gone, not only the first one."""
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", *arguments],
-        env=os.environ | {"PYTHONPATH": str(LESSONS), "PYTHONDONTWRITEBYTECODE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as program:
-        try:
-            output, errors = program.communicate(timeout=PATIENCE)
-        except BaseException:
-            os.killpg(program.pid, signal.SIGKILL)  # a lesson that hangs has children that hang
-            raise
-    return subprocess.CompletedProcess(program.args, program.returncode, output, errors)
-
-
-def what(expression: str, start: str = "spawn") -> Any:
-    done = run("-c", PROGRAM, start, expression)
-    assert (done.returncode, done.stderr) == (0, "")
-    answer = json.loads(done.stdout)
-    assert answer["left"] == [0, False, []]
-    return answer["result"]
+what = partial(programs.what, "queue_")
 
 
 @pytest.mark.parametrize("start", STARTS)

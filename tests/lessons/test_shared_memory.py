@@ -1,62 +1,16 @@
-"""scripts/lessons/shared_memory.py: what it calls right is right, its mistakes happen, and its cures cure them.
-
-The lesson runs in a program of its own, never in the tests' process: pytest's watchdog is a thread, and fork
-beside threads is a mistake of its own. What a function saw comes back as JSON.
-"""
+"""scripts/lessons/shared_memory.py: what it calls right is right, its mistakes happen, and its cures cure them."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
 import sys
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import pytest
 
-LESSONS = Path(__file__).parents[2] / "scripts/lessons"
-STARTS = ("spawn", "fork", "forkserver")
-PATIENCE = 180  # seconds; a lesson takes a few
-# A zombie is looked for first: active_children() would reap it. Helpers of multiprocessing may still run.
-PROGRAM = """
-import json, multiprocessing, os, sys
-import shared_memory
-result = eval(sys.argv[2], vars(shared_memory) | {"context": multiprocessing.get_context(sys.argv[1])})
-try:
-    zombie, _ = os.waitpid(-1, os.WNOHANG)
-except ChildProcessError:
-    zombie = 0
-children = [child.name for child in multiprocessing.active_children()]
-print(json.dumps({"result": result, "left": [zombie, children]}))
-"""
+from tests.lessons import programs
+from tests.lessons.programs import LESSONS, STARTS, run
 
-
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Returns when every process that inherited the output is gone, not only the first one."""
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", *arguments],
-        env=os.environ | {"PYTHONPATH": str(LESSONS), "PYTHONDONTWRITEBYTECODE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as program:
-        try:
-            output, errors = program.communicate(timeout=PATIENCE)
-        except BaseException:
-            os.killpg(program.pid, signal.SIGKILL)  # a lesson that hangs has children that hang
-            raise
-    return subprocess.CompletedProcess(program.args, program.returncode, output, errors)
-
-
-def what(expression: str, start: str = "spawn") -> Any:
-    done = run("-c", PROGRAM, start, expression)
-    assert (done.returncode, done.stderr) == (0, "")
-    answer = json.loads(done.stdout)
-    assert answer["left"] == [0, []]
-    return answer["result"]
+what = partial(programs.what, "shared_memory", has_helpers=True)
 
 
 @pytest.mark.parametrize("start", STARTS)

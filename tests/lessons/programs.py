@@ -1,0 +1,65 @@
+"""How the tests run a lesson: in a program of its own, never in the tests' process.
+
+pytest's watchdog is a thread, and fork beside threads is a mistake of its own. What a function of the lesson saw
+comes back as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+LESSONS = Path(__file__).parents[2] / "scripts/lessons"
+STARTS = ("spawn", "fork", "forkserver")
+PATIENCE = 180  # seconds; a lesson takes a few
+# A zombie is looked for first: active_children() would reap it. A child that still runs is fine where it is
+# the helper of spawn or forkserver, which has no other end than ours.
+PROGRAM = """
+import importlib, json, multiprocessing, os, sys
+start, lesson, expression = sys.argv[1:]
+context = multiprocessing.get_context(start)
+result = eval(expression, vars(importlib.import_module(lesson)) | {"context": context})
+try:
+    zombie, _ = os.waitpid(-1, os.WNOHANG)
+    running = start == "fork" and not zombie
+except ChildProcessError:
+    zombie, running = 0, False
+children = [child.name for child in multiprocessing.active_children()]
+print(json.dumps({"result": result, "zombie": zombie, "running": running, "children": children}))
+"""
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Returns when every process that inherited the output is gone, not only the first one."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", *arguments],
+        env=os.environ | {"PYTHONPATH": str(LESSONS), "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as program:
+        try:
+            output, errors = program.communicate(timeout=PATIENCE)
+        except BaseException:
+            os.killpg(program.pid, signal.SIGKILL)  # a lesson that hangs has children that hang
+            raise
+    return subprocess.CompletedProcess(program.args, program.returncode, output, errors)
+
+
+def what(lesson: str, expression: str, start: str = "spawn", *, has_helpers: bool = False) -> Any:
+    """Return what an expression in a lesson's names gives; nothing may be left of what it started.
+
+    ``has_helpers``: multiprocessing's own helpers may still run, whatever the start method.
+    """
+    done = run("-c", PROGRAM, start, lesson, expression)
+    assert (done.returncode, done.stderr) == (0, "")
+    answer = json.loads(done.stdout)
+    assert (answer["zombie"], answer["children"]) == (0, [])
+    assert has_helpers or not answer["running"]
+    return answer["result"]
