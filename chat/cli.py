@@ -329,7 +329,7 @@ def host(
         if json:
             for line in hosted.listening:
                 click.echo(line)
-        client = home.client(room, "", nick=nick, speaks=True, history=_HISTORY, looks=not json)
+        client = home.client(room, "", nick=nick, speaks=True, history=_HISTORY, looks=True)
         _run(hosted.while_it_runs(_face(client, home, plain=plain, as_json=json)))
     if not json:
         click.echo(f"room {room} is closed; open it again with: chat host {room}", err=True)
@@ -400,8 +400,8 @@ def join(
 ) -> None:
     """Enter the room TARGET and talk."""
     home = _Home(data)
-    more = {"history": history, "since": since or 0, "looks": not json}
-    _run(_face(home.client(target, transport, nick=nick, speaks=True, **more), home, plain=plain, as_json=json))
+    client = home.client(target, transport, nick=nick, speaks=True, history=history, since=since or 0, looks=True)
+    _run(_face(client, home, plain=plain, as_json=json))
 
 
 async def _face(client: Client, home: _Home, *, plain: bool, as_json: bool) -> None:

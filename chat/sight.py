@@ -41,7 +41,8 @@ def sights(room: str) -> dict[Who, State]:
     except ChatError:  # a host that is just beginning, or making it anew
         return {}
     try:
-        return dict(sorted(seen(board.read()).items(), key=lambda item: item[0][1].casefold()))
+        # Ask the kernel about everybody: a look a minute can afford that, and shows nobody who was killed just now.
+        return dict(sorted(seen(board.read(trust_ms=0)).items(), key=lambda item: item[0][1].casefold()))
     finally:
         board.close()
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -96,6 +97,14 @@ class Program:
 
     def texts(self) -> list[str]:
         return [event["text"] for event in self.seen if event["event"] == "message"]
+
+
+def until(holds: Callable[[], object], what: str) -> None:
+    """Wait, with a bound, for something between processes that makes no event."""
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end, f"it never came to this: {what}"
+        time.sleep(0.01)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import random
 import re
 import shlex
 import signal
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chat import orphans
-from tests.commands.programs import PATIENCE, Program, host, run
+from tests.commands.programs import PATIENCE, Program, host, run, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,14 +54,6 @@ def comes(member: Program, *nicks: str) -> None:
 
 def notice(member: Program, code: str, text: str = "") -> str:
     return str(member.until("notice", lambda e: e["code"] == code and text in e["text"])["text"])
-
-
-def until(holds: Callable[[], object], what: str) -> None:
-    """Wait for something that makes no event."""
-    end = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < end, f"it never came to this: {what}"
-        time.sleep(0.01)
 
 
 # -- what a program hears, and what it says ---------------------------------------------------------------

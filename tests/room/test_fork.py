@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.commands.programs import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,10 +141,7 @@ def gone(pid: int) -> bool:
 
 
 def until_gone(pids: list[int]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not all(gone(pid) for pid in pids):
-        assert time.monotonic() < end, "a forked peer has outlived its host"
-        time.sleep(0.01)
+    until(lambda: all(gone(pid) for pid in pids), "the forked peers have ended with their host")
 
 
 def test_forked_functions_are_members_and_end_with_the_host(tmp_path: Path) -> None:
