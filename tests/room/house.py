@@ -116,8 +116,8 @@ class House:
             self.store.close()
 
     def copy_store(self, name: str) -> Path:
-        """What another host would find if this one died now."""
-        return shutil.copytree(self.folder / "store", self.folder / name)
+        """What another host would find if this one died now, but for the search index: that writes when it likes."""
+        return shutil.copytree(self.folder / "store", self.folder / name, ignore=shutil.ignore_patterns("search-*"))
 
     async def go_back_to(self, copy: Path) -> None:
         """Close, and open again from a copy, as people do who restore a backup."""
