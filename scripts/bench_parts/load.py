@@ -4,9 +4,9 @@ Rules:
 
 1. One process, one epoll, no thread. It must cost less than the server it measures; how much it costs is
    part of the result.
-2. Every member's bytes are checked. The member that gets a message first has it taken apart and compared
-   with what was sent; the others' bytes are compared with the first one's, a whole read at a time. So a
-   message that is lost, doubled, swapped or changed for one member alone does not go unseen.
+2. Every member's bytes are checked. Those of the member that gets a message first are compared with what its
+   sender said; the others' with the first one's. Whole reads at a time: so a message that is lost, doubled,
+   swapped or changed for one member alone does not go unseen, and looking for it costs little.
 3. A sender has a fixed number of messages in flight: those it has sent and not got back itself.
 """
 
@@ -17,7 +17,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from scripts.bench_parts.wires import Broken, text_of
+from scripts.bench_parts.wires import SENDER_SIZE, Broken
 
 if TYPE_CHECKING:
     from scripts.bench_parts.wires import Wire
@@ -60,7 +60,7 @@ class Load:
         self._share = max(1, window // senders)
         self._stream = bytearray()  # all messages of the run, as whoever got them first got them
         self._origins = bytearray()  # who said each of them; a sender's index fits a byte
-        self._next = [1] * senders  # the number of each sender's next message
+        self._said = [bytearray() for _ in range(senders)]  # what each said and nobody has got yet
         self._buffer = memoryview(bytearray(READ_SIZE))
         self._epoll = select.epoll()
         self._members: dict[int, Member] = {}
@@ -133,9 +133,10 @@ class Load:
     def _send_more(self, member: Member) -> None:
         room = self._share - (member.sent - member.echoed)
         if room > 0:
-            first = member.sent + 1
+            data = self._wire.messages(member.sender, member.sent + 1, room)
             member.sent += room
-            self._send(member, b"".join(self._wire.message(member.sender, first + n) for n in range(room)))
+            self._said[member.sender] += data
+            self._send(member, data)
 
     def _send(self, member: Member, data: bytes) -> None:
         data, waited = member.unsent + data, bool(member.unsent)
@@ -174,37 +175,47 @@ class Load:
         at, size = 0, self._wire.size
         while at < len(data):
             inside = member.offset % size
-            between = 0 if inside else self._wire.control(data, at)
+            between = 0
+            if inside:
+                message = size - inside
+            else:
+                message = self._wire.run(data, at)
+                between = 0 if message else self._wire.control(data, at)
             if between < 0 or at + between > len(data):
                 break
             if between > _CONTROL_LIMIT:
                 raise Broken(f"something of {between} bytes lies between the messages")
             if not between:
-                self._take(member, data[at : at + size - inside])
-            at += between or size - inside
+                self._take(member, data[at : at + (message or size)])
+            at += between or message or size
         member.held = data[at:]
 
     def _take(self, member: Member, piece: bytes) -> None:
-        """Compare a piece of one message with what others got, or be the first."""
+        """Compare a piece of the stream with what others got, or be the first."""
         known = self._stream[member.offset : member.offset + len(piece)]
         if not piece.startswith(known):
-            index = member.offset // self._wire.size
-            raise Broken(f"message {index} differs between members: {piece!r} came where others got {bytes(known)!r}")
+            index = next(at for at, (one, other) in enumerate(zip(piece, known, strict=False)) if one != other)
+            raise Broken(f"message {(member.offset + index) // self._wire.size} differs between members")
         self._stream += piece[len(known) :]
         member.offset += len(piece)
         self._check()
 
     def _check(self) -> None:
-        """Check the messages that are now whole against what was sent."""
-        index, size = len(self._origins), self._wire.size
-        while len(self._stream) >= (index + 1) * size:
-            text = self._wire.text(bytes(self._stream[index * size : (index + 1) * size]), index)
-            sender = int(text[:3]) if text[:3].isdigit() else -1
-            if not 0 <= sender < len(self._next) or text != text_of(sender, self._next[sender]):
-                raise Broken(f"message {index} is {text!r}, which is not what follows")
-            self._next[sender] += 1
-            self._origins.append(sender)
-            index += 1
+        """Check the messages that are now whole against what was said."""
+        first, size = len(self._origins), self._wire.size
+        count = len(self._stream) // size - first
+        said = self._wire.said(self._stream[first * size : (first + count) * size], first)
+        step = len(said) if len(self._said) == 1 else size
+        for at in range(0, len(said), step or size):
+            piece = said[at : at + step]
+            name = bytes(piece[self._wire.text_at :][:SENDER_SIZE])
+            sender = int(name) if name.isdigit() else -1
+            if not 0 <= sender < len(self._said) or not self._said[sender].startswith(piece):
+                raise Broken(
+                    f"what was not said, or not next, lies from message {first + at // size} on: {piece!r:.300}"
+                )
+            del self._said[sender][: len(piece)]
+            self._origins += bytes([sender]) * (len(piece) // size)
 
 
 def _dial(place: int | str) -> socket.socket:

@@ -4,9 +4,11 @@
 
 Each way gets the same: one sender, eight readers, messages of 100 bytes, as fast as it can. The room stores every
 message on the disk (fsync) before anybody gets it, numbers it, and its readers check every byte; the others do none
-of that. Their readers are a process each, the room's are the load's one process, and the host is another.
+of that: their readers count bytes. They are a process each; the room's are the load's one process, and the host is
+another. So what carries messages is compared by the queue's links, and what a room costs beside that by the room.
 
     room            chat host -t queue --headless, bench_parts/load.py
+    queue's links   the transport alone, one link for each reader, each send as full as the room's are (64 KiB)
     mp.Queue        multiprocessing.Queue, one for each reader
     Manager.Queue   multiprocessing.Manager().Queue(), one for each reader
     PUB/SUB         pyzmq over ipc://, without limits, so that it drops nothing
@@ -34,17 +36,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from chat.client import WINDOW
+from chat.errors import DialFailed
 from chat.transport import Address, Site
 from scripts.bench import cpu_seconds
 from scripts.bench_parts.load import Load
 from scripts.bench_parts.wires import TEXT_SIZE, Broken, ChatWire
-from transports.localqueue import transport
+from transports.localqueue import MESSAGE, transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,7 +57,6 @@ if TYPE_CHECKING:
     from chat.transport import Link
 
 READERS: Final = 8
-WINDOW: Final = 500  # messages in flight at most, in the room
 BATCH: Final = 64  # messages in each send of the socket pair that batches
 ROUND_TRIPS: Final = 3000
 ROOM: Final = "bench"
@@ -80,6 +83,7 @@ class Way:
     """What is made before the readers' processes are, and used on both sides of that."""
 
     name: str
+    batch = 1  # messages in each send
 
     def __init__(self, folder: Path) -> None:
         """Raises Missing."""
@@ -261,9 +265,56 @@ class SocketPair(Way):
 
 class SocketPairInBatches(SocketPair):
     name = f"socket pair, {BATCH} a send"
+    batch = BATCH
 
 
-WAYS: Final = (MpQueue, ManagerQueue, PubSub, PosixMq, Fifo, SocketPair, SocketPairInBatches)
+class QueueLinks(Way):
+    name = "queue's links"
+    batch = MESSAGE // TEXT_SIZE
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self, reader: int) -> int:
+        return asyncio.run(self._read())
+
+    async def _read(self) -> int:
+        count, link = 0, None
+        while link is None:
+            with suppress(DialFailed):  # the sender does not listen yet
+                link = await transport.dial(Address("queue", f"{self.folder}/queue"))
+        while data := await link.receive():
+            for at in range(0, len(data), TEXT_SIZE):  # each message by itself, as the others' readers get them
+                count += len(data[at : at + TEXT_SIZE])
+        await link.aclose()
+        return count
+
+    def sender(self) -> Callable[[bytes], object]:
+        self.loop = asyncio.new_event_loop()
+        self.links = self.loop.run_until_complete(self._accept())
+
+        def send(message: bytes) -> None:
+            for link in self.links:
+                if link.send(message) < len(message):  # nothing of it went: a message of the queue is never cut
+                    self.loop.run_until_complete(_send(link, message))
+
+        return send
+
+    async def _accept(self) -> list[Link]:
+        listener = await transport.listen(Address("queue"), Site(self.folder, Path()))
+        links = [await listener.accept() for _ in range(READERS)]
+        await listener.aclose()
+        return list(links)
+
+    def end(self, send: Callable[[bytes], object]) -> None:
+        for link in self.links:
+            self.loop.run_until_complete(link.aclose())
+
+    def close(self) -> None:
+        self.loop.close()
+
+
+WAYS: Final = (QueueLinks, MpQueue, ManagerQueue, PubSub, PosixMq, Fifo, SocketPair, SocketPairInBatches)
 
 
 def _library(module: str, package: str) -> Any:
@@ -275,7 +326,7 @@ def _library(module: str, package: str) -> Any:
 
 def measure(kind: type[Way], seconds: float) -> Figure:
     """Raises Missing; Broken when something was lost."""
-    batch = BATCH if kind is SocketPairInBatches else 1
+    batch = kind.batch
     with tempfile.TemporaryDirectory(prefix="chat-bench-") as folder:
         way = kind(Path(folder))
         reports = _fork.SimpleQueue()
@@ -286,9 +337,9 @@ def measure(kind: type[Way], seconds: float) -> Figure:
         before = _cpu()
         began, sent, message = time.perf_counter(), 0, _MESSAGE * batch
         while time.perf_counter() - began < seconds:
-            for _ in range(BATCH // batch):
+            for _ in range(max(1, BATCH // batch)):
                 send(message)
-            sent += BATCH
+                sent += batch
         way.end(send)
         counts, starting = zip(*(reports.get() for _ in readers), strict=True)
         took, got = time.perf_counter() - began, sum(counts)

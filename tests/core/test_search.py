@@ -424,6 +424,30 @@ def test_the_loop_goes_on_while_it_is_built(path: Path, book: Book) -> None:
     run(scene())
 
 
+def test_while_people_talk_it_takes_a_pause_after_each_piece(
+    path: Path, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_POLITE", 1e9)
+    for _ in range(50):
+        book.say("y" * 16_000)
+
+    async def scene() -> None:
+        with ThreadPoolExecutor(1) as thread:
+            index = Index(path, book.log, thread)
+            index.wake()
+            while index._next <= 4:
+                book.say("meanwhile")
+                await asyncio.sleep(0)
+            came = index._next
+            for _ in range(20):  # as many chances to go on
+                await asyncio.get_running_loop().run_in_executor(thread, int)
+                await asyncio.sleep(0)
+            assert index._next == came < book.log.end
+            await index.aclose()
+
+    run(scene())
+
+
 def test_closing_in_the_middle_is_quick_and_loses_nothing(path: Path, book: Book) -> None:
     said = [book.say(f"word {'x' * 8000}") for _ in range(300)]
 
