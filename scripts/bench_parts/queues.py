@@ -8,6 +8,7 @@ of that: their readers count bytes. They are a process each; the room's are the 
 another. So what carries messages is compared by the queue's links, and what a room costs beside that by the room.
 
     room            chat host -t queue --headless, bench_parts/load.py
+    room, 8 send    the same, where each of the eight is a sender too
     queue's links   the transport alone, one link for each reader, each send as full as the room's are (64 KiB)
     mp.Queue        multiprocessing.Queue, one for each reader
     Manager.Queue   multiprocessing.Manager().Queue(), one for each reader
@@ -29,6 +30,7 @@ import asyncio
 import json
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import socket
@@ -60,6 +62,7 @@ READERS: Final = 8
 BATCH: Final = 64  # messages in each send of the socket pair that batches
 ROUND_TRIPS: Final = 3000
 ROOM: Final = "bench"
+ROOMS: Final = {"room": 1, f"room, {READERS} send": READERS}  # how many of its members send
 END: Final = b"."  # the last message; on a stream, the end is
 _MESSAGE: Final = bytes(TEXT_SIZE)
 _READ_SIZE: Final = 64 * 1024
@@ -70,6 +73,7 @@ _fork: Final = multiprocessing.get_context("fork")  # by name: from 3.14 on it i
 class Figure(NamedTuple):
     rate: float  # deliveries a second
     cpu: float  # microseconds of processor time for each, of all processes
+    grown: float = 0  # of the room: MiB of memory that the host took at most, above what it began with
 
 
 class Missing(Exception):
@@ -390,18 +394,24 @@ def _host(folder: Path) -> Iterator[tuple[int, str]]:
             process.send_signal(signal.SIGTERM)
 
 
-def measure_room(seconds: float, data: Path) -> Figure:
+def measure_room(seconds: float, data: Path, senders: int = 1) -> Figure:
     """Raises Broken when a message was lost, doubled, swapped or changed."""
     with tempfile.TemporaryDirectory(prefix="chat-bench-", dir=data) as folder, _host(Path(folder)) as (pid, path):
-        load = Load(ChatWire(ROOM), path, members=READERS, senders=1, window=WINDOW)
+        load = Load(ChatWire(ROOM), path, members=READERS, senders=senders, window=WINDOW * senders)
         try:
-            before = cpu_seconds(pid)
+            before, began = cpu_seconds(pid), _peak(pid)
             result = load.run(seconds)
-            cpu = cpu_seconds(pid) - before + result.cpu
+            cpu, grown = cpu_seconds(pid) - before + result.cpu, _peak(pid) - began
         finally:
             load.close()
     deliveries = result.messages * READERS
-    return Figure(deliveries / result.seconds, cpu / deliveries * 1e6)
+    return Figure(deliveries / result.seconds, cpu / deliveries * 1e6, grown)
+
+
+def _peak(pid: int) -> float:
+    """MiB that a process had in memory at most: VmHWM of proc(5)."""
+    (found,) = re.findall(r"^VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found) / 1024
 
 
 # -- round trips ----------------------------------------------------------------------------------------------
@@ -514,12 +524,13 @@ TRIPS: Final = {
 
 def tables(rounds: int, seconds: float, data: Path) -> tuple[list[list[str]], list[list[str]], list[str]]:
     """Measure everything in every round; return two tables, of deliveries and of round trips, and what was left out."""
-    figures: dict[str, list[Figure]] = {name: [] for name in ("room", *(way.name for way in WAYS))}
+    figures: dict[str, list[Figure]] = {name: [] for name in (*ROOMS, *(way.name for way in WAYS))}
     trips: dict[str, list[float]] = {name: [] for name in TRIPS}
     missing: dict[str, str] = {}
     for number in range(rounds):
-        print(f"round {number + 1} of {rounds}: room", file=sys.stderr)
-        figures["room"].append(measure_room(seconds, data))
+        for name, senders in ROOMS.items():
+            print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr)
+            figures[name].append(measure_room(seconds, data, senders))
         for way in WAYS:
             print(f"round {number + 1} of {rounds}: {way.name}", file=sys.stderr)
             try:
@@ -528,12 +539,15 @@ def tables(rounds: int, seconds: float, data: Path) -> tuple[list[list[str]], li
                 missing[way.name] = str(error)
         for name, trip in TRIPS.items():
             trips[name].append(trip())
-    room = median(figure.rate for figure in figures["room"])
-    deliveries = [["way", "deliveries/s", "room / it", "CPU us each"]]
+    room, links = (median(figure.rate for figure in figures[name]) for name in ("room", QueueLinks.name))
+    deliveries = [["way", "deliveries/s", "room / it", "links / it", "CPU us each", "host grew, MiB"]]
     for name, found in figures.items():
         if found:
             rate, cpu = median(figure.rate for figure in found), median(figure.cpu for figure in found)
-            deliveries.append([name, f"{rate:,.0f}", f"{room / rate:.2g}x", f"{cpu:.2f}"])
+            grown = f"{max(figure.grown for figure in found):.1f}" if name in ROOMS else ""
+            deliveries.append(
+                [name, f"{rate:,.0f}", f"{room / rate:.2g}x", f"{links / rate:.2g}x", f"{cpu:.2f}", grown]
+            )
     bare = median(trips["socket pair, same loop"])
     round_trips = [["round trip", "us", "x bare, same loop"]]
     round_trips += [[name, f"{median(found):.0f}", f"{median(found) / bare:.2f}"] for name, found in trips.items()]
