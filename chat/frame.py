@@ -324,6 +324,7 @@ class Welcome(Struct):
     settled_at: U63 = 0  # where the log ends once all below first_unsettled is stored: the disk may be behind
     rewound: str = ""  # not empty: why what the member held is not this log's past
     role: str = "member"
+    read: U63 = 0  # how far this key has read, in whichever of its windows; 0 where it never came before
 
 
 class Refusal(Struct):

@@ -202,6 +202,7 @@ class Host:
             marks=state.marks,
             nicks=state.nicks,
             members=state.members,
+            reads=state.reads,
             bot_turns=self._bot_turns,
         )
         kept = self.rooms[name] = KeptRoom(
@@ -281,6 +282,7 @@ class Host:
                 kept.retry = None
             if kept.committing is not None:
                 await asyncio.wait([kept.committing])
+            self._note_reads(kept)
             self._commit_now(kept)
             self._serve_all(kept)
         for task in list(self._tasks):
@@ -474,6 +476,7 @@ class Host:
                     proof=self.identity.sign(proof),
                     rewound=entry.rewound,
                     role=member.role,
+                    read=entry.read,
                 ),
             )
         )
@@ -671,8 +674,22 @@ class Host:
         except ChatError as error:
             _logger.warning("%s", error)
 
+    def _note_reads(self, kept: KeptRoom) -> None:
+        """Have the room keep how far all have read, so that the next window of each of them knows."""
+        cells = [(0, member.cell, 0) for member in kept.served if member.cell]
+        try:
+            cells += kept.board.read() if kept.board else []
+        except ChatError as error:
+            _logger.warning("%s", error)
+        for (key, _), state in presence.seen(cells).items():
+            kept.room.has_read(key, state.read)
+        if kept.room.changed:
+            self._wake(kept)
+
     def _let_go(self, kept: KeptRoom, served: Served) -> None:
         kept.room.leave(served.member)
+        if (shown := presence.unpack_cell(served.member.cell)) is not None:
+            kept.room.has_read(served.member.key, shown[1].read)
         if (cell := kept.cells.pop(served.member, None)) is not None:
             cell.close()
         kept.served.pop(served.member, None)
@@ -832,6 +849,7 @@ class Host:
             now = time.monotonic()
             for kept in self.rooms.values():
                 self._beat_cells(kept)
+                self._note_reads(kept)
                 for served in list(kept.served.values()):
                     if now - served.heard > SILENCE:
                         self._drop(kept, served.member, f"nothing was heard of it for {SILENCE:g} s")

@@ -47,7 +47,7 @@ from chat.loopguard import LIMIT, LoopGuard
 from chat.presence import Roster, pack_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from chat.transport import Buffer
 
@@ -111,6 +111,7 @@ class Changes(NamedTuple):
     marks: list[tuple[bytes, int, int]]  # key, stream, mark
     nicks: list[tuple[str, str, bytes]]  # skeleton, nickname, key
     members: list[tuple[bytes, str]]  # key, role
+    reads: Sequence[tuple[bytes, int]] = ()  # key, the last number that it has read
 
 
 class Sequencer(Protocol):
@@ -130,6 +131,7 @@ class Entry(NamedTuple):
     first_unsettled: int
     settled_at: int
     rewound: str
+    read: int
     replaced: Member | None  # an older link of the same stream, which this one takes the place of
 
 
@@ -147,6 +149,7 @@ class Room:
         marks: Iterable[tuple[bytes, int, int]] = (),
         nicks: Iterable[tuple[str, str, bytes]] = (),
         members: Iterable[tuple[bytes, str]] = (),
+        reads: Iterable[tuple[bytes, int]] = (),
         sequencer: Sequencer | None = None,
         bot_turns: int = LIMIT,
         only: frozenset[bytes] = frozenset(),
@@ -171,10 +174,12 @@ class Room:
         self._nicks = {text.skeleton(nick): (nick, key) for _, nick, key in nicks}
         self._nick_count = Counter(key for _, key in self._nicks.values())
         self._roles = dict(members)
+        self._reads = dict(reads)
         self._new_authors: list[Author] = []
         self._touched: dict[Stream, None] = {}
         self._new_nicks: list[tuple[str, str, bytes]] = []
         self._new_members: list[tuple[bytes, str]] = []
+        self._new_reads: dict[bytes, int] = {}
 
     # -- coming and going -----------------------------------------------------------------------
 
@@ -230,7 +235,9 @@ class Room:
         if not member.silent:
             self.roster.enter(member.key, nick)
         first_unsettled = stream.mark + 1 if stream else 0
-        return Entry(member, start, show, first_unsettled, self.log.next_seq, rewound, replaced)
+        return Entry(
+            member, start, show, first_unsettled, self.log.next_seq, rewound, self._reads.get(member.key, 0), replaced
+        )
 
     def leave(self, member: Member) -> None:
         """Forget a member; a second time does nothing."""
@@ -244,6 +251,12 @@ class Room:
             stream.member = None
             if not stream.accepted:  # never spoke: a peer must not fill our memory by coming and going
                 del self._streams[stream.key, stream.id]
+
+    def has_read(self, key: bytes, seq: int) -> None:
+        """Keep how far a key has read, in whichever of its windows: never back, and no further than the log goes."""
+        seq = min(seq, self.log.end - 1)
+        if self._nick_count[key] and seq > self._reads.get(key, 0):
+            self._reads[key] = self._new_reads[key] = seq
 
     def _find_start(self, hello: Hello) -> tuple[int, int, str]:
         """Return the first number to send, the first to show, and why the member's past is not ours (or "")."""
@@ -390,7 +403,7 @@ class Room:
     @property
     def changed(self) -> bool:
         """Whether ``take_changes`` has something to give."""
-        return bool(self._touched or self._new_members or self._new_nicks or self._new_authors)
+        return bool(self._touched or self._new_members or self._new_nicks or self._new_authors or self._new_reads)
 
     def take_changes(self) -> Changes:
         """Return what changed since the last call, to be committed in one transaction with ``log.seal()``."""
@@ -399,8 +412,10 @@ class Room:
             [(stream.key, stream.id, stream.mark) for stream in self._touched],
             self._new_nicks,
             self._new_members,
+            list(self._new_reads.items()),
         )
         self._new_authors, self._touched, self._new_nicks, self._new_members = [], {}, [], []
+        self._new_reads = {}
         return changes
 
     def give_back(self, changes: Changes) -> None:
@@ -408,6 +423,7 @@ class Room:
         self._new_authors[:0] = changes.authors
         self._new_nicks[:0] = changes.nicks
         self._new_members[:0] = changes.members
+        self._new_reads = {**dict(changes.reads), **self._new_reads}
         self._touched.update((self._streams[key, stream], None) for key, stream, _ in changes.marks)
 
 

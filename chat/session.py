@@ -90,6 +90,7 @@ class Joined(NamedTuple):
     role: str
     resumed: bool
     proof: bytes  # the host's signature; check it before believing anything
+    read: int = 0  # how far this key had read when it came, in whichever of its windows
 
 
 class Message(NamedTuple):
@@ -394,6 +395,7 @@ class Session:
                 welcome.role,
                 resumed=resumed,
                 proof=welcome.proof,
+                read=welcome.read,
             )
         )
         if self.stream and self._settle_with(welcome.first_unsettled, welcome.next_seq):

@@ -67,6 +67,12 @@ COMMIT;
 """
 _LATER: Final = (  # what came with each version after the first; a new database goes through them all
     "BEGIN; ALTER TABLE authors ADD COLUMN bot INTEGER NOT NULL DEFAULT 0; PRAGMA user_version = 2; COMMIT;",
+    """
+    BEGIN;
+    CREATE TABLE reads (room INTEGER, key BLOB, seq INTEGER, PRIMARY KEY (room, key)) WITHOUT ROWID;
+    PRAGMA user_version = 3;
+    COMMIT;
+    """,
 )
 _VERSION: Final = 1 + len(_LATER)
 _SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # it may quote damaged text, which sqlite3 cannot decode
@@ -94,6 +100,7 @@ class RoomState(NamedTuple):
     marks: list[tuple[bytes, int, int]]
     nicks: list[tuple[str, str, bytes]]
     members: list[tuple[bytes, str]]
+    reads: list[tuple[bytes, int]]
 
 
 class Store:
@@ -210,6 +217,7 @@ class Store:
                 ],
                 execute("SELECT skeleton, nick, key FROM nicks WHERE room = ?", (room,)).fetchall(),
                 execute("SELECT key, role FROM members WHERE room = ?", (room,)).fetchall(),
+                execute("SELECT key, seq FROM reads WHERE room = ?", (room,)).fetchall(),
             )
 
     def direct_rooms(self, key: bytes, limit: int) -> list[tuple[str, bytes, int]]:
@@ -272,6 +280,10 @@ class Store:
                 database.executemany(
                     "INSERT OR REPLACE INTO members VALUES (?, ?, ?)",
                     [(room, *member) for member in changes.members],
+                )
+            if changes.reads:
+                database.executemany(
+                    "INSERT OR REPLACE INTO reads VALUES (?, ?, ?)", [(room, *read) for read in changes.reads]
                 )
         self._chains[room] = chain
         if batches:

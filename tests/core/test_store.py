@@ -165,6 +165,7 @@ def test_everything_is_there_after_reopening(folder: Path) -> None:
         [(KEY, 2**63, 7), (KEY, 2**64 - 1, 8), (KEY, 0, 9)],
         [("ann", "Ann", KEY), ("bob", "Bob", b"b" * 32)],
         [(KEY, "owner"), (b"b" * 32, "member")],
+        [(KEY, 2), (b"b" * 32, 1)],
     )
     with opened(folder) as store:
         kept = Kept(store)
@@ -179,6 +180,7 @@ def test_everything_is_there_after_reopening(folder: Path) -> None:
         assert sorted(state.marks) == sorted(changes.marks)
         assert sorted(state.nicks) == sorted(changes.nicks)
         assert sorted(state.members) == sorted(changes.members)
+        assert sorted(state.reads) == sorted(changes.reads)
 
 
 def test_later_changes_take_the_place_of_earlier_ones(folder: Path) -> None:
@@ -195,8 +197,11 @@ def test_changes_are_stored_without_messages_too(folder: Path) -> None:
     with opened(folder) as store:
         kept = Kept(store)
         store.commit(kept.state.id, [], Changes([], [], [], [(KEY, "member")]))
+        store.commit(kept.state.id, [], Changes([], [], [], [], [(KEY, 1)]))
+        store.commit(kept.state.id, [], Changes([], [], [], [], [(KEY, 2)]))
     with opened(folder) as store:
-        assert store.open_room("lobby").members == [(KEY, "member")]
+        state = store.open_room("lobby")
+        assert (state.members, state.reads) == ([(KEY, "member")], [(KEY, 2)])
 
 
 def test_rooms_do_not_see_each_other(folder: Path) -> None:
@@ -358,10 +363,10 @@ def test_closing_twice_does_nothing(folder: Path) -> None:
 
 def test_a_newer_database_is_left_alone(folder: Path) -> None:
     Store(folder).close()
-    change(folder, "PRAGMA user_version = 3")
+    change(folder, "PRAGMA user_version = 4")
     before = (folder / "log.db").read_bytes()
     for _ in range(2):  # and a host that was refused keeps nobody out
-        with pytest.raises(StoreError, match="is of version 3, this program knows 2; upgrade manywire"):
+        with pytest.raises(StoreError, match="is of version 4, this program knows 3; upgrade manywire"):
             Store(folder)
     assert (folder / "log.db").read_bytes() == before
 

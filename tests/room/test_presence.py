@@ -14,6 +14,7 @@ from chat.client import Lost, Up
 from chat.frame import Kind, Notice, Refusal, States, encode, unpack
 from chat.identity import Identity
 from chat.presence import Level, State, pack_cell, seen, unpack_cell
+from chat.session import Joined
 from chat.transport import board_maker
 from tests.room.house import House, Member, run, until
 
@@ -250,5 +251,72 @@ def test_sights_come_in_pages_and_all_of_them(tmp_path: Path) -> None:
             for peer in peers:
                 await peer.link.aclose()
             await until(lambda: len(ann.people()) == 1, "all have left")
+
+    run(scene())
+
+
+# -- how far somebody has read, kept for the next window ---------------------------------------------
+
+
+async def read_by(house: BoardHouse, nick: str) -> int:
+    """How far the host says that this key has read, when another window of it comes."""
+    async with house.looker(nick, near=False) as client:
+        return (await client.event(Joined)).read
+
+
+async def speak(house: House, count: int) -> int:
+    """Have bob say so much; return the last number."""
+    async with house.client("bob") as bob:
+        said = [await bob.say(str(number)) for number in range(count)]
+        await bob.stored(*said)
+    return house.kept.room.log.end - 1
+
+
+async def gone(house: House) -> None:
+    await until(lambda: not house.kept.served, "everybody has left")
+
+
+@pytest.mark.parametrize("near", [True, False], ids=["near", "far"])
+def test_the_next_window_of_a_key_knows_how_far_the_last_one_read(tmp_path: Path, *, near: bool) -> None:
+    async def scene() -> None:
+        async with BoardHouse(tmp_path) as house:
+            last = await speak(house, 3)
+            assert await read_by(house, "ann") == 0
+            async with house.looker("ann", near=near) as ann:
+                ann.show(read=last - 1)
+            await gone(house)
+            assert await read_by(house, "ann") == last - 1
+            assert await read_by(house, "cid") == 0
+
+    run(scene())
+
+
+@pytest.mark.parametrize("near", [True, False], ids=["near", "far"])
+def test_it_is_kept_while_the_window_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, near: bool) -> None:
+    """A window that is killed, or whose host is, has said nothing when it went."""
+    monkeypatch.setattr("chat.host.BEAT", 0.01)
+
+    async def scene() -> None:
+        async with BoardHouse(tmp_path) as house:
+            last = await speak(house, 3)
+            async with house.looker("ann", near=near) as ann:
+                ann.show(read=last)
+                await until(lambda: house.store.open_room("lobby").reads == [(ann.session.key, last)], "it is stored")
+            await house.close()
+            await house.open()
+            assert await read_by(house, "ann") == last
+
+    run(scene())
+
+
+def test_it_never_goes_back_nor_further_than_the_log(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with BoardHouse(tmp_path) as house:
+            last = await speak(house, 3)
+            for claimed in (2**63, 1):
+                async with house.looker("ann", near=False) as ann:
+                    ann.show(read=claimed)
+                await gone(house)
+                assert await read_by(house, "ann") == last
 
     run(scene())
