@@ -480,6 +480,8 @@ class Host:
                 ),
             )
         )
+        if names := kept.room.speakers():
+            member.cursor.post(names)
         if kept.full:
             member.cursor.post(_DISK_FULL)
         if not kept.room.only and not member.silent:

@@ -204,6 +204,15 @@ class Room:
         """Return a nickname that this key has here, the one given last; empty for none."""
         return next((nick for nick, whose in reversed(self._nicks.values()) if whose == key), "")
 
+    def speakers(self) -> bytes:
+        """Return a NAMES frame of those here who have spoken, at most 25 of them; empty where there are none.
+
+        For who comes in: it would have to ask, and its question stands behind all that it says itself.
+        """
+        known = [member.stream.author for member in self.members if member.stream and member.stream.author]
+        known = sorted(known, key=lambda author: author.index)[-_NAMES_PAGE:]
+        return pack(Kind.NAMES, Names(authors=known, asked=[])) if known else b""
+
     def _role(self, key: bytes) -> str:
         return "owner" if key == self.owner else self._roles.get(key, "member")
 

@@ -24,6 +24,7 @@ from chat.frame import (
     Author,
     Hello,
     Kind,
+    Names,
     Notice,
     Parser,
     encode,
@@ -1133,5 +1134,36 @@ def test_an_author_is_introduced_with_its_name(tmp_path: Path) -> None:
             await ann.stored(await ann.say("hi"))
             author = unpack(Author, house.log()[0])
             assert (author.nick, author.key, author.stream) == ("ann", ann.session.key, ann.session.stream)
+
+    run(scene())
+
+
+def test_who_comes_in_is_told_who_speaks_here_without_asking(tmp_path: Path) -> None:
+    """A member that floods would wait for the answer until the host has read all that it says itself."""
+
+    async def scene() -> None:
+        async with House(tmp_path) as house, house.client("bob") as bob, house.client("cid") as cid:
+            async with house.client("dan") as dan:
+                await dan.stored(await dan.say("and leaves"))
+            await bob.stored(await bob.say("one"))
+            eve = await house.rude("eve", history=0)
+            names = unpack(Names, await eve.frame(Kind.NAMES))
+            assert [author.nick for author in names.authors] == ["bob"]
+            await cid.stored(await cid.say("two"))
+            await eve.leave()
+
+    run(scene())
+
+
+def test_of_many_who_speak_those_are_told_who_came_last(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with House(tmp_path) as house, house.members(*(f"m{n}" for n in range(30))) as members:
+            for member in members:
+                await member.stored(await member.say("here"))
+            eve = await house.rude("eve", history=0)
+            frame = await eve.frame(Kind.NAMES)
+            assert len(frame.raw) <= MAX_CONTROL
+            assert [author.nick for author in unpack(Names, frame).authors] == [f"m{n}" for n in range(5, 30)]
+            await eve.leave()
 
     run(scene())
