@@ -368,7 +368,7 @@ class States(Struct):
 
 
 class Names(Struct):
-    """Authors that a member asked for; an index that nobody has is left out. Unasked, after WELCOME: who speaks here."""
+    """Authors that a member asked for, without those that nobody is. After WELCOME, unasked: who speaks here."""
 
     authors: list[Author]
     asked: list[U32]
