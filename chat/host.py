@@ -28,7 +28,6 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from chat import presence
 from chat.errors import (
     ChatError,
     LinkClosed,
@@ -64,11 +63,12 @@ from chat.frame import (
 )
 from chat.identity import Identity, Invite, host_hash, transcript, verify
 from chat.log import Log
+from chat.lookout import Lookout
 from chat.loopguard import LIMIT
 from chat.room import BOT, Room, direct_name
 from chat.search import Index, SearchError
 from chat.store import Store, StoredInvite
-from chat.transport import Address, Site, board_maker, find
+from chat.transport import Address, Site, find
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     from chat.log import Batch
     from chat.peers import Forked
     from chat.room import Changes, Member
-    from chat.transport import Board, Cell, Link, Listener, Peer
+    from chat.transport import Link, Listener, Peer
 
 _logger: Final = logging.getLogger("chat.host")
 
@@ -120,9 +120,10 @@ class Served:
 class KeptRoom:
     """A room with its place on the disk and the links of its members."""
 
-    def __init__(self, room: Room, number: int, invite: bytes, index: Index) -> None:
+    def __init__(self, room: Room, number: int, invite: bytes, index: Index, lookout: Lookout) -> None:
         self.room = room
         self.index = index
+        self.lookout = lookout
         self.number = number
         self.invite = invite
         self.served: dict[Member, Served] = {}
@@ -132,9 +133,6 @@ class KeptRoom:
         self.retry: asyncio.TimerHandle | None = None  # nothing is committed before that
         self.drained = asyncio.Event()
         self.drained.set()
-        self.folder: Path | None = None
-        self.board: Board | None = None
-        self.cells: dict[Member, Cell] = {}  # of those who do not see the board; the host writes for them
         self.loop_told = 0.0  # the longest pause of its loop guard that the room has been told of
         self.person_spoke = asyncio.Event()
 
@@ -205,13 +203,10 @@ class Host:
             reads=state.reads,
             bot_turns=self._bot_turns,
         )
-        kept = self.rooms[name] = KeptRoom(
-            room, number, state.invite, Index(self._store.search_path(number), log, self._searching)
-        )
+        index = Index(self._store.search_path(number), log, self._searching)
+        kept = self.rooms[name] = KeptRoom(room, number, state.invite, index, Lookout(room, folder))
         if not only:  # direct rooms are many, and small: they are indexed when somebody searches
             kept.index.wake()
-        if folder is not None and (boards := board_maker()) is not None:
-            kept.folder, kept.board = folder, boards.create(folder)
         return kept
 
     async def listen(self, address: Address, site: Site, room: str) -> Address:
@@ -282,7 +277,7 @@ class Host:
                 kept.retry = None
             if kept.committing is not None:
                 await asyncio.wait([kept.committing])
-            self._note_reads(kept)
+            kept.lookout.note_reads()
             self._commit_now(kept)
             self._serve_all(kept)
         for task in list(self._tasks):
@@ -290,8 +285,7 @@ class Host:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for kept in self.rooms.values():
             await kept.index.aclose()
-            if kept.board is not None:
-                kept.board.close()
+            kept.lookout.close()
         self._searching.shutdown()
 
     def _start(self, job: Coroutine[None, None, None]) -> asyncio.Task[None]:
@@ -385,7 +379,8 @@ class Host:
             return  # it only looked, as port scanners and health checks do
         kept, member = await self._let_in(hello, nonce)
         served = kept.served[member] = Served(member, link, task, time.monotonic())
-        self._claim_cell(kept, member)
+        if not kept.lookout.claim(member):
+            self._tell_board_full(member)
         self._wake(kept)
         self._no_stranger(task)
         parser.limit = MAX_FRAME
@@ -621,79 +616,27 @@ class Host:
 
     # -- what members show of themselves ---------------------------------------------------------
 
-    def _claim_cell(self, kept: KeptRoom, member: Member) -> None:
-        if kept.board is None or not member.cell:
-            return
-        try:
-            cell = kept.board.claim()
-            if cell is not None:
-                kept.cells[member] = cell
-                cell.write(member.cell)
-            elif member.cursor.lane_size <= MAX_CONTROL:
-                member.cursor.post(_BOARD_FULL)
-        except ChatError as error:
-            _logger.warning("%s", error)  # presence is advisory: the talk goes on
-
     async def _look(self) -> None:
         """Look at the boards now and then, and tell those who cannot: only the newest, and only what changed."""
         while True:
             members = sum(len(kept.served) for kept in self.rooms.values())
             await asyncio.sleep(LOOK + LOOK * members / 100)  # who are many are told less often
             for kept in self.rooms.values():
-                try:
-                    self._take_a_look(kept)
-                except ChatError as error:
-                    _logger.warning("%s", error)
-
-    def _take_a_look(self, kept: KeptRoom) -> None:
-        for member, cell in kept.cells.items():
-            if member.cell is not member.shown:
-                cell.write(member.cell)
-                member.shown = member.cell
-        if all(member.sights == math.inf for member in kept.served):
-            return
-        cells = kept.board.read() if kept.board else [(0, member.cell, 0) for member in kept.served if member.cell]
-        if kept.room.roster.look(presence.seen(cells)):
-            self._wake(kept)
-
-    def _beat_cells(self, kept: KeptRoom) -> None:
-        """Show that those live for whom the host writes; and have a board that was damaged made anew."""
-        if kept.board is None or kept.folder is None:
-            return
-        try:
-            if kept.board.sound():
-                for cell in kept.cells.values():
-                    cell.beat()
-                return
-            _logger.warning("the board of %s was damaged, and is made anew", kept.room.name)
-            kept.board.close()
-            kept.cells.clear()
-            maker = board_maker()
-            assert maker is not None
-            kept.board = maker.create(kept.folder)
-            for member in kept.served:
-                self._claim_cell(kept, member)
-        except ChatError as error:
-            _logger.warning("%s", error)
+                if kept.lookout.look():
+                    self._wake(kept)
 
     def _note_reads(self, kept: KeptRoom) -> None:
-        """Have the room keep how far all have read, so that the next window of each of them knows."""
-        cells = [(0, member.cell, 0) for member in kept.served if member.cell]
-        try:
-            cells += kept.board.read() if kept.board else []
-        except ChatError as error:
-            _logger.warning("%s", error)
-        for (key, _), state in presence.seen(cells).items():
-            kept.room.has_read(key, state.read)
+        kept.lookout.note_reads()
         if kept.room.changed:
             self._wake(kept)
 
+    def _tell_board_full(self, member: Member) -> None:
+        if member.cursor.lane_size <= MAX_CONTROL:
+            member.cursor.post(_BOARD_FULL)
+
     def _let_go(self, kept: KeptRoom, served: Served) -> None:
         kept.room.leave(served.member)
-        if (shown := presence.unpack_cell(served.member.cell)) is not None:
-            kept.room.has_read(served.member.key, shown[1].read)
-        if (cell := kept.cells.pop(served.member, None)) is not None:
-            cell.close()
+        kept.lookout.release(served.member)
         kept.served.pop(served.member, None)
         if served.clogged is not None:
             served.clogged.cancel()
@@ -850,7 +793,8 @@ class Host:
             await asyncio.sleep(BEAT)
             now = time.monotonic()
             for kept in self.rooms.values():
-                self._beat_cells(kept)
+                for member in kept.lookout.beat():
+                    self._tell_board_full(member)
                 self._note_reads(kept)
                 for served in list(kept.served.values()):
                     if now - served.heard > SILENCE:

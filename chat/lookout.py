@@ -1,0 +1,119 @@
+"""The board of one room, as its host keeps it: for those who cannot see it, and for what outlives a window.
+
+    ann (queue) ── writes her cell ──▶ board ◀── looks, and so do all on this machine
+                                         │
+    host:   bob (tcp) ── STATE ──▶ writes his cell      looks ──▶ STATES, to those who asked for them
+                                         └──▶ how far each key has read ──▶ the room
+
+Rules:
+
+1. Presence is advisory. A board that is full, damaged or gone costs what it shows, and never the talk: it is said
+   in the host's log, and the room goes on.
+2. Only the newest counts: cells are written, and the board is looked at, when the host has time for it.
+3. A room without a board (on a machine that has none) shows what members sent.
+"""
+
+from __future__ import annotations
+
+import logging
+from math import inf
+from typing import TYPE_CHECKING
+
+from chat import presence
+from chat.errors import ChatError
+from chat.transport import board_maker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chat.room import Member, Room
+    from chat.transport import Board, Cell
+
+_logger = logging.getLogger("chat.host")
+
+
+class Lookout:
+    """``folder`` is where the room's board lies, None for a room without one. Raises ChatError where it cannot."""
+
+    def __init__(self, room: Room, folder: Path | None) -> None:
+        self._room = room
+        self._folder = folder
+        self._board: Board | None = None
+        self._cells: dict[Member, Cell] = {}  # of those who do not see the board; we write for them
+        self._open()
+
+    def _open(self) -> None:
+        maker = board_maker()
+        if self._folder is not None and maker is not None:
+            self._board = maker.create(self._folder)
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+        self._cells.clear()
+
+    def claim(self, member: Member) -> bool:
+        """Give a member that cannot have its own a cell; return False where the board is full."""
+        if self._board is None or not member.cell:
+            return True
+        try:
+            cell = self._board.claim()
+            if cell is None:
+                return False
+            self._cells[member] = cell
+            cell.write(member.cell)
+        except ChatError as error:
+            _logger.warning("%s", error)
+        return True
+
+    def release(self, member: Member) -> None:
+        """A member has left. Its last word on how far it has read may have come without a look at the board."""
+        if (shown := presence.unpack_cell(member.cell)) is not None:
+            self._room.has_read(member.key, shown[1].read)
+        if (cell := self._cells.pop(member, None)) is not None:
+            cell.close()
+
+    def look(self) -> bool:
+        """Write what members have sent, and look for those who cannot. Return whether there is something to tell."""
+        try:
+            for member, cell in self._cells.items():
+                if member.cell is not member.shown:
+                    cell.write(member.cell)
+                    member.shown = member.cell
+            if all(member.sights == inf for member in self._room.members):
+                return False
+            return self._room.roster.look(presence.seen(self._read()))
+        except ChatError as error:
+            _logger.warning("%s", error)
+            return False
+
+    def _read(self) -> list[tuple[int, bytes, int]]:
+        if self._board is not None:
+            return self._board.read()
+        return [(0, member.cell, 0) for member in self._room.members if member.cell]
+
+    def beat(self) -> list[Member]:
+        """Show that those live for whom we write, and have a damaged board made anew.
+
+        Returns who has no cell on the new one: others may have come first.
+        """
+        try:
+            if self._board is None or self._board.sound():
+                for cell in self._cells.values():
+                    cell.beat()
+                return []
+            _logger.warning("the board of %s was damaged, and is made anew", self._room.name)
+            self.close()
+            self._open()
+            return [member for member in self._room.members if not self.claim(member)]
+        except ChatError as error:
+            _logger.warning("%s", error)
+            return []
+
+    def note_reads(self) -> None:
+        """Have the room keep how far each key has read, so that its next window knows."""
+        try:
+            for (key, _), state in presence.seen(self._read()).items():
+                self._room.has_read(key, state.read)
+        except ChatError as error:
+            _logger.warning("%s", error)
