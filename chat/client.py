@@ -167,9 +167,8 @@ class Client:
     ) -> None:
         if kind is None:
             self._settle()  # else what was taken last may never have been dealt with
-        cell = presence.pack_cell(self.session.key, self.session.nick, self.shows)
-        if self._looks and cell != self._shown:  # the host keeps how far we have read: it may not have looked since
-            self.session.show(cell)
+        if self._looks:  # the host keeps how far we have read, and may not have looked since
+            self.session.show(presence.pack_cell(self.session.key, self.session.nick, self.shows))
         self.session.bye()
         self._flush()
         await self._close()
