@@ -65,10 +65,12 @@ def _children() -> list[int]:
     return []
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill us when our parent ends, however it does. Linux only, and kept by exec."""
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill us when our parent, this process id, ends, however it does. Linux only, and kept by exec."""
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended since the fork, so no signal will come
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def wake_with_parent() -> None:

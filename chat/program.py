@@ -23,6 +23,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from chat.client import WINDOW, Client, Target
@@ -101,7 +102,12 @@ async def attend(client: Client, command: Sequence[str], *, as_json: bool) -> in
         for task in done:
             task.result()
     finally:
-        await _stop(process, exited)  # first: a thread may be in a write(2) to COMMAND that only this ends
+        # First: a thread may be in a write(2) to COMMAND that only this ends. That the host is gone may be seen by
+        # ``hear`` and be told by a cancellation, too: that must not cut short the time that COMMAND has.
+        stopping = asyncio.ensure_future(_stop(process, exited))
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(stopping)
+        await stopping
         for task in (hearing, speaking):
             task.cancel()
         await asyncio.gather(hearing, speaking, return_exceptions=True)
@@ -125,7 +131,8 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
     our_input, its_output = os.pipe()
     try:
         # It dies with us, also when we are killed. (A preexec_fn wants a process that has no other thread yet.)
-        process = subprocess.Popen(command, stdin=its_input, stdout=its_output, preexec_fn=die_with_parent)  # noqa: PLW1509
+        dies = partial(die_with_parent, os.getpid())
+        process = subprocess.Popen(command, stdin=its_input, stdout=its_output, preexec_fn=dies)  # noqa: PLW1509
     except OSError as error:
         raise ChatError(f"cannot run {command[0]!r}: {(error.strerror or str(error)).lower()}") from None
     os.dup2(our_input, 0)

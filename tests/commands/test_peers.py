@@ -8,6 +8,8 @@ import random
 import re
 import shlex
 import signal
+import subprocess
+import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -494,6 +496,23 @@ def test_a_program_goes_even_when_host_and_peer_are_killed_at_once(
         hosting.kill()
         ann.kill()
         until(lambda: not marked(), "nothing is left")
+
+
+@linux
+def test_who_is_to_die_with_its_parent_does_when_that_was_first() -> None:
+    """Its parent ended between the fork and the request to the kernel, which then sends no signal."""
+    script = """
+import os
+from chat.orphans import die_with_parent
+parent = os.getpid()
+if os.fork() == 0:
+    while os.getppid() == parent:
+        pass
+    die_with_parent(parent)
+    print("alive", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout) == (0, b"")  # its end of the pipe is closed as well
 
 
 def test_a_program_is_asked_to_end_before_it_is_made_to(tmp_path: Path) -> None:
