@@ -358,6 +358,7 @@ class Presence(Struct):
     gone: list[tuple[bytes, str]] = []
     reset: bool = False
     more: bool = False
+    bots: list[U32] = []  # which of those ``here`` are programs that the host has started, by their places
 
 
 class States(Struct):

@@ -40,6 +40,7 @@ class Roster:
     def __init__(self) -> None:
         self.version = 0
         self._windows: dict[Who, int] = {}  # how many windows each has open
+        self._bots: set[Who] = set()  # which of them are programs
         self._changed: dict[Who, int] = {}  # the version of each one's last change; of those gone, too
         self._order: list[tuple[int, Who]] = []  # all changes by version; overtaken ones are skipped
         self._floor = 0  # who knows only what was before this version starts anew
@@ -59,10 +60,12 @@ class Roster:
         """(key, nickname) of everyone here, in the order in which they came."""
         return list(self._windows)
 
-    def enter(self, key: bytes, nick: str) -> None:
-        """A window opened."""
+    def enter(self, key: bytes, nick: str, *, bot: bool = False) -> None:
+        """A window opened; or a program, that the host has started, came."""
         who = (key, nick)
         self._windows[who] = self._windows.get(who, 0) + 1
+        if bot:
+            self._bots.add(who)
         if self._windows[who] == 1:
             self._change(who)
 
@@ -72,6 +75,7 @@ class Roster:
         self._windows[who] -= 1
         if not self._windows[who]:
             del self._windows[who]
+            self._bots.discard(who)
             self._change(who)
 
     def _change(self, who: Who) -> None:
@@ -114,7 +118,8 @@ class Roster:
                 here.append(who)
             elif not reset:
                 gone.append(who)
-        page = pack(Kind.PRESENCE, Presence(here=here, gone=gone, reset=reset, more=more))
+        bots = [place for place, who in enumerate(here) if who in self._bots]
+        page = pack(Kind.PRESENCE, Presence(here=here, gone=gone, reset=reset, more=more, bots=bots))
         return page, reached if more else self.version
 
 

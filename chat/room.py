@@ -242,7 +242,7 @@ class Room:
             self._streams[stream.key, stream.id] = stream
         self.members[member] = None
         if not member.silent:
-            self.roster.enter(member.key, nick)
+            self.roster.enter(member.key, nick, bot=role == BOT)
         first_unsettled = stream.mark + 1 if stream else 0
         return Entry(
             member, start, show, first_unsettled, self.log.next_seq, rewound, self._reads.get(member.key, 0), replaced

@@ -52,6 +52,7 @@ from chat.frame import (
 from chat.log import digest
 from chat.presence import State as Shown
 from chat.presence import Who, unpack_cell
+from chat.text import nickname
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -165,7 +166,7 @@ class Session:
         self.state = State.OFF
         self.epoch = b""
         self.next_seq = 0  # the next number to be delivered; 0 before the first join
-        self.here: dict[tuple[bytes, str], None] = {}  # (key, nickname), in the order in which they came
+        self.here: dict[Who, bool] = {}  # in the order in which they came, and whether it is a program
         self.stream = 0
         self.unsettled: deque[Entry] = deque()
         self._wanted_nick = nick
@@ -177,7 +178,7 @@ class Session:
         self._held: deque[Frame | Gap] = deque()  # what follows a frame whose author is not known yet
         self._held_size = 0
         self._expected = 0  # the number that the next frame of the log must have
-        self._before: dict[tuple[bytes, str], None] | None = None  # who was here, while a new list comes in pages
+        self._before: dict[Who, bool] | None = None  # who was here, while a new list comes in pages
         self._first_list = True  # PRESENCE so far is the list as it was when we came
         self._first_unsettled = 0  # the host holds our entries below this
         self._settled_at = 0  # when the log has come so far, all below is on the host's disk
@@ -371,6 +372,11 @@ class Session:
             )
         if self.stream and not welcome.first_unsettled:
             raise RemoteProtocolError("the host does not say which of our messages it holds")
+        if welcome.nick:
+            try:
+                nickname(welcome.nick)
+            except ValueError as error:
+                raise RemoteProtocolError(f"the host calls us what is no nickname: {error}") from None
         self.state = State.JOINED
         if self.states is not None:
             self.states.clear()  # the host tells all of it again
@@ -505,7 +511,8 @@ class Session:
         if self.states:
             for who in presence.gone:
                 self.states.pop(who, None)
-        self.here.update(dict.fromkeys(came))
+        bots = {presence.here[place] for place in presence.bots if place < len(presence.here)}
+        self.here.update((who, who in bots) for who in came)
         for who in went:
             del self.here[who]
         if self._before is None:

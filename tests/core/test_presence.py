@@ -55,6 +55,19 @@ def test_a_newcomer_is_told_that_nobody_is_here() -> None:
     assert reader.pages == [Presence(reset=True)]
 
 
+def test_programs_are_named_among_those_who_are_here() -> None:
+    roster, reader = Roster(), Reader()
+    roster.enter(key(1), "ann")
+    roster.enter(key(2), "beep", bot=True)
+    reader.catch_up(roster)
+    (page,) = reader.pages
+    assert [page.here[place] for place in page.bots] == [(key(2), "beep")]
+    roster.leave(key(2), "beep")
+    roster.enter(key(2), "beep")
+    reader.catch_up(roster)
+    assert reader.pages[-1] == Presence(here=[(key(2), "beep")])
+
+
 def test_members_are_listed_in_the_order_in_which_they_came() -> None:
     roster = Roster()
     for number in (3, 1, 2):

@@ -14,6 +14,7 @@ from chat.client import Lost, Up
 from chat.frame import Kind, Notice, Refusal, States, encode, unpack
 from chat.identity import Identity
 from chat.presence import Level, State, pack_cell, seen, unpack_cell
+from chat.room import BOT
 from chat.session import Joined
 from chat.transport import board_maker
 from tests.room.house import House, Member, run, until
@@ -251,6 +252,18 @@ def test_sights_come_in_pages_and_all_of_them(tmp_path: Path) -> None:
             for peer in peers:
                 await peer.link.aclose()
             await until(lambda: len(ann.people()) == 1, "all have left")
+
+    run(scene())
+
+
+def test_a_program_that_says_nothing_is_known_for_one(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with House(tmp_path) as house:
+            beep = Identity.load(tmp_path / "beep.pem").key
+            house.kept.room.admit(beep, BOT)
+            async with house.client("ann") as ann, house.client("beep"):
+                await until(lambda: (beep, "beep") in ann.session.here, "it is here")
+                assert ann.session.here == {(ann.session.key, "ann"): False, (beep, "beep"): True}
 
     run(scene())
 
