@@ -1,12 +1,14 @@
 """The ``chat`` command. Nothing heavy is imported before a command needs it: ``chat --help`` must feel instant.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 no such room or unreachable, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 no such room or unreachable, 130 interrupted; a command whose
+reader leaves, like `head`, dies of SIGPIPE without a word (141 to a shell), as other tools do.
 Errors are one line on standard error; standard output carries what was asked for and nothing else.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from chat import completion
+from chat import completion, words
 from chat.errors import DONE, FAILED, INTERRUPTED, USAGE, ChatError, NoSuchRoom, Refused
+from chat.words import _, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -36,7 +39,7 @@ def main() -> None:
         click.echo(error.format_message(), err=True)
         code = USAGE
     except click.UsageError as error:
-        where = f"; see: {error.ctx.command_path} --help" if error.ctx else ""
+        where = _("; see: {command} --help").format(command=error.ctx.command_path) if error.ctx else ""
         message = error.format_message().removesuffix(".")
         code = _complain(message[:1].lower() + message[1:] + where, USAGE)
     except click.ClickException as error:
@@ -45,17 +48,13 @@ def main() -> None:
         code = _complain(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has left, as `head` does. Python would complain again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = FAILED
     except OSError as error:
         code = _complain(f"{error.filename or 'system'}: {(error.strerror or str(error)).lower()}", FAILED)
     except Exception as error:
         if "CHAT_DEBUG" in os.environ:
             raise
-        what = f"{type(error).__name__}: {error}"
-        code = _complain(f"a fault of this program: {what}; please report it, with what CHAT_DEBUG=1 shows", FAILED)
+        told = _("a fault of this program: {what}; please report it, with what CHAT_DEBUG=1 shows")
+        code = _complain(told.format(what=f"{type(error).__name__}: {error}"), FAILED)
     sys.exit(code)
 
 
@@ -68,6 +67,28 @@ def _complain(message: str, code: int) -> int:
 
 # -- what the commands share ---------------------------------------------------------------------
 
+
+def _speak(context: click.Context, _parameter: click.Parameter, language: str | None) -> None:
+    """Have the language chosen at the first word: by the option, else by the settings, else by the locale."""
+    if language is not None:
+        words.use(lambda: words.language(language, os.environ))
+    elif context.parent is None:
+        words.use(_language_that_is_set)
+
+
+def _language_that_is_set() -> str:
+    from chat import settings
+
+    return words.language(settings.load().settings.language, os.environ)
+
+
+_lang: Final = click.option(
+    "--lang",
+    type=click.Choice([*words.LANGUAGES, "auto"]),
+    expose_value=False,
+    callback=_speak,
+    help="Language of chat's own words. auto: as the locale says; else as `chat config` has it.",
+)
 _data: Final = click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
@@ -169,7 +190,7 @@ def _ask_which(target: str) -> str:
     names = [card.room for card in cards()]
     if len(names) < 2:
         return target
-    chosen: str = click.prompt("which room", type=click.Choice(names), err=True)
+    chosen: str = click.prompt(_("which room"), type=click.Choice(names), err=True)
     return chosen
 
 
@@ -183,6 +204,16 @@ def _run(job: Coroutine[Any, Any, None]) -> None:
 
 
 class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Whoever read our output has left, as `head` does: no error, but a pipeline is to see how we ended. Python
+            # has the signal ignored, so that a peer who leaves does not kill us; and click would end with 1.
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGPIPE)
+            raise
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -190,12 +221,14 @@ class _Group(click.Group):
 
         near = difflib.get_close_matches(args[0], list(self.commands), n=1)
         if args[0] not in self.commands and near:
-            raise click.UsageError(f"no such command {args[0]!r}; did you mean {near[0]!r}?")
+            told = _("no such command '{name}'; did you mean '{near}'?")
+            raise click.UsageError(told.format(name=args[0], near=near[0]))
         return super().resolve_command(ctx, args)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="manywire", message="%(version)s")
+@_lang
 def chat() -> None:
     """Terminal chat in which the wire is a flag.
 
@@ -259,6 +292,7 @@ def chat() -> None:
 @_as
 @_plain
 @_json
+@_lang
 @_data
 def host(
     room: str,
@@ -332,7 +366,7 @@ def host(
         client = home.client(room, "", nick=nick, speaks=True, history=_HISTORY, looks=True)
         _run(hosted.while_it_runs(_face(client, home, plain=plain, as_json=json)))
     if not json:
-        click.echo(f"room {room} is closed; open it again with: chat host {room}", err=True)
+        click.echo(_("room {room} is closed; open it again with: chat host {room}").format(room=room), err=True)
 
 
 @chat.command(name="peer", hidden=True, context_settings={"ignore_unknown_options": True})
@@ -346,7 +380,6 @@ def host(
 def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str, home: Path, json: bool) -> None:
     """Be the process around a program that a host has started."""
     import asyncio
-    import signal
 
     from chat.program import HostGone, attend, meet
     from chat.transport import Address
@@ -387,6 +420,7 @@ def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str
     help="Begin with the last N messages.",
 )
 @click.option("--since", type=_number, metavar="SEQ", help="Begin with this number instead.")
+@_lang
 @_data
 def join(
     target: str,
@@ -416,11 +450,14 @@ async def _face(client: Client, home: _Home, *, plain: bool, as_json: bool) -> N
             click.echo(ndjson.dump({"event": "refused", "code": error.code, "message": str(error)}))
             raise
         return
-    from chat import settings, words
+    from chat import settings
 
     found = settings.load()
-    words.use(words.language(found.settings.language, os.environ))
     complaint = settings.complaint(found.problems) if found.problems else ""
+
+    def opener(target: str) -> Client:
+        return home.client(target, "", nick=client.nick, speaks=True, history=_HISTORY, looks=True)
+
     try:
         async with client:
             if plain or os.environ.get("TERM", "dumb") == "dumb" or not (sys.stdout.isatty() and sys.stdin.isatty()):
@@ -428,26 +465,30 @@ async def _face(client: Client, home: _Home, *, plain: bool, as_json: bool) -> N
 
                 if complaint:
                     click.echo(f"chat: {complaint}", err=True)
-                await linear.run(client)
+                await linear.run(client, settings=found.settings, opener=opener, file=found.path)
             else:
+                import gc
+
                 from chat.card import make_private
                 from chat.face import fullscreen
 
+                gc.freeze()  # what is loaded by now stays: looking at it again and again would hold up keys for 50 ms
                 await fullscreen.run(
                     client,
                     settings=found.settings,
-                    opener=lambda target: home.client(
-                        target, "", nick=client.nick, speaks=True, history=_HISTORY, looks=True
-                    ),
+                    opener=opener,
                     file=found.path,
                     history=make_private(home.folder / "typed"),
                     complaint=complaint,
                 )
     finally:
         if unsettled := len(client.session.unsettled):
-            noun = "message is" if unsettled == 1 else "messages are"
-            again = f"goes out when {client.nick} joins again"
-            click.echo(f"chat: {unsettled} {noun} not stored yet, waits in the outbox and {again}", err=True)
+            told = plural(
+                "1 message is not stored yet; it waits in the outbox and goes out when {nick} joins again",
+                "{count} messages are not stored yet; they wait in the outbox and go out when {nick} joins again",
+                unsettled,
+            )
+            click.echo(f"chat: {told.format(count=unsettled, nick=client.nick)}", err=True)
 
 
 @chat.command()
@@ -463,6 +504,7 @@ async def _face(client: Client, home: _Home, *, plain: bool, as_json: bool) -> N
     metavar="SECONDS",
     help="How long to wait for the host's disk, once the message has been sent.",
 )
+@_lang
 @_data
 def send(target: str, words: tuple[str, ...], transport: str, nick: str, wait: int, data: Path | None) -> None:
     """Say TEXT in the room TARGET.
@@ -475,9 +517,10 @@ def send(target: str, words: tuple[str, ...], transport: str, nick: str, wait: i
 
     text = " ".join(words) if words else _whole_input()
     if not text:
-        raise click.UsageError("there is nothing to send; give the text as arguments or on standard input")
+        raise click.UsageError(_("there is nothing to send; give the text as arguments or on standard input"))
     if len(text.encode("utf-8", "surrogateescape")) > MAX_TEXT:
-        raise click.UsageError(f"the text is longer than a message may be ({MAX_TEXT} bytes); send it in parts")
+        told = _("the text is longer than a message may be ({limit} bytes); send it in parts")
+        raise click.UsageError(told.format(limit=MAX_TEXT))
     client = _Home(data).client(target, transport, nick=nick, speaks=True, silent=True)
     _run(send_text(client, text, wait))
 
@@ -488,11 +531,13 @@ def _whole_input() -> str:
 
     data = sys.stdin.buffer.read(MAX_TEXT + 2)
     if len(data) > MAX_TEXT + 1:
-        raise click.UsageError(f"standard input is longer than a message may be ({MAX_TEXT} bytes); send it in parts")
+        told = _("standard input is longer than a message may be ({limit} bytes); send it in parts")
+        raise click.UsageError(told.format(limit=MAX_TEXT))
     try:
         return data.decode().removesuffix("\n")
     except UnicodeDecodeError as error:
-        raise click.UsageError(f"standard input is not UTF-8 text: byte {error.start} is wrong") from None
+        told = _("standard input is not UTF-8 text: byte {number} is wrong")
+        raise click.UsageError(told.format(number=error.start)) from None
 
 
 @chat.command()
@@ -502,18 +547,20 @@ def _whole_input() -> str:
 @click.option("--since", type=_number, metavar="SEQ", help="From this number on.")
 @click.option("-f", "--follow", is_flag=True, help="Go on as new messages come.")
 @_json
+@_lang
 @_data
 def log(
     target: str, transport: str, history: int | None, since: int | None, follow: bool, json: bool, data: Path | None
 ) -> None:
     """Print what was said in the room TARGET.
 
-    All of it, unless -n or --since say less.
+    All of it, unless -n or --since say less. Where it goes to a file or a pipe and takes longer than a moment, a bar
+    on standard error shows how far it is.
     """
     from chat.oneshot import print_log
 
     if since and history is not None:
-        raise click.UsageError("-n and --since exclude each other; give one")
+        raise click.UsageError(_("-n and --since exclude each other; give one"))
     first = since or (1 if history is None else 0)
     client = _Home(data).client(target, transport, speaks=False, silent=True, history=history or 0, since=first)
     _run(print_log(client, follow=follow, as_json=json))
@@ -534,6 +581,7 @@ def log(
 )
 @click.option("--before", type=_number, metavar="SEQ", help="Only messages before this number.")
 @_json
+@_lang
 @_data
 def search(
     target: str, words: tuple[str, ...], transport: str, limit: int, before: int | None, json: bool, data: Path | None
@@ -551,6 +599,7 @@ def search(
 
 @chat.command()
 @_json
+@_lang
 def rooms(json: bool) -> None:
     """List the rooms that are open on this machine: how they are reached, how many are in them, for how long."""
     import time
@@ -568,12 +617,13 @@ def rooms(json: bool) -> None:
             told = {"room": card.room, "addresses": card.addresses, "members": members}
             click.echo(dump({**told, "pid": card.pid, "minutes": minutes}))
         else:
-            age = f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+            hours = _("open for {hours} h {minutes} min") if minutes >= 60 else _("open for {minutes} min")
+            age = hours.format(hours=minutes // 60, minutes=minutes % 60)
             wires = " ".join(address.partition(":")[0] for address in card.addresses)
-            here = "1 member" if members == 1 else f"{members} members"
-            click.echo(visible(f"{card.room}\t{wires}\t{here}\topen for {age}", lines=False))
+            here = plural("1 member", "{count} members", members).format(count=members)
+            click.echo(visible(f"{card.room}\t{wires}\t{here}\t{age}", lines=False))
     if not found:
-        raise NoSuchRoom("no room is open on this machine; open one with: chat host")
+        raise NoSuchRoom(_("no room is open on this machine; open one with: chat host"))
 
 
 @chat.command()
@@ -581,6 +631,7 @@ def rooms(json: bool) -> None:
 @_scheme
 @click.option("--fast", is_flag=True, help="Nicknames only, on one line: for prompts and status lines.")
 @_json
+@_lang
 @_data
 def who(target: str, transport: str, fast: bool, json: bool, data: Path | None) -> None:
     """List who is in the room TARGET.
@@ -599,7 +650,7 @@ def who(target: str, transport: str, fast: bool, json: bool, data: Path | None) 
             click.echo(as_object(who, state) if json else as_line(who, state))
         return
     if fast:
-        raise click.UsageError("--fast looks at a board, which only a room on this machine has; leave it out")
+        raise click.UsageError(_("--fast looks at a board, which only a room on this machine has; leave it out"))
     from chat.oneshot import print_who
 
     _run(print_who(_Home(data).client(target, transport, speaks=False, silent=True), as_json=json))
@@ -615,6 +666,7 @@ def invite() -> None:
 @_scheme
 @click.option("--uses", type=click.IntRange(1, 1_000_000), metavar="N", help="How many people may come in by it.")
 @click.option("--hours", type=click.IntRange(1, 100_000), metavar="HOURS", help="How long it lives.")
+@_lang
 @_data
 def new(target: str, transport: str, uses: int | None, hours: int | None, data: Path | None) -> None:
     """Print an invite to the room TARGET.
@@ -741,6 +793,7 @@ def settings_path() -> None:
 
 @chat.command()
 @_json
+@_lang
 @_data
 def doctor(json: bool, data: Path | None) -> None:
     """Say what is wrong with this terminal and this machine, and how to mend it.
@@ -751,6 +804,8 @@ def doctor(json: bool, data: Path | None) -> None:
     from chat.face.ndjson import dump
     from chat.text import visible
 
+    if json:
+        words.use("en")  # what programs read is the same in every language
     worst = DONE
     for finding in examine(data):
         click.echo(dump(finding._asdict()) if json else visible(str(finding), lines=False))

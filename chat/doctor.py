@@ -5,7 +5,9 @@ Rules:
 1. A check says what it found, with the numbers, and what to do: one line for each finding. "fail" is what chat
    cannot work with, "warn" what it works with in part.
 2. Nothing is changed. What is tried out on a disk is a file of a moment, in a folder of chat's own.
-3. Nothing hangs: a check that waits for a disk or a lock is given up after ``PATIENCE``, a terminal that does not
+3. What was found and what to do are told in the language that is spoken; the level and the check are names, the same in
+   every language.
+4. Nothing hangs: a check that waits for a disk or a lock is given up after ``PATIENCE``, a terminal that does not
    answer after ``_ANSWER``. A check that breaks is a finding, too.
 """
 
@@ -29,6 +31,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chat import card, settings
 from chat.errors import ChatError
+from chat.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +61,8 @@ class Finding(NamedTuple):
     mend: str = ""
 
     def __str__(self) -> str:
-        return f"{self.level:<4}  {self.check:<10}  {self.text}{'; ' if self.mend else ''}{self.mend}"
+        told = _("{text}; {mend}").format(text=self.text, mend=self.mend) if self.mend else self.text
+        return f"{self.level:<4}  {self.check:<10}  {told}"
 
 
 def examine(data: Path | None = None) -> Iterator[Finding]:
@@ -92,12 +96,13 @@ def _tried(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
     try:
         found.extend(check())
     except ChatError as error:
-        what, _, mend = str(error).partition("; ")
+        what, _semicolon, mend = str(error).partition("; ")
         found.append(Finding(FAIL, name, what, mend))
     except OSError as error:
         found.append(Finding(FAIL, name, f"{error.filename or 'system'}: {card.reason(error)}"))
     except Exception as error:
-        found.append(Finding(FAIL, name, f"the check itself failed: {type(error).__name__}: {error}"))
+        what = f"{type(error).__name__}: {error}"
+        found.append(Finding(FAIL, name, _("the check itself failed: {what}").format(what=what)))
     return found
 
 
@@ -108,7 +113,8 @@ def _bounded(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]
     thread.start()
     thread.join(PATIENCE)
     if thread.is_alive():
-        return [Finding(FAIL, name, f"no answer within {PATIENCE} s", "is a disk gone, or a chat process stopped?")]
+        text = _("no answer within {seconds} s").format(seconds=PATIENCE)
+        return [Finding(FAIL, name, text, _("is a disk gone, or a chat process stopped?"))]
     return found
 
 
@@ -117,40 +123,45 @@ def _bounded(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]
 
 def _terminal() -> Iterator[Finding]:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        yield Finding(OK, "terminal", "none: standard input or output is something else, so chat shows plain lines")
+        text = _("none: standard input or output is something else, so chat shows plain lines")
+        yield Finding(OK, "terminal", text)
         return
     term = os.environ.get("TERM", "")
     if term in {"", "dumb"}:
-        mend = "if it can do more, run: export TERM=xterm-256color"
-        yield Finding(WARN, "terminal", f"TERM is {term or 'not set'}, so chat shows plain lines", mend)
+        mend = _("if it can do more, run: export TERM=xterm-256color")
+        text = _("TERM is {term}, so chat shows plain lines").format(term=term or _("not set"))
+        yield Finding(WARN, "terminal", text, mend)
         return
     size = os.get_terminal_size(sys.stdout.fileno())
-    shown = f"{term}, {size.columns} columns, {size.lines} rows, {_colours(term)}"
+    told = _("{term}, {columns} columns, {rows} rows, {colours}")
+    shown = told.format(term=term, columns=size.columns, rows=size.lines, colours=_colours(term))
     if size.columns == 0 or size.lines == 0:
-        yield Finding(WARN, "terminal", f"{term} does not say its size", "run: stty columns 80 rows 24")
+        text = _("{term} does not say its size").format(term=term)
+        yield Finding(WARN, "terminal", text, _("run: stty columns 80 rows 24"))
     elif size.columns < 40 or size.lines < 8:
-        yield Finding(WARN, "terminal", shown, "make it larger: 40 columns and 8 rows are little enough")
+        yield Finding(WARN, "terminal", shown, _("make it larger: 40 columns and 8 rows are little enough"))
     else:
         yield Finding(OK, "terminal", shown)
 
 
 def _colours(term: str) -> str:
     if os.environ.get("NO_COLOR"):
-        return "no colours (NO_COLOR)"
+        return _("no colours (NO_COLOR)")
     if os.environ.get("COLORTERM", "") in {"truecolor", "24bit"}:
-        return "16 million colours"
-    return "256 colours" if "256" in term or "direct" in term else "16 colours"
+        return _("16 million colours")
+    return _("256 colours") if "256" in term or "direct" in term else _("16 colours")
 
 
 def _locale() -> Iterator[Finding]:
     name = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_CTYPE", "LANG"))), "")
     encoding = sys.stdout.encoding.lower()
     if encoding not in {"utf-8", "utf8"}:
-        text = f"{name or 'the locale'} has the encoding {encoding}, which cannot show every message"
-        yield Finding(FAIL, "locale", text, "run: export LC_ALL=C.UTF-8")
+        text = _("{locale} has the encoding {encoding}, which cannot show every message")
+        text = text.format(locale=name or _("the locale"), encoding=encoding)
+        yield Finding(FAIL, "locale", text, _("run: export LC_ALL=C.UTF-8"))
     elif not re.search(r"utf-?8", name, re.IGNORECASE):
-        text = f"the locale is {name or 'not set'}; chat writes UTF-8 all the same, other programs may not"
-        yield Finding(WARN, "locale", text, "run: export LANG=C.UTF-8")
+        text = _("the locale is {locale}; chat writes UTF-8 all the same, other programs may not")
+        yield Finding(WARN, "locale", text.format(locale=name or _("not set")), _("run: export LANG=C.UTF-8"))
     else:
         yield Finding(OK, "locale", name)
 
@@ -161,13 +172,13 @@ def _tmux() -> Iterator[Finding]:
         if not os.environ.get(variable):
             continue
         if not term.startswith(("tmux", "screen")):
-            mend = f"in {program}, leave TERM as it sets it"
-            yield Finding(WARN, program, f"TERM is {term or 'not set'} inside {program}", mend)
+            text = _("TERM is {term} inside {program}").format(term=term or _("not set"), program=program)
+            yield Finding(WARN, program, text, _("in {program}, leave TERM as it sets it").format(program=program))
         elif program == "tmux" and (wait := _escape_time()) > 100:
-            text = f"it holds Escape and Alt+Enter back for {wait} ms"
-            yield Finding(WARN, program, text, "put into tmux.conf: set -s escape-time 20")
+            text = _("it holds Escape and Alt+Enter back for {count} ms").format(count=wait)
+            yield Finding(WARN, program, text, _("put into tmux.conf: set -s escape-time 20"))
         else:
-            yield Finding(OK, program, f"chat runs inside {program}")
+            yield Finding(OK, program, _("chat runs inside {program}").format(program=program))
 
 
 def _escape_time() -> int:
@@ -193,26 +204,28 @@ def _drawing() -> Iterator[Finding]:
         try:
             paste = _ask(*fds, b"\x1b[?2004$p\x1b[6n")
             if not _column(paste):
-                text = f"the terminal does not say within {_ANSWER} s where its cursor is"
-                yield Finding(WARN, "drawing", text, "what chat draws may be off; try --plain")
+                text = _("the terminal does not say within {seconds} s where its cursor is").format(seconds=_ANSWER)
+                yield Finding(WARN, "drawing", text, _("what chat draws may be off; try --plain"))
                 return
             for sample, wanted in _SAMPLES:
                 drawn = _column(_ask(*fds, b"\r" + sample.encode() + b"\x1b[6n")) - 1
                 if drawn not in {wanted, -1}:
-                    wrong.append(f"{sample} (U+{ord(sample[-1]):04X}) takes {drawn} columns and not {wanted}")
+                    told = _("{sample} (U+{code}) takes {drawn} columns and not {wanted}")
+                    code = f"{ord(sample[-1]):04X}"
+                    wrong.append(told.format(sample=sample, code=code, drawn=drawn, wanted=wanted))
         finally:
             os.write(fds[1], b"\r\x1b[K")
     if wrong:
-        mend = "set its ambiguous characters to narrow, update it, or use --plain"
+        mend = _("set its ambiguous characters to narrow, update it, or use --plain")
         yield Finding(WARN, "drawing", ", ".join(wrong), mend)
     else:
-        yield Finding(OK, "drawing", "wide characters, emoji, accents and marks are as wide as chat counts them")
+        yield Finding(OK, "drawing", _("wide characters, emoji, accents and marks are as wide as chat counts them"))
     if mode := re.search(rb"\x1b\[\?2004;(\d)\$y", paste):
         if mode[1] == b"0":
-            text = "the terminal does not know bracketed paste: a pasted line break counts as Enter"
-            yield Finding(WARN, "paste", text, "paste long texts by: chat send TARGET < FILE")
+            text = _("the terminal does not know bracketed paste: a pasted line break counts as Enter")
+            yield Finding(WARN, "paste", text, _("paste long texts by: chat send TARGET < FILE"))
         else:
-            yield Finding(OK, "paste", "the terminal marks what is pasted, so a paste never sends anything")
+            yield Finding(OK, "paste", _("the terminal marks what is pasted, so a paste never sends anything"))
 
 
 @contextmanager
@@ -265,10 +278,11 @@ def _python() -> Iterator[Finding]:
     except ImportError:
         missing.append("ssl")
     if missing:
-        text = f"{version} at {sys.executable} has no {' and no '.join(missing)}"
-        yield Finding(FAIL, "python", text, "use another Python, like your system's own")
+        text = _("{version} at {path} lacks {missing}")
+        text = text.format(version=version, path=sys.executable, missing=", ".join(missing))
+        yield Finding(FAIL, "python", text, _("use another Python, like your system's own"))
     else:
-        yield Finding(OK, "python", f"{version} at {sys.executable}")
+        yield Finding(OK, "python", _("{version} at {path}").format(version=version, path=sys.executable))
 
 
 def _runtime() -> Iterator[Finding]:
@@ -279,8 +293,8 @@ def _runtime() -> Iterator[Finding]:
         try:
             door.bind(str(place))
         except OSError as error:
-            text = f"no socket can be made in {folder}: {card.reason(error)}"
-            yield Finding(FAIL, "runtime", text, "set CHAT_RUNTIME to a short path on a local disk")
+            text = _("no socket can be made in {folder}: {reason}").format(folder=folder, reason=card.reason(error))
+            yield Finding(FAIL, "runtime", text, _("set CHAT_RUNTIME to a short path on a local disk"))
         finally:
             place.unlink(missing_ok=True)
 
@@ -289,7 +303,7 @@ def _data(folder: Path) -> Iterator[Finding]:
     if folder.exists():
         yield from _folder("data", card.make_private(folder))
     else:
-        yield Finding(OK, "data", f"{folder} is made on first use")
+        yield Finding(OK, "data", _("{folder} is made on first use").format(folder=folder))
 
 
 def _folder(check: str, folder: Path) -> Iterator[Finding]:
@@ -308,17 +322,19 @@ def _folder(check: str, folder: Path) -> Iterator[Finding]:
                 held = True
             else:
                 held = False
-    elsewhere = f"set CHAT_{check.upper()} to a folder on a local disk"
+    elsewhere = _("set {variable} to a folder on a local disk").format(variable=f"CHAT_{check.upper()}")
     if not held:
-        yield Finding(FAIL, check, f"locks do not hold in {folder} ({kind}): two programs have one at once", elsewhere)
+        text = _("locks do not hold in {folder} ({kind}): two programs have one at once")
+        yield Finding(FAIL, check, text.format(folder=folder, kind=kind), elsewhere)
     elif _NETWORKED.fullmatch(kind):
-        text = f"{folder} lies on {kind}, where neither locks nor SQLite can be trusted with several machines"
-        yield Finding(WARN, check, text, elsewhere)
+        text = _("{folder} lies on {kind}, where neither locks nor SQLite can be trusted with several machines")
+        yield Finding(WARN, check, text.format(folder=folder, kind=kind), elsewhere)
     elif abs(skew) > _SKEW:
-        text = f"the disk of {folder} has a clock that is {skew:+.0f} s off this machine's"
-        yield Finding(WARN, check, text, "set both by NTP")
+        text = _("the disk of {folder} has a clock that is {seconds} s off this machine's")
+        yield Finding(WARN, check, text.format(folder=folder, seconds=f"{skew:+.0f}"), _("set both by NTP"))
     else:
-        yield Finding(OK, check, f"{folder} ({kind}), yours alone; writing and locks work")
+        text = _("{folder} ({kind}), yours alone; writing and locks work")
+        yield Finding(OK, check, text.format(folder=folder, kind=kind))
 
 
 def filesystem(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
@@ -329,7 +345,7 @@ def filesystem(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str
     best, kind = -1, "unknown kind"
     with suppress(OSError):
         for line in mounts.read_text("utf-8", "surrogateescape").splitlines():
-            before, _, after = line.partition(" - ")
+            before, _dash, after = line.partition(" - ")
             # The kernel writes space, tab, newline and backslash in octal.
             point = Path(re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), before.split()[4]))
             if folder.resolve().is_relative_to(point) and len(point.parts) >= best:
@@ -343,11 +359,11 @@ def _there(folder: Path) -> Path:
 
 
 def _disk(folder: Path, free: int) -> Iterator[Finding]:
-    text = f"{free >> 20} MiB free for {folder}"
+    text = _("{count} MiB free for {folder}").format(count=free >> 20, folder=folder)
     if free < _NONE:
-        yield Finding(FAIL, "disk", text, "nothing can be stored; make room on this disk")
+        yield Finding(FAIL, "disk", text, _("nothing can be stored; make room on this disk"))
     elif free < _LOW:
-        yield Finding(WARN, "disk", text, "make room on this disk")
+        yield Finding(WARN, "disk", text, _("make room on this disk"))
     else:
         yield Finding(OK, "disk", text)
 
@@ -359,15 +375,16 @@ def _identity(folder: Path) -> Iterator[Finding]:
     if file.exists():
         yield Finding(OK, "identity", fingerprint(Identity.load(file).key))
     else:
-        yield Finding(OK, "identity", "your key is made on first use")
+        yield Finding(OK, "identity", _("your key is made on first use"))
 
 
 def _settings() -> Iterator[Finding]:
     found = settings.load()
     for problem in found.problems:
-        yield Finding(WARN, "settings", problem, "run: chat config edit")
+        yield Finding(WARN, "settings", problem, _("run: chat config edit"))
     if not found.problems:
-        yield Finding(OK, "settings", str(found.path) if found.path.exists() else f"{found.path}: none, all defaults")
+        none = _("{file}: none, all defaults").format(file=found.path)
+        yield Finding(OK, "settings", str(found.path) if found.path.exists() else none)
 
 
 def _transports() -> Iterator[Finding]:
@@ -378,36 +395,38 @@ def _transports() -> Iterator[Finding]:
         try:
             load(name)
         except Exception as error:  # a plug-in may fail in any way
-            text = str(error) if isinstance(error, ChatError) else f"{name} cannot be loaded: {error!r}"
+            text = _("{name} cannot be loaded: {error}").format(name=name, error=repr(error))
+            text = str(error) if isinstance(error, ChatError) else text
             yield Finding(FAIL, "transports", *text.split("; ", 1))
         else:
             good.append(name)
     if good:
         yield Finding(OK, "transports", ", ".join(good))
     else:
-        yield Finding(FAIL, "transports", "none is installed", "run scripts/chat, which installs them")
+        yield Finding(FAIL, "transports", _("none is installed"), _("run scripts/chat, which installs them"))
 
 
 def _sockets() -> Iterator[Finding]:
     try:
         pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     except OSError as error:
-        text = f"no packets that keep their order between programs (SOCK_SEQPACKET): {card.reason(error)}"
-        yield Finding(OK, "sockets", f"{text}; streams do instead")
+        text = _("no packets that keep their order between programs (SOCK_SEQPACKET): {reason}; streams do instead")
+        yield Finding(OK, "sockets", text.format(reason=card.reason(error)))
     else:
         for end in pair:
             end.close()
-        yield Finding(OK, "sockets", "packets that keep their order between programs (SOCK_SEQPACKET) work")
+        yield Finding(OK, "sockets", _("packets that keep their order between programs (SOCK_SEQPACKET) work"))
 
 
 def _rooms() -> Iterator[Finding]:
     names = [found.room for found in card.cards()]
-    yield Finding(OK, "rooms", f"open on this machine: {', '.join(names) or 'none'}")
+    yield Finding(OK, "rooms", _("open on this machine: {rooms}").format(rooms=", ".join(names) or _("none")))
 
 
 def _clock(now: float) -> Iterator[Finding]:
     shown = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(now))
     if now < _RELEASED:
-        yield Finding(FAIL, "clock", f"it shows {shown}, which is before this program was made", "set it, best by NTP")
+        text = _("it shows {time}, which is before this program was made").format(time=shown)
+        yield Finding(FAIL, "clock", text, _("set it, best by NTP"))
     else:
         yield Finding(OK, "clock", shown)

@@ -3,25 +3,73 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import TYPE_CHECKING, Final
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Final, Self
 
 import click
 
 from chat.client import Lost, Up
 from chat.errors import ChatError, DialFailed, TransportError
-from chat.face.linear import describe, describe_message
+from chat.face.linear import describe, describe_message, find
 from chat.face.lines import Output
 from chat.face.ndjson import as_object, dump, message_object
 from chat.frame import Ask, Gap
 from chat.session import Here, Joined, Message, Rewound, Stored
 from chat.text import visible
+from chat.words import _, later
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
+    from click._termui_impl import ProgressBar
+
     from chat.client import Client
 
-_NEAR: Final = 500  # numbers that are sooner read past than come in anew for
-_WAITS: Final = "it waits in the outbox and goes out with your next chat join or chat send"
+_MOMENT: Final = 0.5  # seconds that work may take before a bar tells of it
+_FRAME: Final = 0.1  # seconds between two states of the bar
+_REST: Final = 55  # columns of a bar's line beside the bar: label, percent, time that is left, rate
+_WAITS: Final = later("it waits in the outbox and goes out with your next chat join or chat send")
+_NOTHING: Final = later("nothing was sent")
+
+
+class Progress:
+    """A bar with a rate on standard error, once the work has taken longer than a moment.
+
+    There is none where standard error is no terminal that can move its cursor, nor where standard output is one: the
+    lines that appear there say it, and a bar would stand among them.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._bar: ProgressBar[str] | None = None
+        self._began = self._shown = time.monotonic()
+        self._wanted = sys.stderr.isatty() and not sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.render_finish()  # shows the cursor again, and leaves the bar on a line of its own
+
+    def reached(self, done: int, of: int) -> None:
+        """Tell how much has been done, of how much."""
+        now = time.monotonic()
+        if not self._wanted or now - self._began < _MOMENT or (now - self._shown < _FRAME and done < of):
+            return
+        self._shown = now
+        if self._bar is None:
+            width = min(max(os.get_terminal_size(sys.stderr.fileno()).columns - _REST, 5), 30)
+            self._bar = click.progressbar(
+                length=of, label=self._label, file=sys.stderr, width=width, item_show_func=lambda rate: rate
+            )
+            self._bar.start -= now - self._began
+        rate = round(done / (now - self._began))
+        self._bar.update(done - self._bar.pos, _("{rate} a second").format(rate=f"{rate:,}"))
 
 
 async def send_text(client: Client, text: str, seconds: float) -> None:
@@ -37,11 +85,12 @@ async def send_text(client: Client, text: str, seconds: float) -> None:
                     pass
             client.take()
     except TimeoutError:
-        raise DialFailed(f"the host did not say within {seconds:g} s that it has the message; {_WAITS}") from None
+        told = _("the host did not say within {seconds} s that it has the message")
+        raise DialFailed(f"{told.format(seconds=f'{seconds:g}')}; {_(_WAITS)}") from None
     except TransportError as error:
-        raise DialFailed(f"{error}; {_WAITS if entry else 'nothing was sent'}") from None
+        raise DialFailed(f"{error}; {_(_WAITS) if entry else _(_NOTHING)}") from None
     except asyncio.CancelledError:
-        click.echo(f"chat: interrupted; {_WAITS if entry else 'nothing was sent'}", err=True)
+        click.echo(f"chat: {_('interrupted')}; {_(_WAITS) if entry else _(_NOTHING)}", err=True)
         raise
 
 
@@ -49,33 +98,37 @@ async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
     """Print the room's messages up to now, or for ever with ``follow``."""
     out = Output()
     async with client:
-        end, lost = 0, False
-        while True:
-            shown: list[str] = []
-            events = await client.next_events()
-            reached = client.session.next_seq  # by these events; while they are written out more may come
-            for event in events:
-                lost = lost or isinstance(event, Lost)
-                match event:
-                    case Joined():
-                        end = end or event.next_seq
-                    case Message() if follow or event.seq < end:
-                        shown += [dump(message_object(event))] if as_json else describe_message(event)
-                    case Lost(why) if not follow:
-                        raise DialFailed(f"the log broke off at number {client.session.next_seq}: {why}")
-                    case Up() if not lost:
-                        continue  # the first time it is no news
-                    case Gap() | Rewound() | Lost() | Up() if as_json:
-                        made = as_object(event, client)
-                        shown += [dump(made)] if made else []
-                    case Gap() | Rewound():
-                        shown += describe(event)
-                    case Lost() | Up():
-                        for line in describe(event):
-                            click.echo(f"chat: {line.removeprefix('* ')}", err=True)
-            await out.write(shown)
-            if not follow and end and reached >= end:
-                return
+        begin, end, lost = client.session.next_seq, 0, False
+        with Progress(_("reading")) as progress:
+            while True:
+                shown: list[str] = []
+                events = await client.next_events()
+                reached = client.session.next_seq  # by these events; while they are written out more may come
+                for event in events:
+                    lost = lost or isinstance(event, Lost)
+                    match event:
+                        case Joined():
+                            end = end or event.next_seq
+                        case Message() if follow or event.seq < end:
+                            shown += [dump(message_object(event))] if as_json else describe_message(event)
+                        case Lost(why) if not follow:
+                            told = _("the log broke off at number {number}: {why}")
+                            raise DialFailed(told.format(number=client.session.next_seq, why=why))
+                        case Up() if not lost:
+                            continue  # the first time it is no news
+                        case Gap() | Rewound() | Lost() | Up() if as_json:
+                            made = as_object(event, client)
+                            shown += [dump(made)] if made else []
+                        case Gap() | Rewound():
+                            shown += describe(event)
+                        case Lost() | Up():
+                            for line in describe(event):
+                                click.echo(f"chat: {line.removeprefix('* ')}", err=True)
+                await out.write(shown)
+                if end and not follow:
+                    progress.reached(reached - begin, end - begin)
+                    if reached >= end:
+                        return
 
 
 async def print_who(client: Client, *, as_json: bool) -> None:
@@ -100,45 +153,20 @@ async def print_search(client: Client, query: str, *, limit: int, before: int, a
     """Print what a search finds, the newest last. Raises ChatError when that is nothing."""
     async with client:
         end = client.session.next_seq
-        answer = await client.ask(Ask(what="search", text=query, limit=limit, before=before))
-        if answer.error:
-            raise ChatError(visible(answer.error, lines=False))
-        messages = await _fetch(client, {seq for hit in answer.found for seq in hit})
+        with Progress(_("reading what was found")) as progress:
+            found, answer = await find(client, query, limit=limit, before=before, told=progress.reached)
     shown: list[str] = []
-    for seq, text_at in reversed(answer.found):
-        if seq not in messages or text_at not in messages:
-            click.echo(f"chat: number {seq} was found but cannot be had any more", err=True)
-            continue
-        message = messages[seq]._replace(text=messages[text_at].text)
-        shown += (
-            [dump(message_object(message))] if as_json else [f"{seq}  {line}" for line in describe_message(message)]
-        )
+    for message in found:
+        lines = [dump(message_object(message))] if as_json else describe_message(message)
+        shown += lines if as_json else [f"{message.seq}  {line}" for line in lines]
     await Output().write(shown)
+    for seq in sorted({seq for seq, _text_at in answer.found} - {message.seq for message in found}):
+        click.echo(f"chat: {_('number {number} was found but cannot be had any more').format(number=seq)}", err=True)
     if answer.indexed < end:
-        click.echo(f"chat: searched up to number {answer.indexed - 1} of {end - 1}; the index is being built", err=True)
+        told = _("searched up to number {number} of {end}; the index is being built")
+        click.echo(f"chat: {told.format(number=answer.indexed - 1, end=end - 1)}", err=True)
     if answer.more:
-        click.echo(f"chat: there are older ones; add --before {answer.found[-1][0]}", err=True)
+        told = _("there are older ones; add --before {number}")
+        click.echo(f"chat: {told.format(number=answer.found[-1][0])}", err=True)
     if not answer.found:
-        raise ChatError("nothing was found")
-
-
-async def _fetch(client: Client, numbers: set[int]) -> dict[int, Message]:
-    """Read messages by their numbers; those that cannot be had are left out."""
-    found: dict[int, Message] = {}
-    rest = deque(sorted(numbers))
-    while rest:
-        at, end = rest[0], 0
-        async with client.reader(at) as reader:
-            while rest and rest[0] - at < _NEAR:
-                for event in await reader.next_events():
-                    match event:
-                        case Joined():
-                            end = event.next_seq
-                        case Message() if event.seq in numbers:
-                            found[event.seq] = event
-                        case Lost(why):
-                            raise DialFailed(f"what was found could not all be read: {why}")
-                at = reader.session.next_seq
-                while rest and (rest[0] < at or rest[0] >= end):
-                    rest.popleft()
-    return found
+        raise ChatError(_("nothing was found"))

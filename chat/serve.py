@@ -32,6 +32,7 @@ from chat.peers import Peers
 from chat.store import Store
 from chat.text import visible
 from chat.transport import Address, Site
+from chat.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -144,9 +145,10 @@ def _announce(room: str, listening: list[Address], invite: str, *, as_json: bool
                 )
             )
     else:
-        click.echo(f"room {room} is open on {' and '.join(str(address) for address in listening)}")
-        click.echo(f"join it on this machine:   chat join {room}")
-        click.echo(f"join it by invite:         chat join '{invite}'")
+        told = _("room {room} is open on {addresses}")
+        click.echo(told.format(room=room, addresses=", ".join(map(str, listening))))
+        click.echo(_("join it on this machine:   chat join {room}").format(room=room))
+        click.echo(_("join it by invite:         chat join '{invite}'").format(invite=invite))
 
 
 async def _until(told: asyncio.Event, serving: Coroutine[None, None, None], control_fd: int) -> None:
@@ -156,7 +158,7 @@ async def _until(told: asyncio.Event, serving: Coroutine[None, None, None], cont
     if control_fd >= 0:
         waits.append(loop.create_task(Waiter.for_reading(control_fd).wait()))
     try:
-        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        done, _pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:

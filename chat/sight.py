@@ -6,15 +6,23 @@ It must be quick enough for a shell's prompt, so nothing is imported here that a
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from chat import card
 from chat.errors import AddressError, ChatError
 from chat.presence import Level, seen
 from chat.transport import board_maker
+from chat.words import _, later
 
 if TYPE_CHECKING:
     from chat.presence import State, Who
+
+SHOWN_AS: Final = {
+    Level.AWAY: later("you are shown as away"),
+    Level.BUSY: later("you are shown as busy"),
+    Level.ONLINE: later("you are shown as here"),
+}
+_LEVELS: Final = {Level.AWAY: later("away"), Level.BUSY: later("busy")}
 
 
 def room_of(target: str) -> str:
@@ -49,31 +57,34 @@ def sights(room: str) -> dict[Who, State]:
 
 def as_names(sights: dict[Who, State]) -> str:
     """Return the nicknames on one line. Letters, marks, digits and ``-_.``: nothing a shell obeys."""
-    return " ".join(dict.fromkeys(nick for _, nick in sights))
+    return " ".join(dict.fromkeys(nick for _key, nick in sights))
 
 
 def as_line(who: Who, state: State, now: float | None = None) -> str:
     """Return one line for people."""
     from chat.text import visible
 
-    words = [] if state.level == Level.ONLINE else [state.level.name.lower()]
+    nick = visible(who[1], lines=False)
+    words = [] if state.level == Level.ONLINE else [_(_LEVELS[state.level])]
     if state.typing:
-        words.append("typing")
+        words.append(_("typing"))
     if state.level != Level.ONLINE and state.active:
         words.append(since(state.active, now))
     if state.note:
         words.append(visible(state.note, lines=False))
-    return "\t".join([who[1], ", ".join(words)]) if words else who[1]
+    return "\t".join([nick, ", ".join(words)]) if words else nick
 
 
 def since(ms: int, now: float | None = None) -> str:
     """Return how long ago something was, in words: ``ms`` since 1970 UTC."""
     minutes = max(0, int((now or time.time()) - ms / 1000)) // 60
     if minutes < 1:
-        return "just now"
+        return _("just now")
     if minutes < 60:
-        return f"{minutes} min ago"
-    return f"{minutes // 60} h ago" if minutes < 1440 else f"{minutes // 1440} d ago"
+        return _("{count} min ago").format(count=minutes)
+    if minutes < 1440:
+        return _("{count} h ago").format(count=minutes // 60)
+    return _("{count} d ago").format(count=minutes // 1440)
 
 
 def as_object(who: Who, state: State) -> str:

@@ -6,10 +6,10 @@ Rules:
 
 1. Only what stands in this source is translated, so only literals are given to ``_``: never an f-string, and
    never a text from anybody. What varies is put in afterwards, by ``format``.
-2. The language is chosen when the program runs. A constant, which is made when its module is imported, is
-   marked by ``later`` and given to ``_`` where it is shown.
-3. English is in the source, and is what is shown where a translation is missing. NDJSON, errors and all that
-   programs read is English in every language.
+2. The language is chosen when the first word is spoken: a command that says nothing reads no catalogue. A constant,
+   which is made when its module is imported, is marked by ``later`` and given to ``_`` where it is shown.
+3. English is in the source, and is what is shown where a translation is missing. NDJSON and all that programs read,
+   what a host writes to its log, and errors of the layers below the faces are English in every language.
 
 The catalogues are GNU's .po files (https://www.gnu.org/software/gettext/manual/html_node/PO-Files.html), read as
 they are: Python has no msgfmt to import, and a compiled .mo beside each would be a second copy that can be out
@@ -19,45 +19,54 @@ take their rule from the catalogue's header with ``gettext.c2py``.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 LANGUAGES: Final = ("en", "zh")
 
 _FOLDER: Final = Path(__file__).with_name("locale")
 _spoken: dict[str, str] = {}
+_chooser: list[Callable[[], str]] = []  # who is asked when the first word is spoken; nobody after that
 
 
-def use(language: str) -> None:
-    """Speak this one of ``LANGUAGES`` from now on."""
+def use(language: str | Callable[[], str]) -> None:
+    """Speak this one of ``LANGUAGES`` from now on, or the one that a function will return at the first word."""
     _spoken.clear()
-    if language != "en":
+    _chooser.clear()
+    if callable(language):
+        _chooser.append(language)
+    elif language != "en":
         _spoken.update(catalogue(language))
 
 
-def language(setting: str, environ: Mapping[str, str]) -> str:
-    """Return which of ``LANGUAGES`` to speak: the one that is set, or for "auto" that of the locale.
+def language(chosen: str, environ: Mapping[str, str]) -> str:
+    """Return which of ``LANGUAGES`` to speak: the chosen one, or for "auto" that of the locale.
 
     The first variable of LC_ALL, LC_MESSAGES and LANG that is not empty decides (POSIX, XBD 8.2).
     """
-    if setting in LANGUAGES:
-        return setting
+    if chosen in LANGUAGES:
+        return chosen
     name = next(filter(None, map(environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
     return "zh" if name.lower().startswith("zh") else "en"
 
 
 def _(text: str) -> str:
     """Return ``text`` in the language that is spoken."""
-    return _spoken.get(text, text)
+    return _translations().get(text, text)
 
 
 def plural(one: str, many: str, count: int) -> str:
     """Return the form for ``count`` things. Both forms have its placeholder, or only ``many`` does."""
-    return _spoken.get(one) or (one if count == 1 else many)
+    return _translations().get(one) or (one if count == 1 else many)
+
+
+def _translations() -> Mapping[str, str]:
+    if _chooser:
+        use(_chooser.pop()())
+    return _spoken
 
 
 def later(text: str) -> str:
@@ -81,6 +90,8 @@ def entries(text: str) -> Iterator[dict[str, str]]:
 
     Raises ValueError for a line that is none.
     """
+    import json  # here: English, which reads no catalogue, needs none of it
+
     entry: dict[str, str] = {}
     keyword = ""
     for number, line in enumerate(text.split("\n"), 1):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _READ_SIZE: Final = 64 * 1024
 _AHEAD: Final = 4  # reads that may wait to be taken, before the thread stops reading
+_GRACE: Final = 0.2  # seconds that an interrupted write has to end
 
 
 async def lines(stream: TextIO, limit: int = 1024 * 1024) -> AsyncIterator[str]:
@@ -67,29 +70,70 @@ async def _chunks(fd: int) -> AsyncIterator[bytes]:
 
 
 class Output:
-    """Standard output, line by line. A reader that stalls delays this face, and nobody else."""
+    """Standard output, line by line. A reader that stalls delays this face, and nobody else.
+
+    A pipe is given whole lines at once, as many as its PIPE_BUF holds (4,096 bytes on Linux, 512 on macOS): such a
+    write is all or nothing (POSIX, write), so whoever interrupts us while the reader stalls finds no half a line.
+    Only a line that is longer by itself can be cut.
+    """
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()  # two threads in write(2) at once would mix their lines
+        self._stuck = False
 
     async def write(self, texts: list[str]) -> None:
-        """Write lines and return when the system has taken them. Raises BrokenPipeError when nobody reads."""
+        """Write lines and return when the system has taken them. Raises BrokenPipeError when nobody reads.
+
+        Cancelled, it does not wait for a reader that stalls; after that nothing more is written.
+        """
         if not texts:
             return
         data = "".join(f"{line}\n" for line in texts).encode("utf-8", "surrogatepass")
         async with self._turn:
-            job = asyncio.ensure_future(asyncio.to_thread(_write_all, sys.stdout.fileno(), data))
+            if self._stuck:
+                return
+            job = _in_thread(sys.stdout.fileno(), data)
             try:
-                await asyncio.shield(job)
+                await asyncio.wait([job])
             except asyncio.CancelledError:
-                await job  # the thread writes on whatever happens to us: nobody else may begin before it ends
+                # The thread writes on whatever happens to us: nobody else may begin before it ends.
+                done, _pending = await asyncio.wait([job], timeout=_GRACE)
+                self._stuck = not done or job.exception() is not None
                 raise
+            job.result()
+
+
+def _in_thread(fd: int, data: bytes) -> asyncio.Future[None]:
+    """Write in a thread of its own. A daemon: one that waits in write(2) must not keep the program from ending."""
+    loop = asyncio.get_running_loop()
+    job: asyncio.Future[None] = loop.create_future()
+
+    def write() -> None:
+        error: OSError | None = None
+        try:
+            _write_all(fd, data)
+        except OSError as failure:
+            error = failure
+        with suppress(RuntimeError):  # the loop has ended: nobody waits for us any more
+            loop.call_soon_threadsafe(settle, error)
+
+    def settle(error: OSError | None) -> None:
+        if error is None:
+            job.set_result(None)
+        else:
+            job.set_exception(error)
+
+    threading.Thread(target=write, daemon=True, name="writer of standard output").start()
+    return job
 
 
 def _write_all(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
+    at = 0
+    while at < len(data):
+        end = len(data)
+        if end - at > select.PIPE_BUF:
+            end = data.rfind(b"\n", at, at + select.PIPE_BUF) + 1 or data.index(b"\n", at) + 1
+        at += os.write(fd, memoryview(data)[at:end])
 
 
 async def converse(
@@ -99,10 +143,14 @@ async def converse(
 
     Raises what ends the reader or the client.
     """
+    ends = is_writing = False
 
     async def write() -> None:
-        while events := await client.next_events():
+        nonlocal is_writing
+        while not ends and (events := await client.next_events()):
+            is_writing = True
             await out.write([line for event in events for line in show(event)])
+            is_writing = False
 
     writing = asyncio.ensure_future(write())
     reading = asyncio.ensure_future(reader)
@@ -114,6 +162,9 @@ async def converse(
         try:
             if reading.done():
                 await _first_of(settling, writing)
+                ends = True
+                if is_writing:  # what is being written would be given up below
+                    await writing
         finally:
             for task in (reading, writing, settling):
                 task.cancel()

@@ -70,6 +70,25 @@ def test_the_language_is_chosen_when_it_runs(speaks: Any) -> None:
     assert _(constant) == "{nick} came"
 
 
+def test_nobody_is_asked_for_the_language_before_the_first_word(speaks: Any) -> None:
+    speaks('msgid "{nick} came"\nmsgstr "{nick} 来了"\n')
+    asked = []
+
+    def choose() -> str:
+        asked.append("zh")
+        return "zh"
+
+    use(choose)
+    assert later("{nick} came") == "{nick} came"
+    assert asked == []
+    assert [_("{nick} came"), _("{nick} came"), plural("1", "{count}", 2)] == ["{nick} 来了"] * 2 + ["{count}"]
+    assert asked == ["zh"]
+    use(choose)
+    use("en")  # whoever decides later decides
+    assert _("{nick} came") == "{nick} came"
+    assert asked == ["zh"]
+
+
 def test_plural_forms(speaks: Any) -> None:
     def lost(count: int) -> str:
         return plural("1 message", "{count} messages", count).format(count=count)
