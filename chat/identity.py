@@ -26,7 +26,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote
 
-from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
@@ -81,6 +80,8 @@ def load_host(path: Path) -> Identity:
     A self-signed certificate follows the key in the file, so that ``ssl.SSLContext.load_cert_chain(path)``
     takes it. A client compares the key in it and nothing else; its name and dates say nothing.
     """
+    from cryptography import x509  # only hosts have a certificate, and it takes 20 ms
+
     pem = _load_or_make(path, _new_host)
     private = _private_key(path, pem)
     try:
@@ -98,6 +99,8 @@ def _new_key() -> bytes:
 
 
 def _new_host() -> bytes:
+    from cryptography import x509
+
     private = Ed25519PrivateKey.generate()
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "manywire host")])
     certificate = (

@@ -278,7 +278,7 @@ def _read(file: Path) -> str:
         fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO in its place would wait for its writer
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise ChatError(f"{file}:1: this is not a plain file")
+                raise ChatError(f"{file}:1: this is not a plain file; put the settings into one")
             with os.fdopen(fd, "rb", closefd=False) as opened:
                 data = opened.read(MAX_FILE + 1)
         finally:
@@ -288,12 +288,12 @@ def _read(file: Path) -> str:
     except OSError as error:
         raise ChatError(f"{file}:1: cannot be read: {reason(error)}") from None
     if len(data) > MAX_FILE:
-        raise ChatError(f"{file}:1: it is longer than {MAX_FILE} bytes")
+        raise ChatError(f"{file}:1: it is longer than {MAX_FILE} bytes; shorten it")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ChatError(f"{file}:{line}: this is not UTF-8 text") from None
+        raise ChatError(f"{file}:{line}: this is not UTF-8 text; save it as UTF-8") from None
 
 
 def _parse(file: Path, text: str) -> dict[str, Any]:
@@ -464,7 +464,7 @@ def edit(file: Path) -> None:
     except OSError as error:
         raise ChatError(f"cannot run {command[0]}: {reason(error)}; set EDITOR to an editor that you have") from None
     if code:
-        raise ChatError(f"{command[0]} ended with exit code {code}")
+        raise ChatError(f"{command[0]} ended with exit code {code}; if the settings are to change, try again")
 
 
 def template() -> str:

@@ -15,8 +15,10 @@ what else the machine does.
 
     scripts/bench --queues [--rounds N] [--seconds S]
     scripts/bench --boards [--rounds N]
+    scripts/bench --face [--rounds N] [--seconds S]
 
-The room over its queue, beside other ways to give eight processes everything (bench_parts/queues.py).
+The room over its queue, beside other ways to give eight processes everything (bench_parts/queues.py); its board,
+beside other shared tables (bench_parts/boards.py); how soon the full-screen face shows a key (bench_parts/face.py).
 """
 
 from __future__ import annotations
@@ -229,10 +231,15 @@ def table(lines: Sequence[Sequence[str]]) -> str:
 
 def conditions(arguments: argparse.Namespace) -> str:
     return (
-        f"Python {platform.python_version()}, {platform.system()} {platform.release()}, {os.cpu_count()} cores, "
-        f"data on {file_system(arguments.folder)}; at most {arguments.window} messages in flight; "
+        f"{machine(arguments.folder)}; at most {arguments.window} messages in flight; "
         f"medians of {arguments.rounds} rounds of {arguments.seconds:g} s"
     )
+
+
+def machine(folder: Path) -> str:
+    """What is measured with, and where the host keeps its data."""
+    system = f"{platform.system()} {platform.release()}, {os.cpu_count()} cores"
+    return f"Python {platform.python_version()}, {system}, data on {file_system(folder)}"
 
 
 def file_system(folder: Path) -> str:
@@ -267,6 +274,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--queues", action="store_true", help="the room's queue beside other queues instead")
     parser.add_argument("--boards", action="store_true", help="the board of a room beside other shared tables instead")
+    parser.add_argument("--face", action="store_true", help="how soon the full-screen face shows a key instead")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.members, arguments.rounds, arguments.seconds = [10, 100], 1, 0.5
@@ -282,6 +290,8 @@ def main() -> int:
         return compare_queues(arguments)
     if arguments.boards:
         return compare_boards(arguments)
+    if arguments.face:
+        return time_face(arguments)
     allow_files(max(arguments.members) + _SPARE_FILES)
     lines: list[Sequence[str]] = [HEADINGS]
     record = []
@@ -332,6 +342,21 @@ def compare_boards(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return 130
     print("\n\n".join((conditions(arguments), table(looks))))
+    return 0
+
+
+def time_face(arguments: argparse.Namespace) -> int:
+    from scripts.bench_parts import face
+
+    try:
+        keys, starts, told = face.tables(arguments.rounds, arguments.seconds, arguments.folder)
+    except Broken as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    measured = f"rounds: {arguments.rounds}, each of {arguments.seconds:g} s without and with the flood"
+    print("\n\n".join((f"{machine(arguments.folder)}; {measured}", table(keys), table(starts), *told)))
     return 0
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from chat.text import visible
@@ -50,7 +51,7 @@ COMMANDS: Final = (
     Usage("help", "[COMMAND]", later("what you can type; with a command, what it does")),
     Usage("me", "TEXT", later("an action: /me waves")),
     Usage("quit", "", later("leave")),
-    Usage("who", "", later("who is here")),
+    Usage("who", "[NICK]", later("who is here; with a nickname, what is known of one, who may have left")),
     Usage("join", "TARGET", later("enter another room: its name, an address or an invite")),
     Usage("part", "", later("leave this room; the others stay open")),
     Usage("room", "ROOM", later("go to a room that is open in this window")),
@@ -65,8 +66,8 @@ COMMANDS: Final = (
     Usage("mention", "", later("go to the last message that names you")),
     Usage("copy", "", later("copy the selected message, else the last one, to the terminal's clipboard")),
     Usage("details", "", later("what is known of the selected message, else of the last one")),
-    Usage("ignore", "NICK", later("hide what somebody says, here and from now on")),
-    Usage("unignore", "NICK", later("show it again")),
+    Usage("ignore", "[NICK]", later("hide what somebody says, from now on; without NICK, list who is ignored")),
+    Usage("unignore", "WHO", later("show it again; WHO is a nickname, or the begin of a fingerprint")),
     Usage("mute", "", later("no bell and no mark for this room")),
     Usage("unmute", "", later("bell and mark again")),
     Usage("away", "[NOTE]", later("tell that you are away")),
@@ -128,6 +129,7 @@ KEYS: Final = (
     Key("search", ("Ctrl+F",), later("find messages")),
     Key("previous-hit", ("Alt+P",), later("go to the hit above")),
     Key("next-hit", ("Alt+N",), later("go to the hit below")),
+    Key("stop", ("Escape",), later("stop what is at work (the bar below), else what was begun: a search, an answer")),
     Key("unread", ("Alt+U",), later("go to the first message that you have not read")),
     Key("mention", ("Alt+M",), later("go to the last message that names you")),
     *(Key(f"room-{n}", (f"Alt+{n}",), later("go to the room of this number")) for n in range(1, 10)),
@@ -184,6 +186,7 @@ _MEANT: Final = {name: name for name in _USAGES} | {
     other: name for name, others in _ELSEWHERE.items() for other in others.split()
 }
 _WORD: Final = 20  # characters of a mistyped command that are shown
+_HELP_COLUMN: Final = 22  # the longest command; keys that are longer leave no less room for the help of all
 
 
 def parse(line: str) -> Typed:
@@ -337,10 +340,11 @@ def help_lines(keys: Iterable[Key] = KEYS) -> list[str]:
     """Return all that can be typed and pressed, one thing a line, in two columns."""
     rows = [(written(usage), usage.help) for usage in COMMANDS]
     rows.append(("//text", later("a message that begins with a slash: /text")))
-    rows += [(", ".join(row.keys), row.help) for row in keys if row.keys]
+    for told, alike in groupby((row for row in keys if row.keys), key=lambda row: row.help):
+        first, *others = alike
+        rows.append((", ".join(first.keys) + (f" … {others[-1].keys[0]}" if others else ""), told))
     rows += EDITING
-    width = max(len(left) for left, _help in rows)
-    return [f"{left:{width}}  {_(right)}" for left, right in rows]
+    return [f"{left:{_HELP_COLUMN}}  {_(right)}" for left, right in rows]
 
 
 def help_on(word: str, keys: Iterable[Key] = KEYS) -> str:

@@ -35,9 +35,11 @@ from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
+from prompt_toolkit.formatted_text import fragment_list_to_text
 from prompt_toolkit.history import History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings
-from prompt_toolkit.layout import BufferControl
+from prompt_toolkit.layout import BufferControl, UIContent
+from prompt_toolkit.utils import get_cwidth
 
 from chat.card import make_private, reason, replace_private
 from chat.face import emoji
@@ -64,7 +66,7 @@ _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")  # of bytes that are not UTF-
 _COMMAND: Final = re.compile(r"/(?!/)(\S*)")
 _ARGUMENTS: Final = re.compile(r"/(\w+)\s+(.*)", re.DOTALL)
 _SHORT_NAME: Final = re.compile(r"(?<![A-Za-z0-9_:]):([A-Za-z0-9_+-]+)$")
-_BEGUN: Final = re.compile(r"^/\w+$|(?<![A-Za-z0-9_:]):[A-Za-z0-9_+-]{2,}$|(?<![A-Za-z0-9_])[@#][\w.-]+$")
+_BEGUN: Final = re.compile(r"^/\w*$|(?<![A-Za-z0-9_:]):[A-Za-z0-9_+-]{2,}$|(?<![A-Za-z0-9_])[@#][\w.-]+$")
 
 
 class Paste(NamedTuple):
@@ -75,6 +77,36 @@ class Paste(NamedTuple):
     @property
     def lines(self) -> int:
         return self.text.count("\n") + 1
+
+
+class _Rows(UIContent):
+    """Counts the rows of a line as they are drawn.
+
+    prompt_toolkit's own divides the line's columns by the window's. But a wide character that does not fit goes to the
+    next row, and so does the cursor behind a row that is full: it would look for the cursor in a row above its own.
+    """
+
+    def get_height_for_line(
+        self, lineno: int, width: int, get_line_prefix: object = None, slice_stop: int | None = None
+    ) -> int:
+        text = fragment_list_to_text(self.get_line(lineno))
+        if slice_stop is not None:
+            text = text[: slice_stop + 1]  # with what is under the cursor
+        if width < 1:
+            return 10**8  # as prompt_toolkit has it
+        rows, used = 1, 0
+        for char in text:
+            size = get_cwidth(char)
+            if used + size > width:
+                rows, used = rows + 1, 0
+            used += size
+        return rows
+
+
+class _Control(BufferControl):
+    def create_content(self, width: int, height: int, preview_search: bool = False) -> UIContent:
+        made = super().create_content(width, height, preview_search)
+        return _Rows(made.get_line, made.line_count, made.cursor_position, made.menu_position)
 
 
 class _Draft:
@@ -110,9 +142,7 @@ class Composer:
         self._completer = Words(sources)
         self._drafts: dict[str, _Draft] = {}
         self._room = ""
-        self.control: Final = BufferControl(
-            self._draft("").buffer, input_processors=processors, key_bindings=self._keys()
-        )
+        self.control: Final = _Control(self._draft("").buffer, input_processors=processors, key_bindings=self._keys())
 
     # -- rooms -----------------------------------------------------------------------------------
 
@@ -357,7 +387,8 @@ class KeptHistory(History):
     def _fail(self, error: OSError) -> None:
         if not self._failed:  # once is enough
             self._failed = True
-            self._tell(_("the history of what you send is not kept: {reason}").format(reason=reason(error)))
+            told = _("the history of what you send is not kept: {reason}; mend that, and start again")
+            self._tell(told.format(reason=reason(error)))
 
 
 # -- completion ---------------------------------------------------------------------------------------

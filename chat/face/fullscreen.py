@@ -15,6 +15,7 @@ Rules:
 4. A paste never sends anything, and what could not be sent is back in the input.
 5. However this ends, the terminal is as it was before.
 6. What can be typed and pressed stands in the tables of ``commands``; here is only what each does.
+7. What is answered is seen: below all else, and above the input while one has scrolled up.
 """
 
 from __future__ import annotations
@@ -24,18 +25,23 @@ import errno
 import os
 import re
 import signal
+import sys
+import termios
 import time
+import unicodedata
 from bisect import bisect_left
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Final
 
-from prompt_toolkit.application import Application, get_app
+from prompt_toolkit.application import Application, in_terminal
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import fragment_list_to_text
 from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.key_binding.bindings.mouse import load_mouse_bindings
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import (
     ConditionalContainer,
     Dimension,
@@ -55,47 +61,49 @@ from chat.errors import ChatError
 from chat.face import emoji, theme
 from chat.face.clipboard import osc52
 from chat.face.commands import KEYS, Action, Command, Say, Unknown, help_lines, help_on, parse, rebind
-from chat.face.composer import Composer
-from chat.face.pane import FLAGS, JOINED, clip, sealed, shown
-from chat.face.view import Attention, View
+from chat.face.composer import Composer, clean
+from chat.face.pane import FLAGS, JOINED, clip, columns, sealed, shown
+from chat.face.view import CATCHING_UP, Attention, Known, Search, View
 from chat.frame import REPLY, Ask, Kind
 from chat.identity import fingerprint
 from chat.presence import Level
 from chat.session import text_body
 from chat.settings import DEFAULTS, NAMES, change, choices, value_of
 from chat.settings import parse as parse_setting
-from chat.sight import as_line
+from chat.sight import SHOWN_AS, as_line, since
 from chat.text import visible
 from chat.words import _, later
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
 
     from prompt_toolkit.buffer import Buffer
     from prompt_toolkit.formatted_text import StyleAndTextTuples
+    from prompt_toolkit.key_binding import KeyPressEvent
+    from prompt_toolkit.key_binding.key_processor import KeyPress
 
     from chat.client import Client, ClientEvent
     from chat.face.pane import Pane
     from chat.face.timeline import Said
+    from chat.face.view import Progress
     from chat.settings import Settings
 
 _FRAME: Final = 1 / 30  # seconds between redraws for events
+_BAR_FRAME: Final = 0.1  # seconds between redraws while there is a bar
+_ESCAPE: Final = 0.1  # seconds in which a key after Escape makes it Alt and that key
+_SEQUENCE: Final = 1.0  # seconds in which Ctrl+E makes Ctrl+X the editor's key
 _LOOK: Final = 0.5  # seconds between looks at what others show of themselves
 _TYPING: Final = 4.0  # seconds after the last key for which one is shown as typing
 _SIDE_BAR: Final = 18  # columns, and one for the line beside it
 _SIDE_BAR_FROM: Final = 60  # columns of the screen
 _NEAR: Final = 30  # lines from the oldest one, where older ones are fetched
 _EXCERPT: Final = 40  # columns of a message that is answered or corrected
+_BAR_CELLS: Final = (4, 20)  # of a bar, at least and at most
+_WITH_NEXT_START: Final = frozenset({"language", "time_format"})  # settings
 _LEVELS: Final = {Level.AWAY: "z ", Level.BUSY: "! ", Level.ONLINE: ""}
 
-_SHOWN_AS: Final = {
-    Level.AWAY: later("you are shown as away"),
-    Level.BUSY: later("you are shown as busy"),
-    Level.ONLINE: later("you are shown as here"),
-}
 _WIRES: Final = (later("same user"), later("pinned"), later("known"), later("trust on first use"))  # of Client.wire
-_AS_SHOWN: Final = FLAGS | {ord("\t"): " "}  # prompt_toolkit would show ^I
 _STATES: Final = (  # of the link; the session has them in English
     later("no link"),
     later("waiting for the host's first words"),
@@ -103,13 +111,6 @@ _STATES: Final = (  # of the link; the session has them in English
     later("waiting to be let in"),
     later("in the room"),
 )
-
-
-class Found(NamedTuple):
-    """What is searched for, and where the search is."""
-
-    text: str
-    at: int | None
 
 
 async def run(client: Client, **more: Any) -> None:
@@ -146,7 +147,13 @@ class Face:
         self._mouse = settings.mouse
         self._keys_table = rebind(KEYS, settings.keys)
         self.composer: Final = Composer(
-            {"NICK": self._nicks, "ROOM": self._names, "THEME": lambda: theme.PALETTES, "SETTING": lambda: NAMES},
+            {
+                "NICK": self._nicks,
+                "WHO": lambda: [nick or entry for entry, nick in self._ignored()],
+                "ROOM": self._names,
+                "THEME": lambda: theme.PALETTES,
+                "SETTING": lambda: NAMES,
+            },
             self._note,
             folder=history,
             confirm_lines=settings.paste_confirm_lines,
@@ -155,14 +162,18 @@ class Face:
         self._views = [self._make_view(client)]
         self._at = 0
         self._answering: tuple[int, Said] | None = None  # what the next message does: REPLY's SAY or EDIT, and to what
-        self._found: Found | None = None
+        self._told_now = ""  # what was answered while one had scrolled up, until the next key
         self._refused = ""  # what was typed and is no command: the menu must not lie over what tells so
         self._touched = time.monotonic()  # the last key
         self._away_by_itself = False
         self._redraw_due = False
+        self._drawn_at = 0.0  # the end of the last redraw, by the loop's clock
+        self._bell_due = False
         self._turn = asyncio.Lock()
         self.app: Final = self._application()
+        self.app.ttimeoutlen = _ESCAPE
         self.app.key_processor.before_key_press += lambda _keys: self._touch()
+        self.app.key_processor.after_key_press += lambda keys: self._wait_for_more(keys.key_buffer)
         self.app.after_render += lambda _app: self._rendered()
 
     @property
@@ -190,11 +201,13 @@ class Face:
         if client.trusted_on_first_use:
             told = _("trust on first use: {fingerprint}; compare it with the host's owner")
             self.view.greeting.append(told.format(fingerprint=client.trusted_on_first_use))
-        self.view.greeting += [
-            _("type, and press Enter: all in the room see it, and ✓ says that it is on the host's disk"),
-            _("/help tells what you can type"),
+        self.view.introduction += [
+            _("type, Enter sends; ✓: it is on the host's disk"),
+            _("Tab completes names, /commands and :emoji:"),
+            _("/help lists commands and keys; /quit leaves"),
         ]
         self.composer.restore(self.view.name)
+        self._terminal = termios.tcgetattr(sys.stdin) if sys.stdin.isatty() else None
         loop = asyncio.get_running_loop()
         before = loop.get_exception_handler()
         loop.set_exception_handler(self._fault)
@@ -231,6 +244,7 @@ class Face:
         while events := await view.client.next_events():
             for event in events:
                 self._take(view, event)
+            view.taken()
             self._redraw_soon()
 
     def _leave(self, error: BaseException | None = None) -> None:
@@ -249,13 +263,21 @@ class Face:
         else:
             loop.default_exception_handler(context)
 
-    def _redraw_soon(self) -> None:
+    def _redraw_soon(self, seconds: float = _FRAME) -> None:
+        """Redraw so long after the last redraw. One that a key asks for meanwhile puts it off, since it shows all."""
         if not self._redraw_due:
             self._redraw_due = True
-            asyncio.get_running_loop().call_later(_FRAME, self._redraw)
+            asyncio.get_running_loop().call_at(self._drawn_at + seconds, self._redraw, seconds)
 
-    def _redraw(self) -> None:
+    def _redraw(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._drawn_at + seconds:
+            loop.call_at(self._drawn_at + seconds, self._redraw, seconds)
+            return
         self._redraw_due = False
+        if self._bell_due:
+            self._bell_due = False
+            self.app.output.bell()  # once, however many messages ask for it
         self.app.invalidate()
 
     # -- what happens ----------------------------------------------------------------------------
@@ -273,38 +295,76 @@ class Face:
     def _ring(self, view: View, attention: Attention) -> None:
         wanted = self._settings.bell == "all" or (self._settings.bell == "mention" and attention is Attention.MENTION)
         if wanted and view.session.room not in self._settings.muted and not self._settings.is_quiet(_clock()):
-            self.app.output.bell()
+            self._bell_due = True
 
     def _note(self, *texts: str) -> None:
         """Add lines of our own."""
+        self._tell(self.view, *texts)
+
+    def _tell(self, view: View, *texts: str) -> None:
         for text in texts:
-            self.view.note(text)
+            view.note(text)
+        if view is self.view and not self.pane.following:
+            self._told_now = texts[0]
 
     def _touch(self) -> None:
         """A key was pressed."""
         self._touched = time.monotonic()
+        self._told_now = ""
         if self._away_by_itself:
             self._away_by_itself = False
             self._show(level=Level.ONLINE)
 
+    def _wait_for_more(self, pressed: list[KeyPress]) -> None:
+        """After Escape, only for what a terminal sends in one piece: a hand that presses it wants to see it done."""
+        escaped = bool(pressed) and pressed[-1].key == Keys.Escape
+        self.app.timeoutlen = _ESCAPE if escaped else _SEQUENCE
+
     def _rendered(self) -> None:
+        self._drawn_at = asyncio.get_running_loop().time()
+        timeline = self.view.timeline
+        drawn = timeline.unread, timeline.marker
         read = self.view.seen()
         self.view.mentioned = False
         if read > self.view.client.shows.read:
             self._show(read=read)
+        if (timeline.unread, timeline.marker) != drawn:
+            self._redraw_soon()
         first, _last = self.pane.visible_range()
-        timeline = self.view.timeline
-        far = self.pane.following or first - timeline.first > _NEAR
-        if not (far or self.view.loading or timeline.oldest <= 1 or timeline.full):
-            self.app.create_background_task(self._load_older(self.view))
+        far = self.pane.following or first - timeline.first > _NEAR or first == self.view.stopped_at
+        if not (far or self.view.work or timeline.oldest <= 1 or timeline.full):
+            self._begin(self.view, partial(self._load_older, self.view))
+        if self.view.progress is not None:
+            self._redraw_soon(_BAR_FRAME)
 
-    async def _load_older(self, view: View, down_to: int = 0) -> None:
+    async def _load_older(self, view: View) -> None:
         try:
-            await view.load_older(down_to)
-        except ChatError as error:
-            view.timeline.oldest = 0  # nothing to ask for: else every redraw would try again
-            view.note(str(error))
-        self.app.invalidate()
+            await view.load_older()
+        except ChatError:
+            view.stopped_at = view.pane.visible_range()[0]  # else every redraw would try again
+            raise
+
+    def _begin(self, view: View, work: Callable[[], Awaitable[object]]) -> asyncio.Task[None]:
+        """Begin what may take long, after what is at work. Both are stopped together; what goes wrong is told."""
+        before = view.work
+
+        async def run() -> None:
+            try:
+                if before is not None:
+                    await _ended(before)
+                await work()
+            except ChatError as error:
+                self._tell(view, str(error))
+
+        def done(task: asyncio.Task[None]) -> None:  # also of one that was stopped before its first step
+            if view.work is task:
+                view.work = None
+            self.app.invalidate()
+
+        task = view.work = self.app.create_background_task(run())
+        task.add_done_callback(done)
+        self._redraw_soon()
+        return task
 
     async def _look(self) -> None:
         while True:
@@ -335,7 +395,7 @@ class Face:
 
     def _enter(self) -> None:
         """Send what was typed, or do what it asks for. What cannot be sent stays in the input."""
-        typed = self.input.text
+        typed = clean(self.input.text)  # a key may be a byte that is no UTF-8, or a control character (Ctrl+Q)
         if not typed.strip():
             return
         kind, text, target, flags = Kind.SAY, typed, 0, 0
@@ -367,6 +427,7 @@ class Face:
             return
         self._answering = None
         self.input.reset(append_to_history=True)
+        self.view.pass_marker()
         self.pane.follow()
         self.app.create_background_task(self._say(self.view, typed, text, kind, target, flags))
 
@@ -389,7 +450,7 @@ class Face:
             case "quit":
                 self._leave()
             case "who":
-                self._who()
+                self._who(argument)
             case "join":
                 self._join(argument)
             case "part":
@@ -404,8 +465,10 @@ class Face:
                 self._search(argument)
             case "unread" | "mention":
                 self._jump(name)
-            case "ignore" | "unignore":
-                self._ignore(argument, hide=name == "ignore")
+            case "ignore":
+                self._ignore(argument)
+            case "unignore":
+                self._unignore(argument)
             case "mute" | "unmute":
                 self._mute(on=name == "mute")
             case "away" | "busy" | "back":
@@ -422,18 +485,27 @@ class Face:
             case "invite":
                 self.app.create_background_task(self._ask(self.view, Ask(what="invite")))
             case "clear":
-                self._clear()
+                self.view.clear()
 
     def _help(self, word: str) -> None:
         if word:
             self._note(help_on(word, self._keys_table))
             return
-        begin = self.view.timeline.end
-        self._note(*help_lines(self._keys_table))
-        self.pane.jump(begin)  # there are more lines than rows
+        self._list(help_lines(self._keys_table))
 
-    def _who(self) -> None:
+    def _list(self, lines: Iterable[str]) -> None:
+        """Add lines of our own that may be more than there are rows: go to the first."""
+        begin = self.view.timeline.end
+        for line in lines:
+            self.view.note(line)
+        self.pane.jump(begin)
+
+    def _who(self, nick: str) -> None:
         self.view.look()
+        if nick:
+            key = self.view.key_of(nick)
+            self._note(*(self._nobody(nick) if key is None else self._about(key)))
+            return
         people = sorted(self.view.people.items(), key=lambda item: item[0][1].casefold())
         told = [
             nick + (f" ({more})" if more else "")
@@ -441,12 +513,32 @@ class Face:
         ]
         self._note(_("here: {nicks}").format(nicks=", ".join(told)))
 
+    def _about(self, key: bytes) -> list[str]:
+        """Return what is known of somebody, also of one who has left."""
+        view = self.view
+        nick, known = view.nick_of(key), view.known.get(key, Known())
+        here = [as_line(who, state).partition("\t") for who, state in view.people.items() if who[0] == key]
+        told = [_("{nick} is here").format(nick=name) + (f": {more}" if more else "") for name, _tab, more in here]
+        if not here and known.left:
+            told = [_("{nick} left {when}").format(nick=nick, when=since(known.left))]
+        elif not here:
+            told = [_("{nick} is not here").format(nick=nick)]
+        if known.spoke:
+            told[0] += "; " + _("spoke last {when}").format(when=since(known.spoke))
+        told.append(_("key {key}").format(key=fingerprint(key)) + (f" [{_('bot')}]" if known.bot else ""))
+        if key in view.timeline.ignored:
+            told.append(_("what {nick} says is hidden; /unignore {nick} shows it").format(nick=nick))
+        return told
+
+    def _nobody(self, nick: str) -> list[str]:
+        return [_("there is nobody called {nick} here; /who lists those who are").format(nick=nick)]
+
     async def _ask(self, view: View, ask: Ask) -> None:
         try:
             answer = await view.client.ask(ask)
-            view.note(answer.error or answer.text)
+            self._tell(view, answer.error or answer.text)
         except ChatError as error:
-            view.note(str(error))
+            self._tell(view, str(error))
         self.app.invalidate()
 
     def _be(self, level: Level, note: str) -> None:
@@ -457,14 +549,7 @@ class Face:
             self._note(str(error))
             return
         self._show(level=level, note=note)
-        self._note(_(_SHOWN_AS[level]))
-
-    def _clear(self) -> None:
-        view = self.view
-        self._views[self._at] = fresh = self._make_view(view.client, view.partner)
-        fresh.timeline.nick, fresh.timeline.oldest = view.timeline.nick, view.timeline.last_seq + 1
-        fresh.timeline.last_seq = view.timeline.last_seq
-        fresh.timeline.ignored |= view.timeline.ignored
+        self._note(_(SHOWN_AS[level]))
 
     # -- messages --------------------------------------------------------------------------------
 
@@ -473,8 +558,13 @@ class Face:
         mine = {"edit": True, "retract": True, "reply": False, "quote": False}.get(name)
         item = self.view.selected(mine=mine)
         if item is None or not item.seq:
-            told = _("only your own messages can be changed") if mine else _("there is no such message")
-            self._note(told)
+            if self.pane.selected is not None and mine:
+                told = _("this is not yours: only your own messages can be changed; Escape selects none")
+            elif mine:
+                told = _("there is no message of yours here that could be changed")
+            else:
+                told = _("there is no message here for this; {key} selects one")
+            self._note(told.format(key=self._key("select-previous")))
             return
         match name:
             case "reply" | "edit":
@@ -486,7 +576,7 @@ class Face:
                 if name == "edit":
                     self.input.document = Document(item.text)
             case "quote":
-                quoted = "".join(f"> {line}\n" for line in item.text.split("\n"))
+                quoted = "".join(f"> {line}\n" for line in visible(item.text).split("\n"))
                 self.input.document = Document(quoted + self.input.text)
             case "retract":
                 self._send("/retract", "", Kind.RETRACT, item.seq)
@@ -529,63 +619,123 @@ class Face:
             self.pane.select(by)
 
     def _jump(self, to: str) -> None:
-        timeline = self.view.timeline
+        view, timeline = self.view, self.view.timeline
+        if to == "unread" and (seq := view.unread_from):
+
+            async def load() -> None:
+                await view.load_older(seq)
+                view.pane.jump(timeline.marker)
+
+            self._begin(view, load)
+            return
         number = timeline.marker if to == "unread" else timeline.find_mention()
         if not self.pane.jump(number):
-            self._note(_("nothing is unread") if to == "unread" else _("nobody has named you here"))
+            told = _("nothing is unread here")
+            if to == "mention":
+                told = _("nobody has named you in what is loaded here; {key} loads more")
+            self._note(told.format(key=self._key("page-up")))
 
     def _search(self, text: str) -> None:
-        self._found = Found(text, None)
+        view = self.view
+        view.search = search = Search(view, text)
         self.pane.hit = text
-        self._next_hit(backwards=True)
+        if not self._step(view, search, older=True):
+            search.walk = self._begin(view, partial(self._walk_on, view, search))
+            return
 
-    def _next_hit(self, *, backwards: bool) -> None:
-        if self._found is None:
+        async def count() -> None:
+            with suppress(ChatError):  # then the host is asked again when the walk comes to the end of what is here
+                await search.fetch()
+
+        self._begin(view, count)
+
+    def _next_hit(self, *, older: bool) -> None:
+        view, search = self.view, self.view.search
+        if search is None:
             self._note(_("nothing is searched for yet: /search TEXT"))
+        elif self._step(view, search, older=older):
             return
-        number = self.view.timeline.find(self._found.text, self._found.at, backwards=backwards)
-        if number is not None:
-            self._found = self._found._replace(at=number)
-            self.pane.jump(number)
-            return
-        self.app.create_background_task(self._search_further(self.view, self._found.text, older=backwards))
+        elif older:
+            if search.walk is None or search.walk.done():  # else keys held down would have it run on for long
+                search.walk = self._begin(view, partial(self._walk_on, view, search))
+        else:
+            self._note(_("there is no hit further down; {key} goes up").format(key=self._key("previous-hit")))
 
-    async def _search_further(self, view: View, text: str, *, older: bool) -> None:
-        """Have the host search what has not been loaded, and load the log down to what it finds."""
-        oldest = view.timeline.oldest
-        try:
-            answer = await view.client.ask(Ask(what="search", text=text, before=oldest, limit=1)) if older else None
-            if answer is None or not answer.found:
-                view.note((answer.error if answer else "") or _("nothing further was found: {text}").format(text=text))
+    def _step(self, view: View, search: Search, *, older: bool) -> bool:
+        hit = search.step(older=older)
+        if hit is not None:
+            view.pane.jump(hit.number)
+            view.pane.selected = hit.number
+        return hit is not None
+
+    async def _walk_on(self, view: View, search: Search) -> None:
+        """Go to the next hit above, and have the host find it where it is not here."""
+        while view.search is search and not self._step(view, search, older=True):
+            if await search.fetch():
+                continue
+            if search.at is None:
+                told = _("no message here has: {text}; search for fewer words, or a part of one")
             else:
-                await view.load_older(answer.found[0][0])
-                number = view.timeline.find(text, self._found.at if self._found else None)
-                if number is not None:
-                    self._found = Found(text, number)
-                    view.pane.jump(number)
-        except ChatError as error:
-            view.note(str(error))
-        self.app.invalidate()
+                told = _("there is no hit further up; {key} goes down")
+            self._tell(view, told.format(text=search.text, key=self._key("next-hit")))
+            return
 
-    def _ignore(self, nick: str, *, hide: bool) -> None:
+    def _key(self, action: str) -> str:
+        """Return the first key of an action, or its name where it has none."""
+        return next((row.keys[0] for row in self._keys_table if row.action == action and row.keys), action)
+
+    def _ignored(self) -> list[tuple[str, str]]:
+        """Return who is ignored, as the settings have it, with the nickname where one is known."""
+        known: dict[str, str] = {}
+        for view in self._views:
+            for key in (*view.known, *(key for key, _nick in view.session.here)):
+                nick = view.nick_of(key)
+                known |= {key.hex(): nick, fingerprint(key): nick}
+        return [(entry, known.get(entry, "")) for entry in self._settings.ignore]
+
+    def _ignore(self, nick: str) -> None:
+        if not nick:
+            ignored = [f"{name or '?'}  {entry}" for entry, name in self._ignored()]
+            self._list(ignored or [_("nobody is ignored; /ignore NICK hides what somebody says")])
+            return
         key = self.view.key_of(nick)
         if key is None:
-            self._note(_("there is nobody called {nick} here").format(nick=nick))
+            self._note(*self._nobody(nick))
+            return
+        if key == self.view.session.key:
+            self._note(_("this is you; /ignore NICK is for somebody else"))
             return
         for view in self._views:
-            if hide:
-                view.timeline.ignore(key)
-            else:
-                view.timeline.heed(key)
-        known = [entry for entry in self._settings.ignore if entry not in {key.hex(), fingerprint(key)}]
-        self._change("ignore", (*known, fingerprint(key)) if hide else tuple(known))
+            view.ignore(key)
+        others = [entry for entry in self._settings.ignore if entry not in {key.hex(), fingerprint(key)}]
+        name = self.view.nick_of(key)
+        told = _("what {nick} says is hidden, also the next time; /unignore {nick} shows it").format(nick=name)
+        self._change("ignore", (*others, fingerprint(key)), told)
+
+    def _unignore(self, who: str) -> None:
+        wanted = who.removeprefix("@").removeprefix("SHA256:")
+        ignored = self._ignored()
+        found = [(entry, nick) for entry, nick in ignored if nick.casefold() == wanted.casefold()]
+        found = found or [(entry, nick) for entry, nick in ignored if entry.removeprefix("SHA256:").startswith(wanted)]
+        if not (found and wanted):
+            self._note(_("{who} is not ignored; /ignore lists who is").format(who=who))
+        elif len({nick or entry for entry, nick in found}) > 1:
+            listed = ", ".join(nick or entry for entry, nick in found)
+            self._note(_("{who} may be one of these, give more of it: {listed}").format(who=who, listed=listed))
+        else:
+            entries = {entry for entry, _nick in found}
+            for view in self._views:
+                view.heed(entries)
+            told = _("what {who} says is shown again").format(who=found[0][1] or found[0][0])
+            self._change("ignore", tuple(entry for entry, _nick in ignored if entry not in entries), told)
 
     # -- settings --------------------------------------------------------------------------------
 
     def _mute(self, *, on: bool) -> None:
         room = self.view.session.room
         others = tuple(name for name in self._settings.muted if name != room)
-        self._change("muted", (*others, room) if on else others)
+        told = _("this room rings no bell now; /unmute ends that") if on else _("this room rings the bell again")
+        self._change("muted", (*others, room) if on else others, told)
 
     def _set_theme(self, name: str) -> None:
         try:
@@ -595,9 +745,7 @@ class Face:
 
     def _set(self, name: str, value: str) -> None:
         if not name:
-            self._note(
-                *(f"{each} = {value_of(self._settings, each)}" for each in NAMES if not each.startswith("keys."))
-            )
+            self._list(f"{each} = {value_of(self._settings, each)}" for each in NAMES if not each.startswith("keys."))
         elif name not in NAMES:
             self._note(_("there is no setting {name}; /set lists them").format(name=name))
         elif not value:
@@ -609,10 +757,10 @@ class Face:
             except ValueError as error:
                 self._note(str(error))
 
-    def _change(self, name: str, value: Any) -> None:
-        """Change a setting here and now, and in the file."""
-        if name.startswith("keys."):
-            self._note(_("keys change with the next start"))
+    def _change(self, name: str, value: Any, told: str = "") -> None:
+        """Change a setting here and now, and in the file. ``told``: what to say of it, once it is there."""
+        if name.startswith("keys.") or name in _WITH_NEXT_START:
+            told = _("{name} is set, and counts from the next start on").format(name=name)
         else:
             self._settings = type(self._settings)(**{**_fields(self._settings), name: value})
             if name == "theme":
@@ -623,15 +771,17 @@ class Face:
             elif name == "paste_confirm_lines":
                 self.composer.confirm_lines = value
         if self._file is not None:
-            self.app.create_background_task(self._write_setting(self._file, name, value))
+            self.app.create_background_task(self._write_setting(self._file, name, value, told))
+        elif told:
+            self._note(told)
 
-    async def _write_setting(self, file: Path, name: str, value: Any) -> None:
+    async def _write_setting(self, file: Path, name: str, value: Any, told: str) -> None:
         try:
             await asyncio.to_thread(change, file, name, value)
         except ChatError as error:
             self._note(str(error))
         else:
-            self._note(_("{name} is set, also for the next time").format(name=name))
+            self._note(told or _("{name} is set, also for the next time").format(name=name))
         self.app.invalidate()
 
     # -- rooms -----------------------------------------------------------------------------------
@@ -640,11 +790,13 @@ class Face:
         return [view.name.removeprefix("#") for view in self._views]
 
     def _nicks(self) -> Iterable[str]:
-        return [nick for _key, nick in self.view.session.here]
+        """Those here, and then those of whom something is known."""
+        here = [nick for _key, nick in self.view.session.here]
+        return dict.fromkeys([*here, *(known.nick for known in reversed(self.view.known.values()))])
 
     def _join(self, target: str) -> None:
         if self._opener is None:
-            self._note(_("no other room can be entered from here"))
+            self._note(_("no other room can be entered from here; use chat join in another terminal"))
             return
         try:
             client = self._opener(target)
@@ -656,7 +808,7 @@ class Face:
     def _message(self, nick: str, text: str) -> None:
         key = self.view.key_of(nick)
         if key is None or key == self.view.session.key:
-            self._note(_("there is nobody called {nick} here").format(nick=nick))
+            self._note(*self._nobody(nick))
             return
         view = next((view for view in self._views if view.session.other == key), None)
         if view is None:
@@ -691,7 +843,7 @@ class Face:
                     await self._say(view, text, text, Kind.SAY, 0, 0)
                 await self._follow(view)
         except ChatError as error:
-            self._views[0].note(f"{view.name}: {error}")
+            self._tell(self._views[0], f"{view.name}: {error}" if view.session.room else str(error))
         if view in self._views:
             self._close(view)
         self.app.invalidate()
@@ -715,9 +867,9 @@ class Face:
         if not 0 <= at < len(self._views):
             self._note(_("there is no room {number} in this window").format(number=at + 1))
             return
-        self.view.timeline.set_marker()
+        self.view.leave()
         self._show(typing=False)
-        self._answering = self._found = None
+        self._answering = None
         self._at = at
         self.composer.restore(self.view.name)
         self._redraw_soon()
@@ -752,8 +904,9 @@ class Face:
                 for name in ("reply", "quote", "edit", "retract", "react", "copy", "details")
             },
             "search": lambda: setattr(self.input, "document", Document("/search ")),
-            "previous-hit": lambda: self._next_hit(backwards=True),
-            "next-hit": lambda: self._next_hit(backwards=False),
+            "previous-hit": lambda: self._next_hit(older=True),
+            "next-hit": lambda: self._next_hit(older=False),
+            "stop": self._stop,
             "unread": lambda: self._jump("unread"),
             "mention": lambda: self._jump("mention"),
             **{f"room-{n}": partial(self._show_view, n - 1) for n in range(1, 10)},
@@ -761,23 +914,38 @@ class Face:
             "mouse": lambda: self._do("mouse", ""),
             "help": lambda: self._help(""),
             "redraw": lambda: self.app.renderer.clear(),  # noqa: PLW0108 - there is no app yet
-            "suspend": lambda: get_app().suspend_to_background(),
+            "suspend": lambda: self.app.create_background_task(_suspend(self._terminal)),
             "leave": self._leave,
             "leave-if-empty": self._leave,
         }
         keys = KeyBindings()
+        filters = {
+            "leave-if-empty": Condition(lambda: not self.input.text),
+            "stop": Condition(self._has_begun),
+        }
         for row in self._keys_table:
-            empty = Condition(lambda: not self.input.text) if row.action == "leave-if-empty" else True
             for sequence in row.sequences:
-                keys.add(*sequence, filter=empty)(partial(_call, does[row.action]))
-        answering = Condition(lambda: self._answering is not None or self.pane.selected is not None)
-        keys.add("escape", filter=answering)(lambda _event: self._forget_answering())
+                keys.add(*sequence, filter=filters.get(row.action, True))(partial(_call, does[row.action]))
         keys.add("<sigint>")(lambda _event: self._leave())
+        keys.add("<vt100-mouse-event>")(_mouse)
         return keys
 
-    def _forget_answering(self) -> None:
-        self._answering = None
-        self.pane.follow()
+    def _has_begun(self) -> bool:
+        begun = (self.view.work, self.view.search, self._answering, self.pane.selected)
+        return any(one is not None for one in begun)
+
+    def _stop(self) -> None:
+        """Stop what is at work, else what was begun: an answer, a correction, a selection, a search."""
+        view = self.view
+        if view.work is None:
+            self._answering = view.search = None
+            view.pane.hit = ""
+            view.pane.follow()
+            return
+        view.work.cancel()
+        view.stopped_at = view.pane.visible_range()[0]
+        key = self._key("page-up" if view.search is None else "previous-hit")
+        self._note(_("stopped; {key} goes on").format(key=key))
 
     # -- what it looks like ----------------------------------------------------------------------
 
@@ -785,16 +953,24 @@ class Face:
         wide = Condition(self._is_wide)
         border = Window(width=1, char="│", style="class:faint")
         side_bar = VSplit([border, Window(FormattedTextControl(self._side_bar), width=_SIDE_BAR)])
-        typing = Window(self.composer.control, height=self._input_height, wrap_lines=True, dont_extend_height=True)
+        typing = Window(
+            self.composer.control,
+            width=lambda: self._rest(2),
+            height=self._input_height,
+            wrap_lines=True,
+            dont_extend_height=True,
+        )
         told = Window(FormattedTextControl(self._told), height=1, style="class:faint")
-        panes = _PaneWindow(lambda: self.pane)
+        title = Window(FormattedTextControl(self._title), height=1, style="class:bar")
+        status = Window(FormattedTextControl(self._status), height=1, style="class:bar")
+        panes = _PaneWindow(lambda: self.pane, width=lambda: self._rest(_SIDE_BAR + 1 if self._is_wide() else 0))
         root = HSplit(
             [
-                Window(FormattedTextControl(self._title), height=1, style="class:bar"),
+                ConditionalContainer(title, Condition(lambda: self._spare_rows() > 1)),
                 VSplit([panes, ConditionalContainer(side_bar, wide)]),
-                ConditionalContainer(told, Condition(lambda: bool(self._told_text()))),
+                ConditionalContainer(told, Condition(lambda: bool(self._told_text()) and self._size()[1] > 1)),
                 VSplit([Window(FormattedTextControl("> "), width=2, dont_extend_height=True), typing]),
-                Window(FormattedTextControl(self._status), height=1, style="class:bar"),
+                ConditionalContainer(status, Condition(lambda: self._spare_rows() > 0)),
             ]
         )
         menu = ConditionalContainer(CompletionsMenu(max_height=8), Condition(lambda: self.input.text != self._refused))
@@ -805,11 +981,20 @@ class Face:
             include_default_pygments_style=False,
             mouse_support=Condition(lambda: self._mouse),
             full_screen=True,
+            max_render_postpone_time=0,  # else a redraw waits for a moment without messages, up to 10 ms
         )
+
+    def _rest(self, taken: int) -> Dimension:
+        """All columns but those. Said outright, since prompt_toolkit hands them out one by one at each redraw."""
+        return Dimension.exact(max(self._size()[0] - taken, 0))
 
     def _size(self) -> tuple[int, int]:
         size = self.app.output.get_size()
         return size.columns, size.rows
+
+    def _spare_rows(self) -> int:
+        """Rows besides the input and what is asked or told, which a small screen shows first."""
+        return self._size()[1] - 1 - bool(self._told_text())
 
     def _is_wide(self) -> bool:
         bar = self._settings.side_bar
@@ -834,17 +1019,21 @@ class Face:
             about = clip(shown(f"{item.nick}: {item.text}", lines=False), _EXCERPT)
             told = _("correcting {about}; Escape stops") if kind == Kind.EDIT else _("answering {about}; Escape stops")
             return told.format(about=about)
-        if self.view.loading:
-            return _("loading older messages, down to number {number} so far").format(number=self.view.timeline.oldest)
-        return self.composer.counter
+        return self._told_now or self.composer.counter
 
     def _told(self) -> StyleAndTextTuples:
         return self._row(self._told_text())
 
     def _status(self) -> StyleAndTextTuples:
         view, session = self.view, self.view.session
-        unsent, new = len(session.unsettled), self.pane.below
-        parts = [_("{count} new below").format(count=new)] if new else []
+        unsent, new = len(session.unsettled), 0 if self.pane.following else view.timeline.unread
+        parts = [self._work()] if view.progress is not None else []
+        if view.search is not None and (place := view.search.place)[1]:
+            told = _("hit {number} of {count}").format(number=place[0], count=place[1])
+            parts.append(told + ("+" if view.search.more else ""))
+        parts += [_("{count} new below").format(count=new)] if new else []
+        if (marker := view.timeline.marker) is not None and marker < self.pane.visible_range()[0]:
+            parts.append(_("new above: {key}").format(key=self._key("unread")))
         parts += [
             f"{number}:{other.name} {other.timeline.unread}{'!' if other.mentioned else ''}"
             for number, other in enumerate(self._views, 1)
@@ -863,6 +1052,17 @@ class Face:
         if view.lag:
             parts.append(f"{view.lag} ms")
         return self._row(" " + " · ".join(parts))
+
+    def _work(self) -> str:
+        """The bar of what is at work: with what it is, and how it is stopped, where there is room for that."""
+        progress, width = self.view.progress, self._size()[0]
+        if progress is None:
+            return ""
+        what, drawn = _(progress.what), bar(progress, width - 1)
+        stops = "" if progress.what == CATCHING_UP else f" ({self._key('stop')})"
+        room = width - 1 - columns(drawn)
+        before = next((told for told in (what + stops, what) if columns(told) < room), "")
+        return f"{before} {bar(progress, width - 2 - columns(before))}".lstrip()
 
     def _row(self, text: str) -> StyleAndTextTuples:
         width = self._size()[0]
@@ -884,6 +1084,8 @@ class Face:
         for who in here[: room - len(folded)]:
             state = self.view.people.get(who)
             before = ("~ " if state.typing else _LEVELS[state.level]) if state else ""
+            if self.view.session.here[who]:
+                before += f"[{_('bot')}] "
             entries.append((theme.nick_style(who[0]), clip(before + who[1], _SIDE_BAR)))
         return [part for entry in entries + folded for part in (*sealed([entry], _SIDE_BAR), ("", "\n"))]
 
@@ -891,9 +1093,9 @@ class Face:
 class _PaneWindow(Window):
     """A window on whatever pane is looked at now."""
 
-    def __init__(self, pane: Callable[[], Pane]) -> None:
+    def __init__(self, pane: Callable[[], Pane], width: Callable[[], Dimension]) -> None:
         self._pane = pane
-        super().__init__(pane())
+        super().__init__(pane(), width=width)
 
     def write_to_screen(self, *given: Any, **more: Any) -> None:
         if self.content is not (pane := self._pane()):
@@ -909,16 +1111,72 @@ class _AsShown(Processor):
         fragments = explode_text_fragments(transformation_input.fragments)
         text = fragment_list_to_text(fragments)
         joined = {at for match in JOINED.finditer(text) for at in range(*match.span())}
-        kept = [at for at in range(len(text)) if at not in joined]
+        kept = [at for at in range(len(text)) if at not in joined and _as_typed(text[at])]
         return Transformation(
-            [(fragments[at][0], text[at].translate(_AS_SHOWN)) for at in kept],
+            [(fragments[at][0], _as_typed(text[at])) for at in kept],
             lambda at: bisect_left(kept, at),
             lambda at: kept[at] if at < len(kept) else len(text),
         )
 
 
+@lru_cache(maxsize=4096)
+def _as_typed(char: str) -> str:
+    """Return one character of the input as it may stand on the screen, "" for one that nobody would see.
+
+    A quote or a paste has been a peer's text. One character for one: prompt_toolkit would show ^[ and <9b>, and count
+    none of their columns.
+    """
+    if char in "\u200c\u200d\ufe0f":
+        return char  # see JOINED
+    if unicodedata.category(char) == "Cc":
+        return " " if char == "\t" else visible(char)[-1] if char < "\x80" else "\ufffd"
+    return visible("x" + char, lines=False)[1:].translate(FLAGS)
+
+
+_POINTED: Final = load_mouse_bindings().get_bindings_for_keys((Keys.Vt100MouseEvent,))[0].handler
+
+
+def _mouse(event: KeyPressEvent) -> object:
+    """What prompt_toolkit takes for the mouse may be a colour in what was pasted, where a paste is typed key by key."""
+    with suppress(ValueError, LookupError):
+        return _POINTED(event)
+    return NotImplemented
+
+
+async def _suspend(before: list[Any] | None) -> None:
+    """Stop all of our process group, as Ctrl-Z does, with the terminal as it was: prompt_toolkit leaves IXON off."""
+    async with in_terminal():
+        if before is None:
+            os.kill(0, signal.SIGTSTP)
+            return
+        ours = termios.tcgetattr(sys.stdin)
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
+        os.kill(0, signal.SIGTSTP)
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, ours)
+
+
 def _call(does: Callable[[], object], _event: object) -> None:
     does()
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Wait for the end of a task, whatever it is; who is cancelled meanwhile cancels it, too."""
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+
+
+def bar(progress: Progress, width: int) -> str:
+    """Return a bar of at most ``width`` columns, if they are 20 or more: ``[####......] 41% 5200/s``.
+
+    It is made of ASCII: a terminal set up for Chinese or Japanese draws blocks two columns wide.
+    """
+    told = f" {progress.part:.0%} {progress.rate}/s"
+    least, most = _BAR_CELLS
+    cells = max(least, min(most, width - len(told) - 2))
+    return f"[{'#' * int(progress.part * cells):.<{cells}}]{told}"
 
 
 def _fields(settings: Settings) -> dict[str, Any]:

@@ -175,6 +175,7 @@ class Timeline:
         self._pending: list[tuple[object, Said]] = []
         self._waiting: dict[int, list[Change]] = {}  # by the number of a message that is not loaded
         self._waiting_size = 0
+        self._dropped = False  # something was let go: before it there would be a hole
         self._size = 0
         self._read = 0
         self._marked: int | None = None  # the read mark when the marker was set
@@ -198,8 +199,8 @@ class Timeline:
 
     @property
     def full(self) -> bool:
-        """Whether the ring takes no older items."""
-        return len(self._ring) >= RING or self._size >= _RING_TEXT
+        """Whether the ring takes no older items: it has no room, or has let go of what would come after them."""
+        return self._dropped or len(self._ring) >= RING or self._size >= _RING_TEXT
 
     def __getitem__(self, number: int) -> Item:
         """Return the item that stands at a number. Raises IndexError outside ``first`` to ``last``."""
@@ -453,6 +454,7 @@ class Timeline:
         """Let the oldest go."""
         while len(self._ring) > RING or (self._size > _RING_TEXT and len(self._ring) > 1):
             item = self._ring.popleft()
+            self._dropped = True
             self._first += 1
             self._size -= _weight(item)
             if isinstance(item, Said):

@@ -53,6 +53,9 @@ from chat.face.commands import (
         ("/reply", Command("reply")),
         ("/peer bot=./bot --fast", Command("peer", "bot=./bot --fast")),
         ("/set", Command("set")),
+        ("/who", Command("who")),
+        ("/who bob", Command("who", "bob")),
+        ("/ignore", Command("ignore")),
     ],
 )
 def test_what_is_typed_is_what_is_meant(typed: str, meant: object) -> None:
@@ -231,7 +234,7 @@ def test_help_and_the_reference_tell_of_all() -> None:
         assert any(line.startswith(f"/{usage.name} ") and usage.help in line for line in lines)
         assert f"`/{usage.name}" in page
     for row in table:
-        left = ", ".join(row.keys)
+        left = "Alt+1 … Alt+9" if row.action.startswith("room-") else ", ".join(row.keys)
         assert not left or any(line.partition("  ")[0] == left and line.endswith(row.help) for line in lines)
     assert [line.split()[0] for line in lines if "let the mouse scroll" in line] == ["/mouse"]  # and no key
     for row in KEYS:

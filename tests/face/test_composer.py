@@ -191,7 +191,7 @@ def test_a_history_that_cannot_be_written_is_told_of_once(tmp_path: Path) -> Non
     history = KeptHistory(tmp_path / "missing" / "history", told.append)
     history.append_string("one")
     history.append_string("two")
-    assert told == ["the history of what you send is not kept: no such file or directory"]
+    assert told == ["the history of what you send is not kept: no such file or directory; mend that, and start again"]
     assert history.get_strings() == ["one", "two"]
 
 
@@ -242,6 +242,7 @@ def completions(before: str, after: str = "", *, asked: bool = True) -> list[str
         ("/msg ", ["/msg ann ", "/msg Anna-Lena ", "/msg bob ", "/msg 小明 ", "/msg हिन्दी "]),
         ("/msg ann ask bo", ["/msg ann ask bob "]),
         ("/me hugs bo", ["/me hugs bob "]),
+        ("/who bo", ["/who bob "]),
         ("/room lo", ["/room lobby ", "/room lounge "]),
         ("/room lobby lo", []),
         ("/theme d", ["/theme dark "]),
@@ -278,8 +279,12 @@ def test_tab_completes_and_commands_are_offered_while_typing() -> None:
         async with staged() as stage:
             stage.type("bo\t")
             await stage.until(lambda: stage.text == "bob: ")
-            stage.type("hi\r/jo")
+            stage.type("hi\r/")
             await stage.until(lambda: (state := stage.composer.buffer.complete_state) is not None and state.completions)
+            stage.type("jo")
+            await stage.until(
+                lambda: (state := stage.composer.buffer.complete_state) is not None and len(state.completions) == 1
+            )
             state = stage.composer.buffer.complete_state
             assert state is not None
             assert [one.text for one in state.completions] == ["/join "]

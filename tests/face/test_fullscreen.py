@@ -32,16 +32,18 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 
 from chat import presence
 from chat.client import Client, Lost, Target, Up
-from chat.errors import Refused
+from chat.errors import DialFailed, Refused
 from chat.face import fullscreen
-from chat.face.fullscreen import Face
-from chat.face.pane import RING, Line, Pane, clip, columns, lay, row_of, shown, wrap
+from chat.face.fullscreen import Face, bar
+from chat.face.pane import Line, clip, columns, lay, row_of, shown, wrap
 from chat.face.theme import PALETTE, roles_of
-from chat.frame import REPLY, Author, Gap, Kind, Notice
+from chat.face.view import CATCHING_UP, Progress
+from chat.frame import REPLY, Answer, Ask, Author, Gap, Kind, Notice
 from chat.host import Host
-from chat.identity import Identity, KnownHosts, load_host
+from chat.identity import Identity, KnownHosts, fingerprint, load_host
 from chat.outbox import Entry
-from chat.session import Here, Message, Rewound, Session, State, Stored, text_body
+from chat.session import Here, Joined, Message, Rewound, Session, State, Stored, text_body
+from chat.settings import Settings
 from chat.store import Store
 from chat.transport import Address, Site
 
@@ -115,9 +117,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(client: Client, output: Output | None = None) -> AsyncIterator[Stage]:
+async def staged(client: Client, output: Output | None = None, **more: Any) -> AsyncIterator[Stage]:
     with create_pipe_input() as keys, create_app_session(input=keys, output=output or Blind()):
-        face = Face(client)
+        face = Face(client, **more)
         task = asyncio.create_task(face.run())
         stage = Stage(face, keys, task)
         try:
@@ -156,7 +158,7 @@ class Room:
         await self.host.aclose()
         self.store.close()
 
-    def member(self, nick: str) -> Client:
+    def member(self, nick: str, *, looks: bool = False) -> Client:
         return Client(
             lambda: Target((self.address,), "lobby"),
             Identity.load(self.folder / f"{nick}.pem"),
@@ -164,6 +166,7 @@ class Room:
             outboxes=self.folder / f"{nick}.outboxes",
             nick=nick,
             history=50,
+            looks=looks,
         )
 
 
@@ -178,17 +181,38 @@ async def hear(client: Client, text: str) -> Message:
 class Script:
     """Stands in for a client where events are needed that a healthy room does not have."""
 
-    def __init__(self, *events: ClientEvent) -> None:
-        self.session = Session("lobby", ANN, nick="ann")
+    def __init__(self, *events: ClientEvent, room: str = "lobby") -> None:
+        self.session = Session(room, ANN, nick="ann")
         self.session.state = State.JOINED
-        self.session.here = {(ANN, "ann"): None, (BOB, "小明"): None}
+        self.session.here = {(ANN, "ann"): False, (BOB, "小明"): False}
         self.address = Address("memory", "script")
         self.trusted_on_first_use = ""
         self.wire = ("memory", "pinned")
         self.shows = presence.State()
+        self.asked: list[Ask] = []
+        self.answers: asyncio.Queue[Answer] = asyncio.Queue()
+        self.readers = 0
         self._next: asyncio.Queue[list[ClientEvent] | Exception] = asyncio.Queue()
         if events:
             self.happen(*events)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+    async def ask(self, ask: Ask) -> Answer:
+        self.asked.append(ask)
+        return await self.answers.get()
+
+    def reader(self, since: int) -> Client:
+        """One that never gets anything."""
+        self.readers += 1
+        return Script().client
 
     def happen(self, *events: ClientEvent) -> None:
         self._next.put_nowait(list(events))
@@ -213,8 +237,10 @@ class Script:
         return cast("Client", self)
 
 
-def message(seq: int, text: str, *, kind: int = Kind.SAY, target: int = 0, nick: str = "小明", at: int = 0) -> Message:
-    author = Author(index=1, key=ANN if nick == "ann" else BOB, stream=1, nick=nick)
+def message(
+    seq: int, text: str, *, kind: int = Kind.SAY, target: int = 0, nick: str = "小明", at: int = 0, bot: bool = False
+) -> Message:
+    author = Author(index=1, key=ANN if nick == "ann" else BOB, stream=1, nick=nick, bot=bot)
     return Message(seq, at, author, kind, text, target, mine=nick == "ann")
 
 
@@ -370,14 +396,14 @@ def test_commands_that_answer(tmp_path: Path) -> None:
 
 def test_saying_something_goes_back_to_the_end(tmp_path: Path) -> None:
     async def story() -> None:
-        async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
+        async with Room(tmp_path) as room, room.member("bob") as bob, room.member("ann") as ann, staged(ann) as stage:
             stage.type("\x1b[200~" + "\n" * 98 + "x\x1b[201~")
             await stage.until("99 lines are pasted")
             stage.type("\r\r")  # one to take it, one to send it
             await stage.until("x ✓")
             stage.type("\x1b[5~")
             await stage.until("in the room", gone="x ✓")
-            stage.face._note("unread")
+            await bob.say("unread")
             stage.type("y")
             await stage.until("1 new below")
             stage.type("\r")
@@ -500,7 +526,7 @@ def test_nothing_of_a_peers_reaches_the_screen_unfiltered() -> None:
             Here([(b"e", evil)], [(b"e", evil)], first=False),
         )
         script.trusted_on_first_use = script.session.room = script.session.nick = evil
-        script.session.here[(b"e", evil)] = None
+        script.session.here[(b"e", evil)] = False
         async with staged(script.client, Blind(200, 60)) as stage:
             stage.type("/who\r")
             await stage.until("here: ", "link lost")
@@ -544,6 +570,421 @@ def test_a_fault_while_drawing_ends_the_face_and_restores_the_terminal() -> None
             await fullscreen.run(script.client)
         assert terminal.written.rindex("\x1b[?1049l") > terminal.written.rindex("\x1b[?1049h")
         assert terminal.written.rindex("\x1b[?7h") > terminal.written.rindex("\x1b[?7l")
+
+    run(story())
+
+
+# -- what takes long ----------------------------------------------------------------------------------
+
+IN = Here([], [], first=True)  # we are in, and who is here has been told
+
+
+def joined(end: int, *, read: int = 0, resumed: bool = False) -> Joined:
+    return Joined("lobby", b"e" * 8, end, "ann", "member", resumed=resumed, proof=b"", read=read)
+
+
+def lines(first: int, last: int) -> list[ClientEvent]:
+    return [message(n, f"line {n}") for n in range(first, last + 1)]
+
+
+@given(st.integers(20, 200), st.integers(0, 10**6), st.integers(1, 10**6))
+def test_a_bar_is_ascii_and_shows_the_part_that_is_done(width: int, at: int, end: int) -> None:
+    progress = Progress(CATCHING_UP, 0, end)
+    progress.at = at
+    drawn = bar(progress, width)
+    found = re.fullmatch(r"\[(#*)(\.*)\]( (\d+)% \d+/s)", drawn)
+    assert found
+    full, left, told, percent = len(found[1]), len(found[2]), found[3], int(found[4])
+    assert len(drawn) <= width or full + left == 4 > width - 2 - len(told)
+    assert abs(percent - 100 * full / (full + left)) <= 100 / (full + left) + 1
+    assert (left == 0) == (at >= end)
+
+
+@pytest.mark.parametrize("size", [(120, 30), (20, 5)])
+def test_catching_up_is_a_bar_until_the_end_of_the_log_is_here(size: tuple[int, int]) -> None:
+    async def story() -> None:
+        script = Script()
+        script.session.next_seq = 1
+        script.happen(joined(1001, resumed=True))
+        async with staged(script.client, Blind(*size)) as stage:
+            await stage.until("[...", "] 0% ")
+            assert size[0] < 60 or stage.rows()[-1].startswith(" catching up [")
+            script.session.next_seq = 501
+            await stage.until("[##", ".] 50% ")
+            script.session.next_seq = 1001
+            await stage.until(" in the room", gone="%")
+            script.session.next_seq = 1
+            script.happen(joined(1001, resumed=True))
+            await stage.until("] 0% ")
+            script.happen(Lost("reset by peer"))  # and comes no more
+            await stage.until(" in the room", gone="%")
+
+    run(story())
+
+
+def test_a_walk_through_hits_goes_on_where_the_hosts_first_ones_end(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("bob") as bob:
+            for n in range(130):
+                await bob.say(f"needle {n}" if n % 2 else f"hay {n}")
+            await bob.settled()
+            async with room.member("ann") as ann, staged(ann) as stage:
+                await stage.until("needle 129")
+                stage.type("/search needle\r")
+                await stage.until("hit 1 of 25+")  # of the 50 messages that are here
+                for number in range(2, 66):
+                    stage.type("\x1bp")
+                    await stage.until(f"hit {number} of ", f"needle {131 - 2 * number}")
+                stage.type("\x1bp")
+                await stage.until("there is no hit further up; Alt+N goes down", "hit 65 of 65 ")
+                stage.type("\x1bn")
+                await stage.until("hit 64 of 65 ")
+                await bob.say("needle 130")  # what comes meanwhile is a hit, too
+                await stage.until("1 new below")
+                stage.type("\x1bn")
+                await stage.until("hit 64 of 66 ")
+
+    run(story())
+
+
+def test_what_the_host_finds_by_its_words_is_gone_to(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("bob") as bob:
+            for n in range(100):
+                await bob.say("two words and a number, 17" if n == 17 else f"hay {n}")
+            await bob.settled()
+            async with room.member("ann") as ann, staged(ann) as stage:
+                stage.type("/search from:bob number words\r")
+                await stage.until("hit 1 of 1 ", "two words and a number, 17")
+                stage.type("/search from:bob nothing\r")
+                await stage.until("no message here has: from:bob nothing; ")
+                stage.type("/search \u2060\r")  # nothing that anybody sees
+                await stage.until("there is nothing to search for")
+
+    run(story())
+
+
+def test_a_search_tells_how_far_it_is_and_asks_again_until_all_is_searched() -> None:
+    async def story() -> None:
+        script = Script(IN)
+        script.session.next_seq = 1000
+        async with staged(script.client) as stage:
+            stage.type("/search x\r")
+            await stage.until(" searching (Escape) [....................] 0% ")
+            script.answers.put_nowait(Answer(indexed=500))
+            await stage.until("[##########..........] 50% ")
+            script.answers.put_nowait(Answer(indexed=1000))
+            await stage.until("no message here has: x", gone="%")
+            assert [(ask.text, ask.before) for ask in script.asked] == [("x", 0)] * 2
+
+    run(story())
+
+
+def test_an_index_that_does_not_grow_is_not_waited_for() -> None:
+    async def story() -> None:
+        script = Script(IN)
+        script.session.next_seq = 1000
+        async with staged(script.client) as stage:
+            for _ in range(2):
+                script.answers.put_nowait(Answer(indexed=500))
+            stage.type("/search x\r")
+            await stage.until("no message here has: x", gone="%")
+
+    run(story())
+
+
+def test_escape_stops_a_search_and_the_next_one_waits_for_its_answer() -> None:
+    async def story() -> None:
+        script = Script(IN)
+        script.session.next_seq = 1000
+        async with staged(script.client) as stage:
+            stage.type("/search x\r")
+            await stage.until("searching")
+            stage.type("\x1b")
+            await stage.until("stopped; Alt+P goes on", gone="searching")
+            stage.type("\x1bp")
+            await stage.until("searching")
+            assert len(script.asked) == 1  # a host answers one at a time
+            for _ in range(2):
+                script.answers.put_nowait(Answer(indexed=1000))
+            await stage.until("no message here has: x", gone="searching")
+            assert len(script.asked) == 2
+
+    run(story())
+
+
+def test_escape_stops_the_loading_of_older_messages_until_one_scrolls_on() -> None:
+    async def story() -> None:
+        script = Script(IN, *lines(1000, 1060))
+        async with staged(script.client, Blind(80, 10)) as stage:
+            await stage.until("line 1060")
+            stage.type("\x1b[5~" * 5)
+            await stage.until("loading older messages (Escape) [")
+            stage.type("\x1b")
+            await stage.until("stopped; PageUp goes on", gone="loading")
+            stage.type("x")
+            await stage.until("> x", gone="loading")
+            assert script.readers == 1
+            stage.type("\x1b[5~")
+            await stage.until("loading older messages")
+            assert script.readers == 2
+
+    run(story())
+
+
+class Unreachable(Script):
+    def reader(self, since: int) -> Client:
+        self.readers += 1
+        raise DialFailed("nobody answers")
+
+
+def test_where_older_messages_cannot_be_loaded_it_is_tried_again_when_one_scrolls_on() -> None:
+    async def story() -> None:
+        script = Unreachable(IN, *lines(1000, 1060))
+        async with staged(script.client, Blind(80, 10)) as stage:
+            await stage.until("line 1060")
+            stage.type("\x1b[5~" * 5)
+            await stage.until("nobody answers")
+            stage.type("x")
+            await stage.until("> x", gone="nobody answers")
+            assert script.readers == 1
+            stage.type("\x1b[5~")
+            await stage.until("nobody answers")
+            assert script.readers == 2
+
+    run(story())
+
+
+# -- what is new --------------------------------------------------------------------------------------
+
+
+def below_the_marker(stage: Stage) -> str:
+    rows = [row.partition("│")[0].rstrip() for row in stage.rows()[1:-2]]
+    return rows[rows.index("── new ──") + 1]
+
+
+def test_what_comes_while_one_has_scrolled_up_is_counted_and_marked_and_gone_to() -> None:
+    async def story() -> None:
+        script = Script(IN, *lines(1, 40))
+        async with staged(script.client, Blind(80, 12)) as stage:
+            await stage.until("line 40", gone="── new ──")
+            script.happen(*lines(41, 45))
+            await stage.until("line 45", gone="── new ──")
+            stage.type("\x1b[5~")
+            await stage.until("line 38", gone="line 45")
+            script.happen(Here([(b"c", "carla")], [], first=False), *lines(46, 60))
+            await stage.until("15 new below")  # who came is not counted
+            stage.type("/ignore carla\r")  # which goes back to the end
+            await stage.until("what carla says is hidden", "new above: Alt+U")
+            stage.type("\x1bu")
+            await stage.until("── new ──", "line 46")
+            assert below_the_marker(stage).endswith("line 46")
+            stage.type("\x1b[1;5F")
+            await stage.until("line 60", gone="new ")
+            script.happen(*lines(61, 62))
+            await stage.until("line 62", gone="new ")
+            stage.type("\x1bu")
+            await stage.until("nothing is unread here")
+
+    run(story())
+
+
+def test_the_marker_stands_where_one_left_a_room_and_is_gone_when_it_was_read() -> None:
+    async def story() -> None:
+        lobby, tea = Script(IN, *lines(1, 3)), Script(room="tea")
+        async with staged(lobby.client, Blind(80, 12), opener=lambda _target: tea.client) as stage:
+            await stage.until("line 3")
+            stage.type("/join tea\r")
+            await stage.until("#tea as ann")
+            stage.type("\x1b1")
+            await stage.until("#lobby as ann")
+            lobby.happen(*lines(4, 5))
+            await stage.until("line 5", gone="── new ──")  # one looks at it
+            stage.type("\x1b2")
+            await stage.until("#tea as ann")
+            lobby.happen(*lines(6, 7), message(8, "ann: look"))
+            await stage.until("1:#lobby 3!")
+            stage.type("\x1b1")
+            await stage.until("── new ──", "ann: look")
+            assert below_the_marker(stage).endswith("line 6")
+            lobby.happen(*lines(9, 30))
+            await stage.until("line 30", gone="new ")
+
+    run(story())
+
+
+def test_the_marker_stands_where_the_last_window_stopped_reading() -> None:
+    async def story() -> None:
+        script = Script()
+        script.session.next_seq = 10
+        script.happen(joined(61, read=20), IN)
+        async with staged(script.client, Blind(80, 12)) as stage:
+            await stage.until("catching up")
+            script.session.next_seq = 61
+            script.happen(*lines(10, 60))
+            await stage.until("line 60", "new above: Alt+U", gone="Enter sends")  # she has been here before
+            stage.type("\x1bu")
+            await stage.until("── new ──")
+            assert below_the_marker(stage).endswith("line 21")
+
+    run(story())
+
+
+def test_what_is_unread_and_not_loaded_is_loaded_when_one_goes_there(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("bob") as bob:
+            await bob.say("line 0")
+            await bob.settled()
+            async with room.member("ann", looks=True) as ann, staged(ann) as stage:
+                await stage.until("line 0")
+            for n in range(1, 131):
+                await bob.say(f"line {n}")
+            await bob.settled()
+            async with room.member("ann", looks=True) as ann, staged(ann) as stage:
+                await stage.until("line 130", "new above: Alt+U")
+                stage.type("\x1bu")
+                await stage.until("── new ──")
+                assert below_the_marker(stage).endswith("line 1")
+                stage.type("\x1b[1;5F")
+                await stage.until("line 130", gone="new ")
+
+    run(story())
+
+
+def test_the_greeting_comes_below_the_past_whatever_comes_first() -> None:
+    async def story() -> None:
+        script, screen = Script(), Ringing(80, 24)
+        script.session.next_seq = 1
+        script.happen(joined(3), IN)
+        async with staged(script.client, screen) as stage:
+            await stage.until("catching up", gone="Enter sends")
+            script.session.next_seq = 3
+            script.happen(message(1, "line 1"), message(2, "ann: line 2"))
+            await stage.until("line 2", "Enter sends")
+            rows = stage.said("")
+            assert next(row for row in rows if "line 2" in row or "Enter" in row).endswith("line 2")
+            assert not screen.bells  # it was said before she came
+
+    run(story())
+
+
+class Ringing(Blind):
+    bells = 0
+
+    def bell(self) -> None:
+        self.bells += 1
+
+
+def test_several_mentions_at_once_ring_once() -> None:
+    async def story() -> None:
+        script, screen = Script(IN), Ringing()
+        async with staged(script.client, screen) as stage:
+            for n in range(1, 6):
+                script.happen(message(n, f"ann: number {n}"))
+            await stage.until("number 5")
+            assert screen.bells == 1
+            script.happen(message(6, "ann: number 6"))
+            await stage.until("number 6")
+            assert screen.bells == 2
+
+    run(story())
+
+
+def test_an_empty_screen_fills_again() -> None:
+    async def story() -> None:
+        script = Script(IN, *lines(1, 5))
+        async with staged(script.client) as stage:
+            await stage.until("line 5")
+            stage.type("/clear\r")
+            await stage.until("in the room", gone="line 5")
+            script.happen(*lines(6, 7))
+            await stage.until("line 7", gone="line 5")
+
+    run(story())
+
+
+def test_what_is_answered_while_one_has_scrolled_up_is_seen_until_the_next_key() -> None:
+    async def story() -> None:
+        script = Script(IN, *lines(1, 60))
+        async with staged(script.client, Blind(80, 12)) as stage:
+            await stage.until("line 60")
+            stage.type("\x1b[5~/qit\r")
+            await stage.until("line 53", "/qit is no command", gone="line 60")
+            stage.type("\x7f")
+            await stage.until("> /qi", gone="is no command")
+
+    run(story())
+
+
+# -- who is who ---------------------------------------------------------------------------------------
+
+
+def test_programs_are_labelled_where_people_are_listed() -> None:
+    async def story() -> None:
+        script = Script(IN, message(1, "beep", bot=True))
+        script.session.here[BOB, "小明"] = True
+        async with staged(script.client) as stage:
+            await stage.until("[bot] 小明  beep")
+            assert [row.rpartition("│")[2] for row in stage.rows()[1:3]] == ["ann", "[bot] 小明"]
+
+    run(story())
+
+
+def test_who_has_left_is_known_and_since_when() -> None:
+    async def story() -> None:
+        now = time.time_ns() // 1_000_000
+        script = Script(IN, message(1, "bye", at=now - 7 * 60_000))
+        async with staged(script.client) as stage:
+            stage.type("/who 小明\r")
+            await stage.until("小明 is here; spoke last 7 min ago", f"key {fingerprint(BOB)}")
+            del script.session.here[(BOB, "小明")]
+            script.happen(Here([], [(BOB, "小明"), (b"d", "dan")], first=False))
+            await stage.until("小明, dan left")
+            stage.type("/who 小明\r")
+            await stage.until("小明 left just now; spoke last 7 min ago")
+            stage.type("/who dan\r")
+            await stage.until("dan left just now")
+            stage.type("/who eve\r")
+            await stage.until("there is nobody called eve here; /who lists those who are")
+
+    run(story())
+
+
+@pytest.mark.parametrize("who", ["小明", fingerprint(BOB), fingerprint(BOB)[7:15]])
+def test_who_was_ignored_in_an_earlier_window_is_heard_again(tmp_path: Path, who: str) -> None:
+    file = tmp_path / "config.toml"
+    other = fingerprint(b"e" * 32)
+
+    async def story() -> None:
+        script = Script(IN, message(1, "one"), message(2, "of mine", nick="ann"))
+        ignored = Settings(ignore=(other, fingerprint(BOB)))
+        async with staged(script.client, settings=ignored, file=file) as stage:
+            await stage.until("of mine", gone="小明  one")
+            stage.type("/ignore\r")
+            await stage.until(f"?  {other}", f"小明  {fingerprint(BOB)}")
+            stage.type(f"/unignore {who}\r")
+            await stage.until("小明  one", "what 小明 says is shown again")
+            script.happen(message(3, "two"))
+            await stage.until("two")
+            assert f'ignore = ["{other}"]' in file.read_text()
+
+    run(story())
+
+
+def test_who_is_ignored_and_who_is_not(tmp_path: Path) -> None:
+    async def story() -> None:
+        script = Script(IN, message(1, "one"))
+        async with staged(script.client, Blind(120, 40), file=tmp_path / "config.toml") as stage:
+            for typed, told in (
+                ("/ignore", "nobody is ignored; /ignore NICK hides what somebody says"),
+                ("/unignore 小明", "小明 is not ignored; /ignore lists who is"),
+                ("/ignore ann", "this is you; "),
+                ("/ignore 小明", "what 小明 says is hidden, also the next time; /unignore 小明 shows it"),
+                ("/ignore eve", "there is nobody called eve here; /who lists those who are"),
+            ):
+                stage.type(typed + "\r")
+                await stage.until(told)
+            assert not stage.said("小明  one")
 
     run(story())
 
@@ -710,93 +1151,6 @@ def test_colours_can_be_read_on_black_and_on_white() -> None:
 
 
 # -- the pane -----------------------------------------------------------------------------------------
-
-
-def view(pane: Pane, width: int = 40, height: int = 4) -> list[str]:
-    content = pane.create_content(width, height)
-    return ["".join(part[1] for part in content.get_line(y)) for y in range(content.line_count)]
-
-
-def numbered(*numbers: int) -> list[str]:
-    return [f"line {n}" for n in numbers]
-
-
-def filled(count: int) -> Pane:
-    pane = Pane()
-    for n in range(count):
-        pane.add(Line(f"line {n}"))
-    return pane
-
-
-def test_the_pane_follows_the_end_with_what_is_pending_below_it() -> None:
-    pane = filled(2)
-    assert view(pane) == ["", "", *numbered(0, 1)]
-    pane.tail.append(Line("pending"))
-    pane.add(Line("line 2"))
-    assert view(pane) == [*numbered(0, 1, 2), "pending"]
-    pane.tail.popleft()
-    pane.add(Line("line 3"))
-    assert view(pane) == numbered(0, 1, 2, 3)
-
-
-def test_scrolled_up_the_pane_stands_still_and_counts_what_comes_below() -> None:
-    pane = filled(20)
-    view(pane)
-    pane.scroll(-1)
-    assert view(pane) == numbered(13, 14, 15, 16)  # a page less one row
-    pane.add(Line("line 20"))
-    pane.tail.append(Line("pending"))
-    assert view(pane) == numbered(13, 14, 15, 16)
-    assert pane.below == 1
-    pane.scroll(-100)
-    assert view(pane) == numbered(0, 1, 2, 3)
-    pane.scroll(1)
-    assert view(pane) == numbered(3, 4, 5, 6)
-    pane.scroll(100)
-    assert view(pane) == [*numbered(18, 19, 20), "pending"]
-    assert pane.below == 0
-    pane.add(Line("line 21"))  # and it follows again
-    assert view(pane) == [*numbered(19, 20, 21), "pending"]
-
-
-def test_what_is_read_stays_in_place_when_the_width_changes() -> None:
-    pane = filled(11)
-    pane.add(Line(" ".join(f"word{n}" for n in range(40))))
-    for n in range(11, 20):
-        pane.add(Line(f"line {n}"))
-    view(pane)
-    for pages in (-3, -1, -1):
-        pane.scroll(pages)
-    before = view(pane, 40)
-    assert before[0] == "line 9"
-    for width in (20, 100, 7):
-        assert view(pane, width)[0] == "line 9"
-    assert view(pane, 40) == before
-
-
-def test_a_pane_forgets_its_oldest_lines_and_an_anchor_among_them_moves_on() -> None:
-    pane = filled(RING)
-    view(pane)
-    pane.scroll(-RING)
-    assert view(pane) == numbered(0, 1, 2, 3)
-    for n in range(RING, RING + 5):
-        pane.add(Line(f"line {n}"))
-    assert view(pane) == numbered(5, 6, 7, 8)
-    for n in range(RING + 5, RING + 10):
-        pane.add(Line(f"line {n}"))
-    pane.scroll(1)
-    assert view(pane) == numbered(13, 14, 15, 16)
-    assert pane.below == 10
-
-
-def test_rows_are_kept_by_their_number_not_by_that_of_the_lines() -> None:
-    pane = Pane()
-    for n in range(40):
-        pane.add(Line("\n" * 16_383 + str(n)))
-        view(pane)
-    assert pane._kept <= 2 * 20_000
-    assert pane._kept == sum(len(wrapped.texts) for wrapped in pane._wrapped.values())
-    assert view(pane) == ["", "", "", "39"]
 
 
 def text_of(line: Line, width: int) -> list[str]:

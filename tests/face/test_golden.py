@@ -233,6 +233,45 @@ def test_other_scripts_and_emoji_on_a_real_terminal(home: Path, name: str) -> No
         check_border(screen, shown, made)
 
 
+WIDTHS = {  # as written, as shown, and in how many columns a terminal shows it
+    "arabic": ("مرحبا بك", "مرحبا بك", 8),
+    "arabic with points": ("مُحَمَّد", "مُحَمَّد", 4),
+    "hebrew": ("שלום", "שלום", 4),
+    "hebrew with points": ("שָׁלוֹם", "שָׁלוֹם", 4),
+    "thai": ("สวัสดี", "สวัสดี", 4),
+    "hindi": ("नमस्ते", "नमस्ते", 4),
+    "hindi with a vowel sign of its own": ("काकी", "काकी", 4),
+    "chinese": ("茶好了。", "茶好了。", 8),
+    "japanese": ("はなﾊﾅ", "はなﾊﾅ", 6),
+    "korean": ("가나", "가나", 4),
+    "family": ("\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466", "👨👩👧👦", 8),
+    "flags": ("\U0001f1e8\U0001f1f3\U0001f1eb\U0001f1f7", "CNFR", 4),
+    "skin": ("👍🏽", "👍", 2),
+    "heart": ("❤\ufe0f", "❤", 1),
+    "keycap": ("1\ufe0f\u20e3", "1\u20e3", 1),
+}
+
+
+@pytest.mark.parametrize(("columns", "rows"), SIZES)
+def test_what_follows_a_script_stands_in_its_column(home: Path, columns: int, rows: int) -> None:
+    """A Z behind each text is overwritten in the cell where it must stand; where it stands elsewhere it is left."""
+    screen = Screen(columns, rows)
+    clock = columns >= 40
+    with terminal("tmux", home, columns, rows) as shown:
+        written = 0
+        for seq, (text, expected, width) in enumerate(WIDTHS.values(), 1):
+            nick = ("bob", "cid")[seq % 2]
+            screen.timeline.add(message(seq, f"{text}Z", nick=nick))
+            made = shown.show(screen.draw()[written:])
+            written = len(screen.file.getvalue())
+            head = f"{seq // 6:02}:{seq % 6}0 {nick}  " if clock else f"{nick}  "
+            assert pane_rows(made)[-1] == f"{head}{expected}Z"
+            cell = f"\x1b[{rows - 1};{len(head) + width + 1}H"  # counted from 1
+            over = shown.show(f"\x1b7{cell}#\x1b8")
+            assert over[-2] == made[-2].replace("Z", "#"), expected
+            shown.show(f"\x1b7{cell}Z\x1b8")
+
+
 def test_a_screen_that_changes_is_drawn_over_what_was_there(home: Path) -> None:
     """prompt_toolkit writes only what differs: a column lost count of would show here, and stay."""
     screen = Screen(80, 24)

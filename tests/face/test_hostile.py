@@ -1,5 +1,8 @@
 """Nothing that came from a peer moves a cursor, sets a title or turns a text round: random texts and known attacks.
 
+    random texts (100,000 with --slow) ─▶ each face's way from an event to what is written
+    the attacks, once each ─▶ a host that tells nothing else ─▶ real clients ─▶ whole faces, every command that answers
+
 What a terminal obeys is looked for in what is written, not in what was read: in the text that prompt_toolkit is given
 (before it replaces anything itself), in its raw sequences, and in the bytes that the other faces write to a file.
 """
@@ -9,35 +12,65 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import random
 import re
+import select
 import sys
+from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import UTC
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from prompt_toolkit.application import Application, create_app_session
 from prompt_toolkit.application.current import set_app
 from prompt_toolkit.data_structures import Size
-from prompt_toolkit.input import DummyInput
+from prompt_toolkit.input import DummyInput, create_pipe_input
+from prompt_toolkit.key_binding.key_processor import _Flush
 from prompt_toolkit.layout import FormattedTextControl, HSplit, Layout, VSplit, Window
 from prompt_toolkit.output.vt100 import Vt100_Output
 
+from chat import cli, oneshot
+from chat.card import Card, Desk
 from chat.client import Client, Lost, Target
+from chat.errors import ChatError, LinkBroken, LinkClosed
 from chat.face import linear, ndjson, theme
 from chat.face.fullscreen import Face
 from chat.face.lines import Output
 from chat.face.markup import parse, tidied
 from chat.face.pane import Conversation, Pane, clip
 from chat.face.timeline import Timeline
-from chat.frame import Author, Gap, Kind, Notice
+from chat.frame import (
+    REPLY,
+    Answer,
+    Ask,
+    Author,
+    Direct,
+    Gap,
+    Kind,
+    Names,
+    Notice,
+    Presence,
+    States,
+    encode,
+    pack,
+    unpack,
+)
 from chat.identity import Identity, KnownHosts
-from chat.session import Here, Joined, Message, Rewound, State
+from chat.peers import _write_log
+from chat.presence import Level, pack_cell, seen, unpack_cell
+from chat.presence import State as Shown
+from chat.serve import _OneLine
+from chat.session import Here, Joined, Message, Rewound, State, text_body
+from chat.sight import as_line, as_names
 from chat.text import visible
 from chat.transport import Address
+from tests.room.house import Script, Scripted, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from chat.client import ClientEvent
@@ -200,7 +233,7 @@ def test_the_full_screen_face_writes_nothing_that_a_terminal_obeys(tmp_path: Pat
             recorder = Recorder()
             with create_app_session(input=DummyInput(), output=recorder):
                 told.session.room = told.session.nick = told.trusted_on_first_use = texts[0]
-                told.session.here = dict.fromkeys((BOB, text) for text in texts)
+                told.session.here = dict.fromkeys(((BOB, text) for text in texts), False)
                 face = Face(told)
                 for event in events(texts)[::-1]:
                     face._take(face.view, event)
@@ -247,6 +280,289 @@ def test_the_ndjson_face_writes_ascii_and_every_text_exactly(
     for (event, _), back in zip(objects, read, strict=True):
         if isinstance(event, Message):
             assert (back["text"], back["nick"]) == (event.text, event.author.nick)
+
+
+# -- a hostile host, and all that asks it ---------------------------------------------------------------
+
+TOLD = [valid(text) for text in ATTACKS]
+KEYS = [bytes([n]) * 32 for n in range(len(TOLD))]
+AUTHORS = [Author(index=n, key=KEYS[n], stream=1, nick=text, bot=n % 2 == 0) for n, text in enumerate(TOLD)]
+
+
+def hostile_log() -> list[bytes]:
+    """Frames in which each attack is a nickname, a message, an answer, an edit, a reaction, and of no known kind."""
+    frames: list[bytes] = []
+
+    def add(kind: int, body: bytes, author: int, flags: int = 0) -> int:
+        frames.append(encode(kind, body, flags=flags, author=author, seq=len(frames) + 1))
+        return len(frames)
+
+    for index, text in enumerate(TOLD):
+        add(Kind.AUTHOR, msgspec.msgpack.encode(AUTHORS[index]), index)
+        at = add(Kind.SAY, text_body(text), index)
+        for kind, flags in ((Kind.SAY, REPLY), (Kind.REACT, 0), (Kind.EDIT, 0)):
+            add(kind, text_body(text, at), index, flags)
+        add(Kind.ACTION, text_body(text), index)
+        add(9, text_body(text), index)
+    return frames
+
+
+class HostileHost(Script):
+    """Tells attacks, whatever it is asked, and whoever comes."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, Address("memory", "hostile"))
+        self.log = hostile_log()
+
+    async def serve(self) -> None:
+        async with asyncio.TaskGroup() as guests:
+            while True:
+                guests.create_task(self._entertain(await self.accept()))
+
+    async def _entertain(self, guest: Scripted) -> None:
+        here = [*zip(KEYS, TOLD, strict=True), (BOB, "bob")]
+        more = [pack(Kind.PRESENCE, Presence(here=here, reset=True))]
+        more += [pack(Kind.NOTICE, Notice(code=text, text=text)) for text in TOLD]
+        more += [
+            pack(Kind.DIRECT, Direct(room="@x", other=key, nick=text, next_seq=2))
+            for key, text in zip(KEYS, TOLD, strict=True)
+        ]
+        cell = pack_cell(BOB, "bob", Shown(level=Level.AWAY, note="\x1b]0;x\x07\x9b2J\u202e"))
+        more.append(pack(Kind.STATES, States(cells=[cell, cell.replace(b"bob", b"b\x1bc")])))
+        with suppress(LinkBroken, LinkClosed, AssertionError):  # the guest has left
+            await guest.let_in(next_seq=len(self.log) + 1, room="\x1b]0;room\x07")
+            guest.send(*self.log[max(0, guest.hello.next_seq - 1) :], *more)
+            while True:
+                frame = await guest.frame(Kind.ASK)
+                ask = unpack(Ask, frame)
+                if ask.what == "names":
+                    guest.send(pack(Kind.NAMES, Names(authors=[AUTHORS[index] for index in ask.authors], asked=[])))
+                else:
+                    guest.send(pack(Kind.ANSWER, self._answer(ask), number=frame.number))
+
+    def _answer(self, ask: Ask) -> Answer:
+        if ask.what == "search" and ask.text == "found":
+            says = range(len(self.log), 0, -7)
+            return Answer(found=[(seq - 5, seq - 2) for seq in says], more=True, indexed=1)
+        return Answer(error="".join(TOLD) if ask.what == "search" else "", text="".join(TOLD))
+
+
+@asynccontextmanager
+async def visited(folder: Path) -> AsyncIterator[Callable[..., Client]]:
+    """A hostile host, and a way to make clients of it."""
+    async with asyncio.timeout(60), HostileHost(folder / "host") as host:
+        serving = asyncio.ensure_future(host.serve())
+
+        def visitor(**more: Any) -> Client:
+            key = Identity.load(folder / "ann.pem")
+            return Client(lambda: Target((host.address,), "lobby"), key, KnownHosts(folder / "hosts"), **more)
+
+        try:
+            yield visitor
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+
+def check_lines(text: str) -> None:
+    assert not OBEYED.search(text.replace("\t", " ")), ascii(OBEYED.findall(text))
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["lines", "json"])
+@pytest.mark.parametrize("command", ["log", "search", "no-hit", "who", "invite"])
+def test_commands_print_nothing_that_a_terminal_obeys(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], command: str, as_json: bool
+) -> None:
+    async def story() -> None:
+        async with visited(tmp_path) as visitor:
+            visit = visitor(silent=True, since=1)
+            match command:
+                case "log":
+                    await oneshot.print_log(visit, follow=False, as_json=as_json)
+                case "search":
+                    await oneshot.print_search(visit, "found", limit=100, before=0, as_json=as_json)
+                case "no-hit":
+                    await oneshot.print_search(visit, "x", limit=100, before=0, as_json=as_json)
+                case "who":
+                    await oneshot.print_who(visit, as_json=as_json)
+                case "invite":
+                    await oneshot.print_invite(visit, uses=0, seconds=0)
+
+    try:
+        asyncio.run(story())
+    except ChatError as error:  # as main does
+        assert command == "no-hit"
+        cli._complain(str(error), 1)
+    told = capfd.readouterr()
+    check_lines(told.out)
+    check_lines(told.err)
+    assert "title" in told.out + told.err  # an attack's harmless part: they were told
+    if command in {"log", "search"}:
+        assert sum("title" in line for line in told.out.splitlines()) >= 3
+
+
+TYPED = (
+    *(
+        "/who",
+        "/who bob",
+        "/who \u23ce",
+        "/details",
+        "/details #2",
+        "/reply yes",
+        "/reply #2 yes",
+        "/quote #2",
+        "/react x",
+    ),
+    *("/search found", "/search x", "/mention", "/invite", "/peer x", "/msg bob hi", "/ignore bob", "/unignore bob"),
+    *("/room 1", "/away \x1b[31m", "/me waves", "said", "/help", "/set", "/numbers", "/numbers"),
+)
+
+
+def test_a_whole_linear_face_writes_nothing_that_a_terminal_obeys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "typed").write_text("".join(f"{line}\n" for line in TYPED))
+
+    async def story() -> None:
+        async with visited(tmp_path) as visitor:
+            visit = visitor(nick="ann", outboxes=tmp_path / "outboxes", looks=True, since=1)
+            with (
+                (tmp_path / "typed").open() as typed,
+                (tmp_path / "out").open("w") as out,
+                monkeypatch.context() as patched,
+            ):
+                patched.setattr(sys, "stdin", typed)
+                patched.setattr(sys, "stdout", out)
+                async with visit:
+                    # Else it would be asked before it knows anything.
+                    await until(lambda: len(visit.session.here) > len(TOLD), "all are here")
+                    running = asyncio.ensure_future(linear.run(visit))
+                    # What is said is never stored here: so that is not waited for.
+                    file = tmp_path / "out"
+                    await until(lambda: b"numbers are told" in file.read_bytes() or running.done(), "all is done")
+                    running.cancel()
+                    await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(story())
+    told = (tmp_path / "out").read_text()
+    check_lines(told)
+    assert told.count("title") > 10
+
+
+def test_a_whole_full_screen_face_writes_nothing_that_a_terminal_obeys(tmp_path: Path) -> None:
+    """Every key and command that shows what a host has told, each drawn."""
+    alt_up, escape = "\x1b[1;3A", "\x1b"
+    typed = [*(f"{line}\r" for line in TYPED), "@", "\t", "\t", "\x15", "/msg ", "\t", "\x15", "/ignore ", "\t", "\x15"]
+    for _ in range(40):
+        typed += [alt_up, "\x1bi", alt_up, "\x1bq", "\x15", alt_up, "\x1br", escape]
+        typed += ["/clear\r"] if len(typed) > 200 else []
+    typed += ["/search e\r", *["\x1bp"] * 9, "\x1b1", "\x1b2", "\x0b", "\t", "\x15"]
+
+    async def story() -> None:
+        recorder = Recorder()
+        async with visited(tmp_path) as visitor:
+            with create_pipe_input() as keys, create_app_session(input=keys, output=recorder):
+                async with visitor(nick="ann", outboxes=tmp_path / "outboxes", looks=True, since=1) as visit:
+                    face = Face(visit)
+                    running = asyncio.ensure_future(face.run())
+                    end = len(hostile_log())
+                    await until(lambda: not visit._events and visit.session.next_seq > end, "all was told")
+                    unread = partial(select.select, [keys.fileno()], [], [], 0)
+                    for text in typed:
+                        keys.send_text(text)
+                        await until(lambda: running.done() or not unread()[0], "the keys are read")
+                        if running.done():
+                            break
+                        processor = face.app.key_processor
+                        processor.feed_multiple(keys.flush_keys())
+                        processor.feed(_Flush)
+                        processor.process_keys()
+                        for _ in range(10):
+                            await asyncio.sleep(0)
+                        face.view.look()
+                        face.app._redraw()
+                        if "".join(recorder.texts).strip():
+                            recorder.check([text])
+                    face._leave()
+                    await running
+
+    asyncio.run(story())
+
+
+def test_a_host_that_gives_a_name_that_is_none_is_told_of_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for text in TOLD:
+
+        async def story(nick: str = text) -> None:
+            async with asyncio.timeout(10), Script(tmp_path / "host", Address("memory", "namer")) as host:
+
+                async def serve() -> None:
+                    guest = await host.accept()
+                    await guest.let_in(nick=nick)
+
+                serving = asyncio.ensure_future(serve())
+                target = Target((host.address,), "lobby")
+                key, known = Identity.load(tmp_path / "ann.pem"), KnownHosts(tmp_path / "hosts")
+                try:
+                    async with Client(lambda: target, key, known, nick="ann", looks=True) as named:
+                        named.show(typing=True)
+                finally:
+                    await serving
+
+        with pytest.raises(ChatError) as caught:  # and not what main calls a fault of this program
+            asyncio.run(story())
+        cli._complain(str(caught.value), 1)
+    told = capfd.readouterr()
+    check_lines(told.out + told.err)
+    assert told.err.count("\n") == len(TOLD)
+
+
+# -- what is told without asking a host ------------------------------------------------------------------
+
+
+def test_what_a_board_shows_is_filtered() -> None:
+    good = pack_cell(BOB, "bob", Shown(note="x"))
+    for text in TOLD:
+        nick = text.encode()[:64]
+        made = good[:56] + nick + bytes(64 - len(nick)) + good[120:]
+        assert unpack_cell(good[:56] + b"bob" + bytes(61) + good[120:]) is not None
+        sights = seen([(0, made, 0)])
+        check_lines(as_names(sights))
+        check_lines("".join(as_line(*one) for one in sights.items()))
+        with suppress(ValueError):  # longer than a note may be
+            (cell,) = seen([(0, pack_cell(BOB, "bob", Shown(level=Level.AWAY, note=text)), 0)]).items()
+            check_lines(as_line(*cell))
+
+
+def test_rooms_of_this_machine_are_listed_without_what_a_terminal_obeys(capfd: pytest.CaptureFixture[str]) -> None:
+    rooms = [text for text in dict.fromkeys(TOLD) if len(text) < 20]
+    with ExitStack() as desks:
+        for room in rooms:
+            desk = Desk.hold(room)
+            desks.callback(desk.close)
+            desk.write(Card(room=room, addresses=[f"{room}:{room}"], host="", invite=room, pid=1, started=0))
+        cli.chat.main(["rooms"], standalone_mode=False)
+        cli.chat.main(["rooms", "--json"], standalone_mode=False)
+    told = capfd.readouterr()
+    check_lines(told.out + told.err)
+    assert told.out.count("\n") == 2 * len(rooms)
+
+
+def test_what_programs_print_on_standard_error_is_filtered_in_the_log() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_OneLine())
+    logger = logging.getLogger("chat")
+    logger.addHandler(handler)
+    try:
+        for text in TOLD:
+            _write_log(text.encode(), text)
+            logging.getLogger("chat.host").warning("%s was refused: %s", text, text)
+    finally:
+        logger.removeHandler(handler)
+    check_lines(stream.getvalue())
+    assert stream.getvalue().count("chat: ") >= 2 * len(TOLD) - 2
 
 
 # -- the parts ----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from chat.face import pane as module
-from chat.face.pane import Conversation, Line, Pane, columns, lay, row_of
+from chat.face.pane import Conversation, Line, Pane, clip, columns, lay, row_of, wrap
 from chat.face.timeline import RING, Said, Timeline
 from chat.frame import Author, Kind
 from chat.session import Message
@@ -167,6 +167,13 @@ def test_markup_is_cut_where_the_plain_text_would_be(text: str, width: int) -> N
         assert marked.texts == lay(Line(text), width).texts
 
 
+@given(st.text("ab ", max_size=80), st.integers(1, 12))
+def test_ascii_is_cut_where_other_letters_of_one_column_are(text: str, width: int) -> None:
+    other = text.replace("a", "é").replace("b", "ö")
+    assert [row.replace("é", "a").replace("ö", "b") for row in wrap(other, width)] == wrap(text, width)
+    assert clip(other, width).replace("é", "a").replace("ö", "b") == clip(text, width)
+
+
 # -- where one is -------------------------------------------------------------------------------------
 
 
@@ -176,6 +183,69 @@ def numbered(count: int, first: int = 1) -> list[Message]:
 
 def seqs(pane: Pane, height: int = 5) -> list[int]:
     return [int(row.rpartition("text ")[2]) for row in view(pane, height=height) if "text" in row]
+
+
+def test_the_end_is_followed_with_what_is_pending_below_it() -> None:
+    timeline, pane = talk(*numbered(2))
+    assert view(pane, height=4) == ["", "── 1970-01-01 ──", "00:00 n1  text 1", "00:00 n0  text 2"]
+    entry = object()
+    timeline.add_pending(entry, Kind.SAY, "hm", 0, 0)
+    timeline.add(message(3))
+    assert view(pane, height=4)[1:] == ["00:00 n0  text 2", "00:00 bob  text 3", "00:00 ann  hm …"]
+    timeline.settle(entry, 4)
+    timeline.add(message(5))
+    assert view(pane, height=4)[1:] == ["00:00 bob  text 3", "00:00 ann  hm ✓", "00:00 bob  text 5"]
+
+
+def test_scrolled_up_what_is_pending_waits_below_with_what_comes() -> None:
+    timeline, pane = talk(*numbered(20))
+    view(pane, height=4)
+    pane.scroll(-1)
+    assert seqs(pane, height=4) == [14, 15, 16, 17]  # a page less one row
+    timeline.add(message(21))
+    timeline.add_pending(object(), Kind.SAY, "hm", 0, 0)
+    assert seqs(pane, height=4) == [14, 15, 16, 17]
+    assert pane.below == 1
+    pane.scroll(-100)
+    assert view(pane, height=4)[0] == "── 1970-01-01 ──"
+    assert seqs(pane, height=4) == [1, 2, 3]
+    pane.scroll(1)
+    assert seqs(pane, height=4) == [3, 4, 5, 6]
+    pane.scroll(100)
+    assert seqs(pane, height=4) == [19, 20, 21]
+    assert view(pane, height=4)[-1] == "00:00 ann  hm …"
+    assert pane.below == 0
+    timeline.add(message(22))  # and it follows again
+    assert seqs(pane, height=4) == [20, 21, 22]
+    assert view(pane, height=4)[-1] == "00:00 ann  hm …"
+
+
+def test_what_is_read_stays_in_place_when_the_width_changes() -> None:
+    long = message(12, " ".join(f"word{n}" for n in range(40)), key=bytes(32), nick="n0")
+    _, pane = talk(*numbered(11), long, *numbered(9, first=13))
+    view(pane, height=4)
+    pane.scroll_rows(-13)
+    before = view(pane, height=4)
+    assert [row[10:17] for row in before] == ["text 10", "text 11", "word0 w", "word8 w"]
+    for width, first in ((20, "n0  text 10"), (100, "00:00 n0  text 10"), (7, "…  text")):
+        assert view(pane, width, 4)[0] == first
+        assert pane.visible_range()[0] == 9
+    assert view(pane, height=4) == before
+
+
+def test_an_anchor_among_lines_that_are_forgotten_moves_on() -> None:
+    timeline, pane = talk(*numbered(RING))
+    view(pane, height=4)
+    pane.scroll(-RING)
+    assert seqs(pane, height=4) == [1, 2, 3]
+    for each in numbered(5, first=RING + 1):
+        timeline.add(each)
+    assert seqs(pane, height=4) == [6, 7, 8]
+    for each in numbered(5, first=RING + 6):
+        timeline.add(each)
+    pane.scroll(1)
+    assert seqs(pane, height=4) == [13, 14, 15, 16]
+    assert pane.below == 10
 
 
 def test_a_place_holds_while_newer_and_older_messages_come() -> None:
@@ -333,6 +403,25 @@ def test_what_is_kept_of_markup_counts_its_pieces() -> None:
         view(pane)
     assert pane._kept == sum(wrapped.size for wrapped in pane._wrapped.values())
     assert pane._kept <= 2 * 20_000
+
+
+def test_what_is_kept_of_long_messages_counts_their_rows() -> None:
+    timeline, pane = talk()
+    for n in range(1, 6):
+        timeline.add(message(n, "\n" * 16_383 + f"end {n}"))
+        view(pane)
+    assert pane._kept == sum(wrapped.size for wrapped in pane._wrapped.values())
+    assert sum(len(wrapped.texts) for wrapped in pane._wrapped.values()) <= 2 * 20_000
+    assert view(pane, height=3) == ["", "", "           end 5"]
+
+
+def test_what_is_kept_of_short_messages_counts_more_than_their_rows() -> None:
+    """Each is a dozen objects, and the collector looks at all of them whenever it looks at everything."""
+    _, pane = talk(*numbered(3_000))
+    for number in range(0, 3_000, 10):
+        pane.jump(number)
+        view(pane)
+    assert 100 < len(pane._wrapped) <= 1_000
 
 
 # -- all at once --------------------------------------------------------------------------------------

@@ -388,6 +388,14 @@ def test_a_full_ring_lets_the_oldest_go_and_takes_nothing_older() -> None:
     assert not made._waiting
 
 
+def test_before_what_was_let_go_nothing_is_put() -> None:
+    """There would be a hole, also where somebody is ignored and so there is room again."""
+    made = timeline(message(11), *(message(n, at=0) for n in range(12, RING + 12)))
+    made.ignore(BOB)
+    assert (made.full, made.add_older([message(10)])) == (True, 0)
+    check(made)
+
+
 def test_of_an_older_part_that_does_not_fit_the_newest_are_taken() -> None:
     made = timeline(*(message(n, at=0) for n in range(101, RING + 98)))
     assert made.add_older([message(n, at=0) for n in range(91, 101)]) == 3
