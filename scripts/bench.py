@@ -229,9 +229,9 @@ def table(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(made)
 
 
-def conditions(arguments: argparse.Namespace) -> str:
+def conditions(arguments: argparse.Namespace, window: int = 0) -> str:
     return (
-        f"{machine(arguments.folder)}; at most {arguments.window} messages in flight; "
+        f"{machine(arguments.folder)}; at most {window or arguments.window} messages in flight; "
         f"medians of {arguments.rounds} rounds of {arguments.seconds:g} s"
     )
 
@@ -318,6 +318,7 @@ def main() -> int:
 
 
 def compare_queues(arguments: argparse.Namespace) -> int:
+    from chat.client import WINDOW
     from scripts.bench_parts import queues
 
     try:
@@ -327,7 +328,7 @@ def compare_queues(arguments: argparse.Namespace) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    print("\n\n".join((conditions(arguments), table(deliveries), table(round_trips), *left_out)))
+    print("\n\n".join((conditions(arguments, WINDOW), table(deliveries), table(round_trips), *left_out)))
     return 0
 
 

@@ -106,6 +106,7 @@ class View:
         self._time_format = settings.time_format
         self._away = False  # the link is lost
         self._lost_at = 0  # when it was lost last
+        self._back_at = 0  # and when it was found again: what was said in between says nothing of the link
         self._beginning = True  # what comes now was said before we came
         self._listed = False  # we were told who is here
         self._end = 0  # of the log when we came in last
@@ -155,7 +156,7 @@ class View:
                 if not said_at and (not seq or self.timeline.at_seq(seq) is None):
                     self.add_pending(entry)  # it was said before this face began, and nobody has shown it
                     del self._said_at[id(entry)]
-                self.lag = _now() - said_at if said_at else self.lag
+                self.lag = _now() - said_at if said_at > self._back_at else self.lag
                 self.timeline.settle(entry, seq)
             case Joined(next_seq=end, nick=nick, resumed=resumed, read=read):
                 self.timeline.nick = nick
@@ -189,7 +190,7 @@ class View:
                 self._catching_up = None
                 self.note(_("link lost: {why}; coming back").format(why=why))
             case Up(address) if self._away:
-                self._away = False
+                self._away, self._back_at = False, _now()
                 self.note(_("back over {address}").format(address=address))
         return Attention.NONE
 

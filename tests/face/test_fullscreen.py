@@ -34,10 +34,11 @@ from chat import presence
 from chat.client import Client, Lost, Target, Up
 from chat.errors import DialFailed, Refused
 from chat.face import fullscreen
+from chat.face import view as view_module
 from chat.face.fullscreen import Face, bar
 from chat.face.pane import Line, clip, columns, lay, row_of, shown, wrap
 from chat.face.theme import PALETTE, roles_of
-from chat.face.view import CATCHING_UP, Progress
+from chat.face.view import CATCHING_UP, Progress, View
 from chat.frame import REPLY, Answer, Ask, Author, Gap, Kind, Notice
 from chat.host import Host
 from chat.identity import Identity, KnownHosts, fingerprint, load_host
@@ -914,6 +915,25 @@ def test_what_is_answered_while_one_has_scrolled_up_is_seen_until_the_next_key()
             await stage.until("> /qi", gone="is no command")
 
     run(story())
+
+
+def test_the_lag_is_the_links_and_not_that_of_its_absence(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1_000, 100_000, 1_000))
+    monkeypatch.setattr(view_module, "_now", lambda: next(clock))
+    view = View(Script().client, Settings())
+
+    def say(number: int) -> Entry:
+        entry = Entry(number, Kind.SAY, 0, text_body("hi"))
+        view.add_pending(entry)
+        return entry
+
+    view.take(Stored(say(1), 5))
+    (lag,) = {view.lag} - {0}
+    view.take(Lost("the wire was cut"))
+    late = say(2)
+    view.take(Up(Address("memory", "script")))
+    view.take(Stored(late, 6))
+    assert view.lag == lag
 
 
 # -- who is who ---------------------------------------------------------------------------------------
