@@ -63,14 +63,15 @@ from chat.face.clipboard import osc52
 from chat.face.commands import KEYS, Action, Command, Say, Unknown, help_lines, help_on, parse, rebind
 from chat.face.composer import Composer, clean
 from chat.face.pane import FLAGS, JOINED, clip, columns, sealed, shown
-from chat.face.view import CATCHING_UP, Attention, Known, Search, View
+from chat.face.people import ignored, list_ignored, listed, names_of, nobody, to_heed
+from chat.face.view import CATCHING_UP, Attention, Search, View
 from chat.frame import REPLY, Ask, Kind
 from chat.identity import fingerprint
 from chat.presence import Level
 from chat.session import text_body
 from chat.settings import DEFAULTS, NAMES, change, choices, value_of
 from chat.settings import parse as parse_setting
-from chat.sight import SHOWN_AS, as_line, since
+from chat.sight import SHOWN_AS
 from chat.text import visible
 from chat.words import _, later
 
@@ -502,36 +503,13 @@ class Face:
 
     def _who(self, nick: str) -> None:
         self.view.look()
-        if nick:
-            key = self.view.key_of(nick)
-            self._note(*(self._nobody(nick) if key is None else self._about(key)))
-            return
-        people = sorted(self.view.people.items(), key=lambda item: item[0][1].casefold())
-        told = [
-            nick + (f" ({more})" if more else "")
-            for nick, _tab, more in (as_line(*one).partition("\t") for one in people)
-        ]
-        self._note(_("here: {nicks}").format(nicks=", ".join(told)))
-
-    def _about(self, key: bytes) -> list[str]:
-        """Return what is known of somebody, also of one who has left."""
-        view = self.view
-        nick, known = view.nick_of(key), view.known.get(key, Known())
-        here = [as_line(who, state).partition("\t") for who, state in view.people.items() if who[0] == key]
-        told = [_("{nick} is here").format(nick=name) + (f": {more}" if more else "") for name, _tab, more in here]
-        if not here and known.left:
-            told = [_("{nick} left {when}").format(nick=nick, when=since(known.left))]
-        elif not here:
-            told = [_("{nick} is not here").format(nick=nick)]
-        if known.spoke:
-            told[0] += "; " + _("spoke last {when}").format(when=since(known.spoke))
-        told.append(_("key {key}").format(key=fingerprint(key)) + (f" [{_('bot')}]" if known.bot else ""))
-        if key in view.timeline.ignored:
-            told.append(_("what {nick} says is hidden; /unignore {nick} shows it").format(nick=nick))
-        return told
-
-    def _nobody(self, nick: str) -> list[str]:
-        return [_("there is nobody called {nick} here; /who lists those who are").format(nick=nick)]
+        known, people = self.view.known, self.view.people
+        if not nick:
+            self._note(listed(people))
+        elif (key := known.key_of(nick)) is None:
+            self._note(nobody(nick))
+        else:
+            self._note(*known.about(key, people, ignored=key in self.view.timeline.ignored))
 
     async def _ask(self, view: View, ask: Ask) -> None:
         try:
@@ -685,49 +663,34 @@ class Face:
         return next((row.keys[0] for row in self._keys_table if row.action == action and row.keys), action)
 
     def _ignored(self) -> list[tuple[str, str]]:
-        """Return who is ignored, as the settings have it, with the nickname where one is known."""
-        known: dict[str, str] = {}
-        for view in self._views:
-            for key in (*view.known, *(key for key, _nick in view.session.here)):
-                nick = view.nick_of(key)
-                known |= {key.hex(): nick, fingerprint(key): nick}
-        return [(entry, known.get(entry, "")) for entry in self._settings.ignore]
+        return ignored(self._settings.ignore, (view.known for view in self._views))
 
     def _ignore(self, nick: str) -> None:
         if not nick:
-            ignored = [f"{name or '?'}  {entry}" for entry, name in self._ignored()]
-            self._list(ignored or [_("nobody is ignored; /ignore NICK hides what somebody says")])
+            self._list(list_ignored(self._ignored()))
             return
-        key = self.view.key_of(nick)
+        key = self.view.known.key_of(nick)
         if key is None:
-            self._note(*self._nobody(nick))
+            self._note(nobody(nick))
             return
         if key == self.view.session.key:
             self._note(_("this is you; /ignore NICK is for somebody else"))
             return
         for view in self._views:
             view.ignore(key)
-        others = [entry for entry in self._settings.ignore if entry not in {key.hex(), fingerprint(key)}]
-        name = self.view.nick_of(key)
+        others = [entry for entry in self._settings.ignore if entry not in names_of(key)]
+        name = self.view.known.nick_of(key)
         told = _("what {nick} says is hidden, also the next time; /unignore {nick} shows it").format(nick=name)
         self._change("ignore", (*others, fingerprint(key)), told)
 
     def _unignore(self, who: str) -> None:
-        wanted = who.removeprefix("@").removeprefix("SHA256:")
-        ignored = self._ignored()
-        found = [(entry, nick) for entry, nick in ignored if nick.casefold() == wanted.casefold()]
-        found = found or [(entry, nick) for entry, nick in ignored if entry.removeprefix("SHA256:").startswith(wanted)]
-        if not (found and wanted):
-            self._note(_("{who} is not ignored; /ignore lists who is").format(who=who))
-        elif len({nick or entry for entry, nick in found}) > 1:
-            listed = ", ".join(nick or entry for entry, nick in found)
-            self._note(_("{who} may be one of these, give more of it: {listed}").format(who=who, listed=listed))
-        else:
-            entries = {entry for entry, _nick in found}
-            for view in self._views:
-                view.heed(entries)
-            told = _("what {who} says is shown again").format(who=found[0][1] or found[0][0])
-            self._change("ignore", tuple(entry for entry, _nick in ignored if entry not in entries), told)
+        entries, told = to_heed(who, self._ignored())
+        if not entries:
+            self._note(told)
+            return
+        for view in self._views:
+            view.heed(entries)
+        self._change("ignore", tuple(entry for entry in self._settings.ignore if entry not in entries), told)
 
     # -- settings --------------------------------------------------------------------------------
 
@@ -790,9 +753,7 @@ class Face:
         return [view.name.removeprefix("#") for view in self._views]
 
     def _nicks(self) -> Iterable[str]:
-        """Those here, and then those of whom something is known."""
-        here = [nick for _key, nick in self.view.session.here]
-        return dict.fromkeys([*here, *(known.nick for known in reversed(self.view.known.values()))])
+        return self.view.known.nicks()
 
     def _join(self, target: str) -> None:
         if self._opener is None:
@@ -806,9 +767,9 @@ class Face:
         self._open(self._make_view(client))
 
     def _message(self, nick: str, text: str) -> None:
-        key = self.view.key_of(nick)
+        key = self.view.known.key_of(nick)
         if key is None or key == self.view.session.key:
-            self._note(*self._nobody(nick))
+            self._note(nobody(nick))
             return
         view = next((view for view in self._views if view.session.other == key), None)
         if view is None:

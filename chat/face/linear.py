@@ -38,6 +38,7 @@ from chat.errors import ChatError, DialFailed
 from chat.face import emoji
 from chat.face.commands import COMMANDS, Action, Command, Say, Unknown, Usage, help_on, parse, written
 from chat.face.lines import Output, converse, lines
+from chat.face.people import People, ignored, list_ignored, listed, names_of, nobody, to_heed
 from chat.face.timeline import Said, Timeline
 from chat.frame import REPLY, Answer, Ask, Author, Direct, Gap, Kind, Notice
 from chat.identity import fingerprint
@@ -45,7 +46,7 @@ from chat.presence import Level
 from chat.session import Here, Joined, Message, Rewound, State
 from chat.settings import DEFAULTS, NAMES, change, choices, value_of
 from chat.settings import parse as parse_setting
-from chat.sight import SHOWN_AS, as_line, since
+from chat.sight import SHOWN_AS
 from chat.text import visible
 from chat.words import _, later, plural
 
@@ -61,7 +62,6 @@ _EXCERPT: Final = 40  # characters of a message that another one is about
 _NEAR: Final = 500  # numbers that are sooner read past than come in anew for
 _HITS: Final = 10
 _LONGEST: Final = 4095  # bytes of a line that Linux takes from a terminal, before it drops the rest (termios(3))
-_KNOWN: Final = 10_000  # people of whom something is remembered
 _NUMBERS: Final = Usage("numbers", "", later("tell the number of each message, or no longer"))
 _NOT_HERE: Final = frozenset({"theme", "mouse", "copy", "clear", "unread"})  # of the table; they need a whole screen
 _MINE: Final = {"edit": True, "retract": True, "reply": False, "quote": False}  # whose messages a command is about
@@ -84,16 +84,6 @@ async def run(
     await _Face(client, settings, opener, file).run()
 
 
-@dataclass
-class _Known:
-    """What has been seen of one key."""
-
-    nick: str = ""
-    bot: bool = False
-    left: int = 0  # when it was here last, in ms since 1970 UTC; 0 where nobody saw it leave
-    spoke: int = 0  # when it said something last, 0 where it has not
-
-
 @dataclass(eq=False)
 class _Room:
     """One room that is open here. ``partner``: the other's nickname, of a direct room."""
@@ -106,30 +96,11 @@ class _Room:
     def __post_init__(self) -> None:
         self.timeline = Timeline(self.client.session.key, self.client.session.nick)
         self.older: dict[int, Said] = {}  # of before the timeline, that were asked for by their numbers
-        self.known: dict[bytes, _Known] = {}  # the one heard of last is the last
+        self.known = People(self.client.session)
 
     @property
     def name(self) -> str:
         return f"@{self.partner}" if self.partner else f"#{self.client.session.room}"
-
-    def know(self, key: bytes, nick: str) -> _Known:
-        known = self.known.pop(key, None) or _Known()
-        known.nick = nick
-        self.known[key] = known
-        if len(self.known) > _KNOWN:
-            del self.known[next(iter(self.known))]
-        return known
-
-    def key_of(self, nick: str) -> bytes | None:
-        """Return the key that is called so: of those here, or of who was heard of last."""
-        wanted = nick.removeprefix("@").casefold()
-        known = ((key, known.nick) for key, known in reversed(self.known.items()))
-        return next((key for key, name in (*self.client.session.here, *known) if name.casefold() == wanted), None)
-
-    def nick_of(self, key: bytes) -> str:
-        """Return what a key is called, or was when it was heard of last; "" where it is not known."""
-        here = next((nick for who, nick in self.client.session.here if who == key), "")
-        return here or self.known.get(key, _Known()).nick
 
     def at_seq(self, seq: int) -> Said | None:
         return self.timeline.at_seq(seq) or self.older.get(seq)
@@ -207,10 +178,7 @@ class _Face:
                 if room.partner:  # the room's name is a hash, and whose room it is has been told
                     return []
             case Here(came, went, first):
-                for key, nick in came:
-                    room.know(key, nick).left = 0
-                for key, nick in went:
-                    room.know(key, nick).left = time.time_ns() // 1_000_000
+                room.known.moved(came, went, time.time_ns() // 1_000_000)
                 came, went = ([who for who in some if who[0] not in room.timeline.ignored] for some in (came, went))
                 return describe(Here(came, went, first))
             case Rewound():
@@ -223,9 +191,8 @@ class _Face:
 
     def _message_lines(self, room: _Room, message: Message) -> list[str]:
         timeline, key = room.timeline, message.author.key
-        known = room.know(key, message.author.nick)
-        known.bot, known.spoke = message.author.bot, message.time
-        if self._settings.ignore and not {key.hex(), fingerprint(key)}.isdisjoint(self._settings.ignore):
+        room.known.heard(message)
+        if self._settings.ignore and not names_of(key).isdisjoint(self._settings.ignore):
             timeline.ignored.add(key)
         item = room.at_seq(message.target) if message.target else None
         by_another = item is not None and item.key != key and message.kind in {Kind.EDIT, Kind.RETRACT}
@@ -332,36 +299,13 @@ class _Face:
         )
 
     async def _who(self, nick: str, _seq: int) -> None:
-        if nick:
-            key = self._room.key_of(nick)
-            await self._tell(*([self._nobody(nick)] if key is None else self._about(key)))
-            return
-        people = sorted(self._room.client.people().items(), key=lambda item: item[0][1].casefold())
-        told = [
-            nick + (f" ({more})" if more else "")
-            for nick, _tab, more in (as_line(*one).partition("\t") for one in people)
-        ]
-        await self._tell(_("here: {nicks}").format(nicks=", ".join(told)))
-
-    def _about(self, key: bytes) -> list[str]:
-        """Return what is known of somebody, also of one who has left."""
-        room = self._room
-        nick, known = room.nick_of(key), room.known.get(key, _Known())
-        here = [as_line(*one).partition("\t") for one in room.client.people().items() if one[0][0] == key]
-        told = [_("{nick} is here").format(nick=name) + (f": {more}" if more else "") for name, _tab, more in here]
-        if not here and known.left:
-            told = [_("{nick} left {when}").format(nick=nick, when=since(known.left))]
-        elif not here:
-            told = [_("{nick} is not here").format(nick=nick)]
-        if known.spoke:
-            told.append(_("spoke last {when}").format(when=since(known.spoke)))
-        told.append(_("key {key}").format(key=fingerprint(key)) + (f" [{_('bot')}]" if known.bot else ""))
-        if key in room.timeline.ignored:
-            told.append(_("what {nick} says is hidden; /unignore {nick} shows it").format(nick=nick))
-        return told
-
-    def _nobody(self, nick: str) -> str:
-        return _("there is nobody called {nick} here; /who lists those who are").format(nick=nick)
+        room, people = self._room, self._room.client.people()
+        if not nick:
+            await self._tell(listed(people))
+        elif (key := room.known.key_of(nick)) is None:
+            await self._tell(nobody(nick))
+        else:
+            await self._tell(*room.known.about(key, people, ignored=key in room.timeline.ignored))
 
     async def _ask(self, ask: Ask) -> None:
         answer = await self._room.client.ask(ask)
@@ -468,46 +412,33 @@ class _Face:
         await self._out.write(describe_message(message, number=True, clock=self._settings.time_format))
 
     def _ignored(self) -> list[tuple[str, str]]:
-        """Return who is ignored, as the settings have it, with the nickname where one is known."""
-        known: dict[str, str] = {}
-        for room in self._rooms:
-            for key in (*room.known, *(key for key, _nick in room.client.session.here)):
-                known |= dict.fromkeys((key.hex(), fingerprint(key)), room.nick_of(key))
-        return [(entry, known.get(entry, "")) for entry in self._settings.ignore]
+        return ignored(self._settings.ignore, (room.known for room in self._rooms))
 
     async def _ignore(self, nick: str, _seq: int) -> None:
         if not nick:
-            ignored = [f"{name or '?'}  {entry}" for entry, name in self._ignored()]
-            await self._tell(*(ignored or [_("nobody is ignored; /ignore NICK hides what somebody says")]))
+            await self._tell(*list_ignored(self._ignored()))
             return
-        key = self._room.key_of(nick)
+        key = self._room.known.key_of(nick)
         if key is None:
-            await self._tell(self._nobody(nick))
+            await self._tell(nobody(nick))
         elif key == self._room.timeline.key:
             await self._tell(_("this is you; /ignore NICK is for somebody else"))
         else:
             for room in self._rooms:
                 room.timeline.ignore(key)
-            others = [entry for entry in self._settings.ignore if entry not in {key.hex(), fingerprint(key)}]
+            others = [entry for entry in self._settings.ignore if entry not in names_of(key)]
             told = _("what {nick} says is hidden, also the next time; /unignore {nick} shows it")
-            await self._change("ignore", (*others, fingerprint(key)), told.format(nick=self._room.nick_of(key)))
+            await self._change("ignore", (*others, fingerprint(key)), told.format(nick=self._room.known.nick_of(key)))
 
     async def _unignore(self, who: str, _seq: int) -> None:
-        wanted, ignored = who.removeprefix("@").removeprefix("SHA256:"), self._ignored()
-        found = [(entry, nick) for entry, nick in ignored if nick.casefold() == wanted.casefold()]
-        found = found or [(entry, nick) for entry, nick in ignored if entry.removeprefix("SHA256:").startswith(wanted)]
-        if not (found and wanted):
-            await self._tell(_("{who} is not ignored; /ignore lists who is").format(who=who))
-        elif len({nick or entry for entry, nick in found}) > 1:
-            told = _("{who} may be one of these, give more of it: {listed}")
-            await self._tell(told.format(who=who, listed=", ".join(nick or entry for entry, nick in found)))
-        else:
-            entries = {entry for entry, _nick in found}
-            for timeline in (room.timeline for room in self._rooms):
-                for key in [key for key in timeline.ignored if not entries.isdisjoint((key.hex(), fingerprint(key)))]:
-                    timeline.heed(key)
-            told = _("what {who} says is shown again").format(who=found[0][1] or found[0][0])
-            await self._change("ignore", tuple(entry for entry, _nick in ignored if entry not in entries), told)
+        entries, told = to_heed(who, self._ignored())
+        if not entries:
+            await self._tell(told)
+            return
+        for timeline in (room.timeline for room in self._rooms):
+            for key in [key for key in timeline.ignored if not entries.isdisjoint(names_of(key))]:
+                timeline.heed(key)
+        await self._change("ignore", tuple(entry for entry in self._settings.ignore if entry not in entries), told)
 
     # -- settings --------------------------------------------------------------------------------
 
@@ -553,9 +484,9 @@ class _Face:
 
     async def _message(self, argument: str, _seq: int) -> None:
         nick, text = [*argument.split(maxsplit=1), ""][:2]
-        key = self._room.key_of(nick)
+        key = self._room.known.key_of(nick)
         if key is None or key == self._room.client.session.key:
-            await self._tell(self._nobody(nick))
+            await self._tell(nobody(nick))
             return
         name = next((name for who, name in self._room.client.session.here if who == key), nick)
         await self._open(_Room(self._room.client.direct(key), name))

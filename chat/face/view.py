@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import chain, takewhile
 from typing import TYPE_CHECKING, Final
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 from chat.client import Lost, Up
 from chat.errors import ChatError
 from chat.face.pane import Conversation, Pane
+from chat.face.people import People, names_of
 from chat.face.timeline import Said, Timeline, folded
 from chat.frame import Answer, Ask, Direct, Gap, Notice
 from chat.identity import fingerprint
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 _PAGE: Final = 300  # messages of the past that are fetched at a time
 _LARGE_PAGE: Final = 2_000  # where more of them are wanted: a host that is asked for a few sends many
 _HITS: Final = 20  # that the host is asked for at a time
-_KNOWN: Final = 10_000  # people of whom something is remembered
 
 CATCHING_UP: Final = later("catching up")
 LOADING: Final = later("loading older messages")
@@ -51,16 +50,6 @@ class Attention(IntEnum):
     NONE = 0
     MESSAGE = 1
     MENTION = 2
-
-
-@dataclass
-class Known:
-    """What this window has seen of one key."""
-
-    nick: str = ""
-    bot: bool = False
-    left: int = 0  # when it was here last, in ms since 1970 UTC; 0 where nobody saw it leave
-    spoke: int = 0  # when it said something last, 0 where it has not
 
 
 class Progress:
@@ -92,7 +81,7 @@ class View:
         self.session: Final = client.session
         self.partner = partner
         self.search: Search | None = None
-        self.known: dict[bytes, Known] = {}  # by key; the one heard of last is the last
+        self.known: Final = People(client.session)
         self.people: dict[Who, State] = {}
         self.mentioned = False  # since it was looked at last
         # What is told once the past is here: a note before it would be of another day.
@@ -165,10 +154,7 @@ class View:
                 self._end = end
                 self._catching_up = Progress(CATCHING_UP, self.session.next_seq, end)
             case Here(came, went, first):
-                for key, nick in came:
-                    self._know(key, nick).left = 0
-                for key, nick in went:
-                    self._know(key, nick).left = self._lost_at if first else _now()  # first: gone while we were
+                self.known.moved(came, went, self._lost_at if first else _now())  # first: gone while we were
                 if not first:
                     self.timeline.move(came, went, _now())
                 self._listed = True
@@ -220,23 +206,12 @@ class View:
         key = message.author.key
         if key not in self.timeline.ignored and self._is_ignored(key):
             self.timeline.ignored.add(key)
-        known = self._know(key, "")
-        known.bot = message.author.bot
-        if message.time >= known.spoke:
-            known.nick, known.spoke = message.author.nick, message.time
-
-    def _know(self, key: bytes, nick: str) -> Known:
-        known = self.known.pop(key, None) or Known()
-        known.nick = nick or known.nick
-        self.known[key] = known
-        if len(self.known) > _KNOWN:
-            del self.known[next(iter(self.known))]
-        return known
+        self.known.heard(message)
 
     # -- who is not heard ------------------------------------------------------------------------
 
     def _is_ignored(self, key: bytes) -> bool:
-        return bool(self._ignored) and not self._ignored.isdisjoint((key.hex(), fingerprint(key)))
+        return bool(self._ignored) and not self._ignored.isdisjoint(names_of(key))
 
     def ignore(self, key: bytes) -> None:
         """Hide what this key says, said and does."""
@@ -398,17 +373,6 @@ class View:
             if isinstance(item, Said) and item.seq and not item.retracted and mine in (None, item.mine):
                 return item
         return None
-
-    def key_of(self, nick: str) -> bytes | None:
-        """Return the key that is called so: of those here, or of who was heard of last."""
-        wanted = nick.removeprefix("@").casefold()
-        known = ((key, known.nick) for key, known in reversed(self.known.items()))
-        return next((key for key, name in (*self.session.here, *known) if name.casefold() == wanted), None)
-
-    def nick_of(self, key: bytes) -> str:
-        """Return what a key is called, or was when it was heard of last; "" where it is not known."""
-        here = next((nick for who, nick in self.session.here if who == key), "")
-        return here or (self.known[key].nick if key in self.known else "")
 
 
 class Search:
