@@ -59,10 +59,16 @@ async def end_orphans(ours: Collection[int] = ()) -> None:
 
 
 def _children() -> list[int]:
-    with suppress(OSError):
-        lists = [(task / "children").read_text("ascii") for task in Path("/proc/self/task").iterdir()]
-        return [int(pid) for pids in lists for pid in pids.split()]
-    return []
+    while True:
+        try:
+            lists = [(task / "children").read_text("ascii") for task in Path("/proc/self/task").iterdir()]
+            return [int(pid) for pids in lists for pid in pids.split()]
+        except (FileNotFoundError, ProcessLookupError):
+            # A thread ended meanwhile, and its children are another's now: look again, or one may not be seen.
+            if not Path(f"/proc/self/task/{os.getpid()}/children").exists():  # this kernel lists none at all
+                return []
+        except OSError:
+            return []
 
 
 def die_with_parent(parent: int) -> None:
