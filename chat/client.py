@@ -547,7 +547,8 @@ class Client:
             return f"nothing was heard of the host for {SILENCE:g} s"
         except TransportError as error:
             return str(error)
-        return f"{self.address} closed the link"
+        assert self.address is not None
+        return f"{self.address.brief} closed the link"
 
     async def _come_back(self) -> None:
         delay = _FIRST_DELAY

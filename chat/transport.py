@@ -66,6 +66,11 @@ class Address:
         query = "&".join(f"{quote(name)}={quote(value)}" for name, value in self.options.items())
         return f"{self.scheme}{place}{'?' + query if query else ''}"
 
+    @property
+    def brief(self) -> str:
+        """For the eye: a path of this machine is long, and says no more than which transport it is."""
+        return self.scheme if self.place.startswith("/") else str(self)
+
     def allow_options(self, *names: str) -> None:
         """Raise AddressError for an option that is not one of ``names``: a typo must not be ignored."""
         for name in self.options:

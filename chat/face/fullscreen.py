@@ -968,7 +968,8 @@ class Face:
         view = self.view
         room = view.name if view.partner else f"#{view.session.room}"
         told = _("{room} as {nick} over {address}")
-        text = " " + told.format(room=room, nick=view.session.nick, address=view.client.address)
+        address = view.client.address.brief if view.client.address else ""
+        text = " " + told.format(room=room, nick=view.session.nick, address=address)
         return self._row(text)
 
     def _told_text(self) -> str:

@@ -609,7 +609,7 @@ def describe(event: ClientEvent) -> list[str]:
         case Lost(why):
             return [f"* {_('link lost: {why}; coming back').format(why=visible(why, lines=False))}"]
         case Up(address):
-            return [f"* {_('connected over {address}').format(address=visible(str(address), lines=False))}"]
+            return [f"* {_('connected over {address}').format(address=visible(address.brief, lines=False))}"]
     return []
 
 

@@ -177,7 +177,7 @@ class View:
                 self.note(_("link lost: {why}; coming back").format(why=why))
             case Up(address) if self._away:
                 self._away, self._back_at = False, _now()
-                self.note(_("back over {address}").format(address=address))
+                self.note(_("back over {address}").format(address=address.brief))
         return Attention.NONE
 
     def taken(self) -> None:

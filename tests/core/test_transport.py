@@ -41,6 +41,11 @@ def test_an_address_is_read(text: str, address: Address) -> None:
     assert Address.parse(text) == address
 
 
+def test_a_path_is_left_out_where_people_read() -> None:
+    assert Address("queue", "/run/user/1000/manywire/4b5d/queue").brief == "queue"
+    assert Address("tcp", "example.org:7711", {"tls": "0"}).brief == "tcp:example.org:7711?tls=0"
+
+
 @pytest.mark.parametrize(
     "text", ["", ":", ":7711", "?tls=0", "t cp", "tcp:a b", "tcp:\x1b[2J", "tcp:\n", "té:1", "a-b:1"]
 )
