@@ -163,6 +163,7 @@ class Face:
         self._views = [self._make_view(client)]
         self._at = 0
         self._answering: tuple[int, Said] | None = None  # what the next message does: REPLY's SAY or EDIT, and to what
+        self._set_aside = Document()  # what stood in the input when a correction began
         self._told_now = ""  # what was answered while one had scrolled up, until the next key
         self._refused = ""  # what was typed and is no command: the menu must not lie over what tells so
         self._touched = time.monotonic()  # the last key
@@ -307,6 +308,11 @@ class Face:
             view.note(text)
         if view is self.view and not self.pane.following:
             self._told_now = texts[0]
+
+    def _hint(self, text: str) -> None:
+        """Tell above the input, until the next key: what is of no use later does not stand in the talk."""
+        self._told_now = text
+        self._redraw_soon()
 
     def _touch(self) -> None:
         """A key was pressed."""
@@ -500,6 +506,9 @@ class Face:
         for line in lines:
             self.view.note(line)
         self.pane.jump(begin)
+        if not self.pane.following:
+            told = _("{down} shows more, {end} goes back to the talk")
+            self._hint(told.format(down=self._key("page-down"), end=self._key("bottom")))
 
     def _who(self, nick: str) -> None:
         self.view.look()
@@ -534,6 +543,8 @@ class Face:
     def _act(self, name: str, argument: str = "") -> None:
         """Act on the selected message, or on the one that is most likely meant."""
         mine = {"edit": True, "retract": True, "reply": False, "quote": False}.get(name)
+        if self.pane.selected is not None and not mine:
+            mine = None  # whoever's it is, it was chosen
         item = self.view.selected(mine=mine)
         if item is None or not item.seq:
             if self.pane.selected is not None and mine:
@@ -552,6 +563,7 @@ class Face:
                     return
                 self._answering = (kind, item)
                 if name == "edit":
+                    self._set_aside = self.input.document
                     self.input.document = Document(item.text)
             case "quote":
                 quoted = "".join(f"> {line}\n" for line in visible(item.text).split("\n"))
@@ -611,7 +623,7 @@ class Face:
             told = _("nothing is unread here")
             if to == "mention":
                 told = _("nobody has named you in what is loaded here; {key} loads more")
-            self._note(told.format(key=self._key("page-up")))
+            self._hint(told.format(key=self._key("page-up")))
 
     def _search(self, text: str) -> None:
         view = self.view
@@ -630,14 +642,15 @@ class Face:
     def _next_hit(self, *, older: bool) -> None:
         view, search = self.view, self.view.search
         if search is None:
-            self._note(_("nothing is searched for yet: /search TEXT"))
+            self._hint(_("nothing is searched for yet: /search TEXT"))
         elif self._step(view, search, older=older):
             return
         elif older:
             if search.walk is None or search.walk.done():  # else keys held down would have it run on for long
                 search.walk = self._begin(view, partial(self._walk_on, view, search))
         else:
-            self._note(_("there is no hit further down; {key} goes up").format(key=self._key("previous-hit")))
+            told = _("this is the only hit") if search.is_only else _("there is no hit further down; {key} goes up")
+            self._hint(told.format(key=self._key("previous-hit")))
 
     def _step(self, view: View, search: Search, *, older: bool) -> bool:
         hit = search.step(older=older)
@@ -653,9 +666,10 @@ class Face:
                 continue
             if search.at is None:
                 told = _("no message here has: {text}; search for fewer words, or a part of one")
-            else:
-                told = _("there is no hit further up; {key} goes down")
-            self._tell(view, told.format(text=search.text, key=self._key("next-hit")))
+                self._tell(view, told.format(text=search.text))
+            elif view is self.view:
+                told = _("this is the only hit") if search.is_only else _("there is no hit further up; {key} goes down")
+                self._hint(told.format(key=self._key("next-hit")))
             return
 
     def _key(self, action: str) -> str:
@@ -899,6 +913,8 @@ class Face:
         """Stop what is at work, else what was begun: an answer, a correction, a selection, a search."""
         view = self.view
         if view.work is None:
+            if self._answering is not None and self._answering[0] == Kind.EDIT:
+                self.input.document = self._set_aside  # or the next Enter would say the old text again
             self._answering = view.search = None
             view.pane.hit = ""
             view.pane.follow()

@@ -433,6 +433,10 @@ class Search:
         return True
 
     @property
+    def is_only(self) -> bool:
+        return not self.more and self.place == (1, 1)
+
+    @property
     def place(self) -> tuple[int, int]:
         """Which of the known hits the walk is at, 1 for the newest and 0 for none; and how many are known."""
         at = len(self._hits) - self._hits.index(self.at) if self.at in self._hits else 0

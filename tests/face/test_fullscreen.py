@@ -63,7 +63,7 @@ ROOT = Path(__file__).parents[2]
 
 def run(story: Coroutine[Any, Any, None]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(10) as limit:
+        async with asyncio.timeout(30) as limit:  # it is there for a hang
             await story
         assert not limit.expired()  # nor was that what ended it
 
@@ -913,6 +913,62 @@ def test_what_is_answered_while_one_has_scrolled_up_is_seen_until_the_next_key()
             await stage.until("line 53", "/qit is no command", gone="line 60")
             stage.type("\x7f")
             await stage.until("> /qi", gone="is no command")
+
+    run(story())
+
+
+def test_a_correction_that_is_stopped_leaves_what_was_typed_before(tmp_path: Path) -> None:
+    """Else the next Enter would say the old text once more."""
+
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
+            stage.type("said before\r")
+            await stage.until("said before ✓")
+            stage.type("half a")
+            await stage.until("> half a")
+            stage.type("\x1be")
+            await stage.until("correcting ann", "> said before")
+            stage.type("\x1b")
+            await stage.until("> half a", gone="correcting")
+            stage.type(" thought\r")
+            await stage.until("half a thought ✓")
+            assert len(stage.said("said before")) == 1
+
+    run(story())
+
+
+def test_an_own_message_that_was_selected_can_be_answered(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
+            stage.type("mine\r")
+            await stage.until("mine ✓")
+            stage.type("\x1b[1;3A\x1br")
+            await stage.until("answering ann: mine")
+
+    run(story())
+
+
+def test_the_only_hit_is_told_as_such_and_leaves_no_line(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
+            stage.type("kettle\r")
+            await stage.until("kettle ✓")
+            stage.type("/search kettle\r")
+            await stage.until("hit 1 of 1 ", gone="searching")
+            for key in ("\x1bn", "\x1bp"):
+                stage.type(key)
+                await stage.until("this is the only hit")
+                stage.type(" ")
+                await stage.until("kettle", gone="the only hit")
+
+    run(story())
+
+
+def test_where_help_is_longer_than_the_screen_it_says_how_to_go_on(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
+            stage.type("/help\r")
+            await stage.until("/quit", "PageDown shows more, Ctrl+End goes back to the talk")
 
     run(story())
 
