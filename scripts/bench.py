@@ -286,79 +286,61 @@ def main() -> int:
     if sys.platform != "linux":
         print("bench: it needs Linux, for epoll and /proc", file=sys.stderr)
         return 1
-    if arguments.queues:
-        return compare_queues(arguments)
-    if arguments.boards:
-        return compare_boards(arguments)
-    if arguments.face:
-        return time_face(arguments)
+    others = (
+        (arguments.queues, compare_queues),
+        (arguments.boards, compare_boards),
+        (arguments.face, time_face),
+    )
+    measure_all = next((way for wanted, way in others if wanted), compare_servers)
+    try:
+        print("\n\n".join(measure_all(arguments)))
+    except Broken as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def compare_servers(arguments: argparse.Namespace) -> list[str]:
     allow_files(max(arguments.members) + _SPARE_FILES)
     lines: list[Sequence[str]] = [HEADINGS]
     record = []
-    try:
-        for case in [Case(s, m, arguments.window) for s in arguments.senders for m in arguments.members if s <= m]:
-            figures = run_case(case, arguments.rounds, arguments.seconds, arguments.folder)
-            with tempfile.TemporaryDirectory(prefix="chat-bench-", dir=arguments.folder) as scratch:
-                a_sync = messages_a_sync(case, Path(scratch)) if shutil.which("strace") else None
-            lines += rows(case, figures, a_sync)
-            record.append(
-                case._asdict()
-                | {"messages_per_fsync": a_sync}
-                | {name: [figure._asdict() for figure in figures[name]] for name in SERVERS}
-            )
-    except Broken as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    print(f"{conditions(arguments)}\n\n{table(lines)}")
+    for case in [Case(s, m, arguments.window) for s in arguments.senders for m in arguments.members if s <= m]:
+        figures = run_case(case, arguments.rounds, arguments.seconds, arguments.folder)
+        with tempfile.TemporaryDirectory(prefix="chat-bench-", dir=arguments.folder) as scratch:
+            a_sync = messages_a_sync(case, Path(scratch)) if shutil.which("strace") else None
+        lines += rows(case, figures, a_sync)
+        record.append(
+            case._asdict()
+            | {"messages_per_fsync": a_sync}
+            | {name: [figure._asdict() for figure in figures[name]] for name in SERVERS}
+        )
     if arguments.json:
         arguments.json.write_text(json.dumps({"conditions": conditions(arguments), "cases": record}, indent=1) + "\n")
-    return 0
+    return [conditions(arguments), table(lines)]
 
 
-def compare_queues(arguments: argparse.Namespace) -> int:
+def compare_queues(arguments: argparse.Namespace) -> list[str]:
     from chat.client import WINDOW
     from scripts.bench_parts import queues
 
-    try:
-        deliveries, round_trips, left_out = queues.tables(arguments.rounds, arguments.seconds, arguments.folder)
-    except Broken as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    print("\n\n".join((conditions(arguments, WINDOW), table(deliveries), table(round_trips), *left_out)))
-    return 0
+    deliveries, round_trips, left_out = queues.tables(arguments.rounds, arguments.seconds, arguments.folder)
+    return [conditions(arguments, WINDOW), table(deliveries), table(round_trips), *left_out]
 
 
-def compare_boards(arguments: argparse.Namespace) -> int:
+def compare_boards(arguments: argparse.Namespace) -> list[str]:
     from scripts.bench_parts import boards
 
-    try:
-        looks = boards.tables(arguments.rounds, arguments.folder)
-    except Broken as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    print("\n\n".join((conditions(arguments), table(looks))))
-    return 0
+    return [conditions(arguments), table(boards.tables(arguments.rounds, arguments.folder))]
 
 
-def time_face(arguments: argparse.Namespace) -> int:
+def time_face(arguments: argparse.Namespace) -> list[str]:
     from scripts.bench_parts import face
 
-    try:
-        keys, starts, told = face.tables(arguments.rounds, arguments.seconds, arguments.folder)
-    except Broken as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    keys, starts, told = face.tables(arguments.rounds, arguments.seconds, arguments.folder)
     measured = f"rounds: {arguments.rounds}, each of {arguments.seconds:g} s without and with the flood"
-    print("\n\n".join((f"{machine(arguments.folder)}; {measured}", table(keys), table(starts), *told)))
-    return 0
+    return [f"{machine(arguments.folder)}; {measured}", table(keys), table(starts), *told]
 
 
 def allow_files(wanted: int) -> None:

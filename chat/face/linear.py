@@ -105,14 +105,6 @@ class _Room:
     def at_seq(self, seq: int) -> Said | None:
         return self.timeline.at_seq(seq) or self.older.get(seq)
 
-    def last(self, *, mine: bool | None) -> Said | None:
-        """Return the last message that stands: by the reader, by somebody else, or by anybody."""
-        for number in range(self.timeline.end - 1, self.timeline.first - 1, -1):
-            item = self.timeline[number]
-            if isinstance(item, Said) and item.seq and not item.retracted and mine in (None, item.mine):
-                return item
-        return None
-
 
 class _Face:
     def __init__(
@@ -352,7 +344,7 @@ class _Face:
         """Return the message of this number, or the one that is most likely meant; or tell that there is none."""
         mine = _MINE.get(name)
         room = self._room
-        item = room.at_seq(seq) or await self._fetch(room, seq) if seq else room.last(mine=mine)
+        item = room.at_seq(seq) or await self._fetch(room, seq) if seq else room.timeline.last_said(mine=mine)
         if item is None or item.retracted:
             await self._tell(_("there is no such message"))
         elif mine and not item.mine:

@@ -378,6 +378,13 @@ class Timeline:
                 return item.number
         return None
 
+    def last_said(self, *, mine: bool | None = None) -> Said | None:
+        """Return the last message that stands: by the reader, by somebody else, or by anybody."""
+        for item in reversed(self._ring):
+            if isinstance(item, Said) and item.seq and not item.retracted and mine in (None, item.mine):
+                return item
+        return None
+
     def find_mention(self, start: int | None = None, *, backwards: bool = True) -> int | None:
         """Return the number of the next message that addresses the reader."""
         return next((item.number for item in self._walk(start, backwards=backwards) if item.mentioned), None)

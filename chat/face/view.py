@@ -368,11 +368,7 @@ class View:
         if self.pane.selected is not None:
             item = self.timeline[self.pane.selected]
             return item if isinstance(item, Said) and mine in (None, item.mine) else None
-        for number in range(self.timeline.end - 1, self.timeline.first - 1, -1):
-            item = self.timeline[number]
-            if isinstance(item, Said) and item.seq and not item.retracted and mine in (None, item.mine):
-                return item
-        return None
+        return self.timeline.last_said(mine=mine)
 
 
 class Search:

@@ -23,29 +23,27 @@ Rules:
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import pty
 import random
 import re
 import select
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import termios
 import time
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chat.frame import Kind, encode
-from chat.transport import Address
 from scripts.bench import cpu_seconds
+from scripts.bench_parts.hosts import ROOM, ROOT, peak, queue_host
 from scripts.bench_parts.load import BEAT_EVERY, PATIENCE
 from scripts.bench_parts.wires import Broken, ChatWire
 
@@ -58,7 +56,6 @@ RATE: Final = 1000  # messages a second
 SPEAKERS: Final = 4
 KEYS: Final = ("αβγδεζηθικλμνξοπρστυφχψω", "абвгдежзийклмнопрстуфхцч")  # one line of each, by turns
 PAUSE: Final = (0.02, 0.08)  # seconds between a key's echo and the next key
-ROOM: Final = "bench"
 COLUMNS: Final = 80
 ROWS: Final = 24
 GOALS: Final = "goals: p50 16 ms and p99 50 ms while 1,000 messages a second come; first screen in 500 ms"
@@ -70,7 +67,6 @@ _LEAVE: Final = b"\x03"  # Ctrl-C
 _SILENCE: Final = 0.2  # seconds without output after which a screen is taken to be whole
 _CHANGES: Final = frozenset({"COLORTERM", "NO_COLOR", "PYTHONDONTWRITEBYTECODE"})  # of how a face looks, or starts
 _STARTS_LIKE: Final = {"python -c pass": "pass", "python -c 'import prompt_toolkit'": "import prompt_toolkit"}
-_ROOT: Final = Path(__file__).parents[2]
 _fork: Final = multiprocessing.get_context("fork")  # by name: from 3.14 on it is no longer the default
 
 
@@ -230,7 +226,7 @@ class Terminal:
         termios.tcsetwinsize(self._fd, (ROWS, COLUMNS))
         self._began = time.perf_counter()
         self.process = subprocess.Popen(
-            command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=_ROOT, env=environment, start_new_session=True
+            command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT, env=environment, start_new_session=True
         )
         os.close(theirs)
         self._written: list[tuple[float, bytes]] = []
@@ -350,31 +346,8 @@ def scroll_up(face: Terminal) -> int:
         top = int(found[1])
 
 
-def peak(pid: int) -> int:
-    """Bytes of memory that a process had at most (VmHWM of proc(5))."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
-
-
-@contextmanager
-def _host(folder: Path) -> Iterator[tuple[int, str]]:
-    """Run a host that listens on the queue; give its process id and the path of its socket."""
-    words = ["-t", "queue", "--headless", "--json", "--open", "--rate", "0", "--data", f"{folder}/data"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "chat", "host", ROOM, *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        cwd=_ROOT,
-        env=_environment(folder),
-    ) as process:
-        assert process.stdout is not None
-        try:
-            line = process.stdout.readline()
-            if not line:
-                raise Broken(f"the host did not start; exit code {process.wait()}")
-            yield process.pid, Address.parse(json.loads(line)["address"]).place
-        finally:
-            process.send_signal(signal.SIGTERM)
+def _host(folder: Path) -> AbstractContextManager[tuple[int, str]]:
+    return queue_host(folder, _environment(folder))
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -421,7 +394,7 @@ def measure(folder: Path, host: int, speakers: Speakers, seconds: float) -> Roun
 def start_of(code: str, folder: Path) -> tuple[float, float]:
     """Seconds, and seconds of processor time, that Python takes to run this."""
     began, before = time.perf_counter(), os.times()
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=_ROOT, env=_environment(folder))
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=_environment(folder))
     took, after = time.perf_counter() - began, os.times()
     return took, sum(after[2:4]) - sum(before[2:4])
 
@@ -433,7 +406,10 @@ def tables(rounds: int, seconds: float, data: Path) -> tuple[list[list[str]], li
     """Measure everything in every round; return a table of keys, one of starts, and lines of text. Raises Broken."""
     found: list[Round] = []
     starts: dict[str, list[tuple[float, float]]] = {name: [] for name in _STARTS_LIKE}
-    with tempfile.TemporaryDirectory(prefix="chat-bench-", dir=data) as name, _host(Path(name)) as (host, path):
+    with (
+        tempfile.TemporaryDirectory(prefix="chat-bench-", dir=data) as name,
+        _host(Path(name)) as (host, path),
+    ):
         folder, speakers = Path(name), Speakers(path)
         print(f"filling the room with {MESSAGES:,} messages", file=sys.stderr)
         speakers.begin(MESSAGES)

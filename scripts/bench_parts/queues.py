@@ -27,18 +27,14 @@ the clock.
 from __future__ import annotations
 
 import asyncio
-import json
 import multiprocessing
 import os
-import re
 import resource
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from statistics import median
@@ -48,6 +44,7 @@ from chat.client import WINDOW
 from chat.errors import DialFailed
 from chat.transport import Address, Site
 from scripts.bench import cpu_seconds
+from scripts.bench_parts.hosts import ROOM, peak, queue_host
 from scripts.bench_parts.load import Load
 from scripts.bench_parts.wires import TEXT_SIZE, Broken, ChatWire
 from transports.localqueue import MESSAGE, transport
@@ -61,12 +58,10 @@ if TYPE_CHECKING:
 READERS: Final = 8
 BATCH: Final = 64  # messages in each send of the socket pair that batches
 ROUND_TRIPS: Final = 3000
-ROOM: Final = "bench"
 ROOMS: Final = {"room": 1, f"room, {READERS} send": READERS}  # how many of its members send
 END: Final = b"."  # the last message; on a stream, the end is
 _MESSAGE: Final = bytes(TEXT_SIZE)
 _READ_SIZE: Final = 64 * 1024
-_ROOT: Final = Path(__file__).parents[2]
 _fork: Final = multiprocessing.get_context("fork")  # by name: from 3.14 on it is no longer the default
 
 
@@ -373,25 +368,8 @@ def _cpu() -> float:
 # -- the room -------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _host(folder: Path) -> Iterator[tuple[int, str]]:
-    """Run a host that listens on the queue; give its process id and the path of its socket."""
-    words = ["-t", "queue", "--headless", "--json", "--open", "--rate", "0", "--data", f"{folder}/data"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "chat", "host", ROOM, *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        cwd=_ROOT,
-        env=os.environ | {"CHAT_RUNTIME": f"{folder}/run"},
-    ) as process:
-        assert process.stdout is not None
-        try:
-            line = process.stdout.readline()
-            if not line:
-                raise Broken(f"the host did not start; exit code {process.wait()}")
-            yield process.pid, Address.parse(json.loads(line)["address"]).place
-        finally:
-            process.send_signal(signal.SIGTERM)
+def _host(folder: Path) -> AbstractContextManager[tuple[int, str]]:
+    return queue_host(folder, os.environ | {"CHAT_RUNTIME": f"{folder}/run"})
 
 
 def measure_room(seconds: float, data: Path, senders: int = 1) -> Figure:
@@ -399,19 +377,13 @@ def measure_room(seconds: float, data: Path, senders: int = 1) -> Figure:
     with tempfile.TemporaryDirectory(prefix="chat-bench-", dir=data) as folder, _host(Path(folder)) as (pid, path):
         load = Load(ChatWire(ROOM), path, members=READERS, senders=senders, window=WINDOW * senders)
         try:
-            before, began = cpu_seconds(pid), _peak(pid)
+            before, began = cpu_seconds(pid), peak(pid)
             result = load.run(seconds)
-            cpu, grown = cpu_seconds(pid) - before + result.cpu, _peak(pid) - began
+            cpu, grown = cpu_seconds(pid) - before + result.cpu, (peak(pid) - began) / 2**20
         finally:
             load.close()
     deliveries = result.messages * READERS
     return Figure(deliveries / result.seconds, cpu / deliveries * 1e6, grown)
-
-
-def _peak(pid: int) -> float:
-    """MiB that a process had in memory at most: VmHWM of proc(5)."""
-    (found,) = re.findall(r"^VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    return int(found) / 1024
 
 
 # -- round trips ----------------------------------------------------------------------------------------------
