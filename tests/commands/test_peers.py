@@ -363,9 +363,11 @@ def marked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], dict[int, s
 
 
 def children(pid: int) -> list[int]:
-    """Its children, zombies too."""
-    lists = [task.joinpath("children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
-    return [int(child) for pids in lists for child in pids.split()]
+    """Its children, zombies too. Raises FileNotFoundError where there is no such process."""
+    while True:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread of it has just ended: look again
+            return [int(child) for task in tasks for child in task.joinpath("children").read_text().split()]
 
 
 def state(pid: int) -> str:
