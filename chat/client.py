@@ -255,7 +255,7 @@ class Client:
 
     def show(self, **changes: Any) -> None:
         """Show something else: fields of ``presence.State``. Raises ValueError for a note that is too long."""
-        shows = replace(self.shows, **changes)
+        shows = self.shows._replace(**changes)
         presence.pack_cell(self.session.key, self.session.nick, shows)
         self.shows = shows
         self._show()

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 from itertools import takewhile
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from chat.frame import MAX_CONTROL, Kind, Presence, States, pack
 from chat.text import MAX_NAME_BYTES, nickname, visible
@@ -179,8 +178,10 @@ class Level(IntEnum):
     ONLINE = 3
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+_LEVELS: Final = {level.value: level for level in Level}
+
+
+class State(NamedTuple):
     """What somebody shows to those on the same machine."""
 
     level: Level = Level.ONLINE
@@ -214,17 +215,31 @@ def unpack_cell(payload: bytes) -> tuple[Who, State] | None:
     if not _STATE.size <= len(payload) <= _STATE.size + MAX_NOTE_BYTES:
         return None
     key, layout, level, flags, read, active, padded = _STATE.unpack_from(payload)
+    if layout != _LAYOUT or level not in _LEVELS:
+        return None
     try:
-        nick = padded.rstrip(b"\0").decode()
-        note = payload[_STATE.size :].decode()
-        if layout != _LAYOUT or _known_nickname(nick) != nick or not _note_fits(note):
-            return None
-        return (key, nick), State(Level(level), note, bool(flags & _TYPING), read, active)
+        return _who(key, padded), State(
+            _LEVELS[level], _note(payload[_STATE.size :]), bool(flags & _TYPING), read, active
+        )
     except ValueError:  # UnicodeDecodeError, too
         return None
 
 
-_known_nickname = lru_cache(maxsize=2048)(nickname)  # it looks at each letter, and states change more than names do
+# Letters are looked at one by one, and how far somebody has read changes more often than names and notes do.
+@lru_cache(maxsize=2048)
+def _who(key: bytes, padded: bytes) -> Who:
+    nick = padded.rstrip(b"\0").decode()
+    if nickname(nick) != nick:
+        raise ValueError("a nickname is in NFKC")
+    return key, nick
+
+
+@lru_cache(maxsize=2048)
+def _note(raw: bytes) -> str:
+    note = raw.decode()
+    if not _note_fits(note):
+        raise ValueError("the note is too long")
+    return note
 
 
 def _note_fits(note: str) -> bool:
@@ -245,11 +260,16 @@ def seen(readings: Iterable[tuple[int, bytes, int]]) -> dict[Who, State]:
     over busy over away. The note is that of the most present window that has one. Windows without a beat for
     15 s are left out, and so is what is no state.
     """
-    windows: dict[Who, list[State]] = {}
+    found: dict[Who, State] = {}
+    several: dict[Who, list[State]] = {}
     for _index, payload, age in readings:
         if age < STALE_MS and (cell := unpack_cell(payload)) is not None:
-            windows.setdefault(cell[0], []).append(cell[1])
-    return {who: states[0] if len(states) == 1 else _merged(states) for who, states in windows.items()}
+            who, state = cell
+            if (other := found.setdefault(who, state)) is not state:
+                several.setdefault(who, [other]).append(state)
+    for who, states in several.items():
+        found[who] = _merged(states)
+    return found
 
 
 def _merged(states: list[State]) -> State:

@@ -72,6 +72,8 @@ import sys
 import time
 import zlib
 from contextlib import suppress
+from itertools import compress
+from operator import ne
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
@@ -93,6 +95,7 @@ _LAYOUT: Final = 1
 _CELL: Final = struct.Struct(f"!QQH{MAX_CELL}sI")  # version, beat, length, payload, CRC of these
 _HEADS: Final = struct.Struct("16s240x")  # version and beat: two writes of one cell never have both in common
 _CRC_SIZE: Final = 4
+_CRC_AT: Final = CELL_SIZE - _CRC_SIZE
 _MAX_VERSION: Final = 2**64 - 1
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -371,15 +374,13 @@ class ShmBoard:
     def _look(self, fd: int) -> None:
         """Take in the cells that were written since the last look."""
         for _ in range(TRIES):
-            data = memoryview(os.pread(fd, SIZE, 0))
+            data = os.pread(fd, SIZE, 0)
             if len(data) != SIZE:  # somebody cut it short
                 return
-            heads = [head for (head,) in _HEADS.iter_unpack(data[CELL_SIZE:])]
-            changed = [index for index, (head, old) in enumerate(zip(heads, self._heads, strict=True)) if head != old]
+            heads = [head for (head,) in _HEADS.iter_unpack(memoryview(data)[CELL_SIZE:])]
             torn = False
-            for index in changed:
-                good = self._decode(data[_offset(index) : _offset(index + 1)])
-                if good is None:
+            for index in compress(range(CELLS), map(ne, heads, self._heads)):
+                if (good := self._decode(data, _offset(index))) is None:
                     torn = True
                 else:
                     self._known[index] = good
@@ -388,26 +389,27 @@ class ShmBoard:
                 return
 
     @staticmethod
-    def _decode(cell: memoryview) -> tuple[int, bytes] | None:
-        """Return the beat and the payload of a cell, or None when it is torn or damaged."""
-        _version, beat, length, payload, crc = _CELL.unpack(cell)
-        if zlib.crc32(cell[:-_CRC_SIZE]) != crc or length > MAX_CELL:
+    def _decode(data: bytes, at: int) -> tuple[int, bytes] | None:
+        """Return the beat and the payload of the cell that begins at ``at``, or None when it is torn or damaged."""
+        _version, beat, length, payload, crc = _CELL.unpack_from(data, at)
+        if zlib.crc32(data[at : at + _CRC_AT]) != crc or length > MAX_CELL:
             return None
         return beat, payload[:length]
 
     def _alive(self, trust_ms: int) -> list[Reading]:
         now, file = _now(), self._file
-        found = []
-        for index, (beat, payload) in enumerate(self._known):
-            if not payload:
-                continue
-            age = now - beat
-            if 0 <= age < trust_ms or index in file.held or file.is_held_by_others(index):
-                found.append((index, payload, max(age, 0)))
-            else:
+        doubted = now - trust_ms  # a beat so old, or one in the future, is a question to the kernel
+        for index in [
+            index for index, (beat, payload) in enumerate(self._known) if payload and not doubted < beat <= now
+        ]:
+            if not (index in file.held or file.is_held_by_others(index)):
                 # Dead, and dead for good: whoever claims the cell writes first of all, and then its head is another.
-                self._known[index] = (beat, b"")
-        return found
+                self._known[index] = (0, b"")
+        return [
+            (index, payload, now - beat if beat < now else 0)
+            for index, (beat, payload) in enumerate(self._known)
+            if payload
+        ]
 
     def sound(self) -> bool:
         self._must_be_open()

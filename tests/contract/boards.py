@@ -76,9 +76,10 @@ class BelievesAll(ShmBoard):
     """Version and CRC switched off."""
 
     @staticmethod
-    def _decode(cell: memoryview) -> tuple[int, bytes] | None:
+    def _decode(data: bytes, at: int) -> tuple[int, bytes] | None:
+        cell = data[at : at + 256]
         length = int.from_bytes(cell[16:18], "big")
-        return int.from_bytes(cell[8:16], "big"), bytes(cell[18 : 18 + min(length, 234)])
+        return int.from_bytes(cell[8:16], "big"), cell[18 : 18 + min(length, 234)]
 
     def _look(self, fd: int) -> None:
         self._heads = [b""] * len(self._heads)

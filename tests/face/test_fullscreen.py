@@ -16,7 +16,6 @@ import sys
 import termios
 import time
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -228,7 +227,7 @@ class Script:
         return events
 
     def show(self, **changes: Any) -> None:
-        self.shows = replace(self.shows, **changes)
+        self.shows = self.shows._replace(**changes)
 
     def people(self) -> dict[presence.Who, presence.State]:
         return dict.fromkeys(self.session.here, presence.State())
