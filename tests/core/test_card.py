@@ -164,7 +164,8 @@ def test_where_the_platform_has_none_it_is_a_private_folder_among_temporary_file
 ) -> None:
     for name in ("CHAT_RUNTIME", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)  # so that it is looked for anew
     folder = runtime_folder()  # platformdirs warns here; a warning that got out would fail this test
     assert folder == tmp_path / f"runtime-{os.geteuid()}" / "manywire"
     assert mode(folder) == mode(folder.parent) == 0o700
