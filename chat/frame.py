@@ -404,6 +404,7 @@ class Direct(Struct):
     other: bytes  # the other's key
     nick: str  # by which the other is known here
     next_seq: U63  # where its log ends
+    read: U63 = 0  # how far this key has read there, in whichever of its windows
 
 
 class Notice(Struct):

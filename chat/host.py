@@ -480,8 +480,8 @@ class Host:
         if kept.full:
             member.cursor.post(_DISK_FULL)
         if not kept.room.only and not member.silent:
-            for name, other, next_seq in self._store.direct_rooms(member.key, _DIRECT_LISTED):
-                member.cursor.post(_direct(name, other, kept.room.nick_of(other), next_seq))
+            for name, other, next_seq, read in self._store.direct_rooms(member.key, _DIRECT_LISTED):
+                member.cursor.post(_direct(name, other, kept.room.nick_of(other), next_seq, read))
         if entry.replaced is not None:
             self._drop(kept, entry.replaced)
         return member
@@ -720,8 +720,8 @@ class Host:
             for elsewhere in self.rooms.values():
                 for member in elsewhere.served:
                     if member.key == key and not elsewhere.room.only and member.cursor.lane_size <= MAX_CONTROL:
-                        nick = elsewhere.room.nick_of(other)
-                        member.cursor.post(_direct(kept.room.name, other, nick, kept.room.log.end))
+                        nick, read = elsewhere.room.nick_of(other), kept.room.read_by(key)
+                        member.cursor.post(_direct(kept.room.name, other, nick, kept.room.log.end, read))
                         self._wake(elsewhere)
 
     def _not_committed(self, kept: KeptRoom, changes: Changes, error: StoreError) -> None:
@@ -804,8 +804,8 @@ class Host:
                         self._serve(kept, served)
 
 
-def _direct(room: str, other: bytes, nick: str, next_seq: int) -> bytes:
-    return pack(Kind.DIRECT, Direct(room=room, other=other, nick=nick, next_seq=next_seq))
+def _direct(room: str, other: bytes, nick: str, next_seq: int, read: int) -> bytes:
+    return pack(Kind.DIRECT, Direct(room=room, other=other, nick=nick, next_seq=next_seq, read=read))
 
 
 async def _without(served: Served, wait: Awaitable[object]) -> None:

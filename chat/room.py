@@ -245,7 +245,7 @@ class Room:
             self.roster.enter(member.key, nick, bot=role == BOT)
         first_unsettled = stream.mark + 1 if stream else 0
         return Entry(
-            member, start, show, first_unsettled, self.log.next_seq, rewound, self._reads.get(member.key, 0), replaced
+            member, start, show, first_unsettled, self.log.next_seq, rewound, self.read_by(member.key), replaced
         )
 
     def leave(self, member: Member) -> None:
@@ -264,8 +264,12 @@ class Room:
     def has_read(self, key: bytes, seq: int) -> None:
         """Keep how far a key has read, in whichever of its windows: never back, and no further than the log goes."""
         seq = min(seq, self.log.end - 1)
-        if self._nick_count[key] and seq > self._reads.get(key, 0):
+        if self._nick_count[key] and seq > self.read_by(key):
             self._reads[key] = self._new_reads[key] = seq
+
+    def read_by(self, key: bytes) -> int:
+        """Return the last number that a key has read, 0 where it has read none."""
+        return self._reads.get(key, 0)
 
     def _find_start(self, hello: Hello) -> tuple[int, int, str]:
         """Return the first number to send, the first to show, and why the member's past is not ours (or "")."""

@@ -220,20 +220,21 @@ class Store:
                 execute("SELECT key, seq FROM reads WHERE room = ?", (room,)).fetchall(),
             )
 
-    def direct_rooms(self, key: bytes, limit: int) -> list[tuple[str, bytes, int]]:
-        """Return (name, the other's key, next number) of this key's direct rooms in which something was said.
+    def direct_rooms(self, key: bytes, limit: int) -> list[tuple[str, bytes, int, int]]:
+        """Return (name, the other's key, next number, the last one read) of this key's direct rooms that hold anything.
 
         The ``limit`` that were made last. Raises StoreError.
         """
         with _reading():
             return self._reader.execute(
                 """
-                SELECT rooms.name, other.key, (batches.at & ?) + batches.frames
+                SELECT rooms.name, other.key, (batches.at & ?) + batches.frames, ifnull(reads.seq, 0)
                 FROM members AS mine
                 JOIN members AS other ON other.room = mine.room AND other.key != mine.key
                 JOIN rooms ON rooms.id = mine.room AND substr(rooms.name, 1, 1) = '@'
                 JOIN batches ON batches.at = (
                     SELECT max(at) FROM batches WHERE at BETWEEN mine.room << ? AND mine.room << ? | ?)
+                LEFT JOIN reads ON reads.room = mine.room AND reads.key = mine.key
                 WHERE mine.key = ? ORDER BY rooms.id DESC LIMIT ?
                 """,
                 (_SEQ_MASK, _ROOM_BITS, _ROOM_BITS, _SEQ_MASK, key, limit),

@@ -63,7 +63,7 @@ from chat.face.clipboard import osc52
 from chat.face.commands import KEYS, Action, Command, Say, Unknown, help_lines, help_on, parse, rebind
 from chat.face.composer import Composer, clean
 from chat.face.pane import FLAGS, JOINED, clip, columns, sealed, shown
-from chat.face.people import ignored, list_ignored, listed, names_of, nobody, to_heed
+from chat.face.people import direct_told, ignored, is_unread, list_ignored, listed, names_of, nobody, to_heed
 from chat.face.view import CATCHING_UP, Attention, Search, View
 from chat.frame import REPLY, Ask, Kind
 from chat.identity import fingerprint
@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from chat.face.pane import Pane
     from chat.face.timeline import Said
     from chat.face.view import Progress
+    from chat.frame import Direct
     from chat.settings import Settings
 
 _FRAME: Final = 1 / 30  # seconds between redraws for events
@@ -102,6 +103,7 @@ _NEAR: Final = 30  # lines from the oldest one, where older ones are fetched
 _EXCERPT: Final = 40  # columns of a message that is answered or corrected
 _BAR_CELLS: Final = (4, 20)  # of a bar, at least and at most
 _WITH_NEXT_START: Final = frozenset({"language", "time_format"})  # settings
+_CALLED: Final = 8  # direct rooms that may open by themselves: each is a link to the host
 _LEVELS: Final = {Level.AWAY: "z ", Level.BUSY: "! ", Level.ONLINE: ""}
 
 _WIRES: Final = (later("same user"), later("pinned"), later("known"), later("trust on first use"))  # of Client.wire
@@ -192,8 +194,8 @@ class Face:
         """The buffer of what is being written."""
         return self.composer.buffer
 
-    def _make_view(self, client: Client, partner: str = "") -> View:
-        return View(client, self._settings, partner=partner, markers=self._theme == "none")
+    def _make_view(self, client: Client, partner: str = "", *, called: bool = False) -> View:
+        return View(client, self._settings, partner=partner, called=called, markers=self._theme == "none")
 
     async def run(self) -> None:
         """See ``run`` of this module."""
@@ -289,10 +291,20 @@ class Face:
         if attention:
             self._ring(view, attention)
         for news in view.news:
-            nick = visible(news.nick, lines=False)
-            if all(other.session.other != news.other for other in self._views):
-                view.note(_("{nick} and you have a room for the two of you; /msg {nick} opens it").format(nick=nick))
+            if all(other.session.other != news.other for other in self._views) and not view.is_ignored(news.other):
+                self._take_news(view, news)
         view.news.clear()
+
+    def _take_news(self, view: View, news: Direct) -> None:
+        """Open a direct room in which something waits, behind the one that is looked at; tell of any other."""
+        view.note(direct_told(news))
+        if not is_unread(news) or sum(bool(other.partner) for other in self._views) >= _CALLED:
+            return
+        with suppress(ChatError):  # the host has just gone; it tells again when it is back
+            client = view.client.direct(news.other)
+            called = self._make_view(client, visible(news.nick, lines=False), called=True)
+            self._add_view(called)
+            self._ring(called, Attention.MENTION)
 
     def _ring(self, view: View, attention: Attention) -> None:
         wanted = self._settings.bell == "all" or (self._settings.bell == "mention" and attention is Attention.MENTION)
@@ -803,11 +815,14 @@ class Face:
             ) and other.session.room:
                 self._show_view(at)
                 return
-        self._views.append(view)
+        self._add_view(view, text)
         self._show_view(len(self._views) - 1)
+
+    def _add_view(self, view: View, text: str = "") -> None:
+        self._views.append(view)
         if view.partner:
             told = _("this is for {nick} and you; the host's owner could read it, too")
-            view.note(told.format(nick=view.partner))
+            view.greeting.append(told.format(nick=view.partner))
         self.app.create_background_task(self._live(view, text))
 
     async def _live(self, view: View, text: str) -> None:

@@ -38,7 +38,7 @@ from chat.errors import ChatError, DialFailed
 from chat.face import emoji
 from chat.face.commands import COMMANDS, Action, Command, Say, Unknown, Usage, help_on, parse, written
 from chat.face.lines import Output, converse, lines
-from chat.face.people import People, ignored, list_ignored, listed, names_of, nobody, to_heed
+from chat.face.people import People, direct_told, ignored, list_ignored, listed, names_of, nobody, to_heed
 from chat.face.timeline import Said, Timeline
 from chat.frame import REPLY, Answer, Ask, Author, Direct, Gap, Kind, Notice
 from chat.identity import fingerprint
@@ -176,9 +176,10 @@ class _Face:
             case Rewound():
                 room.timeline.rewound()
                 room.older.clear()
-            case Direct() if all(other.client.session.other != event.other for other in self._rooms):
-                told = _("{nick} and you have a room for the two of you; /msg {nick} opens it")
-                return [f"* {told.format(nick=visible(event.nick, lines=False))}"]
+            case Direct(other=key):
+                known = not names_of(key).isdisjoint(self._settings.ignore)
+                known = known or any(other.client.session.other == key for other in self._rooms)
+                return [] if known else [f"* {direct_told(event)}"]
         return describe(event)
 
     def _message_lines(self, room: _Room, message: Message) -> list[str]:

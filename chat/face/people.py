@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from chat.identity import fingerprint
 from chat.sight import as_line, since
+from chat.text import visible
 from chat.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
+    from chat.frame import Direct
     from chat.presence import State, Who
     from chat.session import Message, Session
 
@@ -110,6 +112,20 @@ def listed(people: Mapping[Who, State]) -> str:
 
 def nobody(nick: str) -> str:
     return _("there is nobody called {nick} here; /who lists those who are").format(nick=nick)
+
+
+def is_unread(news: Direct) -> bool:
+    """Whether something waits there, so far as the host knows what its reader has seen."""
+    return news.next_seq > news.read + 1
+
+
+def direct_told(news: Direct) -> str:
+    """Return a line, fit to be seen, about a direct room that is not open here."""
+    if is_unread(news):
+        told = _("{nick} has written to you alone; /msg {nick} shows it")
+    else:
+        told = _("{nick} and you have a room for the two of you; /msg {nick} opens it")
+    return told.format(nick=visible(news.nick, lines=False))
 
 
 # -- who is ignored -----------------------------------------------------------------------------------

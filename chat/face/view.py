@@ -74,12 +74,17 @@ class Progress:
 
 
 class View:
-    """What is shown of one room. ``partner``: the other's nickname, of a direct room."""
+    """What is shown of one room. ``partner``: the other's nickname, of a direct room. ``called``: it is opened
+    because something was said there that its reader has not seen.
+    """
 
-    def __init__(self, client: Client, settings: Settings, *, partner: str = "", markers: bool = False) -> None:
+    def __init__(
+        self, client: Client, settings: Settings, *, partner: str = "", called: bool = False, markers: bool = False
+    ) -> None:
         self.client: Final = client
         self.session: Final = client.session
         self.partner = partner
+        self._called = called
         self.search: Search | None = None
         self.known: Final = People(client.session)
         self.people: dict[Who, State] = {}
@@ -184,8 +189,10 @@ class View:
         """All events that there were have been taken. Who is here may be told before the past is, or after it."""
         if self._beginning and self._listed and self.session.next_seq >= self._end:
             self._beginning = False
-            self.timeline.read(self._read_before or self.timeline.last_seq)
+            self.timeline.read(self._read_before or (0 if self._called else self.timeline.last_seq))
             self.timeline.set_marker()
+            self.mentioned = self._called and self.timeline.unread > 0
+            self._called = False
             for text in self.greeting if self._read_before else (*self.greeting, *self.introduction):
                 self.note(text)
 
@@ -204,13 +211,13 @@ class View:
     def _heard(self, message: Message) -> None:
         """Remember who has spoken, and do not show what somebody says who is ignored."""
         key = message.author.key
-        if key not in self.timeline.ignored and self._is_ignored(key):
+        if key not in self.timeline.ignored and self.is_ignored(key):
             self.timeline.ignored.add(key)
         self.known.heard(message)
 
     # -- who is not heard ------------------------------------------------------------------------
 
-    def _is_ignored(self, key: bytes) -> bool:
+    def is_ignored(self, key: bytes) -> bool:
         return bool(self._ignored) and not self._ignored.isdisjoint(names_of(key))
 
     def ignore(self, key: bytes) -> None:
@@ -224,7 +231,7 @@ class View:
         self._keep_marker()
         self._ignored -= entries
         for key in list(self.timeline.ignored):
-            if not self._is_ignored(key):
+            if not self.is_ignored(key):
                 self.timeline.heed(key)
 
     def note(self, text: str, *, role: str = "note", last_seq: int = 0) -> None:

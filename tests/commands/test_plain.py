@@ -19,7 +19,7 @@ from chat.client import Client, Target
 from chat.face import linear
 from chat.face.commands import COMMANDS
 from chat.frame import Author, Direct, Kind
-from chat.identity import Identity, KnownHosts
+from chat.identity import Identity, KnownHosts, fingerprint
 from chat.session import Here, Message
 from chat.settings import DEFAULTS, Settings
 from chat.transport import Address
@@ -260,7 +260,7 @@ def test_several_rooms_are_heard_and_one_is_talked_in(tmp_path: Path) -> None:
         assert ann.asks("/msg bob psst", "goes to") == "* what you type goes to @bob now"
         ann.until("ann: psst #")
         assert " in @" not in ann.written.decode()  # nobody is told the name of such a room, which is a hash
-        assert bob.until("two of you") == "* ann and you have a room for the two of you; /msg ann opens it"
+        assert bob.until("to you alone") == "* ann has written to you alone; /msg ann shows it"
         bob.asks("/msg ann yes?", "bob: yes? #")
         assert not ann.until("bob: yes?").startswith("@")
         assert ann.asks("/part", "goes to") == "* what you type goes to #lobby now"
@@ -388,7 +388,10 @@ def test_a_muted_room_is_not_heard_from_another(tmp_path: Path) -> None:
 
 def test_a_direct_room_that_is_open_is_not_told_of(tmp_path: Path) -> None:
     made = face(tmp_path)
-    news = Direct(room="@x", other=BOB, nick="bob", next_seq=2)
+    news = Direct(room="@x", other=BOB, nick="bob", next_seq=2, read=1)
     assert told(made, news) == ["* bob and you have a room for the two of you; /msg bob opens it"]
+    made._settings = Settings(ignore=(fingerprint(BOB),))
+    assert told(made, news) == []
+    made._settings = Settings()
     made._rooms.append(linear._Room(made._rooms[0].client.direct(BOB), "bob"))
     assert told(made, news) == []

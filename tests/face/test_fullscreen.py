@@ -434,6 +434,46 @@ def test_the_end_of_the_input_is_leaving_too() -> None:
     run(story())
 
 
+def test_what_one_is_written_alone_waits_in_a_room_behind(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("bob") as bob:
+            async with room.member("ann", looks=True) as ann, staged(ann) as stage:
+                async with bob.direct(ann.session.key) as to_ann:
+                    await to_ann.say("psst")
+                    await stage.until("bob has written to you alone; /msg bob shows it", "2:@bob 1!", gone="psst")
+                    stage.type("\x1b2")
+                    await stage.until("the host's owner could read it", "bob  psst", gone="2:@bob")
+                stage.type("/part\r")
+                await stage.until("has written to you alone")
+            async with room.member("ann") as ann, staged(ann) as stage:
+                await stage.until("bob and you have a room for the two of you", gone="@bob")
+
+    run(story())
+
+
+def test_so_many_rooms_open_by_themselves_and_none_of_who_is_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chat.face.fullscreen._CALLED", 1)
+
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("bob") as bob, room.member("cid") as cid:
+            ignoring = Settings(ignore=(fingerprint(room.member("dan").session.key),))
+            async with (
+                room.member("dan") as dan,
+                room.member("ann") as ann,
+                staged(ann, settings=ignoring) as stage,
+            ):
+                for nick, one in {"dan": dan, "bob": bob, "cid": cid}.items():
+                    async with one.direct(ann.session.key) as to_ann:
+                        await to_ann.say(f"psst from {nick}")
+                        await to_ann.settled()
+                await stage.until("cid has written to you alone", "2:@bob 1!", gone="dan has written")
+                assert [view.name for view in stage.face._views] == ["#lobby", "@bob"]
+
+    run(story())
+
+
 # -- hearing ------------------------------------------------------------------------------------------
 
 

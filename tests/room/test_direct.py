@@ -26,7 +26,7 @@ def test_two_talk_alone(tmp_path: Path) -> None:
             async with house.client("ann", other="bob") as to_bob:
                 (seq,) = await to_bob.stored(await to_bob.say("psst"))
                 news = await bob.event(Direct)
-                assert (news.other, news.nick, news.next_seq) == (key(house, "ann"), "ann", seq + 1)
+                assert (news.other, news.nick, news.next_seq, news.read) == (key(house, "ann"), "ann", seq + 1, 0)
                 assert news.room == direct_name(key(house, "bob"), key(house, "ann"))
                 async with house.client("bob", other="ann") as to_ann:
                     await to_ann.hear("psst")
@@ -69,6 +69,25 @@ def test_it_outlives_the_host_and_is_told_of_to_those_who_come(tmp_path: Path) -
                 assert cid.so_far(Direct) == []
             async with house.client("bob", other="ann") as to_ann:
                 await to_ann.hear("psst")
+
+    run(scene())
+
+
+def test_how_far_one_has_read_goes_along_with_it(tmp_path: Path) -> None:
+    async def scene() -> None:
+        house = House(tmp_path)
+        async with house, house.members("ann", "bob") as (_, bob), house.client("ann", other="bob") as to_bob:
+            async with house.client("bob", other="ann", looks=True) as to_ann:
+                (seq,) = await to_bob.stored(await to_bob.say("psst"))
+                await to_ann.hear("psst")
+                to_ann.show(read=seq)
+            await to_bob.stored(await to_bob.say("psst again"))
+            while (news := await bob.event(Direct)).next_seq < seq + 2:
+                pass
+            assert news.read == seq
+        async with house, house.client("bob") as bob:
+            news = await bob.event(Direct)
+            assert (news.next_seq, news.read) == (seq + 2, seq)
 
     run(scene())
 
