@@ -18,6 +18,7 @@ import click
 
 from chat import completion, words
 from chat.errors import DONE, FAILED, INTERRUPTED, USAGE, ChatError, NoSuchRoom, Refused
+from chat.spoken import Group, Option, option
 from chat.words import _, plural
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _HISTORY: Final = 50  # messages of the past that a face begins with
 def main() -> None:
     """Run the command and leave with its exit code."""
     os.umask(0o077)  # whatever is made here is nobody else's to read
+    words.use(_language_that_is_set)  # looked up at the first word, unless an option says it before
     try:
         code = chat.main(prog_name="chat", standalone_mode=False, auto_envvar_prefix="CHAT") or DONE
     except click.exceptions.NoArgsIsHelpError as error:
@@ -68,12 +70,9 @@ def _complain(message: str, code: int) -> int:
 # -- what the commands share ---------------------------------------------------------------------
 
 
-def _speak(context: click.Context, _parameter: click.Parameter, language: str | None) -> None:
-    """Have the language chosen at the first word: by the option, else by the settings, else by the locale."""
+def _speak(_context: click.Context, _parameter: click.Parameter, language: str | None) -> None:
     if language is not None:
         words.use(lambda: words.language(language, os.environ))
-    elif context.parent is None:
-        words.use(_language_that_is_set)
 
 
 def _language_that_is_set() -> str:
@@ -82,21 +81,22 @@ def _language_that_is_set() -> str:
     return words.language(settings.load().settings.language, os.environ)
 
 
-_lang: Final = click.option(
+_lang: Final = option(
     "--lang",
     type=click.Choice([*words.LANGUAGES, "auto"]),
     expose_value=False,
+    is_eager=True,  # before --help
     callback=_speak,
     help="Language of chat's own words. auto: as the locale says; else as `chat config` has it.",
 )
-_data: Final = click.option(
+_data: Final = option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
     envvar="CHAT_DATA",
     show_envvar=True,
     help="Folder for keys, outboxes and, for a host, rooms.",
 )
-_scheme: Final = click.option(
+_scheme: Final = option(
     "-t",
     "--transport",
     metavar="NAME",
@@ -105,7 +105,7 @@ _scheme: Final = click.option(
     help="Insist on this transport.",
 )
 _target: Final = click.argument("target", default="", shell_complete=completion.rooms)
-_as: Final = click.option(
+_as: Final = option(
     "--as",
     "nick",
     metavar="NICK",
@@ -116,8 +116,8 @@ _as: Final = click.option(
 )
 _messages: Final = click.IntRange(0, 10_000)  # a host looks no further back; --since does
 _number: Final = click.IntRange(1, 2**63 - 1)
-_json: Final = click.option("--json", is_flag=True, help="One JSON object a line, for programs.")
-_plain: Final = click.option("--plain", is_flag=True, help="One line a message: for screen readers and dumb terminals.")
+_json: Final = option("--json", is_flag=True, help="One JSON object a line, for programs.")
+_plain: Final = option("--plain", is_flag=True, help="One line a message: for screen readers and dumb terminals.")
 
 
 class _Home:
@@ -203,7 +203,7 @@ def _run(job: Coroutine[Any, Any, None]) -> None:
         raise click.exceptions.Exit(INTERRUPTED) from None  # click would print an empty line for it
 
 
-class _Group(click.Group):
+class _Group(Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -227,7 +227,7 @@ class _Group(click.Group):
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="manywire", message="%(version)s")
+@click.version_option(package_name="manywire", message="%(version)s", cls=Option, help="Show the version and exit.")
 @_lang
 def chat() -> None:
     """Terminal chat in which the wire is a flag.
@@ -247,7 +247,7 @@ def chat() -> None:
 
 @chat.command()
 @click.argument("room", default="lobby")
-@click.option(
+@option(
     "-t",
     "--transport",
     multiple=True,
@@ -257,11 +257,9 @@ def chat() -> None:
     shell_complete=completion.transports,
     help="Listen here; may be given several times.",
 )
-@click.option(
-    "--advertise", metavar="HOST", default="", help="The name or address for invites, where others reach you."
-)
-@click.option("--invite-only/--open", default=True, help="Whether newcomers need an invite.")
-@click.option(
+@option("--advertise", metavar="HOST", default="", help="The name or address for invites, where others reach you.")
+@option("--invite-only/--open", default=True, help="Whether newcomers need an invite.")
+@option(
     "--rate",
     type=click.IntRange(0),
     default=5000,
@@ -269,17 +267,17 @@ def chat() -> None:
     metavar="N",
     help="Messages a second read from a member; 0: no limit.",
 )
-@click.option(
+@option(
     "--peer", multiple=True, metavar="[NAME=]COMMAND", help="Start a program as a member: it reads and prints lines."
 )
-@click.option(
+@option(
     "--peer-json",
     multiple=True,
     metavar="[NAME=]COMMAND",
     help="The same for one that speaks NDJSON, as join --json does.",
 )
-@click.option("--restart", is_flag=True, help="Start these programs again when they end.")
-@click.option(
+@option("--restart", is_flag=True, help="Start these programs again when they end.")
+@option(
     "--bot-turns",
     type=click.IntRange(0),
     default=20,
@@ -287,8 +285,8 @@ def chat() -> None:
     metavar="N",
     help="Turns that programs may take among themselves before they are muted; 0: no limit.",
 )
-@click.option("--headless", is_flag=True, help="Serve only: no seat in the room.")
-@click.option("--control-fd", type=int, default=-1, hidden=True)
+@option("--headless", is_flag=True, help="Serve only: no seat in the room.")
+@option("--control-fd", type=int, default=-1, hidden=True)
 @_as
 @_plain
 @_json
@@ -373,9 +371,9 @@ def host(
 @click.argument("room")
 @click.argument("name")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--dial", required=True)
-@click.option("--host", required=True)
-@click.option("--home", type=click.Path(path_type=Path), required=True)
+@option("--dial", required=True)
+@option("--host", required=True)
+@option("--home", type=click.Path(path_type=Path), required=True)
 @_json
 def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str, home: Path, json: bool) -> None:
     """Be the process around a program that a host has started."""
@@ -410,7 +408,7 @@ def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str
 @_as
 @_plain
 @_json
-@click.option(
+@option(
     "-n",
     "--history",
     type=_messages,
@@ -419,7 +417,7 @@ def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str
     metavar="N",
     help="Begin with the last N messages.",
 )
-@click.option("--since", type=_number, metavar="SEQ", help="Begin with this number instead.")
+@option("--since", type=_number, metavar="SEQ", help="Begin with this number instead.")
 @_lang
 @_data
 def join(
@@ -496,7 +494,7 @@ async def _face(client: Client, home: _Home, *, plain: bool, as_json: bool) -> N
 @click.argument("words", metavar="[TEXT]...", nargs=-1)
 @_scheme
 @_as
-@click.option(
+@option(
     "--wait",
     type=click.IntRange(0, 86_400),
     default=10,
@@ -543,9 +541,9 @@ def _whole_input() -> str:
 @chat.command()
 @_target
 @_scheme
-@click.option("-n", "--history", type=_messages, metavar="N", help="Only the last N messages.")
-@click.option("--since", type=_number, metavar="SEQ", help="From this number on.")
-@click.option("-f", "--follow", is_flag=True, help="Go on as new messages come.")
+@option("-n", "--history", type=_messages, metavar="N", help="Only the last N messages.")
+@option("--since", type=_number, metavar="SEQ", help="From this number on.")
+@option("-f", "--follow", is_flag=True, help="Go on as new messages come.")
 @_json
 @_lang
 @_data
@@ -570,7 +568,7 @@ def log(
 @click.argument("target")
 @click.argument("words", metavar="WORDS...", nargs=-1, required=True)
 @_scheme
-@click.option(
+@option(
     "-n",
     "--limit",
     type=click.IntRange(1, 100),
@@ -579,7 +577,7 @@ def log(
     metavar="N",
     help="The newest N messages.",
 )
-@click.option("--before", type=_number, metavar="SEQ", help="Only messages before this number.")
+@option("--before", type=_number, metavar="SEQ", help="Only messages before this number.")
 @_json
 @_lang
 @_data
@@ -629,7 +627,7 @@ def rooms(json: bool) -> None:
 @chat.command()
 @_target
 @_scheme
-@click.option("--fast", is_flag=True, help="Nicknames only, on one line: for prompts and status lines.")
+@option("--fast", is_flag=True, help="Nicknames only, on one line: for prompts and status lines.")
 @_json
 @_lang
 @_data
@@ -664,8 +662,8 @@ def invite() -> None:
 @invite.command()
 @_target
 @_scheme
-@click.option("--uses", type=click.IntRange(1, 1_000_000), metavar="N", help="How many people may come in by it.")
-@click.option("--hours", type=click.IntRange(1, 100_000), metavar="HOURS", help="How long it lives.")
+@option("--uses", type=click.IntRange(1, 1_000_000), metavar="N", help="How many people may come in by it.")
+@option("--hours", type=click.IntRange(1, 100_000), metavar="HOURS", help="How long it lives.")
 @_lang
 @_data
 def new(target: str, transport: str, uses: int | None, hours: int | None, data: Path | None) -> None:
@@ -706,7 +704,7 @@ def list_transports() -> None:
 _setting: Final = click.argument("name", metavar="KEY", shell_complete=completion.setting_names)
 
 
-@chat.group(cls=_Group, invoke_without_command=True)
+@chat.group(invoke_without_command=True)
 @click.pass_context
 def config(context: click.Context) -> None:
     """Show every setting, and where its value comes from."""
