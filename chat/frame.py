@@ -156,15 +156,15 @@ def kind_at(data: bytes, at: int) -> int:
     return data[at + _LENGTH.size]
 
 
-def run_of(data: bytes, number: int, longest: int) -> list[int]:
-    """Return where each message of the run ends that ``data`` begins with.
+def run_of(data: bytes, number: int, longest: int, most: int = MAX_BATCH) -> list[int]:
+    """Return where each message of the run ends that ``data`` begins with, of the first ``most`` ones.
 
     A run is whole messages in a row: the first has this ``number``, the next ones count up from it, and none has
     more than ``longest`` bytes. It ends before the first frame that is anything else, which is no error here.
     """
     ends: list[int] = []
-    at, size = 0, len(data)
-    while size - at >= HEADER_SIZE:
+    at, size, end = 0, len(data), number + most
+    while size - at >= HEADER_SIZE and number < end:
         length, kind, its_number = _RUN.unpack_from(data, at)
         if its_number != number or not 0 < kind < SPOKEN_END or not HEADER_SIZE <= length <= longest:
             break
@@ -209,6 +209,10 @@ class Parser:
         """Return the bytes held, and hold them no more: for who looks at them first, and feeds us what it leaves."""
         rest, self._rest = self._rest, b""
         return rest
+
+    def hold(self, rest: bytes) -> None:
+        """Hold these bytes, which ``take_rest`` returned, until the next call."""
+        self._rest = rest
 
     def feed(self, data: bytes) -> Generator[Frame, None, None]:
         """Yield the frames that ``data`` completes; take them all, or ``close`` it, before the next call.

@@ -22,6 +22,7 @@ import logging
 import math
 import os
 import secrets
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -514,7 +515,8 @@ class Host:
             while kept.room.log.unpublished > BACKLOG:
                 kept.drained.clear()
                 await _without(served, kept.drained.wait())
-            count = self._handle(kept, served, parser, data)
+            most = kept.room.guard.most if served.member.role == BOT else sys.maxsize
+            count = self._handle(kept, served, parser, data, most)
             if count is None:
                 return
             if rate:
@@ -524,6 +526,9 @@ class Host:
                     await _without(served, asyncio.sleep(-tokens / rate))
             if served.member.role == BOT:
                 await self._slow_loops(kept, served)
+                if count >= most:  # there may be more of what came
+                    data = b""
+                    continue
             data = await served.link.receive()
             if not data:
                 return
@@ -545,20 +550,29 @@ class Host:
             async with asyncio.timeout(None if pause == math.inf else pause):
                 await _without(served, kept.person_spoke.wait())
 
-    def _handle(self, kept: KeptRoom, served: Served, parser: Parser, data: bytes) -> int | None:
-        """Give what came to the room; return how many frames there were, or None after a BYE."""
+    def _handle(self, kept: KeptRoom, served: Served, parser: Parser, data: bytes, most: int) -> int | None:
+        """Give what came to the room; return how many frames there were, or None after a BYE.
+
+        After ``most`` of them the parser keeps the rest, until this is called again.
+        """
         served.heard = time.monotonic()
         now, data = _now(), parser.take_rest() + data
         try:
-            count, size = kept.room.take_run(served.member, data, now)  # the rest goes frame by frame
-            for frame in parser.feed(data[size:]):
-                count += 1
-                if frame.kind == Kind.BYE:
-                    return None
-                if (question := kept.room.handle(served.member, frame, now)) is not None:
-                    answer = self._answer(kept, served, question, frame.number)
-                    if answer is not None:
-                        served.member.cursor.post(pack(Kind.ANSWER, answer, number=frame.number))
+            count, size = kept.room.take_run(served.member, data, now, most)  # the rest goes frame by frame
+            if count >= most:
+                parser.hold(data[size:])
+                return count
+            with closing(parser.feed(data[size:])) as frames:
+                for frame in frames:
+                    count += 1
+                    if frame.kind == Kind.BYE:
+                        return None
+                    if (question := kept.room.handle(served.member, frame, now)) is not None:
+                        answer = self._answer(kept, served, question, frame.number)
+                        if answer is not None:
+                            served.member.cursor.post(pack(Kind.ANSWER, answer, number=frame.number))
+                    if count >= most:
+                        break
         finally:
             if kept.loop_told and not kept.room.guard.pause:
                 kept.loop_told = 0.0

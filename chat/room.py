@@ -28,6 +28,7 @@ from chat.errors import Refused, RemoteProtocolError
 from chat.frame import (
     HEADER_SIZE,
     LOG_KINDS_END,
+    MAX_BATCH,
     MAX_CONTROL,
     MAX_TEXT,
     SEQ_PREFIX,
@@ -367,8 +368,8 @@ class Room:
         self._count_turn(stream, now)
         self._submit(stream, member.nick, frame.kind, frame.flags, frame.number, frame.body, now)
 
-    def take_run(self, member: Member, data: bytes, now: int) -> tuple[int, int]:
-        """Do at once what ``handle`` would do with each message that ``data`` begins with.
+    def take_run(self, member: Member, data: bytes, now: int, most: int = MAX_BATCH) -> tuple[int, int]:
+        """Do at once what ``handle`` would do with each message that ``data`` begins with, of the first ``most`` ones.
 
         Returns how many were taken, and how many bytes they are. What is not surely fine is left to ``handle``,
         which has the words for it: only the run is taken that goes on from the last number.
@@ -377,19 +378,19 @@ class Room:
         if stream is None or not self._numbers_at_once:
             return 0, 0
         number = stream.mark + 1  # and all that was accepted has been applied
-        ends = run_of(data, number, _MAX_MESSAGE)
+        ends = run_of(data, number, _MAX_MESSAGE, most)
         if not ends:
             return 0, 0
-        self._count_turn(stream, now)  # one: an author that speaks on takes no other
+        self._count_turn(stream, now, len(ends))
         author = self._author(stream, member.nick, now)
         self.log.append_run(data, ends, time=now, author=author.index, number=number)
         stream.accepted = stream.mark = stream.mark + len(ends)
         self._touched[stream] = None
         return len(ends), ends[-1]
 
-    def _count_turn(self, stream: Stream, now: int) -> None:
+    def _count_turn(self, stream: Stream, now: int, messages: int = 1) -> None:
         if stream.bot:
-            self.guard.program_spoke(stream.key, now)
+            self.guard.program_spoke(stream.key, now, messages)
         else:
             self.guard.person_spoke()
 

@@ -320,6 +320,17 @@ def test_two_programs_that_answer_each_other_are_muted_until_a_person_speaks(tmp
         assert len([e for e in ann.seen if e["event"] == "message" and e["nick"] != "ann"]) < 100
 
 
+def test_two_that_answer_each_line_with_two_are_stopped_before_they_fill_the_room(tmp_path: Path) -> None:
+    answer = "while IFS= read -r line; do echo yes; echo no; done"
+    with room(tmp_path, f"--peer={sh('a', answer)}", f"--peer={sh('b', answer)}", "--bot-turns=4") as (_, ann):
+        comes(ann, "a", "b")
+        ann.say("go")
+        notice(ann, "loop", "muted")
+        ann.say("how much was it?", "asked")
+        ann.until("stored")
+        assert len([e for e in ann.seen if e["event"] == "message"]) < 300
+
+
 def test_slowed_down_first_and_a_limit_of_0_is_none(tmp_path: Path) -> None:
     answer = 'while IFS= read -r line; do echo "$line"; done'
     peers = [f"--peer={sh(name, answer)}" for name in "ab"]

@@ -242,6 +242,9 @@ def test_what_is_held_may_be_looked_at_first_and_brought_back() -> None:
     held = parser.take_rest()
     assert (held, parser.unfinished) == (data[:9], 0)
     assert [found.raw for found in parser.feed(held + data[9:])] == [data]
+    parser.hold(data)
+    assert parser.unfinished == len(data)
+    assert [found.raw for found in parser.feed(data)] == [data, data]
 
 
 # -- runs -----------------------------------------------------------------------------------------

@@ -47,14 +47,37 @@ def test_one_program_alone_may_say_what_it_likes() -> None:
     assert guard.pause == 0
 
 
-def test_a_thousand_lines_are_one_turn() -> None:
+def test_a_thousand_lines_of_one_that_reports_are_one_turn() -> None:
     guard = LoopGuard(4)
-    for key in (ANN, BOB, CID):
-        for _ in range(1000):
-            guard.program_spoke(key, 0)
+    guard.program_spoke(BOB, 0)
+    for _ in range(1000):
+        guard.program_spoke(ANN, 0)
+    guard.program_spoke(ANN, 0, 1000)
+    guard.program_spoke(CID, 0)
     assert guard.pause == 0, "two answers"
     guard.program_spoke(ANN, 0)
     assert guard.pause == 1
+
+
+@pytest.mark.parametrize("programs", [(ANN, BOB), (ANN, BOB, CID)])
+def test_those_who_answer_each_line_with_two_are_stopped_after_some_hundred_lines(programs: tuple[bytes, ...]) -> None:
+    guard, said, lines = LoopGuard(LIMIT), 0, 1
+    while guard.pause < math.inf:
+        guard.program_spoke(programs[0], 0, lines)
+        programs, said, lines = (*programs[1:], programs[0]), said + lines, 2 * lines
+    assert said < 1024
+
+
+def test_a_turn_has_sixteen_lines_of_all_but_the_one_that_says_most() -> None:
+    guard = LoopGuard(2)
+    guard.program_spoke(ANN, 0, 1000)
+    guard.program_spoke(BOB, 0, 31)
+    assert guard.pause == 0
+    guard.program_spoke(BOB, 0, 1)
+    assert guard.pause == math.inf
+    guard.person_spoke()
+    guard.program_spoke(BOB, 0, 100)
+    assert guard.pause == 0
 
 
 def test_three_who_answer_in_a_ring_are_a_loop() -> None:

@@ -468,10 +468,11 @@ def test_a_run_that_goes_on_is_taken_at_once() -> None:
     assert room.take_run(ann, run(1, 2, 3), 5) == (3, 3 * size)
     assert room.take_run(bob, run(1), 6) == (1, size)
     assert room.take_run(ann, run(4, 5, 7), 7) == (2, 2 * size)
+    assert room.take_run(bob, run(2, 3, 4), 7, 2) == (2, 2 * size)
     room.handle(ann, say(6), 8)
     changes = store(room)
     assert [(author.index, author.nick) for author in changes.authors] == [(1, "ann"), (2, "bob")]
-    assert changes.marks == [(ANN, 1, 6), (BOB, 1, 1)]
+    assert changes.marks == [(ANN, 1, 6), (BOB, 1, 3)]
     assert [one[2:6] for one in sent(ann, room) if one.kind == Kind.SAY] == [
         (1, 1, 2, 5),
         (1, 2, 3, 5),
@@ -479,7 +480,9 @@ def test_a_run_that_goes_on_is_taken_at_once() -> None:
         (2, 1, 6, 6),
         (1, 4, 7, 7),
         (1, 5, 8, 7),
-        (1, 6, 9, 8),
+        (2, 2, 9, 7),
+        (2, 3, 10, 7),
+        (1, 6, 11, 8),
     ]
 
 

@@ -22,6 +22,7 @@ from chat.room import BOT, Member, Room
 
 WHO: Final = ("ann", "bot", "other-bot", "reader")
 LARGEST: Final = SEQ_PREFIX.size + MAX_TEXT
+_MOST: Final = 3  # messages that are taken at once
 SIZES: Final = st.integers(0, 40) | st.sampled_from([3_000, LARGEST - 1, LARGEST])
 ODD: Final = st.sampled_from(
     [
@@ -59,9 +60,11 @@ class Seat:
         try:
             if in_runs:
                 data = self.parser.take_rest() + data
-                count, size = self.room.take_run(self.member, data, now)
-                self.frames += count
-                data = data[size:]
+                count = _MOST
+                while count == _MOST:
+                    count, size = self.room.take_run(self.member, data, now, _MOST)
+                    self.frames += count
+                    data = data[size:]
             for frame in self.parser.feed(data):
                 self.room.handle(self.member, frame, now)
                 self.frames += 1
