@@ -7,9 +7,12 @@ import os
 import shutil
 import signal
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -29,7 +32,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the long suites too")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("--slow"):
+        hypothesis.settings.load_profile("ci")  # its own: no deadline, and the same examples each time
     # A shell ignores it for what it runs in the background, and every program that a test starts would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -54,6 +59,11 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (top / name).mkdir(mode=0o700)
         monkeypatch.setenv(variable, str(top / name))
     yield top / "home"
+    for _ in range(100):
+        with suppress(OSError):  # a host that outlives its test by a moment tidies up, too
+            shutil.rmtree(top)
+            return
+        time.sleep(0.05)
     shutil.rmtree(top)
 
 

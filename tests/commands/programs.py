@@ -8,6 +8,7 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
@@ -27,11 +28,12 @@ class Program:
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would stop the program
         self.process = subprocess.Popen(
             [*CHAT, *arguments, f"--data={folder}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._complaints,
             text=True,
             encoding="utf-8",
         )
@@ -55,7 +57,7 @@ class Program:
         self.process.kill()
         self.process.wait()
         self._reader.join()
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+        for stream in (self.process.stdin, self.process.stdout, self._complaints):
             assert stream is not None
             stream.close()
 
@@ -92,8 +94,9 @@ class Program:
 
     def errors(self) -> str:
         self.process.kill()
-        assert self.process.stderr is not None
-        return self.process.stderr.read()
+        self.process.wait()
+        self._complaints.seek(0)
+        return self._complaints.read().decode()
 
     def texts(self) -> list[str]:
         return [event["text"] for event in self.seen if event["event"] == "message"]

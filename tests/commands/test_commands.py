@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -299,6 +300,7 @@ def test_host_with_a_seat_is_two_processes_that_end_together(tmp_path: Path) -> 
         wait_for(lambda: run(tmp_path / "bob", "rooms").returncode == 4)
     with Program(tmp_path / "ann", "host", "--json") as again:
         again.until("message", lambda e: e["text"] == "hello")
+    wait_for(lambda: run(tmp_path / "bob", "rooms").returncode == 4)
 
 
 def test_a_host_that_dies_under_its_window_is_told(tmp_path: Path) -> None:
@@ -335,8 +337,13 @@ def test_secrets_stand_in_no_command_line(tmp_path: Path) -> None:
         secret = invite.rpartition(".")[2]
         if not Path("/proc").is_dir():
             pytest.skip("this system shows no command lines in /proc")
-        lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+        lines = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(FileNotFoundError, ProcessLookupError):  # others end meanwhile
+                lines.append(path.read_bytes())
+        assert any(b"--control-fd" in line for line in lines), "the host's own is among them"
         assert not [line for line in lines if secret.encode() in line]
+    wait_for(lambda: run(tmp_path / "bob", "rooms").returncode == 4)
 
 
 def test_a_wrong_program_at_the_door_gets_one_line_and_harms_nobody(tmp_path: Path) -> None:

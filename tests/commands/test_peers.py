@@ -477,8 +477,7 @@ def adopting() -> Iterator[None]:
     ctypes.CDLL(None).prctl(orphans._PR_SET_CHILD_SUBREAPER, 0)
     orphans._adopting = False
     with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        until(lambda: os.waitpid(-1, os.WNOHANG) is None, "no child is left")  # which is an error, and ends it
 
 
 @linux

@@ -273,7 +273,7 @@ def test_a_close_is_over_when_the_peer_closes_too(monkeypatch: pytest.MonkeyPatc
 
 
 def test_one_who_floods_us_while_we_leave_does_not_keep_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "LINGER", 0.2)
+    monkeypatch.setattr(link, "LINGER", 1.0)
 
     async def main() -> None:
         near, far = sockets()

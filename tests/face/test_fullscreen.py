@@ -1360,6 +1360,8 @@ class Program:
         self.before = termios.tcgetattr(ours)
         self.ours = ours
         self.written = ""
+        theirs = {"NO_COLOR", "COLORTERM", "PROMPT_TOOLKIT_COLOR_DEPTH"}  # of the terminal in which the tests run
+        environment = {name: value for name, value in os.environ.items() if name not in theirs}
         code = f"from tests.face.test_fullscreen import main; main({str(folder)!r})"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code],
@@ -1367,7 +1369,7 @@ class Program:
             stdout=ours,
             stderr=subprocess.PIPE,
             cwd=ROOT,
-            env=os.environ | {"TERM": "xterm-256color"} | variables,
+            env=environment | {"TERM": "xterm-256color"} | variables,
             process_group=0,
         )
 

@@ -288,7 +288,6 @@ def test_a_host_that_falls_silent_is_left_and_dialled_again(tmp_path: Path, monk
 
 
 def test_coming_back_outlasts_hosts_that_are_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "HELLO_TIMEOUT", 0.1)
     monkeypatch.setattr(client_module, "_FIRST_DELAY", 0.001)
 
     async def scene() -> None:
@@ -297,9 +296,11 @@ def test_coming_back_outlasts_hosts_that_are_not_ready(tmp_path: Path, monkeypat
         async with Script(tmp_path / "host", house.asked) as script:
             meeting = asyncio.ensure_future(meet(script))
             async with house.client("ann") as ann:
+                monkeypatch.setattr(client_module, "HELLO_TIMEOUT", 0.1)
                 await (await meeting).link.aclose()
                 mute = await script.accept()
                 assert await mute.everything() == []  # it gives up, and tries the next
+                monkeypatch.setattr(client_module, "HELLO_TIMEOUT", 5.0)
                 opening = await script.accept()  # the host is there, and has not opened the room yet
                 await opening.challenge()
                 opening.send(pack(Kind.REFUSED, Refusal(code="no-room", message="no such room")))

@@ -16,7 +16,9 @@ LESSONS = sorted(path.stem for path in (ROOT / "transports").glob("[!_]*.py"))
 def test_the_echo_runs(name: str) -> None:
     words = [sys.executable, "-W", "error", "-X", "dev", "-m", f"transports.{name}"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    # -X dev has asyncio tell of slow steps, too: on a busy machine any is.
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("Executing <")]
+    assert (done.returncode, errors) == (0, [])
     assert "hello" in done.stdout
 
 
