@@ -345,17 +345,27 @@ class Client:
     # -- coming in -------------------------------------------------------------------------------
 
     async def _connect(self) -> None:
-        """Dial the target's addresses in turn until one lets us in. Raises the last one's error."""
+        """Dial the target's addresses in turn until one lets us in. Raises what kept us out.
+
+        A TransportError where any address may let us in another time.
+        """
         self._target = self._locate()
-        failure: ChatError | None = None
+        failure: TransportError | None = None
+        misled: ChatError | None = None  # by an address that is not, or no longer, our host's
         for address in self._target.addresses:
             try:
                 return await self._join(await find(address.scheme).dial(address), address)
             except TransportError as error:
                 failure = error
-            except AddressError as error:  # of a transport that is not installed here, say; another one may do
-                failure = failure or error
-        raise failure or DialFailed("there is no address to dial; ask for a new invite")
+            except (AddressError, RemoteProtocolError) as error:  # no such transport here; another program there
+                misled = misled or error
+            except Refused as error:
+                if error.code != "host-key-changed" or not self._target.host:
+                    raise
+                misled = error  # by its key we know the host that we mean: this is another one
+        if failure is not None and isinstance(misled, Refused):
+            raise DialFailed(f"{failure}; and {misled}")
+        raise failure or misled or DialFailed("there is no address to dial; ask for a new invite")
 
     async def _join(self, link: Link, address: Address) -> None:
         """Come in over a new link, or close it again: not even a beat may go to a host that did not prove its key."""

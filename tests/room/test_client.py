@@ -201,6 +201,42 @@ def test_one_address_of_several_is_enough(tmp_path: Path) -> None:
     run(scene())
 
 
+@pytest.mark.parametrize("wire", ["", TCP])
+def test_an_address_that_has_become_anothers_is_passed_by(tmp_path: Path, wire: str) -> None:
+    async def scene() -> None:
+        async with (
+            House(tmp_path / "another", wire) as another,
+            House(tmp_path / "ours", wire) as house,
+            Script(tmp_path / "no-host", Address("memory", "no-host")) as script,
+        ):
+
+            async def be_another_program() -> None:
+                while True:
+                    (await script.accept()).send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+            program = asyncio.ensure_future(be_another_program())
+            invite, others = house.host.invite("lobby"), (another.address, script.address)
+            async with house.client("ann", invite=invite, addresses=(*others, house.address)) as ann:
+                await ann.event(Up)
+                await house.close()
+                await ann.event(Lost)
+                await house.open()
+                await ann.event(Up)
+                await ann.stored(await ann.say("found you"))
+                await house.close()
+            program.cancel()
+            for addresses, error, told in (
+                (others[:1], Refused, "has not the key"),
+                ((*others[:1], house.address), DialFailed, "; and the host at .* has not the key"),
+            ):
+                with pytest.raises(error, match=told):
+                    async with house.client("ann", invite=invite, addresses=addresses):
+                        pass
+            assert another.log() == []
+
+    run(scene())
+
+
 def test_a_card_may_change_while_the_host_is_away(tmp_path: Path) -> None:
     async def scene() -> None:
         async with House(tmp_path, TCP) as house, house.client("ann") as ann:
