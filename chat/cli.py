@@ -651,7 +651,7 @@ def who(target: str, transport: str, fast: bool, json: bool, data: Path | None) 
         raise click.UsageError(_("--fast looks at a board, which only a room on this machine has; leave it out"))
     from chat.oneshot import print_who
 
-    _run(print_who(_Home(data).client(target, transport, speaks=False, silent=True), as_json=json))
+    _run(print_who(_Home(data).client(target, transport, speaks=False, silent=True, looks=True), as_json=json))
 
 
 @chat.group()

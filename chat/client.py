@@ -125,6 +125,7 @@ class Client:
             self.session.begin_at(since)
         self.shows = presence.State(active=_now())
         self._looks = looks
+        self._is_seen = looks and not silent  # it shows something of itself
         self._board: Board | None = None
         self._cell: Cell | None = None
         self._showing: asyncio.TimerHandle | None = None  # nothing is told to the host before that
@@ -167,7 +168,7 @@ class Client:
     ) -> None:
         if kind is None:
             self._settle()  # else what was taken last may never have been dealt with
-        if self._looks:  # the host keeps how far we have read, and may not have looked since
+        if self._is_seen:  # the host keeps how far we have read, and may not have looked since
             self.session.show(presence.pack_cell(self.session.key, self.session.nick, self.shows))
         self.session.bye()
         self._flush()
@@ -269,7 +270,7 @@ class Client:
         return {who: shown.get(who, presence.State()) for who in self.session.here}
 
     def _show(self) -> None:
-        if not self._looks or self.session.state is not State.JOINED:
+        if not self._is_seen or self.session.state is not State.JOINED:
             return
         cell = presence.pack_cell(self.session.key, self.session.nick, self.shows)
         if self._cell is not None:
@@ -289,7 +290,7 @@ class Client:
         """Find a place on the board, if there is one on this machine and it has one. Raises ChatError."""
         self._close_board()
         maker = board_maker()
-        if self._looks and self._target.board is not None and maker is not None:
+        if self._is_seen and self._target.board is not None and maker is not None:
             self._board = maker.open(self._target.board)
             self._cell = self._board.claim()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import click
 
+from chat import sight
 from chat.client import Lost, Up
 from chat.errors import ChatError, DialFailed, TransportError
 from chat.face.linear import describe, describe_message, find
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _MOMENT: Final = 0.5  # seconds that work may take before a bar tells of it
 _FRAME: Final = 0.1  # seconds between two states of the bar
+_LOOK: Final = 0.02  # seconds between looks at what the host has told of what everybody shows
+_LOOKS: Final = 100
 _REST: Final = 55  # columns of a bar's line beside the bar: label, percent, time that is left, rate
 _WAITS: Final = later("it waits in the outbox and goes out with your next chat join or chat send")
 _NOTHING: Final = later("nothing was sent")
@@ -132,12 +135,17 @@ async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
 
 
 async def print_who(client: Client, *, as_json: bool) -> None:
-    """Print who is in the room now."""
+    """Print who is in the room now, and what they show. ``client`` looks at that."""
     async with client:
         while not any(isinstance(event, Here) for event in await client.next_events()):
             pass
-    for key, nick in client.session.here:
-        click.echo(dump({"nick": nick, "key": key.hex()}) if as_json else visible(nick, lines=False))
+        for _look in range(_LOOKS):  # what they show comes when the host has looked at its board, and is no event
+            if len(client.session.states or {}) >= len(client.session.here):
+                break
+            await asyncio.sleep(_LOOK)
+        people = client.people()
+    for who, state in sorted(people.items(), key=lambda item: item[0][1].casefold()):
+        click.echo(sight.as_object(who, state) if as_json else sight.as_line(who, state))
 
 
 async def print_invite(client: Client, *, uses: int, seconds: int) -> None:

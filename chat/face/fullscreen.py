@@ -96,6 +96,7 @@ _BAR_FRAME: Final = 0.1  # seconds between redraws while there is a bar
 _ESCAPE: Final = 0.1  # seconds in which a key after Escape makes it Alt and that key
 _SEQUENCE: Final = 1.0  # seconds in which Ctrl+E makes Ctrl+X the editor's key
 _LOOK: Final = 0.5  # seconds between looks at what others show of themselves
+_STILL_HERE: Final = 60_000  # milliseconds after which others are told that keys are pressed, if nothing else is told
 _TYPING: Final = 4.0  # seconds after the last key for which one is shown as typing
 _SIDE_BAR: Final = 18  # columns, and one for the line beside it
 _SIDE_BAR_FROM: Final = 60  # columns of the screen
@@ -169,6 +170,7 @@ class Face:
         self._told_now = ""  # what was answered while one had scrolled up, until the next key
         self._refused = ""  # what was typed and is no command: the menu must not lie over what tells so
         self._touched = time.monotonic()  # the last key
+        self._active = _now()  # and when that was, for others
         self._away_by_itself = False
         self._redraw_due = False
         self._drawn_at = 0.0  # the end of the last redraw, by the loop's clock
@@ -328,7 +330,7 @@ class Face:
 
     def _touch(self) -> None:
         """A key was pressed."""
-        self._touched = time.monotonic()
+        self._touched, self._active = time.monotonic(), _now()
         self._told_now = ""
         if self._away_by_itself:
             self._away_by_itself = False
@@ -394,6 +396,8 @@ class Face:
                 self._show(typing=False)
             elif not shows.typing and idle < _LOOK and self.input.text and not self.input.text.startswith("/"):
                 self._show(typing=True)
+            if self._active > shows.active + _STILL_HERE:
+                self._show()
             minutes = self._settings.away_minutes
             if minutes and idle > 60 * minutes and shows.level == Level.ONLINE:
                 self._away_by_itself = True
@@ -403,12 +407,9 @@ class Face:
 
     def _show(self, **changes: Any) -> None:
         """Show something of ourselves: in every room, but for what is of one room only."""
-        views = [self.view] if {"typing", "read"} & set(changes) else self._views
-        if "typing" not in changes and "read" not in changes:
-            changes["active"] = time.time_ns() // 1_000_000
-        for view in views:
+        for view in [self.view] if {"typing", "read"} & set(changes) else self._views:
             with suppress(ValueError):  # a nickname that the host has not given yet
-                view.client.show(**changes)
+                view.client.show(active=self._active, **changes)
 
     # -- what is typed ---------------------------------------------------------------------------
 
@@ -1174,6 +1175,11 @@ def bar(progress: Progress, width: int) -> str:
 
 def _fields(settings: Settings) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in settings.__struct_fields__}
+
+
+def _now() -> int:
+    """Milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000
 
 
 def _clock() -> Any:

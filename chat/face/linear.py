@@ -38,7 +38,7 @@ from chat.errors import ChatError, DialFailed
 from chat.face import emoji
 from chat.face.commands import COMMANDS, Action, Command, Say, Unknown, Usage, help_on, parse, written
 from chat.face.lines import Output, converse, lines
-from chat.face.people import People, direct_told, ignored, list_ignored, listed, names_of, nobody, to_heed
+from chat.face.people import People, direct_told, ignored, list_ignored, listed, names_of, nobody, read_marks, to_heed
 from chat.face.timeline import Said, Timeline
 from chat.frame import REPLY, Answer, Ask, Author, Direct, Gap, Kind, Notice
 from chat.identity import fingerprint
@@ -117,6 +117,8 @@ class _Face:
         self._rooms = [_Room(client)]
         self._room = self._rooms[0]  # the one that is talked in
         self._numbers = True
+        self._away_later: asyncio.TimerHandle | None = None
+        self._away_by_itself = False
         self._next: tuple[str, Said] | None = None  # "reply", "quote" or "edit": what the next line does, and to what
         self._does: dict[str, Callable[[str, int], Any]] = {
             "help": self._help,
@@ -146,9 +148,12 @@ class _Face:
         if first.client.trusted_on_first_use:
             told = _("trust on first use: {fingerprint}; compare it with the host's owner")
             await self._tell(told.format(fingerprint=first.client.trusted_on_first_use))
+        self._touch()
         try:
             await converse(first.client, self._out, self._read(), lambda event: self._lines(first, event))
         finally:
+            if self._away_later is not None:
+                self._away_later.cancel()
             for room in self._rooms[1:]:
                 await self._close(room)
 
@@ -216,6 +221,7 @@ class _Face:
 
     async def _read(self) -> None:
         async for line in lines(sys.stdin):
+            self._touch()
             try:
                 if not await self._enter(line):
                     break
@@ -304,10 +310,30 @@ class _Face:
         answer = await self._room.client.ask(ask)
         await self._tell(answer.error or answer.text)
 
+    def _touch(self) -> None:
+        """Whoever types is here, and is shown as away so long after the last line."""
+        self._show(active=time.time_ns() // 1_000_000, **({"level": Level.ONLINE} if self._away_by_itself else {}))
+        self._away_by_itself = False
+        if self._away_later is not None:
+            self._away_later.cancel()
+        if self._settings.away_minutes:
+            loop = asyncio.get_running_loop()
+            self._away_later = loop.call_later(60 * self._settings.away_minutes, self._leave_the_keys)
+
+    def _leave_the_keys(self) -> None:
+        self._away_by_itself = self._room.client.shows.level == Level.ONLINE
+        if self._away_by_itself:
+            self._show(level=Level.AWAY)
+
+    def _show(self, **changes: Any) -> None:
+        for room in self._rooms:
+            with suppress(ValueError):  # a nickname that the host has not given yet
+                room.client.show(**changes)
+
     async def _be(self, level: Level, note: str) -> None:
         try:
             for room in self._rooms:
-                room.client.show(level=level, note=note, active=time.time_ns() // 1_000_000)
+                room.client.show(level=level, note=note)
         except ValueError as error:
             await self._tell(str(error))
         else:
@@ -368,7 +394,7 @@ class _Face:
 
     def _details(self, item: Said) -> list[str]:
         timeline, client = self._room.timeline, self._room.client
-        timeline.marks = {key: state.read for (key, _nick), state in client.people().items() if key != timeline.key}
+        timeline.marks = read_marks(client.people(), (timeline.key, timeline.nick))
         when = f"{timeline.local(item.time):%Y-%m-%d %H:%M:%S}"
         read, of = timeline.seen(item)
         told = [

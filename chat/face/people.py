@@ -110,6 +110,11 @@ def listed(people: Mapping[Who, State]) -> str:
     return _("here: {nicks}").format(nicks=", ".join(nicks))
 
 
+def read_marks(people: Mapping[Who, State], mine: Who) -> list[int]:
+    """Return how far the others have read. Programs do not say, and are not counted."""
+    return [state.read for who, state in people.items() if who != mine and state.read]
+
+
 def nobody(nick: str) -> str:
     return _("there is nobody called {nick} here; /who lists those who are").format(nick=nick)
 

@@ -157,7 +157,7 @@ class Timeline:
         self.key: Final = key
         self.nick = nick
         self.ignored: set[bytes] = set()
-        self.marks: dict[bytes, int] = {}  # how far others have read, by their keys; for ``seen``
+        self.marks: list[int] = []  # how far others have read; for ``seen``
         self.last_seq = 0  # the newest number known, also of what has no line of its own
         # The oldest number known: ask for what is below it; 0 where there is nothing to ask for. Set it to the log's
         # end where one joins without history.
@@ -343,7 +343,7 @@ class Timeline:
 
     def seen(self, item: Said) -> tuple[int, int]:
         """Return how many others are known to have read a message, of how many."""
-        return sum(mark >= item.seq > 0 for mark in self.marks.values()), len(self.marks)
+        return sum(mark >= item.seq > 0 for mark in self.marks), len(self.marks)
 
     # -- what is read ----------------------------------------------------------------------------
 

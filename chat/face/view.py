@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 from chat.client import Lost, Up
 from chat.errors import ChatError
 from chat.face.pane import Conversation, Pane
-from chat.face.people import People, names_of
+from chat.face.people import People, names_of, read_marks
 from chat.face.timeline import Said, Timeline, folded
 from chat.frame import Answer, Ask, Direct, Gap, Notice
 from chat.identity import fingerprint
@@ -294,11 +294,7 @@ class View:
         if people == self.people:
             return False
         self.people = people
-        marks: dict[bytes, int] = {}
-        for (key, _nick), state in people.items():
-            if key != self.session.key:
-                marks[key] = max(marks.get(key, 0), state.read)
-        self.timeline.marks = marks
+        self.timeline.marks = read_marks(people, (self.session.key, self.session.nick))
         return True
 
     # -- long work -------------------------------------------------------------------------------

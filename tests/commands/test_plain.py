@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import re
@@ -20,6 +21,7 @@ from chat.face import linear
 from chat.face.commands import COMMANDS
 from chat.frame import Author, Direct, Kind
 from chat.identity import Identity, KnownHosts, fingerprint
+from chat.presence import Level
 from chat.session import Here, Message
 from chat.settings import DEFAULTS, Settings
 from chat.transport import Address
@@ -375,6 +377,42 @@ def test_what_is_about_a_message_of_before_names_its_number_once(tmp_path: Path)
     )
     assert shown[:3] == ["bob answers #7: yes #11", "bob corrects #8: new", "bob answers #9, with 👍"]
     assert shown[4] == f"bob answers bob, “{'x' * 39}…”: long #15"
+
+
+def test_who_by_a_link_shows_what_a_look_at_the_board_does(tmp_path: Path) -> None:
+    wires = "-t", "queue", "-t", "tcp:127.0.0.1:0"
+    with host(tmp_path / "host", *wires), Plain(tmp_path / "bob", "bob", "lobby") as bob:
+        bob.asks("/away lunch 午饭", "you are shown as away")
+        with Plain(tmp_path / "host", "Ann", "lobby", "-t", "tcp") as ann:
+            ann.asks("/busy", "you are shown")
+            for more in ((), ("--json",)):
+                looked, linked = (
+                    run(tmp_path / "host", "who", "lobby", *by, *more).stdout for by in ((), ("-t", "tcp"))
+                )
+                assert linked == looked != ""
+            assert re.fullmatch("Ann\tbusy, just now\nbob\taway, just now, lunch 午饭\n", run(tmp_path, "who").stdout)
+
+
+def test_who_types_no_line_is_away_until_the_next(tmp_path: Path) -> None:
+    async def story() -> None:
+        made = face(tmp_path)
+        made._settings = Settings(away_minutes=1)
+        client = made._room.client
+        client.session.nick = "ann"
+        made._touch()
+        typed = client.shows.active
+        assert made._away_later is not None
+        assert made._away_later.when() - asyncio.get_running_loop().time() > 50
+        made._leave_the_keys()  # what is called then
+        assert (client.shows.level, client.shows.active) == (Level.AWAY, typed)
+        made._touch()
+        levels = [client.shows.level]
+        client.show(level=Level.BUSY)
+        made._leave_the_keys()
+        assert [*levels, client.shows.level] == [Level.ONLINE, Level.BUSY]
+        made._away_later.cancel()
+
+    asyncio.run(story())
 
 
 def test_a_muted_room_is_not_heard_from_another(tmp_path: Path) -> None:

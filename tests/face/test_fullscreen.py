@@ -111,6 +111,14 @@ class Stage:
                 return
             await self.redrawn()
 
+    async def comes_to(self, holds: Callable[[], bool]) -> None:
+        """Wait for something that is not on the screen."""
+        for _ in range(2000):
+            if holds():
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("it never came to this")
+
     async def redrawn(self) -> None:
         self._drawn.clear()
         await self._drawn.wait()
@@ -470,6 +478,25 @@ def test_so_many_rooms_open_by_themselves_and_none_of_who_is_ignored(
                         await to_ann.settled()
                 await stage.until("cid has written to you alone", "2:@bob 1!", gone="dan has written")
                 assert [view.name for view in stage.face._views] == ["#lobby", "@bob"]
+
+    run(story())
+
+
+def test_who_presses_no_key_is_away_since_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat.face.fullscreen._LOOK", 0.01)
+
+    async def story() -> None:
+        script = Script()
+        async with staged(script.client, settings=Settings(away_minutes=1)) as stage:
+            stage.type("x")
+            await stage.until("> x")
+            pressed = stage.face._active
+            stage.face._touched -= 61  # and then for a minute nothing
+            await stage.comes_to(lambda: script.shows.level == presence.Level.AWAY)
+            assert script.shows.active == pressed
+            stage.type("y")
+            await stage.comes_to(lambda: script.shows.level == presence.Level.ONLINE)
+            assert script.shows.active > pressed
 
     run(story())
 

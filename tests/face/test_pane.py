@@ -90,7 +90,7 @@ def test_what_becomes_of_messages_shows_in_place() -> None:
         timeline.add(message(seq, "👍\ufe0f", key=key, nick=nick, kind=Kind.REACT, target=3))
     timeline.add(message(20, "❤", key=b"c", nick="cid", kind=Kind.REACT, target=3))
     timeline.add(message(21, "look", target=2))
-    timeline.marks = {BOB: 3, b"c": 2}
+    timeline.marks = [3, 2]
     assert view(pane, height=7) == [
         "── 1970-01-01 ──",
         "00:00 bob  hello (edited)",
@@ -100,7 +100,7 @@ def test_what_becomes_of_messages_shows_in_place() -> None:
         "00:00 bob  ↳ bob: taken back",
         "           look",
     ]
-    timeline.marks[b"c"] = 3
+    timeline.marks = [3, 3]
     assert "00:00 ann  mine ✓ seen by all" in view(pane)
 
 

@@ -454,7 +454,7 @@ def test_what_is_pending_is_below_all_else_until_its_echo() -> None:
 
 def test_how_many_have_seen_a_message() -> None:
     made = timeline(message(1, key=ANN), message(2, key=ANN))
-    made.marks = {BOB: 1, CID: 5}
+    made.marks = [1, 5]
     assert [made.seen(said(made, seq)) for seq in (1, 2)] == [(2, 2), (1, 2)]
     made.rewound()
     assert made.seen(Said(0, 0, ANN, "ann", False, 1, "", 0, mine=True)) == (0, 0)
