@@ -610,7 +610,8 @@ def rooms(json: bool) -> None:
     found = cards()
     for card in found:
         minutes = max(0, int(time.time() - card.started / 1000)) // 60
-        members = len(sights(card.room))
+        shown = sights(card.room)
+        members = None if shown is None else len(shown)
         if json:
             told = {"room": card.room, "addresses": card.addresses, "members": members}
             click.echo(dump({**told, "pid": card.pid, "minutes": minutes}))
@@ -618,7 +619,7 @@ def rooms(json: bool) -> None:
             hours = _("open for {hours} h {minutes} min") if minutes >= 60 else _("open for {minutes} min")
             age = hours.format(hours=minutes // 60, minutes=minutes % 60)
             wires = " ".join(address.partition(":")[0] for address in card.addresses)
-            here = plural("1 member", "{count} members", members).format(count=members)
+            here = plural("1 member", "{count} members", members or 0).format(count="?" if members is None else members)
             click.echo(visible(f"{card.room}\t{wires}\t{here}\t{age}", lines=False))
     if not found:
         raise NoSuchRoom(_("no room is open on this machine; open one with: chat host"))
@@ -639,16 +640,18 @@ def who(target: str, transport: str, fast: bool, json: bool, data: Path | None) 
     from chat.sight import as_line, as_names, as_object, room_of, sights
 
     room = "" if transport else room_of(target)
-    if room:
-        seen = sights(room)
-        if fast:
-            click.echo(as_names(seen))
-            return
+    seen = sights(room) if room else None
+    if fast and not room:
+        raise click.UsageError(_("--fast looks at a board, which only a room on this machine has; leave it out"))
+    if fast and seen is None:
+        raise ChatError(_("there is no board to look at; its host makes it anew: try again in some seconds"))
+    if fast and seen is not None:
+        click.echo(as_names(seen))
+        return
+    if seen is not None:
         for who, state in seen.items():
             click.echo(as_object(who, state) if json else as_line(who, state))
         return
-    if fast:
-        raise click.UsageError(_("--fast looks at a board, which only a room on this machine has; leave it out"))
     from chat.oneshot import print_who
 
     _run(print_who(_Home(data).client(target, transport, speaks=False, silent=True, looks=True), as_json=json))

@@ -98,7 +98,8 @@ class Client:
 
     ``locate`` returns the target anew before each dial, since a card may have changed. ``outboxes`` is the
     folder for outboxes, None for a client that only reads. With ``looks`` it sees what others show of themselves,
-    and shows what it is told to.
+    and shows what it is told to. After ``silence`` seconds without a sign of life from the host it dials again: 12,
+    if none are given.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Client:
         history: int = 0,
         since: int = 0,
         looks: bool = False,
+        silence: float | None = None,
     ) -> None:
         self._locate = locate
         self._identity = identity
@@ -124,6 +126,7 @@ class Client:
         if since:
             self.session.begin_at(since)
         self.shows = presence.State(active=_now())
+        self._silence = SILENCE if silence is None else silence
         self._looks = looks
         self._is_seen = looks and not silent  # it shows something of itself
         self._board: Board | None = None
@@ -555,7 +558,7 @@ class Client:
                     await self._room_for_more.wait()
                     self._heard = time.monotonic()
         except LinkClosed:  # by _keep_alive
-            return f"nothing was heard of the host for {SILENCE:g} s"
+            return f"nothing was heard of the host for {self._silence:g} s"
         except TransportError as error:
             return str(error)
         assert self.address is not None
@@ -578,7 +581,7 @@ class Client:
             self.session.beat()
             self._flush()
             reading = len(self._events) <= _EVENTS
-            if self._link is not None and reading and time.monotonic() - self._heard > SILENCE:
+            if self._link is not None and reading and time.monotonic() - self._heard > self._silence:
                 await self._link.aclose()  # ends receive(), and so has _stay dial again
 
     async def _drop(self, link: Link) -> None:

@@ -40,6 +40,7 @@ MAX_HELLO: Final = 4 * 1024  # bytes of a frame from a peer that has not been le
 MAX_CONTROL: Final = 4 * 1024  # bytes of one control frame from the host; longer answers go in pages
 HELLO_TIMEOUT: Final = 5.0  # seconds that a peer has to say HELLO
 BEAT: Final = 4.0  # seconds between beats when there is nothing else to send
+YEAR_9999: Final = 253_370_764_800_000  # ms since 1970; later times, and those before 1970, break calendars
 SILENCE: Final = 12.0  # seconds without a byte after which a peer is gone
 
 PREFACE: Final = b"chat/1 manywire\n"

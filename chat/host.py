@@ -88,6 +88,7 @@ SERVE_BUDGET: Final = 256 * 1024  # bytes for one member in one tick, so that on
 BACKLOG: Final = 1024 * 1024  # bytes appended but not yet stored, above which members are not read
 SLOW_COMMIT: Final = 0.002  # seconds; slower disks are written from a thread
 RATE: Final = 5_000  # frames a second that a member may send for long; faster ones are read more slowly
+LINKS: Final = 128  # of one key in one room: each takes a descriptor and a cell of the board from the others
 DIRECT_ROOMS: Final = 256  # direct rooms of one key that may be open at a time
 _DIRECT_LISTED: Final = 24  # of which a member is told when it comes in: as many as fit into its lane
 LOOK: Final = 0.5  # seconds between looks at the board, and as much more for every 100 members
@@ -446,6 +447,9 @@ class Host:
         return kept
 
     def _enter(self, kept: KeptRoom, hello: Hello, proof: bytes, counted: StoredInvite | None = None) -> Member:
+        theirs = [member for member in kept.room.members if member.key == hello.key]
+        if len(theirs) >= LINKS and not any(one.stream and one.stream.id == hello.stream for one in theirs):
+            raise Refused("busy", f"your key has {LINKS} links to this room already; leave with one of them")
         entry = kept.room.enter(hello)
         member = entry.member
         if counted is not None:
@@ -803,9 +807,15 @@ class Host:
 
     async def _watch(self) -> None:
         """Every 4 s: a beat for the quiet, an end for the silent."""
+        now = time.monotonic()
         while True:
+            before = now
             await asyncio.sleep(BEAT)
             now = time.monotonic()
+            if now - before > SILENCE:  # it is we who were stopped: what they said meanwhile is still to be read
+                for kept in self.rooms.values():
+                    for served in kept.served.values():
+                        served.heard = max(served.heard, now)
             for kept in self.rooms.values():
                 for member in kept.lookout.beat():
                     self._tell_board_full(member)

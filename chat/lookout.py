@@ -40,6 +40,7 @@ class Lookout:
         self._folder = folder
         self._board: Board | None = None
         self._cells: dict[Member, Cell] = {}  # of those who do not see the board; we write for them
+        self._told = ""  # what was said last in the host's log: once is enough
         self._open()
 
     def _open(self) -> None:
@@ -50,7 +51,13 @@ class Lookout:
     def close(self) -> None:
         if self._board is not None:
             self._board.close()
+        self._board = None
         self._cells.clear()
+
+    def _warn(self, told: str) -> None:
+        if told != self._told:
+            _logger.warning("%s", told)
+        self._told = told
 
     def claim(self, member: Member) -> bool:
         """Give a member that cannot have its own a cell; return False where the board is full."""
@@ -63,7 +70,7 @@ class Lookout:
             self._cells[member] = cell
             cell.write(member.cell)
         except ChatError as error:
-            _logger.warning("%s", error)
+            self._warn(str(error))
         return True
 
     def release(self, member: Member) -> None:
@@ -84,7 +91,7 @@ class Lookout:
                 return False
             return self._room.roster.look(presence.seen(self._read()))
         except ChatError as error:
-            _logger.warning("%s", error)
+            self._warn(str(error))
             return False
 
     def _read(self) -> list[tuple[int, bytes, int]]:
@@ -93,21 +100,25 @@ class Lookout:
         return [(0, member.cell, 0) for member in self._room.members if member.cell]
 
     def beat(self) -> list[Member]:
-        """Show that those live for whom we write, and have a damaged board made anew.
+        """Show that those live for whom we write, and have a board made anew that is damaged or could not be made.
 
         Returns who has no cell on the new one: others may have come first.
         """
         try:
-            if self._board is None or self._board.sound():
+            if self._board is not None and self._board.sound():
                 for cell in self._cells.values():
                     cell.beat()
                 return []
-            _logger.warning("the board of %s was damaged, and is made anew", self._room.name)
+            if self._board is not None:
+                self._warn(f"the board of {self._room.name} was damaged, and is made anew")
             self.close()
             self._open()
+            if self._board is None:
+                return []
+            self._told = ""
             return [member for member in self._room.members if not self.claim(member)]
         except ChatError as error:
-            _logger.warning("%s", error)
+            self._warn(str(error))
             return []
 
     def note_reads(self) -> None:
@@ -116,4 +127,4 @@ class Lookout:
             for (key, _), state in presence.seen(self._read()).items():
                 self._room.has_read(key, state.read)
         except ChatError as error:
-            _logger.warning("%s", error)
+            self._warn(str(error))

@@ -107,6 +107,7 @@ class Peers:
         self._folder = make_private(folder)
         self._restart = restart
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._keys: dict[str, bytes] = {}  # of the programs, by their names
         self._pids: set[int] = set()  # of those that have not been reaped
         host.on_peer = self._start_by_hand
 
@@ -121,6 +122,7 @@ class Peers:
         link = forked.pair.in_parent(Peer(f"pipe to process {forked.pid}", uid=os.geteuid(), pid=forked.pid))
         member = self._host.take_in(self._room, link, forked.key)
         self._pids.add(forked.pid)
+        self._keys[forked.name] = forked.key
         self._keep_task(forked.name, self._keep_forked(forked.name, _Process(forked.pid), member))
 
     async def aclose(self) -> None:
@@ -155,23 +157,25 @@ class Peers:
             except OSError as error:
                 how = f"could not be started: {reason(error)}"
             if not self._restart:
-                return self._tell(f"{program.name} has left: it {how}")
+                return self._tell(program.name, how)
             if time.monotonic() - began > _LAST_DELAY:
                 delay = _FIRST_DELAY
-            self._tell(f"{program.name} has left: it {how}; it is started again in {delay:g} s")
+            self._tell(program.name, f"{how}; it is started again in {delay:g} s")
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LAST_DELAY)
 
     async def _keep_forked(self, name: str, process: _Process, member: asyncio.Task[None]) -> None:
-        self._tell(f"{name} has left: it {await self._see_off(process, member)}")
+        self._tell(name, await self._see_off(process, member))
 
-    def _tell(self, line: str) -> None:
-        self._host.tell(self._room, "peer", line)
+    def _tell(self, name: str, how: str) -> None:
+        """Tell the room how a program has left: by the nickname it has there, since a person may have its name."""
+        nick = self._host.rooms[self._room].room.nick_of(self._keys.get(name, b""))
+        self._host.tell(self._room, "peer", f"{nick or name} has left: it {how}")
 
     async def _run(self, program: Program) -> str:
         """Run it once, from its start to its end; return how it ended. Raises OSError, ChatError."""
         home = make_private(self._folder / program.name)
-        key = Identity.load(home / "key.pem").key
+        key = self._keys[program.name] = Identity.load(home / "key.pem").key
         errors, its_errors = os.pipe()
         try:
             pair = forking().pair()

@@ -20,7 +20,7 @@ from itertools import takewhile
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from chat.frame import MAX_CONTROL, Kind, Presence, States, pack
+from chat.frame import MAX_CONTROL, YEAR_9999, Kind, Presence, States, pack
 from chat.text import MAX_NAME_BYTES, nickname, visible
 
 if TYPE_CHECKING:
@@ -199,8 +199,8 @@ def pack_cell(key: bytes, nick: str, state: State) -> bytes:
         raise ValueError(f"{nick!r} is not in NFKC; a nickname is")
     if not _note_fits(state.note):
         raise ValueError(f"the note is too long; use at most {MAX_NOTE_COLUMNS} columns and {MAX_NOTE_BYTES} bytes")
-    if not (0 <= state.read < 2**64 and 0 <= state.active < 2**64):
-        raise ValueError(f"{state.read} or {state.active} does not fit into 64 bits")
+    if not (0 <= state.read < 2**64 and 0 <= state.active < YEAR_9999):
+        raise ValueError(f"{state.read} does not fit into 64 bits, or {state.active} is in no year of ours")
     flags = _TYPING if state.typing else 0
     fixed = _STATE.pack(key, _LAYOUT, state.level, flags, state.read, state.active, nick.encode())
     return fixed + state.note.encode()
@@ -210,12 +210,12 @@ def pack_cell(key: bytes, nick: str, state: State) -> bytes:
 def unpack_cell(payload: bytes) -> tuple[Who, State] | None:
     """Return who wrote this and the state, or None for what ``pack_cell`` never makes.
 
-    Unknown flags are ignored; a layout or a level that we do not know is None.
+    Unknown flags are ignored; a layout or a level that we do not know, or a time in no year of ours, is None.
     """
     if not _STATE.size <= len(payload) <= _STATE.size + MAX_NOTE_BYTES:
         return None
     key, layout, level, flags, read, active, padded = _STATE.unpack_from(payload)
-    if layout != _LAYOUT or level not in _LEVELS:
+    if layout != _LAYOUT or level not in _LEVELS or active >= YEAR_9999:
         return None
     try:
         return _who(key, padded), State(

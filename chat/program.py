@@ -18,6 +18,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import subprocess
@@ -73,7 +74,12 @@ async def meet(
         return Target((address,), room, host)
 
     client = Client(
-        locate, Identity.load(home / "key.pem"), KnownHosts(home / "known_hosts"), outboxes=home / "outboxes", nick=name
+        locate,
+        Identity.load(home / "key.pem"),
+        KnownHosts(home / "known_hosts"),
+        outboxes=home / "outboxes",
+        nick=name,
+        silence=math.inf,  # a host that is stopped for a while is not gone: the end of its pipe would show that
     )
     async with client:
         running = asyncio.ensure_future(function(client))

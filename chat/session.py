@@ -29,6 +29,7 @@ from chat.frame import (
     REPLY,
     SEQ_PREFIX,
     SPOKEN_END,
+    YEAR_9999,
     Answer,
     Ask,
     Author,
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
 
 _NAMES_A_QUESTION: Final = 24  # authors asked for at once: their answer fits one control frame
 _MAX_HELD: Final = 4 * 1024 * 1024  # bytes of messages held back while their authors' names are on the way
-_YEAR_9999: Final = 253_370_764_800_000  # ms; later times, and those before 1970, break calendars
 _BEAT: Final = encode(Kind.BEAT)
 _BYE: Final = encode(Kind.BYE)
 
@@ -428,7 +428,7 @@ class Session:
             raise RemoteProtocolError(f"the host sent a message while we were {self.state.value}")
         if frame.seq != self._expected:
             raise RemoteProtocolError(f"the host sent number {frame.seq} where {self._expected} follows")
-        if not 0 <= frame.time < _YEAR_9999:
+        if not 0 <= frame.time < YEAR_9999:
             raise RemoteProtocolError(f"the host sent number {frame.seq} at the time {frame.time}, in no year of ours")
         self._expected += 1
         self._hold(frame, len(frame.raw), events)

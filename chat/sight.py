@@ -39,15 +39,15 @@ def room_of(target: str) -> str:
         raise AddressError(str(error)) from None
 
 
-def sights(room: str) -> dict[Who, State]:
-    """Return what those in a room of this machine show, by nickname. Empty where there is no board."""
+def sights(room: str) -> dict[Who, State] | None:
+    """Return what those in a room of this machine show, by nickname. None where there is no board to look at."""
     maker = board_maker()
     if maker is None:
-        return {}
+        return None
     try:
         board = maker.open(card.room_folder(room))
     except ChatError:  # a host that is just beginning, or making it anew
-        return {}
+        return None
     try:
         # Ask the kernel about everybody: a look a minute can afford that, and shows nobody who was killed just now.
         return dict(sorted(seen(board.read(trust_ms=0)).items(), key=lambda item: item[0][1].casefold()))

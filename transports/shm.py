@@ -72,6 +72,7 @@ import sys
 import time
 import zlib
 from contextlib import suppress
+from functools import cache
 from itertools import compress
 from operator import ne
 from pathlib import Path
@@ -109,15 +110,18 @@ def _now() -> int:
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000_000
 
 
+@cache  # to ask once more is to need a descriptor once more, and a process may have none left
 def _header() -> bytes:
-    """The header as it must be, from the start of this machine to its end.
+    """The header as it must be, from the start of this machine to its end. Raises OSError without a free descriptor.
 
     Where a start has no name (macOS) it is zeros, and no harm: heartbeats of another start are in the future,
     or old, and then the kernel is asked, which knows nobody of that time.
     """
     try:
         start = bytes.fromhex(_BOOT_ID.read_text("ascii").strip().replace("-", ""))
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            raise  # zeros would make every good board look like one of another start
         start = b""
     fields = _HEADER.pack(_MAGIC, _LAYOUT, CELL_SIZE, CELLS, start, 0)[:-_CRC_SIZE]
     return fields + zlib.crc32(fields).to_bytes(_CRC_SIZE, "big")
@@ -459,6 +463,7 @@ class Shm:
     def open(self, folder: Path) -> ShmBoard:
         path = folder / NAME
         try:
+            _header()
             file = _open(path, self._calls)
         except FileNotFoundError:
             raise ChatError(f"there is no board in {folder}; a host makes it") from None

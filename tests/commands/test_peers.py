@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chat import orphans
+from chat.frame import BEAT, SILENCE
 from tests.commands.programs import PATIENCE, Program, host, run, until
 
 if TYPE_CHECKING:
@@ -300,6 +302,19 @@ def says_again(ann: Program) -> Callable[[dict[str, Any]], bool]:
         return "left out" in event["text"]
 
     return wanted
+
+
+@pytest.mark.slow
+def test_a_host_that_is_stopped_for_longer_than_members_wait_keeps_its_programs(tmp_path: Path) -> None:
+    with room(tmp_path, f"--peer={sh('echo', ECHO)}") as (hosting, ann):
+        comes(ann, "echo")
+        os.kill(hosting.process.pid, signal.SIGSTOP)
+        end = time.monotonic() + SILENCE + 2 * BEAT
+        until(lambda: time.monotonic() > end, "they have heard nothing for so long")
+        os.kill(hosting.process.pid, signal.SIGCONT)
+        ann.say("still there?")
+        said_by(ann, "echo", "<ann: still there?>")
+        assert not [e for e in ann.seen if e["event"] == "notice"]
 
 
 # -- loops ------------------------------------------------------------------------------------------------

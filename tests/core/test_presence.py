@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat.frame import MAX_CONTROL, Presence, split, unpack
+from chat.frame import MAX_CONTROL, YEAR_9999, Presence, split, unpack
 from chat.presence import MAX_NOTE_BYTES, STALE_MS, Level, Roster, State, pack_cell, seen, unpack_cell
 from chat.transport import MAX_CELL
 
@@ -254,7 +254,7 @@ STATES = st.builds(
     note=st.text(st.characters(exclude_categories=["Cs"]), max_size=28),  # 28 characters of 4 bytes and 2 columns
     typing=st.booleans(),
     read=NUMBERS,
-    active=NUMBERS,
+    active=st.integers(0, YEAR_9999 - 1),
 )
 
 
@@ -289,12 +289,19 @@ def test_the_longest_state_fits_into_a_cell() -> None:
         (b"k" * 32, "ann", State(note="e" + "\u0301" * 57), "at most 60 columns and 114 bytes"),
         (b"k" * 32, "ann", State(note="\ud800"), "surrogates not allowed"),
         (b"k" * 32, "ann", State(read=-1), "does not fit into 64 bits"),
-        (b"k" * 32, "ann", State(active=2**64), "does not fit into 64 bits"),
+        (b"k" * 32, "ann", State(active=YEAR_9999), "is in no year of ours"),
     ],
 )
 def test_what_does_not_fit_is_not_written(who: bytes, nick: str, state: State, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         pack_cell(who, nick, state)
+
+
+def test_a_time_that_breaks_calendars_is_no_state() -> None:
+    cell = bytearray(pack_cell(key(1), "ann", State(active=YEAR_9999 - 1)))
+    assert unpack_cell(bytes(cell)) is not None
+    cell[48:56] = YEAR_9999.to_bytes(8, "big")
+    assert unpack_cell(bytes(cell)) is None
 
 
 CELL = pack_cell(b"k" * 32, "ann", State(note="lunch"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -1166,5 +1167,47 @@ def test_of_many_who_speak_those_are_told_who_came_last(tmp_path: Path) -> None:
             assert len(frame.raw) <= MAX_CONTROL
             assert [author.nick for author in unpack(Names, frame).authors] == [f"m{n}" for n in range(5, 30)]
             await eve.leave()
+
+    run(scene())
+
+
+def test_one_key_has_so_many_links_and_a_stream_that_comes_back_is_none_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_module, "LINKS", 2)
+
+    async def scene() -> None:
+        async with House(tmp_path) as house, house.client("bob"):
+            first = await house.rude("cid", stream=1)
+            second = await house.rude("cid", stream=2)
+            with pytest.raises(Refused, match="your key has 2 links to this room already") as refused:
+                async with house.client("cid"):
+                    pass
+            assert refused.value.code == "busy"
+            again = await house.rude("cid", stream=1)
+            await first.everything()
+            for peer in (second, again):
+                await peer.leave()
+            async with house.client("cid"):
+                pass
+
+    run(scene())
+
+
+def test_a_host_that_was_stopped_hears_those_who_spoke_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_module, "BEAT", 0.01)
+    monkeypatch.setattr(host_module, "SILENCE", 0.3)
+
+    async def scene() -> None:
+        async with House(tmp_path) as house, house.client("ann") as ann:
+            cid = await house.rude("cid")
+            await cid.frame(Kind.BEAT)
+            await cid.say(1)
+            time.sleep(0.5)  # noqa: ASYNC251 - all of this process stands still, as after SIGSTOP
+            assert (await cid.frame(Kind.SAY)).number == 1
+            assert not ann.so_far(Lost)
+            await cid.everything()  # and then it is dropped for its own silence
 
     run(scene())

@@ -184,6 +184,15 @@ def test_a_peer_whose_link_is_lost_is_ended(tmp_path: Path) -> None:
     run(scene())
 
 
+def test_who_has_left_is_named_as_the_room_names_it(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with room(tmp_path) as (_house, peers, owner):
+            peers.start(Program("owner", ("sh", "-c", "exit 5")))
+            assert await told(owner) == "owner-2 has left: it ended with exit status 5"
+
+    run(scene())
+
+
 def test_a_peer_that_does_not_leave_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_peers, "GRACE", 0.05)
 

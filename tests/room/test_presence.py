@@ -213,6 +213,32 @@ def test_a_damaged_board_is_made_anew_and_all_show_again(tmp_path: Path, monkeyp
     run(scene())
 
 
+def test_a_board_that_cannot_be_made_is_told_of_once_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("chat.host.BEAT", 0.01)
+    monkeypatch.setattr("chat.client.BEAT", 0.01)
+
+    async def scene() -> None:
+        async with BoardHouse(tmp_path) as house, house.near_and_far() as (ann, bob):
+            (file,) = [path for path in house.board.iterdir() if path.stat().st_size > 100_000]
+            file.unlink()
+            (file / "in the way").mkdir(parents=True)
+            await until(lambda: "cannot make the board" in caplog.text, "it is told of")
+            for _ in range(3):  # and meanwhile those who are far are told all the same, by what they sent
+                before = ann.session.next_seq
+                await bob.stored(await bob.say("the talk goes on"))
+                await until(lambda before=before: ann.session.next_seq > before, "heard")  # type: ignore[misc]
+            (file / "in the way").rmdir()
+            file.rmdir()
+            ann.show(note="seen again")
+            for looker in (ann, bob):
+                await until(partial(is_noted, looker, "ann", "seen again"), "there is a board again")
+            assert caplog.text.count("cannot make the board") == 1
+
+    run(scene())
+
+
 def test_a_room_without_a_board_tells_all(tmp_path: Path) -> None:
     async def scene() -> None:
         house = House(tmp_path)

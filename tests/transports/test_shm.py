@@ -24,7 +24,7 @@ from chat.errors import AddressError, ChatError
 from chat.presence import State, pack_cell
 from chat.transport import MAX_CELL, boards, find_board
 from transports import shm
-from transports.shm import CELL_SIZE, CELLS, SIZE, Shm, board
+from transports.shm import CELL_SIZE, CELLS, SIZE, Shm, _header, board
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -451,6 +451,21 @@ def test_a_thousand_cells_are_one_descriptor(tmp_path: Path) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_without_a_free_descriptor_a_sound_board_stays_sound(tmp_path: Path) -> None:
+    _header.cache_clear()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with closing(board.create(tmp_path)) as host:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) - 1, hard))
+        try:
+            assert host.sound()
+            _header.cache_clear()
+            with pytest.raises(OSError, match="Too many open files"):  # and no header that says it is damaged
+                host._file.fault()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert host.sound()
+
+
 # -- what docs/reference/board.md says ------------------------------------------------------------
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/board.md").read_text("utf-8")
@@ -466,6 +481,7 @@ def test_another_program_reads_it_by_the_page_alone(tmp_path: Path) -> None:
         cells[0].close()
         at = 256 * (1 + cells[3].index)
         put(tmp_path / "board", raw_cell(pack_cell(bytes(32), "dan", State()), age=15_001), at)
+        put(tmp_path / "board", raw_cell(pack_cell(bytes(32), "of-another-start", State()), age=-60_000), 256 * CELLS)
         command = [sys.executable, "-I", "-X", "utf8", "-c", code, str(tmp_path / "board")]
         done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
         assert done.stdout.splitlines() == [
