@@ -298,7 +298,7 @@ class Invite:
 
 
 def _write_address(address: Address) -> str:
-    if address.scheme == "tcp" and not address.options and _TCP_PLACE.fullmatch(address.place):
+    if _TCP_PLACE.fullmatch(address.place) and _read_address(address.place, 0) == address:
         return address.place
     rest = quote(str(address).removeprefix(address.scheme).removeprefix(":"), safe="")
     if rest.isdigit():  # queue:7711 would read as port 7711 of a machine called queue

@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 from chat.frame import MAX_TEXT
-from chat.transport import schemes
+from chat.transport import cost, schemes
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -386,7 +386,7 @@ class Member:
     async def join(self) -> None:
         """Start a process that goes on where the last one ended, and wait until it is in the room."""
         self._joined = False
-        by_invite = self.transport == "tcp"  # the others are for this machine: the room's card says where they are
+        by_invite = cost(self.transport) > 2  # the others are for this machine: the room's card says where they are
         self._process = await self.stage.start(
             *(self.name, "join", "-" if by_invite else ROOM, "--transport", self.transport),
             *("--json", "--as", self.name, "--since", str(self.last + 1)),

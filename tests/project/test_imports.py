@@ -84,6 +84,17 @@ def test_transports_see_the_contract_and_not_each_other(path: Path) -> None:
     assert ours <= SEEN_BY_TRANSPORTS
 
 
+@files(CHAT)
+def test_no_transport_is_a_special_case(path: Path) -> None:
+    schemes = {path.stem for path in TRANSPORTS} | {"queue"}
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Compare):
+            named = {
+                one.value for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str)
+            }
+            assert not named & schemes, f"line {node.lineno}"
+
+
 @pytest.mark.parametrize("module", sorted(PURE))
 def test_pure_modules_take_time_and_chance_as_arguments(module: str) -> None:
     found = imports(ROOT / f"{module.replace('.', '/')}.py", for_types=False)
