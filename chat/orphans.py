@@ -11,7 +11,9 @@ Rules:
 
 1. Only a process that starts nothing but programs of a room may adopt: it takes every other child for an
    orphan, and kills it. So an embedded host does not, unless its program says so.
-2. Elsewhere there is no such thing. What stays in its process group is found there, too; the rest is not.
+2. One case is beyond us: where host and peer process are killed in the same instant, nobody is left to look, and what
+   a program has moved to another session stays.
+3. Elsewhere there is no such thing. What stays in its process group is found there, too; the rest is not.
 """
 
 from __future__ import annotations
