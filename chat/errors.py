@@ -3,7 +3,8 @@
 Two rules:
 
 1. The text says what happened, with the numbers, then what to do; in lower case, on one line.
-   A command prints it as it is and shows no traceback.
+   A command prints it as it is and shows no traceback. What varies in it is given as fields, not put in by an f-string:
+   ``words.in_words`` then says it in the language of the person; programs and logs have ``str``, which is English.
 2. The class says whose fault it is. LocalProtocolError: our side broke the rules, a bug here.
    RemoteProtocolError: the peer did. LinkClosed: we closed it. LinkBroken: it failed, or the peer did.
 
@@ -13,7 +14,7 @@ A loss that is told (a gap in the log) is an event, not an error.
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,10 +27,39 @@ UNREACHABLE: Final = 4
 INTERRUPTED: Final = 130
 
 
+class Words(str):
+    """A text of our own with what is put into it, which may be such texts again. As a string it is the English one.
+
+    Without fields the text is taken as it is, braces and all.
+    """
+
+    __slots__ = ("fields", "template")
+    template: str
+    fields: dict[str, object]
+
+    def __new__(cls, template: str, /, **fields: object) -> Self:
+        words = super().__new__(cls, template.format(**fields) if fields else template)
+        words.template = template
+        words.fields = fields
+        return words
+
+
 class ChatError(Exception):
     """Anything that manywire raises on purpose."""
 
     exit_code: int = FAILED
+
+    def __init__(self, template: str, /, **fields: object) -> None:
+        self.words = template if isinstance(template, Words) else Words(template, **fields)
+        super().__init__(self.words)
+
+
+class WrongValue(ValueError):
+    """What somebody has given cannot be a name, a setting, a key. Whoever asked for it tells them."""
+
+    def __init__(self, template: str, /, **fields: object) -> None:
+        self.words = Words(template, **fields)
+        super().__init__(self.words)
 
 
 class AddressError(ChatError):
@@ -44,8 +74,10 @@ class UnknownScheme(AddressError):
     def __init__(self, scheme: str, known: Iterable[str]) -> None:
         known = sorted(known)
         near = difflib.get_close_matches(scheme, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"installed: {', '.join(known) or 'none'}"
-        super().__init__(f"unknown transport {scheme!r}; {hint}")
+        hint = Words("installed: {known}", known=", ".join(known) or Words("none"))
+        if near:
+            hint = Words("did you mean {near!r}?", near=near[0])
+        super().__init__(Words("unknown transport {scheme!r}; {hint}", scheme=scheme, hint=hint))
 
 
 class TransportError(ChatError):
@@ -96,8 +128,8 @@ class Refused(ChatError):
 
     exit_code = REFUSED
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, code: str, message: str, /, **fields: object) -> None:
+        super().__init__(message, **fields)
         self.code = code
 
 
@@ -106,8 +138,8 @@ class NoSuchRoom(Refused):
 
     exit_code = UNREACHABLE
 
-    def __init__(self, message: str) -> None:
-        super().__init__("no-room", message)
+    def __init__(self, message: str, /, **fields: object) -> None:
+        super().__init__("no-room", message, **fields)
 
 
 class StoreError(ChatError):
@@ -116,3 +148,9 @@ class StoreError(ChatError):
 
 class StoreFull(StoreError):
     """No room on the disk: nothing is lost, and writing resumes by itself."""
+
+
+def reason(error: OSError) -> Words:
+    """Return what the system said, as part of a line for people."""
+    said = error.args[-1] if error.args else ""
+    return said if isinstance(said, Words) else Words((error.strerror or str(error)).lower())

@@ -8,8 +8,12 @@ Rules:
    never a text from anybody. What varies is put in afterwards, by ``format``.
 2. The language is chosen when the first word is spoken: a command that says nothing reads no catalogue. A constant,
    which is made when its module is imported, is marked by ``later`` and given to ``_`` where it is shown.
-3. English is in the source, and is what is shown where a translation is missing. NDJSON and all that programs read,
-   what a host writes to its log, and errors of the layers below the faces are English in every language.
+3. English is in the source, and is what is shown where a translation is missing. NDJSON, all that programs read, and
+   what a host writes to its log are English in every language.
+4. An error is a text of ours with what varies in it (``chat.errors``), and ``in_words`` says it where a person reads
+   it.
+   What another host sends is English too. ``heard`` knows again what we say ourselves, whole and as it is: nothing is
+   ever put into a text that came from somebody else.
 
 The catalogues are GNU's .po files (https://www.gnu.org/software/gettext/manual/html_node/PO-Files.html), read as
 they are: Python has no msgfmt to import, and a compiled .mo beside each would be a second copy that can be out
@@ -21,6 +25,8 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from chat.errors import ChatError, Words, WrongValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -58,6 +64,11 @@ def _(text: str) -> str:
     return _translations().get(text, text)
 
 
+def spoken() -> str:
+    """Return which of ``LANGUAGES`` is spoken."""
+    return "zh" if _translations() else "en"
+
+
 def plural(one: str, many: str, count: int) -> str:
     """Return the form for ``count`` things. Both forms have its placeholder, or only ``many`` does."""
     return _translations().get(one) or (one if count == 1 else many)
@@ -72,6 +83,20 @@ def _translations() -> Mapping[str, str]:
 def later(text: str) -> str:
     """Mark a constant for the catalogues, and return it as it is: ``_`` translates it where it is shown."""
     return text
+
+
+def in_words(what: object) -> str:
+    """Return what an error says, or another ``Words``, in the language that is spoken."""
+    words = what.words if isinstance(what, ChatError | WrongValue) else what
+    if not isinstance(words, Words):
+        return str(words)
+    fields = {name: in_words(one) if isinstance(one, Words | Exception) else one for name, one in words.fields.items()}
+    return _(words.template).format(**fields) if fields else _(words.template)
+
+
+def heard(text: str) -> str:
+    """Return what a host says in the language that is spoken, where it is one of our own texts as it stands."""
+    return in_words(text) if isinstance(text, Words) else _(text)
 
 
 def catalogue(language: str) -> dict[str, str]:
@@ -108,3 +133,42 @@ def entries(text: str) -> Iterator[dict[str, str]]:
         entry[keyword] = entry.get(keyword, "") + str(json.loads(quote + rest))  # C's escapes that we use are JSON's
     if entry:
         yield entry
+
+
+# What a host answers with one of few words in it.
+_ANSWERS: Final = (
+    later("only the room's owner may ask for that (invite)"),
+    later("only the room's owner may ask for that (peer)"),
+)
+
+# What the system gives as its reasons (strerror, gai_strerror), as ``errors.reason`` writes them. Linux and macOS.
+_REASONS: Final = (
+    later("address already in use"),
+    later("broken pipe"),
+    later("cannot assign requested address"),
+    later("can't assign requested address"),
+    later("connection refused"),
+    later("connection reset by peer"),
+    later("connection timed out"),
+    later("operation timed out"),
+    later("file exists"),
+    later("file name too long"),
+    later("input/output error"),
+    later("is a directory"),
+    later("name or service not known"),
+    later("nodename nor servname provided, or not known"),
+    later("network is unreachable"),
+    later("no route to host"),
+    later("no space left on device"),
+    later("no such file or directory"),
+    later("not a directory"),
+    later("disk quota exceeded"),
+    later("operation not permitted"),
+    later("permission denied"),
+    later("read-only file system"),
+    later("temporary failure in name resolution"),
+    later("too many levels of symbolic links"),
+    later("too many open files"),
+    later("no closing quotation"),  # shlex
+    later("no escaped character"),
+)

@@ -22,6 +22,9 @@ from chat.errors import (
     StoreFull,
     TransportError,
     UnknownScheme,
+    Words,
+    WrongValue,
+    reason,
 )
 
 RAISED = [
@@ -71,6 +74,34 @@ def test_an_unknown_scheme_like_no_other_lists_what_there_is() -> None:
 
 def test_an_unknown_scheme_cannot_write_to_the_terminal() -> None:
     assert "\x1b" not in str(UnknownScheme("\x1b[2J", []))
+
+
+def test_what_varies_is_put_in_and_known_apart() -> None:
+    error = NoSuchRoom("room {room!r} is closed: {why}", room="a{b}", why=Words("{count} left", count=2))
+    assert str(error) == error.words == "room 'a{b}' is closed: 2 left"
+    assert (error.words.template, error.words.fields["room"]) == ("room {room!r} is closed: {why}", "a{b}")
+    assert type(str(error)) is str
+    assert str(StoreError(error.words)) == str(error)
+    assert StoreError(error.words).words is error.words
+
+
+def test_a_text_without_fields_is_taken_as_it_is() -> None:
+    assert str(ChatError("{a} and {0")) == "{a} and {0"
+    assert str(WrongValue("100 % of {}")) == "100 % of {}"
+
+
+def test_a_wrong_value_is_python_s_too() -> None:
+    with pytest.raises(ValueError, match="3 is odd"):
+        raise WrongValue("{number} is odd", number=3)
+
+
+def test_the_reason_of_the_system_is_in_small_letters_and_ours_as_we_wrote_it() -> None:
+    assert reason(PermissionError(13, "Permission denied", "/A")) == "permission denied"
+    assert reason(OSError("Odd")) == "odd"
+    assert reason(OSError()) == ""
+    ours = Words("{folder} is not ours", folder="/A")
+    assert reason(PermissionError(1, ours)) is ours
+    assert reason(ConnectionError(ours)) is ours
 
 
 def test_a_refusal_has_a_word_for_programs() -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chat import words
-from chat.words import LANGUAGES, _, catalogue, entries, later, plural, translation, use
+from chat.errors import ChatError, DialFailed, Refused, Words, WrongValue
+from chat.words import LANGUAGES, _, catalogue, entries, heard, in_words, later, plural, spoken, translation, use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,6 +99,55 @@ def test_plural_forms(speaks: Any) -> None:
     assert [lost(count) for count in (0, 1, 2)] == ["0 条", "1 条", "2 条"]
 
 
+ERRORS = """
+msgid "cannot reach {address}: {why}{advice}"
+msgstr "{why}{advice}—无法连接 {address}"
+
+msgid "connection refused"
+msgstr "被拒绝"
+
+msgid "; is it on?"
+msgstr "—开着吗"
+
+msgid "{number} is odd"
+msgstr "{number} 是单数"
+"""
+
+
+def test_an_error_is_said_in_the_language_that_is_spoken(speaks: Any) -> None:
+    why, advice = Words("connection refused"), Words("; is it on?")
+    error = DialFailed("cannot reach {address}: {why}{advice}", address="{why}", why=why, advice=advice)
+    assert in_words(error) == str(error) == "cannot reach {why}: connection refused; is it on?"
+    speaks(ERRORS)
+    assert in_words(error) == "被拒绝—开着吗—无法连接 {why}"
+    assert str(error) == "cannot reach {why}: connection refused; is it on?"
+    assert in_words(WrongValue("{number} is odd", number=3)) == "3 是单数"
+    wrapped = ChatError("{why}; {then}", why=WrongValue("{number} is odd", number=3), then=OSError("{number} is odd"))
+    assert in_words(wrapped) == "3 是单数; {number} is odd"
+
+
+def test_what_varies_is_never_looked_up(speaks: Any) -> None:
+    speaks(ERRORS)
+    assert in_words(WrongValue("{number} is odd", number="connection refused")) == "connection refused 是单数"
+    assert in_words("connection refused") == "connection refused"
+    assert in_words(ValueError("connection refused")) == "connection refused"
+
+
+def test_what_a_host_says_is_known_again_only_whole_and_nothing_is_put_into_it(speaks: Any) -> None:
+    speaks(ERRORS)
+    assert heard("connection refused") == "被拒绝"
+    assert heard("connection refused!") == "connection refused!"
+    assert heard("{number} is odd") == in_words(Refused("odd", "{number} is odd")) == "{number} 是单数"
+    assert heard(Words("{number} is odd", number=3)) == "3 是单数"
+    assert heard("{0.__class__}") == in_words(Refused("odd", "{0.__class__}")) == "{0.__class__}"
+
+
+def test_the_language_that_is_spoken(speaks: Any) -> None:
+    assert spoken() == "en"
+    speaks(ERRORS)
+    assert spoken() == "zh"
+
+
 def test_every_language_has_a_catalogue_that_loads() -> None:
     for language in LANGUAGES[1:]:
         assert catalogue(language)
@@ -177,6 +227,36 @@ def test_what_is_marked_is_collected(messages: Any, tmp_path: Path) -> None:
     assert faults == []
     assert list(found) == [("help", ""), ("{nick} came", ""), ("in a lambda", ""), ("1 thing", "{count} things")]
     assert set(map(tuple, found.values())) == {("chat/a.py", "chat/b.py")}
+
+
+RAISES = """
+def dial(place, error):
+    raise errors.DialFailed("cannot reach {place}: {why}", place=place, why=Words("it {is} gone"))
+    raise Refused("code", "{place!r} is closed", place=place) from None
+    raise RemoteProtocolError(f"{place} is no f-string's")
+    raise ChatError(error.words)
+    raise LocalProtocolError("for programmers")
+    raise ValueError("of Python")
+    return Answer(error="a host's answer"), Notice(code="not this", text="a host's notice"), Notice(text=str(error))
+"""
+
+
+def test_what_errors_and_hosts_say_is_collected(messages: Any, tmp_path: Path) -> None:
+    for name in ("chat", "transports"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.py").write_text(RAISES)
+    found, faults = messages.collect(tmp_path)
+    assert faults == []
+    told = ["cannot reach {place}: {why}", "{place!r} is closed", "a host's answer", "a host's notice", "it {is} gone"]
+    assert sorted(text.one for text in found) == sorted(told)
+    assert set(map(tuple, found.values())) == {("chat/a.py", "transports/a.py")}
+
+
+@pytest.mark.parametrize("given", ["place=1", "place=1, why=2, more=3", "other=1, why=2"])
+def test_an_error_that_is_not_given_what_its_text_needs_is_told(messages: Any, tmp_path: Path, given: str) -> None:
+    (tmp_path / "chat").mkdir()
+    (tmp_path / "chat/a.py").write_text(f"def f():\n    raise DialFailed('{{place}}: {{why}}', {given})\n")
+    assert messages.collect(tmp_path)[1][0].startswith("chat/a.py:2: the text has the placeholders ['place', 'why']")
 
 
 @pytest.mark.parametrize(
