@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from chat.errors import AddressError, ChatError, ListenFailed, NoSuchRoom
+from chat.errors import AddressError, ChatError, ListenFailed, NoSuchRoom, Words, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,9 +59,9 @@ def make_private(folder: Path) -> Path:
             folder.mkdir(0o700)
         facts = folder.lstat()
     except OSError as error:
-        raise ChatError(f"cannot use the folder {folder}: {reason(error)}") from None
+        raise ChatError("cannot use the folder {folder}: {why}", folder=folder, why=reason(error)) from None
     if not stat.S_ISDIR(facts.st_mode):
-        raise ChatError(f"{folder} is not a folder; move it away")
+        raise ChatError("{folder} is not a folder; move it away", folder=folder)
     _check_owner(folder, facts, "700")
     return folder
 
@@ -79,20 +79,36 @@ def make_folders(folder: Path) -> None:
                 parent.mkdir(0o700)
         owner = parent.lstat().st_uid
         if shared and owner not in (0, os.geteuid()):
-            raise ChatError(f"{parent} belongs to user {owner}, who could replace what is put in it; use another place")
+            raise ChatError(
+                "{parent} belongs to user {owner}, who could replace what is put in it; use another place",
+                parent=parent,
+                owner=owner,
+            )
         mode = parent.stat().st_mode
         shared = bool(mode & stat.S_IWOTH)
         if shared and not mode & stat.S_ISVTX:
-            raise ChatError(f"every user may rename what is in {parent}; run: chmod o-w {shlex.quote(str(parent))}")
+            raise ChatError(
+                "every user may rename what is in {parent}; run: chmod o-w {quoted}",
+                parent=parent,
+                quoted=shlex.quote(str(parent)),
+            )
 
 
 def _check_owner(path: Path, facts: os.stat_result, mode: str) -> None:
     if facts.st_uid != os.geteuid():
-        raise ChatError(f"{path} belongs to user {facts.st_uid}, and you are user {os.geteuid()}; use one of your own")
+        raise ChatError(
+            "{path} belongs to user {uid}, and you are user {own}; use one of your own",
+            path=path,
+            uid=facts.st_uid,
+            own=os.geteuid(),
+        )
     if facts.st_mode & 0o077:
         raise ChatError(
-            f"{path} is open to other users (mode {stat.S_IMODE(facts.st_mode):04o}); "
-            f"run: chmod {mode} {shlex.quote(str(path))}"
+            "{path} is open to other users (mode {found:04o}); run: chmod {mode} {quoted}",
+            path=path,
+            found=stat.S_IMODE(facts.st_mode),
+            mode=mode,
+            quoted=shlex.quote(str(path)),
         )
 
 
@@ -108,7 +124,7 @@ def read_private(path: Path, limit: int) -> bytes:
         try:
             facts = os.fstat(fd)
             if not stat.S_ISREG(facts.st_mode):
-                raise ChatError(f"{path} is not a plain file; move it away")
+                raise ChatError("{path} is not a plain file; move it away", path=path)
             _check_owner(path, facts, "600")
             with os.fdopen(fd, "rb", closefd=False) as file:
                 data = file.read(limit + 1)
@@ -117,9 +133,9 @@ def read_private(path: Path, limit: int) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise ChatError(f"cannot read {path}: {reason(error)}") from None
+        raise ChatError("cannot read {path}: {why}", path=path, why=reason(error)) from None
     if len(data) > limit:
-        raise ChatError(f"{path} is longer than {limit} bytes; it is not what it should be")
+        raise ChatError("{path} is longer than {limit} bytes; it is not what it should be", path=path, limit=limit)
     return data
 
 
@@ -181,11 +197,6 @@ def locked(path: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def reason(error: OSError) -> str:
-    """Return what the system said, as part of a line for people."""
-    return (error.strerror or str(error)).lower()
-
-
 # -- rooms that are open on this machine ---------------------------------------------------------
 
 
@@ -221,8 +232,9 @@ class Desk:
                 fd = try_lock(lock)
                 if fd is None:
                     raise ListenFailed(
-                        f"room {room!r} is already open on this machine (process {_pid_in(lock)}); "
-                        f"join it with: chat join {room}"
+                        "room {room!r} is already open on this machine (process {pid}); join it with: chat join {room}",
+                        room=room,
+                        pid=_pid_in(lock),
                     )
                 try:
                     os.ftruncate(fd, 0)
@@ -232,7 +244,9 @@ class Desk:
                     unlock(fd)
                     raise
         except OSError as error:
-            raise ListenFailed(f"cannot open room {room!r} in {folder}: {reason(error)}") from None
+            raise ListenFailed(
+                "cannot open room {room!r} in {folder}: {why}", room=room, folder=folder, why=reason(error)
+            ) from None
         return cls(folder, fd)
 
     def write(self, card: Card) -> None:
@@ -240,7 +254,7 @@ class Desk:
         try:
             os.close(replace_private(self.folder / "card", msgspec.json.encode(card)))
         except OSError as error:
-            raise ChatError(f"cannot write {self.folder / 'card'}: {reason(error)}") from None
+            raise ChatError("cannot write {path}: {why}", path=self.folder / "card", why=reason(error)) from None
 
     def close(self) -> None:
         """Take the card away and let the room go. Idempotent."""
@@ -267,7 +281,9 @@ def runtime_folder() -> Path:
             warnings.simplefilter("ignore")  # it warns of its fallback; we check what it offers instead
             offered = platformdirs.user_runtime_path("manywire")
     except OSError as error:
-        raise ChatError(f"no runtime folder: {reason(error)}; set CHAT_RUNTIME to a folder of your own") from None
+        raise ChatError(
+            "no runtime folder: {why}; set CHAT_RUNTIME to a folder of your own", why=reason(error)
+        ) from None
     return make_private(offered)
 
 
@@ -294,14 +310,16 @@ def find(room: str | None) -> Card:
     if room is not None:
         card = _card_in(runtime_folder() / _folder_name(room))
         if card is None:
-            raise NoSuchRoom(f"room {room!r} is not open on this machine; open it with: chat host {room}")
+            raise NoSuchRoom("room {room!r} is not open on this machine; open it with: chat host {room}", room=room)
         return card
     found = cards()
     if not found:
         raise NoSuchRoom("no room is open on this machine; open one with: chat host")
     if len(found) > 1:
         names = ", ".join(card.room for card in found)
-        raise AddressError(f"{len(found)} rooms are open on this machine ({names}); say which: chat join ROOM")
+        raise AddressError(
+            "{count} rooms are open on this machine ({names}); say which: chat join ROOM", count=len(found), names=names
+        )
     return found[0]
 
 
@@ -332,4 +350,4 @@ def _pid_in(lock: Path) -> str:
         text = read_private(lock, 20).decode("ascii", "replace")
         if text.isdigit():
             return text
-    return "unknown"
+    return Words("unknown")

@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chat import card, settings
-from chat.errors import ChatError
-from chat.words import _
+from chat.errors import ChatError, reason
+from chat.words import _, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,14 +96,18 @@ def _tried(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
     try:
         found.extend(check())
     except ChatError as error:
-        what, _semicolon, mend = str(error).partition("; ")
-        found.append(Finding(FAIL, name, what, mend))
+        found.append(Finding(FAIL, name, *_parted(in_words(error))))
     except OSError as error:
-        found.append(Finding(FAIL, name, f"{error.filename or 'system'}: {card.reason(error)}"))
+        found.append(Finding(FAIL, name, f"{error.filename or 'system'}: {in_words(reason(error))}"))
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         found.append(Finding(FAIL, name, _("the check itself failed: {what}").format(what=what)))
     return found
+
+
+def _parted(text: str) -> list[str]:
+    """What is wrong, and how to mend it."""
+    return re.split("; |；", text, maxsplit=1)  # noqa: RUF001 - the one that Chinese has
 
 
 def _bounded(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
@@ -293,7 +297,9 @@ def _runtime() -> Iterator[Finding]:
         try:
             door.bind(str(place))
         except OSError as error:
-            text = _("no socket can be made in {folder}: {reason}").format(folder=folder, reason=card.reason(error))
+            text = _("no socket can be made in {folder}: {reason}").format(
+                folder=folder, reason=in_words(reason(error))
+            )
             yield Finding(FAIL, "runtime", text, _("set CHAT_RUNTIME to a short path on a local disk"))
         finally:
             place.unlink(missing_ok=True)
@@ -381,7 +387,7 @@ def _identity(folder: Path) -> Iterator[Finding]:
 def _settings() -> Iterator[Finding]:
     found = settings.load()
     for problem in found.problems:
-        yield Finding(WARN, "settings", problem, _("run: chat config edit"))
+        yield Finding(WARN, "settings", in_words(problem), _("run: chat config edit"))
     if not found.problems:
         none = _("{file}: none, all defaults").format(file=found.path)
         yield Finding(OK, "settings", str(found.path) if found.path.exists() else none)
@@ -396,8 +402,8 @@ def _transports() -> Iterator[Finding]:
             load(name)
         except Exception as error:  # a plug-in may fail in any way
             text = _("{name} cannot be loaded: {error}").format(name=name, error=repr(error))
-            text = str(error) if isinstance(error, ChatError) else text
-            yield Finding(FAIL, "transports", *text.split("; ", 1))
+            text = in_words(error) if isinstance(error, ChatError) else text
+            yield Finding(FAIL, "transports", *_parted(text))
         else:
             good.append(name)
     if good:
@@ -411,7 +417,7 @@ def _sockets() -> Iterator[Finding]:
         pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     except OSError as error:
         text = _("no packets that keep their order between programs (SOCK_SEQPACKET): {reason}; streams do instead")
-        yield Finding(OK, "sockets", text.format(reason=card.reason(error)))
+        yield Finding(OK, "sockets", text.format(reason=in_words(reason(error))))
     else:
         for end in pair:
             end.close()

@@ -256,9 +256,11 @@ def _after_preface(data: bytes) -> int:
     if newline and line.split()[:1] == [b"chat/1"]:
         return len(line) + 1
     if newline and line.startswith(_PREFACE_START):
-        raise RemoteProtocolError(f"the peer speaks {_quote(line)}, this is chat/1; use the same version on both sides")
+        raise RemoteProtocolError(
+            "the peer speaks {begin}, this is chat/1; use the same version on both sides", begin=_quote(line)
+        )
     if newline or len(line) == _PREFACE_LIMIT or line[: len(_PREFACE_START)] != _PREFACE_START[: len(line)]:
-        raise RemoteProtocolError(f"the peer does not speak chat/1: it began with {_quote(data)}")
+        raise RemoteProtocolError("the peer does not speak chat/1: it began with {begin}", begin=_quote(data))
     return 0
 
 

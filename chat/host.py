@@ -421,7 +421,7 @@ class Host:
         if kept is None and hello.other:
             kept = self._open_direct(hello)
         if kept is None:
-            raise NoSuchRoom(f"this host keeps no room {hello.room!r}; ask its owner for an invite")
+            raise NoSuchRoom("this host keeps no room {room!r}; ask its owner for an invite", room=hello.room)
         invite = self._find_invite(kept, hello, said)
         if invite is None or invite.uses < 0:
             return kept, self._enter(kept, hello, proof)
@@ -437,7 +437,9 @@ class Host:
         if not any(kept.room.knows(hello.key) and kept.room.knows(hello.other) for kept in rooms if not kept.room.only):
             raise NoSuchRoom("you share no room with that key on this host")
         if sum(hello.key in kept.room.only for kept in rooms) >= DIRECT_ROOMS:
-            raise Refused("busy", f"{DIRECT_ROOMS} direct rooms of yours are open on this host; it opens no more")
+            raise Refused(
+                "busy", "{count} direct rooms of yours are open on this host; it opens no more", count=DIRECT_ROOMS
+            )
         try:
             kept = self.open_room(hello.room, only=frozenset((hello.key, hello.other)))
         except StoreFull:
@@ -498,7 +500,9 @@ class Host:
         if kept.room.only:
             raise Refused("not-invited", "a direct room is for its two members alone")
         if not hello.invite:
-            raise Refused("not-invited", f"room {kept.room.name} is by invite only; ask a member for an invite")
+            raise Refused(
+                "not-invited", "room {room} is by invite only; ask a member for an invite", room=kept.room.name
+            )
         for invite in (StoredInvite(kept.invite, 0, -1), *self._store.invites(kept.number)):
             made = self._make_invite(kept.room.name, invite.secret)
             if made.id != hello.invite or not hmac.compare_digest(made.mac(said), hello.invite_mac):
@@ -508,7 +512,7 @@ class Host:
             if invite.uses == 0:
                 raise Refused("invite-used", "this invite has been used up; ask for a new one")
             return invite
-        raise Refused("wrong-invite", f"this invite does not open room {kept.room.name}; ask for a new one")
+        raise Refused("wrong-invite", "this invite does not open room {room}; ask for a new one", room=kept.room.name)
 
     async def _listen_to(self, kept: KeptRoom, served: Served, parser: Parser) -> None:
         """Feed the room until the member leaves. Raises RemoteProtocolError, TransportError."""

@@ -35,8 +35,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from chat.card import locked, make_folders, read_private, reason, replace_private
-from chat.errors import AddressError, ChatError, Refused, RemoteProtocolError
+from chat.card import locked, make_folders, read_private, replace_private
+from chat.errors import AddressError, ChatError, Refused, RemoteProtocolError, Words, reason
 from chat.text import room_name
 from chat.transport import Address
 
@@ -90,7 +90,7 @@ def load_host(path: Path) -> Identity:
     except (ValueError, UnsupportedAlgorithm):
         fits = False
     if not fits:
-        raise ChatError(f"{path} holds no certificate that fits its key; restore it from a backup")
+        raise ChatError("{path} holds no certificate that fits its key; restore it from a backup", path=path)
     return Identity(private)
 
 
@@ -128,8 +128,9 @@ def _private_key(path: Path, pem: bytes) -> Ed25519PrivateKey:
         private = None
     if not isinstance(private, Ed25519PrivateKey):
         raise ChatError(
-            f"{path} holds no Ed25519 key that can be read; restore it from a backup, "
-            "or move it away to begin with a new key, as somebody whom nobody knows"
+            "{path} holds no Ed25519 key that can be read; restore it from a backup, or move it away "
+            "to begin with a new key, as somebody whom nobody knows",
+            path=path,
         )
     return private
 
@@ -143,7 +144,7 @@ def _load_or_make(path: Path, make: Callable[[], bytes]) -> bytes:
             _write_once(path, make())
             return read_private(path, _MAX_KEY_FILE)  # ours, or that of another process which was first
     except OSError as error:
-        raise ChatError(f"cannot make the key file {path}: {reason(error)}") from None
+        raise ChatError("cannot make the key file {path}: {why}", path=path, why=reason(error)) from None
 
 
 def _write_once(path: Path, data: bytes) -> None:
@@ -233,8 +234,8 @@ def transcript(role: str, *, host: bytes, room: str, host_nonce: bytes, nonce: b
 # -- invites -------------------------------------------------------------------------------------
 
 _INVITE_START: Final = "chat://"
-_LOOKS_LIKE: Final = "an invite is one line like chat://HOST:PORT/ROOM#..."
-_COPY_AGAIN: Final = "copy the whole line again"
+_LOOKS_LIKE: Final = Words("an invite is one line like chat://HOST:PORT/ROOM#...")
+_COPY_AGAIN: Final = Words("copy the whole line again")
 # What a tcp address is written as. Anything else has its scheme before it and no bare ":DIGITS" behind.
 _TCP_PLACE: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::[0-9]+)?")
 
@@ -263,23 +264,23 @@ class Invite:
         """Raises AddressError, whose text never repeats what may be the secret."""
         text = text.strip()
         if text[: len(_INVITE_START)].lower() != _INVITE_START:
-            raise AddressError(f"this is not an invite; {_LOOKS_LIKE}")
+            raise AddressError("this is not an invite; {advice}", advice=_LOOKS_LIKE)
         if any(map(str.isspace, text)):
-            raise AddressError(f"there is a space or a line break in the invite; {_LOOKS_LIKE}")
+            raise AddressError("there is a space or a line break in the invite; {advice}", advice=_LOOKS_LIKE)
         place, hash_sign, key = text[len(_INVITE_START) :].partition("#")
         if not hash_sign:
-            raise AddressError(f"the invite has no # and nothing after it; {_COPY_AGAIN}")
+            raise AddressError("the invite has no # and nothing after it; {advice}", advice=_COPY_AGAIN)
         host, _, secret = key.partition(".")
         addresses, _, room = place.partition("/")
         if not addresses:
-            raise AddressError(f"the invite names no address; {_LOOKS_LIKE}")
+            raise AddressError("the invite names no address; {advice}", advice=_LOOKS_LIKE)
         if not room:
-            raise AddressError(f"the invite names no room; {_LOOKS_LIKE}")
+            raise AddressError("the invite names no room; {advice}", advice=_LOOKS_LIKE)
         return cls(
             addresses=tuple(_read_address(part, n) for n, part in enumerate(addresses.split(","), 1)),
             room=_read_room(room),
-            host=_from_text(host, KEY_SIZE, "hash of the host's key"),
-            secret=_from_text(secret, SECRET_SIZE, "secret"),
+            host=_from_text(host, KEY_SIZE, Words("hash of the host's key")),
+            secret=_from_text(secret, SECRET_SIZE, Words("secret")),
         )
 
     def __str__(self) -> str:
@@ -315,7 +316,11 @@ def _read_address(text: str, position: int) -> Address:
             return Address.parse(f"{scheme}:{unquote(rest, errors='strict')}")
     except (AddressError, UnicodeDecodeError):
         pass
-    raise AddressError(f"address {position} in the invite cannot be read; {_COPY_AGAIN}, or ask for a new one")
+    raise AddressError(
+        "address {position} in the invite cannot be read; {advice}, or ask for a new one",
+        position=position,
+        advice=_COPY_AGAIN,
+    )
 
 
 def _write_room(room: str) -> str:
@@ -326,25 +331,31 @@ def _read_room(text: str) -> str:
     try:
         return room_name(unquote(text, errors="strict"))
     except UnicodeDecodeError:
-        raise AddressError(f"the room in the invite cannot be read; {_COPY_AGAIN}") from None
+        raise AddressError("the room in the invite cannot be read; {advice}", advice=_COPY_AGAIN) from None
     except ValueError as error:
-        raise AddressError(f"the room in the invite cannot be: {error}") from None
+        raise AddressError("the room in the invite cannot be: {why}", why=error) from None
 
 
 def _to_text(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _from_text(text: str, size: int, what: str) -> bytes:
+def _from_text(text: str, size: int, what: Words) -> bytes:
     """Read base64url of exactly ``size`` bytes, written in the only right way."""
     length = (size * 8 + 5) // 6
     if len(text) != length:
-        raise AddressError(f"the invite's {what} has {len(text)} characters in place of {length}; {_COPY_AGAIN}")
+        raise AddressError(
+            "the invite's {what} has {count} characters in place of {length}; {advice}",
+            what=what,
+            count=len(text),
+            length=length,
+            advice=_COPY_AGAIN,
+        )
     with suppress(ValueError):
         data = base64.urlsafe_b64decode(text + "=" * (-length % 4))
         if _to_text(data) == text:
             return data
-    raise AddressError(f"the invite's {what} has a wrong character in it; {_COPY_AGAIN}")
+    raise AddressError("the invite's {what} has a wrong character in it; {advice}", what=what, advice=_COPY_AGAIN)
 
 
 # -- hosts that we have met ----------------------------------------------------------------------
@@ -375,9 +386,14 @@ class KnownHosts:
                 if line.startswith(f"{name} "):
                     raise Refused(
                         "host-key-changed",
-                        f"the key of the host at {address} has changed! it was {line.split()[1]} and is "
-                        f"{shown}: somebody may be between you and the host. if its owner confirms the new "
-                        f"key, remove line {number} of {self._path} and join again",
+                        "the key of the host at {address} has changed! it was {before} and is {shown}: somebody "
+                        "may be between you and the host. if its owner confirms the new key, remove line {number} "
+                        "of {path} and join again",
+                        address=address,
+                        before=line.split()[1],
+                        shown=shown,
+                        number=number,
+                        path=self._path,
                     )
             if learn:
                 self._write([*lines, f"{name} {shown}"])
@@ -404,7 +420,7 @@ class KnownHosts:
             with locked(self._path.with_name(self._path.name + ".lock")):
                 yield self._read()
         except OSError as error:
-            raise ChatError(f"cannot use {self._path}: {reason(error)}") from None
+            raise ChatError("cannot use {path}: {why}", path=self._path, why=reason(error)) from None
 
     def _read(self) -> list[str]:
         try:
@@ -416,8 +432,10 @@ class KnownHosts:
             if "\ufffd" in line or not _KNOWN_LINE.fullmatch(line):
                 raise Refused(
                     "known-hosts-damaged",
-                    f"line {number} of {self._path} cannot be read, so no host can be checked; "
-                    "mend it (ADDRESS SHA256:...), or remove it to meet that host anew",
+                    "line {number} of {path} cannot be read, so no host can be checked; mend it (ADDRESS "
+                    "SHA256:...), or remove it to meet that host anew",
+                    number=number,
+                    path=self._path,
                 )
         return lines
 

@@ -16,7 +16,7 @@ import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from chat.errors import LinkBroken, LinkBusy, LinkClosed
+from chat.errors import LinkBroken, LinkBusy, LinkClosed, Words, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +111,7 @@ class DescriptorLink:
 
     def _must_be_open(self) -> None:
         if self._closed:
-            raise LinkClosed(f"the link to {self.peer.text} was closed here")
+            raise LinkClosed("the link to {peer} was closed here", peer=self.peer.text)
 
     def send(self, data: Buffer) -> int:
         self._must_be_open()
@@ -167,11 +167,7 @@ class DescriptorLink:
         self._close()
 
     def _broken(self, error: OSError) -> LinkBroken:
-        return LinkBroken(f"the link to {self.peer.text} broke: {_words(error)}")
-
-
-def _words(error: OSError) -> str:
-    return error.strerror.lower() if error.strerror else str(error)
+        return LinkBroken("the link to {peer} broke: {why}", peer=self.peer.text, why=reason(error))
 
 
 def _close(sock: socket.socket, _task: object) -> None:
@@ -248,9 +244,11 @@ class TlsLink(SocketLink):
         except ssl.SSLWantReadError:
             raise BlockingIOError from None
         except ssl.SSLEOFError:
-            raise ConnectionError("it ended without TLS's goodbye; the peer died, or was cut off") from None
+            raise ConnectionError(Words("it ended without TLS's goodbye; the peer died, or was cut off")) from None
         except ssl.SSLError as error:
-            raise ConnectionError(f"TLS failed: {(error.reason or 'unknown reason').replace('_', ' ')}") from None
+            raise ConnectionError(
+                Words("TLS failed: {why}", why=(error.reason or "unknown reason").replace("_", " "))
+            ) from None
 
     def _encrypt(self, data: Buffer) -> int:
         if self._piece:
@@ -349,12 +347,12 @@ def _must_be_tls(first: bytes) -> None:
     if first[:1] in (b"\x14", b"\x15", b"\x16", b"\x17"):
         return
     if not first:
-        raise ConnectionError("it closed the connection before TLS began")
+        raise ConnectionError(Words("it closed the connection before TLS began"))
     if first.startswith((b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"CONNECT ", b"PRI * HTTP")):
-        raise NotTls("it sent an HTTP request")
+        raise NotTls(Words("it sent an HTTP request"))
     if first.startswith(b"chat/"):
-        raise NotTls("it speaks chat in the clear")
-    raise NotTls(f"it began with {repr(first)[1:]}")
+        raise NotTls(Words("it speaks chat in the clear"))
+    raise NotTls(Words("it began with {begin}", begin=repr(first)[1:]))
 
 
 class StreamLink:
@@ -377,12 +375,12 @@ class StreamLink:
 
     def _must_be_open(self) -> None:
         if self._closed:
-            raise LinkClosed(f"the link to {self.peer.text} was closed here")
+            raise LinkClosed("the link to {peer} was closed here", peer=self.peer.text)
 
     def send(self, data: Buffer) -> int:
         self._must_be_open()
         if self._writer.is_closing():
-            raise LinkBroken(f"the link to {self.peer.text} broke")
+            raise LinkBroken("the link to {peer} broke", peer=self.peer.text)
         if not data or self._writer.transport.get_write_buffer_size():
             return 0
         piece = bytes(data[:RECEIVE_SIZE])  # a copy: the writer may keep a reference
@@ -402,7 +400,7 @@ class StreamLink:
                 drain.result()
         except OSError as error:
             self._must_be_open()
-            raise LinkBroken(f"the link to {self.peer.text} broke: {_words(error)}") from None
+            raise LinkBroken("the link to {peer} broke: {why}", peer=self.peer.text, why=reason(error)) from None
         finally:
             self._draining = False
             drain.cancel()
@@ -417,7 +415,7 @@ class StreamLink:
             data = await self._reader.read(RECEIVE_SIZE)
         except OSError as error:
             self._must_be_open()
-            raise LinkBroken(f"the link to {self.peer.text} broke: {_words(error)}") from None
+            raise LinkBroken("the link to {peer} broke: {why}", peer=self.peer.text, why=reason(error)) from None
         finally:
             self._receiving = False
         self._must_be_open()

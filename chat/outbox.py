@@ -35,8 +35,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from chat.card import make_private, reason, replace_private, try_lock, unlock
-from chat.errors import StoreError, StoreFull
+from chat.card import make_private, replace_private, try_lock, unlock
+from chat.errors import StoreError, StoreFull, Words, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +106,7 @@ class Outbox:
                     unlock(lock)
                     raise
         except OSError as error:
-            raise _failed(f"cannot open an outbox in {folder}", error) from None
+            raise _failed(Words("cannot open an outbox in {folder}", folder=folder), error) from None
         raise AssertionError("there is always another new stream")
 
     def add(self, entry: Entry) -> None:
@@ -118,7 +118,7 @@ class Outbox:
         except OSError as error:
             with suppress(OSError):
                 os.ftruncate(self._fd, self._end)
-            raise _failed(f"cannot keep a message in {self._path}", error) from None
+            raise _failed(Words("cannot keep a message in {path}", path=self._path), error) from None
         self._end += len(record)
         self._sizes.append(len(record))
         self.entries.append(entry)
@@ -151,7 +151,7 @@ class Outbox:
         try:
             self._rewrite()
         except OSError as error:
-            raise _failed(f"cannot write {self._path} anew", error) from None
+            raise _failed(Words("cannot write {path} anew", path=self._path), error) from None
 
     def close(self) -> None:
         """Leave what is unsettled to the next process. Idempotent."""
@@ -169,13 +169,17 @@ class Outbox:
         self._sizes = deque(map(len, records))
         self._end = sum(self._sizes)
 
-    def _set_aside(self, data: bytes) -> str:
+    def _set_aside(self, data: bytes) -> Words:
         """Keep a copy of a damaged file before it is cut off where the damage begins."""
         aside = next(path for n in count(1) if not (path := self._path.with_suffix(f".damaged-{n}")).exists())
         os.close(replace_private(aside, data))
-        return (
-            f"what you said and no host has confirmed yet is damaged from byte {self._end} of {len(data)} on; "
-            f"{len(self.entries)} before that will be sent, look for the rest in {aside}"
+        return Words(
+            "what you said and no host has confirmed yet is damaged from byte {number} of {size} on; "
+            "{count} before that will be sent, look for the rest in {path}",
+            number=self._end,
+            size=len(data),
+            count=len(self.entries),
+            path=aside,
         )
 
 
@@ -210,7 +214,7 @@ def _new_streams() -> Iterator[int]:
         yield secrets.randbelow((1 << 64) - 1) + 1
 
 
-def _failed(what: str, error: OSError) -> StoreError:
+def _failed(what: Words, error: OSError) -> StoreError:
     if error.errno in _FULL:
-        return StoreFull(f"{what}: {reason(error)}; free some space and try again")
-    return StoreError(f"{what}: {reason(error)}")
+        return StoreFull("{what}: {why}; free some space and try again", what=what, why=reason(error))
+    return StoreError("{what}: {why}", what=what, why=reason(error))

@@ -36,8 +36,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from chat import text
-from chat.card import make_private, reason
-from chat.errors import AddressError, ChatError, LocalProtocolError
+from chat.card import make_private
+from chat.errors import AddressError, ChatError, LocalProtocolError, Words, reason
 from chat.identity import Identity, host_hash
 from chat.link import Waiter
 from chat.orphans import end_orphans
@@ -77,15 +77,19 @@ class Program:
         try:
             command = tuple(shlex.split(line))
         except ValueError as error:
-            raise AddressError(f"the command {line!r} cannot be read: {str(error).lower()}; check its quotes") from None
+            raise AddressError(
+                "the command {line!r} cannot be read: {why}; check its quotes", line=line, why=Words(str(error).lower())
+            ) from None
         if not command:
-            raise AddressError(f"{spec!r} names no program; write [NAME=]COMMAND, like echo='sh echo.sh'")
+            raise AddressError("{spec!r} names no program; write [NAME=]COMMAND, like echo='sh echo.sh'", spec=spec)
         if shutil.which(command[0]) is None:
-            raise AddressError(f"there is no program {command[0]!r} here; check the name, or give its whole path")
+            raise AddressError(
+                "there is no program {command!r} here; check the name, or give its whole path", command=command[0]
+            )
         try:
             return cls(text.nickname(name or Path(command[0]).stem), command, as_json)
         except ValueError as error:
-            raise AddressError(f"{error}; name the program: NAME={line}") from None
+            raise AddressError("{why}; name the program: NAME={line}", why=error, line=line) from None
 
     @classmethod
     def parse_all(cls, plain: Iterable[str], as_json: Iterable[str]) -> list[Program]:
@@ -94,7 +98,9 @@ class Program:
         names = [program.name for program in programs]
         for name in names:
             if names.count(name) > 1:
-                raise AddressError(f"{names.count(name)} programs are called {name}; name them: NAME=COMMAND")
+                raise AddressError(
+                    "{count} programs are called {name}; name them: NAME=COMMAND", count=names.count(name), name=name
+                )
         return programs
 
 
@@ -135,7 +141,9 @@ class Peers:
 
     def _check_name(self, name: str) -> None:
         if name in self._running:
-            raise AddressError(f"a program called {name} is in the room already; give this one a name: NAME=COMMAND")
+            raise AddressError(
+                "a program called {name} is in the room already; give this one a name: NAME=COMMAND", name=name
+            )
 
     def _start_by_hand(self, spec: str) -> str:
         program = Program.parse(spec)

@@ -20,6 +20,7 @@ from itertools import takewhile
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from chat.errors import WrongValue
 from chat.frame import MAX_CONTROL, YEAR_9999, Kind, Presence, States, pack
 from chat.text import MAX_NAME_BYTES, nickname, visible
 
@@ -198,7 +199,11 @@ def pack_cell(key: bytes, nick: str, state: State) -> bytes:
     if nickname(nick) != nick:
         raise ValueError(f"{nick!r} is not in NFKC; a nickname is")
     if not _note_fits(state.note):
-        raise ValueError(f"the note is too long; use at most {MAX_NOTE_COLUMNS} columns and {MAX_NOTE_BYTES} bytes")
+        raise WrongValue(
+            "the note is too long; use at most {columns} columns and {size} bytes",
+            columns=MAX_NOTE_COLUMNS,
+            size=MAX_NOTE_BYTES,
+        )
     if not (0 <= state.read < 2**64 and 0 <= state.active < YEAR_9999):
         raise ValueError(f"{state.read} does not fit into 64 bits, or {state.active} is in no year of ours")
     flags = _TYPING if state.typing else 0

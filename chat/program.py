@@ -28,7 +28,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from chat.client import WINDOW, Client, Target
-from chat.errors import ChatError, StoreError
+from chat.errors import ChatError, StoreError, reason
 from chat.face.lines import Output, lines
 from chat.frame import MAX_TEXT, Kind
 from chat.identity import Identity, KnownHosts
@@ -140,7 +140,7 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
         dies = partial(die_with_parent, os.getpid())
         process = subprocess.Popen(command, stdin=its_input, stdout=its_output, preexec_fn=dies)  # noqa: PLW1509
     except OSError as error:
-        raise ChatError(f"cannot run {command[0]!r}: {(error.strerror or str(error)).lower()}") from None
+        raise ChatError("cannot run {command!r}: {why}", command=command[0], why=reason(error)) from None
     os.dup2(our_input, 0)
     os.dup2(our_output, 1)
     for fd in (its_input, our_output, our_input, its_output):

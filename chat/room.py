@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 import msgspec
 
 from chat import presence, text
-from chat.errors import Refused, RemoteProtocolError
+from chat.errors import Refused, RemoteProtocolError, Words
 from chat.frame import (
     HEADER_SIZE,
     LOG_KINDS_END,
@@ -56,6 +56,7 @@ BOT: Final = "bot"  # the role of programs that the host has started; nothing th
 _MAX_MESSAGE: Final = HEADER_SIZE + SEQ_PREFIX.size + MAX_TEXT
 _NAMES_PAGE: Final = MAX_CONTROL // 160  # authors in one NAMES frame
 _NICKS_A_KEY: Final = 8
+_ANOTHER_LOG: Final = Words("this is another log of the same name; the host has lost or replaced the one you knew")
 _MAX_HISTORY: Final = 10_000  # messages looked back for; `chat log` pages further by number
 
 
@@ -277,7 +278,7 @@ class Room:
         log, rewound = self.log, ""
         if hello.epoch:
             if hello.epoch != log.epoch:
-                rewound = "this is another log of the same name; the host has lost or replaced the one you knew"
+                rewound = str(_ANOTHER_LOG)
             elif hello.next_seq > log.end:
                 rewound = (
                     f"the host's log ends at {log.end - 1}, you hold up to {hello.next_seq - 1}; "
@@ -308,7 +309,9 @@ class Room:
             taken = self._nicks.get(skeleton)
             if taken is None:
                 if self._nick_count[key] >= _NICKS_A_KEY:
-                    raise Refused("nick", f"your key has {_NICKS_A_KEY} nicknames here already; use one of them")
+                    raise Refused(
+                        "nick", "your key has {count} nicknames here already; use one of them", count=_NICKS_A_KEY
+                    )
                 self._nicks[skeleton] = (candidate, key)
                 self._nick_count[key] += 1
                 self._new_nicks.append((skeleton, candidate, key))
@@ -318,9 +321,11 @@ class Room:
             if taken[0].casefold() != candidate.casefold():
                 raise Refused(
                     "nick",
-                    f"the nickname {candidate} looks like {taken[0]}, which is taken; choose another with --as",
+                    "the nickname {candidate} looks like {other}, which is taken; choose another with --as",
+                    candidate=candidate,
+                    other=taken[0],
                 )
-        raise Refused("nick", f"the nickname {nick} is taken many times over; choose another with --as")
+        raise Refused("nick", "the nickname {nick} is taken many times over; choose another with --as", nick=nick)
 
     # -- what members send ----------------------------------------------------------------------
 
@@ -454,7 +459,7 @@ def _with_suffix(nick: str, suffix: str) -> str:
     for end in range(len(nick), 0, -1):
         with suppress(ValueError):
             return text.nickname(nick[:end] + suffix)
-    raise Refused("nick", f"the nickname {nick} is taken; choose another with --as")
+    raise Refused("nick", "the nickname {nick} is taken; choose another with --as", nick=nick)
 
 
 _HOST_ONLY: Final = frozenset(

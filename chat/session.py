@@ -20,7 +20,7 @@ from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from chat.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError
+from chat.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError, Words
 from chat.frame import (
     HEADER_SIZE,
     LOG_KINDS_END,
@@ -62,6 +62,13 @@ if TYPE_CHECKING:
 
 _NAMES_A_QUESTION: Final = 24  # authors asked for at once: their answer fits one control frame
 _MAX_HELD: Final = 4 * 1024 * 1024  # bytes of messages held back while their authors' names are on the way
+_REFUSALS: Final = (  # of a host, with nothing put in but what we have told it: known again, and said in any language
+    "this host keeps no room {room!r}; ask its owner for an invite",
+    "room {room} is by invite only; ask a member for an invite",
+    "this invite does not open room {room}; ask for a new one",
+    "the nickname {nick} is taken; choose another with --as",
+    "the nickname {nick} is taken many times over; choose another with --as",
+)
 _BEAT: Final = encode(Kind.BEAT)
 _BYE: Final = encode(Kind.BYE)
 
@@ -325,9 +332,11 @@ class Session:
     def _control_frame(self, frame: Frame, events: list[Event]) -> None:
         if frame.kind == Kind.REFUSED:
             refusal = unpack(Refusal, frame)
+            known = {"room": self.room, "nick": self._wanted_nick}
+            message = next((Words(one, **known) for one in _REFUSALS if one.format(**known) == refusal.message), "")
             if refusal.code == "no-room":
-                raise NoSuchRoom(refusal.message)
-            raise Refused(refusal.code, refusal.message)
+                raise NoSuchRoom(message or refusal.message)
+            raise Refused(refusal.code, message or refusal.message)
         if frame.kind == Kind.CHALLENGE and self.state is State.WAITING:
             challenge = unpack(Challenge, frame)
             self.state = State.ASKED

@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, ge
 import msgspec
 from msgspec import Meta
 
-from chat.card import locked, reason, replace_private
-from chat.errors import ChatError
+from chat.card import locked, replace_private
+from chat.errors import ChatError, Words, WrongValue, reason
 from chat.face.commands import KEYS, Key, rebind
 from chat.text import room_name
 
@@ -62,7 +62,7 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
         str,
         Meta(
             description="The time beside a message, as strftime has it; empty: none",
-            extra={"allowed": "a format of one line that gives at most 32 characters"},
+            extra={"allowed": Words("a format of one line that gives at most 32 characters")},
         ),
     ] = "%H:%M"
     side_bar: Annotated[
@@ -83,7 +83,7 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
         str,
         Meta(
             description="No bell between these times of this machine's clock; empty: none are quiet",
-            extra={"allowed": 'two times like "22:00-07:00", or ""'},
+            extra={"allowed": Words('two times like "22:00-07:00", or ""')},
         ),
     ] = ""
     away_minutes: Annotated[
@@ -91,20 +91,22 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
     ] = 10
     muted: Annotated[
         tuple[str, ...],
-        Meta(description="Rooms whose messages ring no bell", extra={"allowed": 'a list of rooms, like ["lobby"]'}),
+        Meta(
+            description="Rooms whose messages ring no bell", extra={"allowed": Words('a list of rooms, like ["lobby"]')}
+        ),
     ] = ()
     ignore: Annotated[
         tuple[str, ...],
         Meta(
             description="People whose messages you do not see",
-            extra={"allowed": "a list of fingerprints, as `chat id` prints them, or of keys of 64 hex digits"},
+            extra={"allowed": Words("a list of fingerprints, as `chat id` prints them, or of keys of 64 hex digits")},
         ),
     ] = ()
     keys: Annotated[
         dict[str, tuple[str, ...]],
         Meta(
             description="Keys of your own, by action",
-            extra={"allowed": 'a table of lists, like send = ["Alt+Enter", "Ctrl+X Ctrl+S"]'},
+            extra={"allowed": Words('a table of lists, like send = ["Alt+Enter", "Ctrl+X Ctrl+S"]')},
         ),
     ] = {}
 
@@ -131,7 +133,7 @@ class Found(NamedTuple):
     path: Path
     settings: Settings
     lines: dict[str, int]  # where the file sets what, by the names of ``NAMES``
-    problems: list[str]  # one line each, beginning with PATH:LINE:
+    problems: list[Words]  # one line each, beginning with PATH:LINE:
 
 
 def path() -> Path:
@@ -153,11 +155,11 @@ def load(file: Path | None = None) -> Found:
     except FileNotFoundError:
         return Found(file, DEFAULTS, {}, [])
     except ChatError as error:
-        return Found(file, DEFAULTS, {}, [str(error)])
+        return Found(file, DEFAULTS, {}, [error.words])
     lines = _lines(text)
     good: dict[str, Any] = {}
     own_keys: dict[str, tuple[str, ...]] = {}
-    problems: list[tuple[int, str]] = []
+    problems: list[tuple[int, Words]] = []
     for name, value in _flat(data):
         try:
             checked = check(name, value)
@@ -167,17 +169,19 @@ def load(file: Path | None = None) -> Found:
                 own_keys[action] = checked
             else:
                 good[name] = checked
-        except ValueError as error:
-            problems.append((lines.get(name, 1), str(error)))
+        except WrongValue as error:
+            problems.append((lines.get(name, 1), error.words))
     try:
         rebind(KEYS, own_keys)
-    except ValueError as error:  # what sends by default now does something else
+    except WrongValue as error:  # what sends by default now does something else
         for action in [row.action for row in _bound(own_keys) if set(row.keys) & set(_KEYS["send"].keys)]:
-            problems.append((lines.get(f"keys.{action}", 1), f"keys.{action}: {error}"))
+            told = Words("{name}: {why}", name=f"keys.{action}", why=error)
+            problems.append((lines.get(f"keys.{action}", 1), told))
             del own_keys[action]
     settings = Settings(**good, keys=own_keys)
     lines = {name: line for name, line in lines.items() if name in NAMES}
-    return Found(file, settings, lines, [f"{file}:{line}: {text}" for line, text in sorted(problems)])
+    told_of = [Words("{name}: {why}", name=f"{file}:{line}", why=why) for line, why in sorted(problems)]
+    return Found(file, settings, lines, told_of)
 
 
 def _bound(own_keys: dict[str, tuple[str, ...]]) -> tuple[Key, ...]:
@@ -193,46 +197,48 @@ def _flat(data: dict[str, Any]) -> Iterator[tuple[str, object]]:
             yield name, value
 
 
-def complaint(problems: list[str]) -> str:
+def complaint(problems: list[Words]) -> Words:
     """Return one line that tells of them all."""
-    more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
-    return f"{problems[0]}{more}; the default is used; see: chat config check"
+    more = Words(", and {count} more", count=len(problems) - 1) if len(problems) > 1 else ""
+    return Words("{problem}{more}; the default is used; see: chat config check", problem=problems[0], more=more)
 
 
 def check(name: str, value: object) -> Any:
     """Return ``value`` as ``Settings`` holds it, of one setting. Raises ValueError: what is allowed instead."""
     table, _, action = name.rpartition(".")
     if table != "keys" and name not in _FIELDS:
-        raise ValueError(f"unknown setting {name!r}; {_near(name, _FIELDS)}")
+        raise WrongValue("unknown setting {name!r}; {hint}", name=name, hint=_near(name, _FIELDS))
     try:
         checked = msgspec.convert(value, tuple[str, ...] if table else _FIELDS[name])
         checked = _checked_more(name, checked)
     except (msgspec.ValidationError, ValueError) as error:
-        why = "" if isinstance(error, msgspec.ValidationError) else f" ({error})"
+        why = "" if isinstance(error, msgspec.ValidationError) else Words(" ({why})", why=error)
         shown = toml(value)
         shown = shown if len(shown) <= 60 else f"{shown[:59]}…"
-        raise ValueError(f"{name} cannot be {shown}{why}; allowed: {allowed(name)}") from None
+        raise WrongValue(
+            "{name} cannot be {shown}{why}; allowed: {allowed}", name=name, shown=shown, why=why, allowed=allowed(name)
+        ) from None
     if table:
         try:
             rebind([_KEYS[action]] if action in _KEYS else KEYS, {action: checked})
         except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+            raise WrongValue("{name}: {why}", name=name, why=error) from None
     return checked
 
 
-def allowed(name: str) -> str:
-    """Return what a setting may be, in words."""
+def allowed(name: str) -> Words:
+    """Return what a setting may be."""
     if name.startswith("keys."):
-        return 'a list of keys, like ["Alt+Enter", "Ctrl+X Ctrl+S"]'
+        return Words('a list of keys, like ["Alt+Enter", "Ctrl+X Ctrl+S"]')
     kind, meta = get_args(_FIELDS[name])
     if meta.extra:
-        return str(meta.extra["allowed"])
+        return Words(meta.extra["allowed"])
     if kind is bool:
-        return "true or false"
+        return Words("true or false")
     if kind is int:
-        return f"a whole number from {meta.ge} to {meta.le}"
+        return Words("a whole number from {least} to {most}", least=meta.ge, most=meta.le)
     *first, last = map(toml, get_args(kind))
-    return f"{', '.join(first)} or {last}"
+    return Words("{values} or {last}", values=", ".join(first), last=last)
 
 
 def choices(name: str) -> tuple[str, ...]:
@@ -243,9 +249,11 @@ def choices(name: str) -> tuple[str, ...]:
     return ("true", "false") if kind is bool else tuple(one for one in get_args(kind) if isinstance(one, str))
 
 
-def _near(name: str, known: Iterable[str]) -> str:
+def _near(name: str, known: Iterable[str]) -> Words:
     near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+    if near:
+        return Words("did you mean {near!r}?", near=near[0])
+    return Words("there are: {known}", known=", ".join(known))
 
 
 _TIME: Final = r"(?:[01]\d|2[0-3]):[0-5]\d"
@@ -256,17 +264,17 @@ def _checked_more(name: str, value: Any) -> Any:
     """Check what the type cannot say, and return the value as it is compared. Raises ValueError: what is wrong."""
     if name == "quiet_hours" and value:
         if not re.fullmatch(f"{_TIME}-{_TIME}", value, re.ASCII):
-            raise ValueError("this is not two times with a dash between them")
+            raise WrongValue("this is not two times with a dash between them")
         if value[:5] == value[6:]:
-            raise ValueError("the two times are the same")
+            raise WrongValue("the two times are the same")
     elif name == "time_format":
         made = datetime(2026, 12, 30, 20, 15, 30, tzinfo=UTC).strftime(value)  # of two digits each
         if len(made) > 32 or (made and not made.isprintable()):
-            raise ValueError(f"it gives {made!r}")
+            raise WrongValue("it gives {made!r}", made=made)
     elif name == "ignore":
         for who in value:
             if not _WHO.fullmatch(who):
-                raise ValueError(f"{who!r} is neither")
+                raise WrongValue("{who!r} is neither", who=who)
     elif name == "muted":
         return tuple(map(room_name, value))
     return value
@@ -278,7 +286,7 @@ def _read(file: Path) -> str:
         fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO in its place would wait for its writer
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise ChatError(f"{file}:1: this is not a plain file; put the settings into one")
+                raise ChatError("{file}:1: this is not a plain file; put the settings into one", file=file)
             with os.fdopen(fd, "rb", closefd=False) as opened:
                 data = opened.read(MAX_FILE + 1)
         finally:
@@ -286,14 +294,14 @@ def _read(file: Path) -> str:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise ChatError(f"{file}:1: cannot be read: {reason(error)}") from None
+        raise ChatError("{file}:1: cannot be read: {why}", file=file, why=reason(error)) from None
     if len(data) > MAX_FILE:
-        raise ChatError(f"{file}:1: it is longer than {MAX_FILE} bytes; shorten it")
+        raise ChatError("{file}:1: it is longer than {limit} bytes; shorten it", file=file, limit=MAX_FILE)
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ChatError(f"{file}:{line}: this is not UTF-8 text; save it as UTF-8") from None
+        raise ChatError("{file}:{line}: this is not UTF-8 text; save it as UTF-8", file=file, line=line) from None
 
 
 def _parse(file: Path, text: str) -> dict[str, Any]:
@@ -304,9 +312,11 @@ def _parse(file: Path, text: str) -> dict[str, Any]:
         what, _, where = str(error).rpartition(" (at ")
         found = re.match(r"line (\d+)", where)
         line = int(found[1]) if found else text.rstrip("\n").count("\n") + 1
-        raise ChatError(f"{file}:{line}: this is not TOML: {what[:1].lower() + what[1:]}") from None
+        raise ChatError(
+            "{file}:{line}: this is not TOML: {what}", file=file, line=line, what=what[:1].lower() + what[1:]
+        ) from None
     except RecursionError:
-        raise ChatError(f"{file}:1: this is not TOML: it is nested too deeply") from None
+        raise ChatError("{file}:1: this is not TOML: it is nested too deeply", file=file) from None
 
 
 _HEADER: Final = re.compile(r"\s*\[\s*([\w-]+)\s*\]")
@@ -350,7 +360,7 @@ def value_of(settings: Settings, name: str) -> Any:
     """Return one setting by its name in ``NAMES``; of an action, its keys. Raises ValueError."""
     table, _, action = name.rpartition(".")
     if name == "keys":
-        raise ValueError(f"keys is a table; name one action, like keys.{KEYS[0].action}")
+        raise WrongValue("keys is a table; name one action, like keys.{action}", action=KEYS[0].action)
     if name not in NAMES:
         check(name, ())  # raises what fits
     return settings.keys.get(action, _KEYS[action].keys) if table else getattr(settings, name)
@@ -392,7 +402,7 @@ def change(file: Path, name: str, value: object) -> None:
             finally:
                 os.close(fd)
     except OSError as error:
-        raise ChatError(f"cannot write {file}: {reason(error)}") from None
+        raise ChatError("cannot write {file}: {why}", file=file, why=reason(error)) from None
 
 
 def changed(file: Path, text: str, name: str, value: object) -> str:
@@ -422,7 +432,9 @@ def changed(file: Path, text: str, name: str, value: object) -> str:
     made = newline.join((*lines, ""))
     if _is_toml(made) and tomllib.loads(made) == wanted:
         return made
-    raise ChatError(f"{file} is written so that {name} cannot be changed by itself; use: chat config edit")
+    raise ChatError(
+        "{file} is written so that {name} cannot be changed by itself; use: chat config edit", file=file, name=name
+    )
 
 
 def _extent(lines: list[str], start: int) -> tuple[int, str]:
@@ -452,19 +464,27 @@ def edit(file: Path) -> None:
     try:
         command = shlex.split(os.environ.get("VISUAL", "") or os.environ.get("EDITOR", "")) or ["vi"]
     except ValueError as error:
-        raise ChatError(f"VISUAL or EDITOR cannot be understood: {str(error).lower()}; set it anew") from None
+        raise ChatError(
+            "VISUAL or EDITOR cannot be understood: {why}; set it anew", why=Words(str(error).lower())
+        ) from None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError), file.open("x", encoding="utf-8") as made:
             made.write(template())
     except OSError as error:
-        raise ChatError(f"cannot write {file}: {reason(error)}") from None
+        raise ChatError("cannot write {file}: {why}", file=file, why=reason(error)) from None
     try:
         code = subprocess.run([*command, str(file)], check=False).returncode
     except OSError as error:
-        raise ChatError(f"cannot run {command[0]}: {reason(error)}; set EDITOR to an editor that you have") from None
+        raise ChatError(
+            "cannot run {command}: {why}; set EDITOR to an editor that you have", command=command[0], why=reason(error)
+        ) from None
     if code:
-        raise ChatError(f"{command[0]} ended with exit code {code}; if the settings are to change, try again")
+        raise ChatError(
+            "{command} ended with exit code {code}; if the settings are to change, try again",
+            command=command[0],
+            code=code,
+        )
 
 
 def template() -> str:

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from chat import card
-from chat.errors import AddressError, ChatError
+from chat.errors import AddressError, ChatError, WrongValue
 from chat.presence import Level, seen
 from chat.transport import board_maker
 from chat.words import _, later
@@ -35,8 +35,8 @@ def room_of(target: str) -> str:
 
     try:
         return card.find(room_name(target)).room
-    except ValueError as error:
-        raise AddressError(str(error)) from None
+    except WrongValue as error:
+        raise AddressError(error.words) from None
 
 
 def sights(room: str) -> dict[Who, State] | None:

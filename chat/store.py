@@ -29,7 +29,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
-from chat.errors import StoreError, StoreFull
+from chat.errors import StoreError, StoreFull, Words
 from chat.frame import MAX_BATCH, Author, Gap, split
 from chat.log import Batch
 
@@ -130,7 +130,7 @@ class Store:
                 self._mark_fd = os.open(folder / "log.mark", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 opened.callback(os.close, self._mark_fd)
             except (OSError, *_SQLITE_ERRORS) as error:
-                raise StoreError(f"the database {path} cannot be opened: {error}") from None
+                raise StoreError("the database {path} cannot be opened: {why}", path=path, why=error) from None
             self._opened = opened.pop_all()
 
     def _prepare(self) -> None:
@@ -138,7 +138,11 @@ class Store:
         execute("PRAGMA busy_timeout = 5000")
         (version,) = execute("PRAGMA user_version").fetchone()
         if version > _VERSION:
-            raise StoreError(f"the database is of version {version}, this program knows {_VERSION}; upgrade manywire")
+            raise StoreError(
+                "the database is of version {version}, this program knows {known}; upgrade manywire",
+                version=version,
+                known=_VERSION,
+            )
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA fullfsync = ON")  # macOS: fsync(2) there leaves the bytes in the drive's cache
@@ -164,7 +168,9 @@ class Store:
             except sqlite3.Error as error:
                 if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
                     raise StoreFull("the disk is full; messages wait until there is room again") from None
-                self._failure = f"the database cannot be written: {error}; messages are no longer accepted"
+                self._failure = Words(
+                    "the database cannot be written: {why}; messages are no longer accepted", why=error
+                )
                 raise StoreError(self._failure) from None
             finally:
                 if self._database.in_transaction:
@@ -372,12 +378,19 @@ class Store:
         marked, chain = mark
         if marked > next_seq:
             raise StoreError(
-                f"room {name!r} has lost messages {next_seq} to {marked - 1}, which members were shown; {self._advice}"
+                "room {name!r} has lost messages {first} to {last}, which members were shown; {advice}",
+                name=name,
+                first=next_seq,
+                last=marked - 1,
+                advice=self._advice,
             )
         row = self._reader.execute(_HOLDS, (room << _ROOM_BITS, room << _ROOM_BITS | marked - 1)).fetchone()
         if (row[2] if row else _CHAIN_START) != chain:
             raise StoreError(
-                f"room {name!r} is not the log that members were shown, at message {marked - 1}; {self._advice}"
+                "room {name!r} is not the log that members were shown, at message {last}; {advice}",
+                name=name,
+                last=marked - 1,
+                advice=self._advice,
             )
 
     def _check_no_room_lost(self, name: str) -> None:
@@ -387,13 +400,18 @@ class Store:
         lost = [mark[0] - 1 for room in range(highest + 1, slots) if (mark := self._read_mark(room))]
         if lost:
             raise StoreError(
-                f"cannot make room {name!r}: the database has lost {len(lost)} of its rooms, with messages "
-                f"1 to {' and 1 to '.join(map(str, lost))}, which members were shown; {self._advice}"
+                "cannot make room {name!r}: the database has lost {count} of its rooms, with messages 1 to "
+                "{numbers}, which members were shown; {advice}",
+                name=name,
+                count=len(lost),
+                numbers=" and 1 to ".join(map(str, lost)),
+                advice=self._advice,
             )
 
     @property
-    def _advice(self) -> str:
-        return f"restore a backup, or delete {self._folder / 'log.mark'} to go on; members will be told"
+    def _advice(self) -> Words:
+        mark = self._folder / "log.mark"
+        return Words("restore a backup, or delete {mark} to go on; members will be told", mark=mark)
 
 
 # A flipped bit can make a value one of another type: what the chain judges is read as the type it should have.
@@ -433,7 +451,7 @@ def _reading() -> Iterator[None]:
     try:
         yield
     except _SQLITE_ERRORS as error:
-        raise StoreError(f"the database cannot be read: {error}; restore a backup") from None
+        raise StoreError("the database cannot be read: {why}; restore a backup", why=error) from None
 
 
 def _lock(folder: Path) -> int:
@@ -443,7 +461,9 @@ def _lock(folder: Path) -> int:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
-        raise StoreError(f"another host uses {folder}; stop it, or choose another folder with --data") from None
+        raise StoreError(
+            "another host uses {folder}; stop it, or choose another folder with --data", folder=folder
+        ) from None
     return fd
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from chat import card, text
 from chat.client import Target
-from chat.errors import AddressError, DialFailed
+from chat.errors import AddressError, DialFailed, Words, WrongValue
 from chat.identity import Invite
 from chat.transport import Address, cost, find
 
@@ -68,16 +68,21 @@ def _from_card(found: card.Card) -> Target:
 def _only(target: Target, scheme: str) -> Target:
     addresses = tuple(address for address in target.addresses if scheme in {"", address.scheme})
     if not addresses:
-        there = ", ".join(sorted({address.scheme for address in target.addresses})) or "nothing"
-        raise DialFailed(f"room {target.room} is not reached by {scheme}; it listens on {there}")
+        there = ", ".join(sorted({address.scheme for address in target.addresses})) or Words("nothing")
+        raise DialFailed(
+            "room {room} is not reached by {scheme}; it listens on {there}",
+            room=target.room,
+            scheme=scheme,
+            there=there,
+        )
     return replace(target, addresses=addresses)
 
 
 def room_name(name: str) -> str:
     try:
         return text.room_name(name)
-    except ValueError as error:
-        raise AddressError(str(error)) from None
+    except WrongValue as error:
+        raise AddressError(error.words) from None
 
 
 def _first_line() -> str:

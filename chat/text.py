@@ -32,6 +32,8 @@ import unicodedata
 from functools import cache
 from typing import Final
 
+from chat.errors import Words, WrongValue
+
 MAX_NAME_COLUMNS: Final = 32  # cells of a terminal
 MAX_NAME_BYTES: Final = 64  # of UTF-8
 
@@ -155,7 +157,7 @@ def nickname(text: str) -> str:
     At most 32 columns and 64 bytes of UTF-8, at least one letter or digit, no ``-`` or ``.`` in front.
     Raises ValueError with one line that says what is wrong and what to do.
     """
-    return _name(text, "nickname")
+    return _name(text, Words("nickname"))
 
 
 def room_name(text: str) -> str:
@@ -163,7 +165,7 @@ def room_name(text: str) -> str:
 
     The rules are those of ``nickname``, and so is the ValueError.
     """
-    return _name(text[1:] if text[:1] in ("#", "\uff03") else text, "room name")
+    return _name(text[1:] if text[:1] in ("#", "\uff03") else text, Words("room name"))
 
 
 def skeleton(nick: str) -> str:
@@ -248,11 +250,16 @@ def _on_base(start: re.Match[str]) -> str:
 # -- names --------------------------------------------------------------------------------------------
 
 
-def _name(text: str, what: str) -> str:
+def _name(text: str, what: Words) -> str:
     if not text:
-        raise ValueError(f"the {what} is empty; give one of letters, digits and - _ .")
+        raise WrongValue("the {what} is empty; give one of letters, digits and - _ .", what=what)
     if len(text) > _MAX_RAW_NAME:
-        raise ValueError(f"the {what} is {len(text)} characters long; use at most {MAX_NAME_COLUMNS}")
+        raise WrongValue(
+            "the {what} is {count} characters long; use at most {limit}",
+            what=what,
+            count=len(text),
+            limit=MAX_NAME_COLUMNS,
+        )
     name = unicodedata.normalize("NFKC", text)
     marks = 0
     for char in name:
@@ -262,34 +269,41 @@ def _name(text: str, what: str) -> str:
             raise _not_in_names(char, what)
         marks = marks + 1 if category[0] == "M" else 0
         if marks > _MAX_NAME_MARKS:
-            raise ValueError(f"the {what} has more than {_MAX_NAME_MARKS} marks on a letter; leave some out")
+            raise WrongValue(
+                "the {what} has more than {limit} marks on a letter; leave some out", what=what, limit=_MAX_NAME_MARKS
+            )
     if name[0] in "-." or unicodedata.category(name[0])[0] == "M":
-        raise ValueError(f"the {what} begins with a dash, a dot or a mark; begin it with a letter or a digit")
+        raise WrongValue("the {what} begins with a dash, a dot or a mark; begin it with a letter or a digit", what=what)
     if not any(char.isalnum() for char in name):
-        raise ValueError(f"the {what} has no letter and no digit; add one")
+        raise WrongValue("the {what} has no letter and no digit; add one", what=what)
     _check_size(name, what)
     if not name.isascii():
         _check_scripts(name, what)
     return name
 
 
-def _not_in_names(char: str, what: str) -> ValueError:
+def _not_in_names(char: str, what: Words) -> WrongValue:
     point = f"U+{ord(char):04X} ({unicodedata.name(char, 'no name').lower()})"
-    return ValueError(f"a {what} cannot hold {point}; use letters, digits and - _ . only")
+    return WrongValue("a {what} cannot hold {point}; use letters, digits and - _ . only", what=what, point=point)
 
 
-def _check_size(name: str, what: str) -> None:
+def _check_size(name: str, what: Words) -> None:
     from wcwidth import wcswidth  # imported here: it takes 20 to 60 ms, and most commands check no name
 
     columns, size = wcswidth(name), len(name.encode())
     if columns > MAX_NAME_COLUMNS or size > MAX_NAME_BYTES:
-        raise ValueError(
-            f"the {what} is {columns} columns wide and {size} bytes long;"
-            f" use at most {MAX_NAME_COLUMNS} columns and {MAX_NAME_BYTES} bytes"
+        raise WrongValue(
+            "the {what} is {columns} columns wide and {size} bytes long; use at most {limit} columns "
+            "and {bytes_limit} bytes",
+            what=what,
+            columns=columns,
+            size=size,
+            limit=MAX_NAME_COLUMNS,
+            bytes_limit=MAX_NAME_BYTES,
         )
 
 
-def _check_scripts(name: str, what: str) -> None:
+def _check_scripts(name: str, what: Words) -> None:
     # Imported here: it takes 30 ms, and plain names need none of it.
     from confusable_homoglyphs.categories import alias  # type: ignore[import-untyped]
 
@@ -304,10 +318,10 @@ def _check_scripts(name: str, what: str) -> None:
     scripts -= {"COMMON", "INHERITED", ""}
     if len(scripts) > 1 and not any(scripts <= mixture for mixture in _MIXTURES):
         listed = " and ".join(sorted(scripts)).lower().replace("_", " ")
-        raise ValueError(f"the {what} mixes {listed} letters; write it in one script")
+        raise WrongValue("the {what} mixes {listed} letters; write it in one script", what=what, listed=listed)
     if len({ord(char) - unicodedata.decimal(char) for char in name if char.isdecimal()}) > 1:
         # UTS 39, section 5.3: some look like other digits of another value
-        raise ValueError(f"the {what} mixes digits of several scripts; use those of one")
+        raise WrongValue("the {what} mixes digits of several scripts; use those of one", what=what)
 
 
 def _look(char: str) -> str:

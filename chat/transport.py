@@ -21,7 +21,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import parse_qsl, quote, unquote
 
-from chat.errors import AddressError, UnknownScheme
+from chat.errors import AddressError, UnknownScheme, Words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,11 +52,15 @@ class Address:
         rest, _, query = text.partition("?")
         scheme, _, place = rest.partition(":")
         if not (scheme.isascii() and scheme.isalnum()) or not text.isprintable() or " " in text:
-            raise AddressError(f"{text!r} is not an address; write NAME or NAME:PLACE, like tcp:127.0.0.1:7711")
+            raise AddressError(
+                "{text!r} is not an address; write NAME or NAME:PLACE, like tcp:127.0.0.1:7711", text=text
+            )
         try:
             pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
         except ValueError:
-            raise AddressError(f"the options in {text!r} cannot be read; write ?name=value&name=value") from None
+            raise AddressError(
+                "the options in {text!r} cannot be read; write ?name=value&name=value", text=text
+            ) from None
         return cls(scheme.lower(), unquote(place), dict(pairs))
 
     def __str__(self) -> str:
@@ -75,8 +79,10 @@ class Address:
         """Raise AddressError for an option that is not one of ``names``: a typo must not be ignored."""
         for name in self.options:
             if name not in names:
-                known = f"it knows {', '.join(names)}" if names else "it has none"
-                raise AddressError(f"{self.scheme} has no option {name!r}; {known}")
+                known = Words("it knows {names}", names=", ".join(names)) if names else Words("it has none")
+                raise AddressError(
+                    "{scheme} has no option {name!r}; {known}", scheme=self.scheme, name=name, known=known
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +292,9 @@ def find(scheme: str) -> Transport:
     try:
         transport: Transport = door.load()
     except ImportError as error:
-        raise AddressError(f"the transport {scheme!r} cannot be loaded: {error}; install what it needs") from None
+        raise AddressError(
+            "the transport {scheme!r} cannot be loaded: {why}; install what it needs", scheme=scheme, why=error
+        ) from None
     return transport
 
 
@@ -317,11 +325,17 @@ def find_board(name: str) -> BoardMaker:
     """Return the board of this name. Raises AddressError when it is not installed, or cannot be loaded."""
     door = _doors("chat.boards").get(name)
     if door is None:
-        raise AddressError(f"unknown board {name!r}; installed: {', '.join(boards()) or 'none: run scripts/chat'}")
+        raise AddressError(
+            "unknown board {name!r}; installed: {known}",
+            name=name,
+            known=", ".join(boards()) or Words("none: run scripts/chat"),
+        )
     try:
         maker: BoardMaker = door.load()
     except ImportError as error:
-        raise AddressError(f"the board {name!r} cannot be loaded: {error}; install what it needs") from None
+        raise AddressError(
+            "the board {name!r} cannot be loaded: {why}; install what it needs", name=name, why=error
+        ) from None
     return maker
 
 

@@ -72,7 +72,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from chat.errors import AddressError, DialFailed, LinkClosed, ListenFailed
+from chat.errors import AddressError, DialFailed, LinkClosed, ListenFailed, TransportError, Words
 from chat.link import RECEIVE_SIZE, DescriptorLink, Waiter
 from chat.transport import Address, Peer
 
@@ -93,7 +93,7 @@ log: Final = logging.getLogger("chat.queue")
 # -- who is there, and whose folder it is -----------------------------------------------------------
 
 
-class _Unfit(Exception):
+class _Unfit(TransportError):
     """Why a folder or a peer is not to be trusted, in words for people."""
 
 
@@ -115,7 +115,10 @@ def _credentials(sock: socket.socket) -> _Credentials:
 def _must_be_ours(who: _Credentials) -> None:
     # Not root's either: root can become any user, and a process that did not is here by mistake.
     if who.uid != os.geteuid():
-        raise _Unfit(f"process {who.pid} there is user {who.uid}'s, not yours (user {os.geteuid()})")
+        words = Words(
+            "process {pid} there is user {uid}'s, not yours (user {own})", pid=who.pid, uid=who.uid, own=os.geteuid()
+        )
+        raise _Unfit(words)
 
 
 @contextmanager
@@ -125,10 +128,14 @@ def _private(folder: Path) -> Iterator[int]:
     try:
         status = os.fstat(fd)
         if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-            raise _Unfit(
-                f"the folder {folder} is user {status.st_uid}'s, mode {stat.S_IMODE(status.st_mode):04o}; "
-                f"it must be yours alone: choose another, or chmod 700"
+            words = Words(
+                "the folder {folder} is user {uid}'s, mode {mode:04o}; it must be yours alone: choose another, "
+                "or chmod 700",
+                folder=folder,
+                uid=status.st_uid,
+                mode=stat.S_IMODE(status.st_mode),
             )
+            raise _Unfit(words)
         yield fd
     finally:
         os.close(fd)
@@ -143,33 +150,39 @@ def _path(address: Address, default: Path | None = None) -> Path:
         )
     path = Path(address.place or default or "").absolute()
     if "\0" in str(path):
-        raise AddressError(f"cannot use {address}: a path holds no zero byte")
+        raise AddressError("cannot use {address}: a path holds no zero byte", address=address)
     if (size := len(os.fsencode(path))) > PATH_LIMIT:
         raise AddressError(
-            f"cannot use {path} as a socket: a path has at most {PATH_LIMIT} bytes here, this one has {size}; "
-            f"choose a shorter one, or set CHAT_RUNTIME to a folder with a shorter name"
+            "cannot use {path} as a socket: a path has at most {limit} bytes here, this one has "
+            "{size}; choose a shorter one, or set CHAT_RUNTIME to a folder with a shorter name",
+            path=path,
+            limit=PATH_LIMIT,
+            size=size,
         )
     return path
 
 
 _DIAL_ADVICE: Final[dict[int | None, str]] = {
-    errno.ENOENT: "; is a host running there?",
-    errno.ECONNREFUSED: "; the host that made it has ended: start it again",
-    errno.EAGAIN: "; more wait there already than it lets in: try again",
-    errno.EPROTOTYPE: "; it is a socket of another kind, so no chat host's",
+    errno.ENOENT: Words("; is a host running there?"),
+    errno.ECONNREFUSED: Words("; the host that made it has ended: start it again"),
+    errno.EAGAIN: Words("; more wait there already than it lets in: try again"),
+    errno.EPROTOTYPE: Words("; it is a socket of another kind, so no chat host's"),
 }
 _LISTEN_ADVICE: Final[dict[int | None, str]] = {
-    errno.EADDRINUSE: "; is another host running? choose another path",
-    errno.EAGAIN: "; another host starts in this folder at this moment: try again",
-    errno.ENOENT: "; make its folder first: mkdir -m 700",
+    errno.EADDRINUSE: Words("; is another host running? choose another path"),
+    errno.EAGAIN: Words("; another host starts in this folder at this moment: try again"),
+    errno.ENOENT: Words("; make its folder first: mkdir -m 700"),
 }
 
 
 def _reason(error: _Unfit | OSError, advice: Mapping[int | None, str] | None = None) -> str:
     """What happened, in words for people, and what to do."""
-    if not isinstance(error, OSError) or not error.errno:
+    if not isinstance(error, OSError):
+        return error.words
+    if not error.errno:
         return str(error)
-    return os.strerror(error.errno).lower() + (advice or {}).get(error.errno, "")
+    why = Words(os.strerror(error.errno).lower())
+    return Words("{why}{advice}", why=why, advice=(advice or {}).get(error.errno, ""))
 
 
 # -- links ------------------------------------------------------------------------------------------
@@ -230,7 +243,7 @@ class QueueListener:
             except (_Unfit, OSError) as error:
                 log.warning("somebody was turned away from %s: %s", self.address, _reason(error))
                 connection.close()
-        raise LinkClosed(f"the listener on {self.address} was closed here")
+        raise LinkClosed("the listener on {address} was closed here", address=self.address)
 
     async def aclose(self) -> None:
         if self._closed:
@@ -305,14 +318,18 @@ class QueueTransport:
         try:
             return _listen(self._kind, path)
         except (_Unfit, OSError) as error:
-            raise ListenFailed(f"cannot listen on queue:{path}: {_reason(error, _LISTEN_ADVICE)}") from None
+            raise ListenFailed(
+                "cannot listen on queue:{path}: {why}", path=path, why=_reason(error, _LISTEN_ADVICE)
+            ) from None
 
     async def dial(self, address: Address) -> DescriptorLink:
         path = _path(address)
         try:
             return _dial(self._kind, path)
         except (_Unfit, OSError) as error:
-            raise DialFailed(f"cannot reach {address}: {_reason(error, _DIAL_ADVICE)}") from None
+            raise DialFailed(
+                "cannot reach {address}: {why}", address=address, why=_reason(error, _DIAL_ADVICE)
+            ) from None
 
 
 transport: Final = QueueTransport()

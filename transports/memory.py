@@ -88,12 +88,12 @@ class MemoryLink:
 
     def _must_be_open(self) -> None:
         if self._closed:
-            raise LinkClosed(f"the link to {self.peer.text} was closed here")
+            raise LinkClosed("the link to {peer} was closed here", peer=self.peer.text)
 
     def send(self, data: Buffer) -> int:
         self._must_be_open()
         if self._outgoing.reader_closed:
-            raise LinkBroken(f"the link to {self.peer.text} broke: it was closed at the other end")
+            raise LinkBroken("the link to {peer} broke: it was closed at the other end", peer=self.peer.text)
         with memoryview(data).cast("B") as view:
             taken = min(len(view), CAPACITY - len(self._outgoing.held))
             self._outgoing.held += view[:taken]
@@ -150,7 +150,11 @@ class MemoryListener:
 
     def connect(self) -> MemoryLink:
         if self._waiting.qsize() >= BACKLOG:
-            raise DialFailed(f"cannot reach {self.address}: {BACKLOG} others wait there already; try again")
+            raise DialFailed(
+                "cannot reach {address}: {count} others wait there already; try again",
+                address=self.address,
+                count=BACKLOG,
+            )
         there, back = _Lane(), _Lane()
         self._waiting.put_nowait(MemoryLink(Peer(f"memory #{next(self._numbers)}"), there, back))
         return MemoryLink(Peer(str(self.address)), back, there)
@@ -159,7 +163,7 @@ class MemoryListener:
         link = None if self._closed else await self._waiting.get()
         if link is None:
             self._waiting.put_nowait(None)  # for whoever else waits here
-            raise LinkClosed(f"the listener on {self.address} was closed here")
+            raise LinkClosed("the listener on {address} was closed here", address=self.address)
         return link
 
     async def aclose(self) -> None:
@@ -187,7 +191,7 @@ class MemoryTransport:
         name = address.place or f"auto-{next(_names)}"
         holder = _listeners.get(name)
         if holder is not None and not holder.loop.is_closed():
-            raise ListenFailed(f"cannot listen on memory:{name}: the name is taken; choose another, or none")
+            raise ListenFailed("cannot listen on memory:{name}: the name is taken; choose another, or none", name=name)
         _listeners[name] = listener = MemoryListener(name)
         return listener
 
@@ -195,9 +199,11 @@ class MemoryTransport:
         address.allow_options()
         listener = _listeners.get(address.place)
         if listener is None:
-            raise DialFailed(f"cannot reach {address}: nobody listens under this name in this process")
+            raise DialFailed("cannot reach {address}: nobody listens under this name in this process", address=address)
         if listener.loop is not asyncio.get_running_loop():
-            raise DialFailed(f"cannot reach {address}: it listens in another event loop; dial from that one")
+            raise DialFailed(
+                "cannot reach {address}: it listens in another event loop; dial from that one", address=address
+            )
         return listener.connect()
 
 

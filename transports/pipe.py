@@ -59,7 +59,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from chat.errors import AddressError, DialFailed, LinkClosed, ListenFailed
+from chat.errors import AddressError, DialFailed, LinkClosed, ListenFailed, Words, reason
 from chat.link import DescriptorLink, Waiter
 from chat.transport import Address, Peer
 
@@ -142,7 +142,9 @@ def _inherit(numbers: str) -> DescriptorLink:
         for fd in (source, sink):
             os.set_inheritable(fd, False)  # a program that we start must not keep our write end open
     except (ValueError, OverflowError, OSError):
-        raise AddressError(f"{numbers!r} are not two pipes that this process has; it is for peers of a host") from None
+        raise AddressError(
+            "{numbers!r} are not two pipes that this process has; it is for peers of a host", numbers=numbers
+        ) from None
     return _link(Peer(f"pipe to process {os.getppid()}", pid=os.getppid()), source, sink)
 
 
@@ -163,7 +165,8 @@ def _check_folder(folder: Path) -> None:
     """Raises OSError; PermissionError where others could put something in place of what is ours."""
     facts = folder.lstat()
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
-        raise PermissionError(errno.EPERM, f"{folder} is not a folder that is ours alone (mode 0700)")
+        words = Words("{folder} is not a folder that is ours alone (mode 0700)", folder=folder)
+        raise PermissionError(errno.EPERM, words)
 
 
 def _ends(door: Path, name: str) -> tuple[Path, Path]:
@@ -208,7 +211,7 @@ class PipeListener:
             self._begun = rest[-_NAME_SIZE:]
             names = (line[-_NAME_SIZE:].decode("ascii", "replace") for line in lines)
             self._announced.extend(filter(_NAME.fullmatch, names))
-        raise LinkClosed(f"the listener on {self.address} was closed here")
+        raise LinkClosed("the listener on {address} was closed here", address=self.address)
 
     def _meet(self, name: str) -> DescriptorLink:
         """Open a dialler's FIFOs. Raises OSError."""
@@ -307,11 +310,15 @@ class PipeTransport:
             _check_folder(door.parent)
             return PipeListener(here, door, _make_door(door))
         except FileExistsError:
-            raise ListenFailed(f"cannot listen on {here}: another host listens there; join it, or close it") from None
+            raise ListenFailed(
+                "cannot listen on {here}: another host listens there; join it, or close it", here=here
+            ) from None
         except BlockingIOError:
-            raise ListenFailed(f"cannot listen on {here}: another host starts in that folder now; try again") from None
+            raise ListenFailed(
+                "cannot listen on {here}: another host starts in that folder now; try again", here=here
+            ) from None
         except OSError as error:
-            raise ListenFailed(f"cannot listen on {here}: {_reason(error)}") from None
+            raise ListenFailed("cannot listen on {here}: {why}", here=here, why=reason(error)) from None
 
     async def dial(self, address: Address) -> DescriptorLink:
         address.allow_options()
@@ -322,25 +329,21 @@ class PipeTransport:
         try:
             return await _knock(_path(address.place))
         except TimeoutError:
-            why = f"the host did not open within {DIAL_TIMEOUT:g} s; is it stopped?"
+            why = Words("the host did not open within {seconds:g} s; is it stopped?", seconds=DIAL_TIMEOUT)
         except (FileNotFoundError, NotADirectoryError):
-            why = "there is no such door; is the room open?"
+            why = Words("there is no such door; is the room open?")
         except BlockingIOError:
-            why = "its door is full of others who wait; try again"
+            why = Words("its door is full of others who wait; try again")
         except OSError as error:
-            why = "nobody listens there; the host was killed" if error.errno == errno.ENXIO else _reason(error)
-        raise DialFailed(f"cannot reach {address}: {why}")
+            why = Words("nobody listens there; the host was killed") if error.errno == errno.ENXIO else reason(error)
+        raise DialFailed("cannot reach {address}: {why}", address=address, why=why)
 
 
 def _path(place: str) -> Path:
     """Raises AddressError."""
     if "\0" in place:
-        raise AddressError(f"{place!r} is no path: a path holds no zero byte")
+        raise AddressError("{place!r} is no path: a path holds no zero byte", place=place)
     return Path(place).absolute()
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
 
 
 transport: Final = PipeTransport()

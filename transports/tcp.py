@@ -59,7 +59,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from chat.errors import AddressError, DialFailed, LinkClosed, ListenFailed
+from chat.errors import AddressError, DialFailed, LinkClosed, ListenFailed, Words, WrongValue, reason
 from chat.link import NotTls, SocketLink, TlsLink, Waiter, begin_tls
 from chat.transport import Address, Peer
 
@@ -101,16 +101,16 @@ def _split(place: str, port: int) -> tuple[str, int]:
         host, digits = place, str(port)
     if host.startswith("["):
         if not host.endswith("]"):
-            raise ValueError("the bracket is not closed")
+            raise WrongValue("the bracket is not closed")
         host = host[1:-1]
     if set(host) & set(" /?#@,[]"):
-        raise ValueError(f"{host!r} cannot be a host's name")
+        raise WrongValue("{host!r} cannot be a host's name", host=host)
     if ":" in host and not place.startswith("["):
-        raise ValueError("an IPv6 address stands in brackets, like tcp:[::1]:7711")
+        raise WrongValue("an IPv6 address stands in brackets, like tcp:[::1]:7711")
     if host.isdecimal() and not colon:
-        raise ValueError(f"a port alone is written tcp::{host}")
+        raise WrongValue("a port alone is written tcp::{host}", host=host)
     if not (digits.isascii() and digits.isdecimal() and int(digits) < 65536):
-        raise ValueError(f"the port is a number from 0 to 65535, not {digits!r}")
+        raise WrongValue("the port is a number from 0 to 65535, not {digits!r}", digits=digits)
     return host, int(digits)
 
 
@@ -124,9 +124,9 @@ def _read(address: Address) -> _Place:
     try:
         host, port = _split(address.place, PORT)
         if tls not in ("0", "1"):
-            raise ValueError(f"tls is 0 or 1, not {tls!r}")
+            raise WrongValue("tls is 0 or 1, not {tls!r}", tls=tls)
     except ValueError as error:
-        raise AddressError(f"cannot read {str(address)!r}: {error}") from None
+        raise AddressError("cannot read {address!r}: {why}", address=str(address), why=error) from None
     return _Place(host, port, tls == "1")
 
 
@@ -139,10 +139,14 @@ async def _resolve(address: Address, place: _Place, flags: int) -> list[_Resolve
         except socket.gaierror:
             found = await asyncio.to_thread(look_up, flags=flags)
     except ValueError:  # a label over 63 bytes, or empty: the name cannot be written for DNS
-        raise AddressError(f"cannot read {str(address)!r}: {place.host!r} cannot be a host's name") from None
+        raise AddressError(
+            "cannot read {address!r}: {host!r} cannot be a host's name", address=str(address), host=place.host
+        ) from None
     resolved = [_Resolved(family, sockaddr) for family, _, _, _, sockaddr in found]
     if not place.tls and not _all_loopback(resolved):
-        raise AddressError(f"{address} would cross the network in the clear; ?tls=0 is for loopback addresses only")
+        raise AddressError(
+            "{address} would cross the network in the clear; ?tls=0 is for loopback addresses only", address=address
+        )
     return resolved
 
 
@@ -167,24 +171,25 @@ def _primary_address(families: Sequence[int]) -> str:
 def _reason(error: BaseException) -> str:
     """What happened, in words for people."""
     if isinstance(error, TimeoutError) and not error.errno:
-        return f"no answer within {DIAL_TIMEOUT:g} s; is a firewall in the way?"
+        return Words("no answer within {seconds:g} s; is a firewall in the way?", seconds=DIAL_TIMEOUT)
     if isinstance(error, ssl.SSLError):
-        return f"the TLS handshake failed: {(error.reason or 'unknown reason').replace('_', ' ').lower()}"
+        why = (error.reason or "unknown reason").replace("_", " ").lower()
+        return Words("the TLS handshake failed: {why}", why=why)
     if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
-        return os.strerror(error.errno).lower()  # without what libraries add to it
-    return error.strerror.lower() if isinstance(error, socket.gaierror) and error.strerror else str(error)
+        return Words(os.strerror(error.errno).lower())  # without what libraries add to it
+    return reason(error) if isinstance(error, OSError) else str(error)
 
 
 _DIAL_ADVICE: Final[dict[int | None, str]] = {
-    errno.ECONNREFUSED: "; is a host running there?",
-    errno.ENETUNREACH: "; is this machine connected?",
-    errno.EHOSTUNREACH: "; is that machine connected?",
-    errno.ETIMEDOUT: "; is a firewall in the way?",
+    errno.ECONNREFUSED: Words("; is a host running there?"),
+    errno.ENETUNREACH: Words("; is this machine connected?"),
+    errno.EHOSTUNREACH: Words("; is that machine connected?"),
+    errno.ETIMEDOUT: Words("; is a firewall in the way?"),
 }
 _LISTEN_ADVICE: Final[dict[int | None, str]] = {
-    errno.EADDRINUSE: "; is another host running? try port 0",
-    errno.EACCES: "; ports below 1024 are for root: try another",
-    errno.EADDRNOTAVAIL: "; it is not an address of this machine",
+    errno.EADDRINUSE: Words("; is another host running? try port 0"),
+    errno.EACCES: Words("; ports below 1024 are for root: try another"),
+    errno.EADDRNOTAVAIL: Words("; it is not an address of this machine"),
 }
 
 
@@ -292,7 +297,7 @@ class TcpListener:
         link = None if self._closed else await self._ready.get()
         if link is None:
             self._ready.put_nowait(None)  # for whoever else waits here
-            raise LinkClosed(f"the listener on {self.address} was closed here")
+            raise LinkClosed("the listener on {address} was closed here", address=self.address)
         self._places.release()
         return link
 
@@ -417,7 +422,7 @@ def _addresses(
         try:
             elsewhere, its_port = _split(site.advertise, port)
         except ValueError as error:
-            raise AddressError(f"cannot advertise {site.advertise!r}: {error}") from None
+            raise AddressError("cannot advertise {place!r}: {why}", place=site.advertise, why=error) from None
     return (
         Address(address.scheme, _join(host, port), address.options),
         Address(address.scheme, _join(elsewhere, its_port), address.options),
@@ -442,16 +447,26 @@ class TcpTransport:
                 context = _server_context(site.certificate)
         except OSError as error:
             raise ListenFailed(
-                f"cannot listen on {here}: the certificate {site.certificate} cannot be used: {_reason(error)}; "
-                "it is a PEM file with the host's key and its certificate"
+                "cannot listen on {here}: the certificate {path} cannot be used: {why}; it is a PEM file "
+                "with the host's key and its certificate",
+                here=here,
+                path=site.certificate,
+                why=_reason(error),
             ) from None
         try:
             sockets = _listen(await _resolve(address, place, socket.AI_PASSIVE), place.port, site.previous)
         except socket.gaierror as error:
-            raise ListenFailed(f"cannot listen on {here}: {_reason(error)}; check the name {place.host!r}") from None
+            raise ListenFailed(
+                "cannot listen on {here}: {why}; check the name {host!r}",
+                here=here,
+                why=_reason(error),
+                host=place.host,
+            ) from None
         except OSError as error:
             advice = _LISTEN_ADVICE.get(error.errno, "")
-            raise ListenFailed(f"cannot listen on {here}: {_reason(error)}{advice}") from None
+            raise ListenFailed(
+                "cannot listen on {here}: {why}{advice}", here=here, why=_reason(error), advice=advice
+            ) from None
         try:
             return TcpListener(*_addresses(address, place, sockets, site), sockets, context)
         except AddressError:
@@ -462,7 +477,9 @@ class TcpTransport:
     async def dial(self, address: Address) -> SocketLink:
         place = _read(address)
         if not place.port:
-            raise AddressError(f"cannot dial {address}: port 0 is for listening; give the port that the host shows")
+            raise AddressError(
+                "cannot dial {address}: port 0 is for listening; give the port that the host shows", address=address
+            )
         try:
             async with asyncio.timeout(DIAL_TIMEOUT):
                 sock = await _race(await _resolve(address, place, 0))
@@ -475,16 +492,29 @@ class TcpTransport:
                     sock.close()
                     raise
         except socket.gaierror as error:
-            raise DialFailed(f"cannot reach {address}: {_reason(error)}; check the name {place.host!r}") from None
+            raise DialFailed(
+                "cannot reach {address}: {why}; check the name {host!r}",
+                address=address,
+                why=_reason(error),
+                host=place.host,
+            ) from None
         except NotTls as error:
-            raise DialFailed(f"cannot reach {address}: it does not speak TLS ({error}); is this the port?") from None
+            raise DialFailed(
+                "cannot reach {address}: it does not speak TLS ({why}); is this the port?",
+                address=address,
+                why=reason(error),
+            ) from None
         except OSError as error:
             advice = _DIAL_ADVICE.get(error.errno, "")
-            raise DialFailed(f"cannot reach {address}: {_reason(error)}{advice}") from None
+            raise DialFailed(
+                "cannot reach {address}: {why}{advice}", address=address, why=_reason(error), advice=advice
+            ) from None
         key = _proved_key(tls)
         if key is None:
             tls.close()
-            raise DialFailed(f"cannot reach {address}: its certificate holds no Ed25519 key, so it is no chat host")
+            raise DialFailed(
+                "cannot reach {address}: its certificate holds no Ed25519 key, so it is no chat host", address=address
+            )
         return TlsLink(tls, Peer(text, key=key))
 
 

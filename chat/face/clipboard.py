@@ -41,7 +41,9 @@ def osc52(text: str, environ: Mapping[str, str] = os.environ) -> bytes:
         raise ChatError("there is nothing to copy; select a message first")
     if len(data) > MAX_COPY:
         raise ChatError(
-            f"the text is {len(data)} bytes long; a terminal's clipboard takes {MAX_COPY}. Copy it in parts"
+            "the text is {size} bytes long; a terminal's clipboard takes {limit}. Copy it in parts",
+            size=len(data),
+            limit=MAX_COPY,
         )
     plain = b"\x1b]52;c;" + b64encode(data) + b"\x07"
     term = environ.get("TERM", "")

@@ -15,6 +15,7 @@ import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from chat.errors import Words, WrongValue
 from chat.text import visible
 from chat.words import _, later
 
@@ -273,12 +274,12 @@ def sequence(key: str) -> tuple[str, ...]:
             if name not in ALL_KEYS or name.startswith("<"):  # <any>, a paste, the mouse
                 modifiers.add(chord)
         if modifiers - {"c", "alt", "s"}:
-            raise ValueError(f"{chord!r} is no key; keys are written like Ctrl+X, Alt+Up, F5 or PageUp")
+            raise WrongValue("{chord!r} is no key; keys are written like Ctrl+X, Alt+Up, F5 or PageUp", chord=chord)
         made += ["escape", name] if "alt" in modifiers else [name]
     if not made:
-        raise ValueError("a key is empty; keys are written like Ctrl+X, Alt+Up, F5 or PageUp")
+        raise WrongValue("a key is empty; keys are written like Ctrl+X, Alt+Up, F5 or PageUp")
     if len(made[0]) == 1:
-        raise ValueError(f"{key!r} cannot be bound, it is for typing; add Ctrl+ or Alt+")
+        raise WrongValue("{key!r} cannot be bound, it is for typing; add Ctrl+ or Alt+", key=key)
     return tuple(made)
 
 
@@ -318,18 +319,23 @@ def rebind(table: Iterable[Key], changes: Mapping[str, Iterable[str]]) -> tuple[
     for action, keys in changes.items():
         if action not in rows:
             near = difflib.get_close_matches(action, rows, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(rows)}"
-            raise ValueError(f"there is no action {_short(action)!r}; {hint}")
+            hint = Words("there are: {known}", known=", ".join(rows))
+            if near:
+                hint = Words("did you mean {near!r}?", near=near[0])
+            raise WrongValue("there is no action {action!r}; {hint}", action=_short(action), hint=hint)
         rows[action] = rows[action]._replace(keys=tuple(label(sequence(key)) for key in keys))
         for key in rows[action].keys:
             if given.setdefault(key, action) != action:
-                raise ValueError(
-                    f"the key {key} is given to {given[key]!r} and to {action!r}; take it from one of them"
+                raise WrongValue(
+                    "the key {key} is given to {other!r} and to {action!r}; take it from one of them",
+                    key=key,
+                    other=given[key],
+                    action=action,
                 )
     for action, row in rows.items():
         rows[action] = row._replace(keys=tuple(key for key in row.keys if given.get(key, action) == action))
     if "send" in rows and not rows["send"].keys:
-        raise ValueError("no key would send what is typed; give one to 'send'")
+        raise WrongValue("no key would send what is typed; give one to 'send'")
     return tuple(rows.values())
 
 

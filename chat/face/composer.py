@@ -41,13 +41,14 @@ from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.layout import BufferControl, UIContent
 from prompt_toolkit.utils import get_cwidth
 
-from chat.card import make_private, reason, replace_private
+from chat.card import make_private, replace_private
+from chat.errors import reason
 from chat.face import emoji
 from chat.face.commands import COMMANDS
 from chat.face.pane import shown
 from chat.frame import MAX_TEXT
 from chat.text import visible
-from chat.words import _, plural
+from chat.words import _, in_words, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -305,7 +306,7 @@ async def _edited(text: str) -> str:
             return clean(file.read_text("utf-8", "replace")).removesuffix("\n")
     except OSError as error:
         told = _("cannot use the editor {name}: {reason}; the input is as it was")
-        raise _EditorFailed(told.format(name=name, reason=reason(error))) from None
+        raise _EditorFailed(told.format(name=name, reason=in_words(reason(error)))) from None
 
 
 async def _run(command: list[str]) -> int:
@@ -388,7 +389,7 @@ class KeptHistory(History):
         if not self._failed:  # once is enough
             self._failed = True
             told = _("the history of what you send is not kept: {reason}; mend that, and start again")
-            self._tell(told.format(reason=reason(error)))
+            self._tell(told.format(reason=in_words(reason(error))))
 
 
 # -- completion ---------------------------------------------------------------------------------------

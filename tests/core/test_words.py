@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chat import words
+from chat import session, words
 from chat.errors import ChatError, DialFailed, Refused, Words, WrongValue
 from chat.words import LANGUAGES, _, catalogue, entries, heard, in_words, later, plural, spoken, translation, use
 
@@ -146,6 +146,10 @@ def test_the_language_that_is_spoken(speaks: Any) -> None:
     assert spoken() == "en"
     speaks(ERRORS)
     assert spoken() == "zh"
+
+
+def test_refusals_that_are_known_again_are_in_the_catalogue() -> None:
+    assert set(session._REFUSALS) <= catalogue("zh").keys()
 
 
 def test_every_language_has_a_catalogue_that_loads() -> None:
