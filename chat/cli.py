@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from chat import completion, words
-from chat.errors import DONE, FAILED, INTERRUPTED, USAGE, ChatError, NoSuchRoom, Refused
-from chat.spoken import Group, Option, option
-from chat.words import _, plural
+from chat.errors import DONE, FAILED, INTERRUPTED, USAGE, ChatError, NoSuchRoom, Refused, reason
+from chat.spoken import Group, Option, option, usage_error
+from chat.words import _, in_words, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -42,16 +42,16 @@ def main() -> None:
         code = USAGE
     except click.UsageError as error:
         where = _("; see: {command} --help").format(command=error.ctx.command_path) if error.ctx else ""
-        message = error.format_message().removesuffix(".")
+        message = usage_error(error).removesuffix(".")
         code = _complain(message[:1].lower() + message[1:] + where, USAGE)
     except click.ClickException as error:
         code = _complain(error.format_message(), USAGE)
     except ChatError as error:
-        code = _complain(str(error), error.exit_code)
+        code = _complain(in_words(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
     except OSError as error:
-        code = _complain(f"{error.filename or 'system'}: {(error.strerror or str(error)).lower()}", FAILED)
+        code = _complain(f"{error.filename or 'system'}: {in_words(reason(error))}", FAILED)
     except Exception as error:
         if "CHAT_DEBUG" in os.environ:
             raise
@@ -161,7 +161,7 @@ class _Home:
             return nickname(chosen or _login(getpass.getuser))
         except ValueError as error:
             if chosen:
-                raise click.UsageError(str(error)) from None
+                raise click.UsageError(in_words(error)) from None
             return "guest"
 
     def client(self, target: str, scheme: str, *, nick: str = "", speaks: bool, **more: Any) -> Client:
@@ -223,6 +223,8 @@ class _Group(Group):
         if args[0] not in self.commands and near:
             told = _("no such command '{name}'; did you mean '{near}'?")
             raise click.UsageError(told.format(name=args[0], near=near[0]))
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            raise click.UsageError(_("no such command '{name}'").format(name=args[0]), ctx)
         return super().resolve_command(ctx, args)
 
 
@@ -321,31 +323,37 @@ def host(
     try:
         room = room_name(room)
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(in_words(error)) from None
     for address in transport:
         find(Address.parse(address).scheme)  # a typo is told of before anything is started
     programs = Program.parse_all(peer, peer_json)
     home = _Home(data)
     if headless:
-        from chat.serve import serve
+        from chat.serve import failed, serve
 
-        _run(
-            serve(
-                room,
-                transport,
-                folder=home.room(room),
-                host_key=home.host_key,
-                owner=home.identity().key,
-                open_to_all=not invite_only,
-                advertise=advertise,
-                rate=rate,
-                bot_turns=bot_turns,
-                programs=programs,
-                restart=restart,
-                as_json=json,
-                control_fd=control_fd,
+        try:
+            _run(
+                serve(
+                    room,
+                    transport,
+                    folder=home.room(room),
+                    host_key=home.host_key,
+                    owner=home.identity().key,
+                    open_to_all=not invite_only,
+                    advertise=advertise,
+                    rate=rate,
+                    bot_turns=bot_turns,
+                    programs=programs,
+                    restart=restart,
+                    as_json=json,
+                    control_fd=control_fd,
+                )
             )
-        )
+        except ChatError as error:
+            if control_fd >= 0:
+                click.echo(failed(error))  # the seat tells it
+                words.use("en")  # and here it goes into the log
+            raise
         return
     from chat.card import make_private
     from chat.serve import Hosted
@@ -355,7 +363,7 @@ def host(
     options = [f"--transport={address}" for address in transport]
     options += ["--invite-only" if invite_only else "--open", f"--advertise={advertise}", f"--rate={rate}"]
     options += [*(f"--peer={spec}" for spec in peer), *(f"--peer-json={spec}" for spec in peer_json)]
-    options += [*(["--restart"] if restart else []), f"--bot-turns={bot_turns}"]
+    options += [*(["--restart"] if restart else []), f"--bot-turns={bot_turns}", f"--lang={words.spoken()}"]
     log = make_private(home.room(room)) / "host.log"
     with Hosted(room, options, home.folder, log) as hosted:
         if json:
@@ -382,6 +390,7 @@ def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str
     from chat.program import HostGone, attend, meet
     from chat.transport import Address
 
+    words.use("en")  # what it complains of comes into the host's log
     code = 0
 
     async def run(client: Client) -> None:
@@ -451,7 +460,7 @@ async def _face(client: Client, home: _Home, *, plain: bool, as_json: bool) -> N
     from chat import settings
 
     found = settings.load()
-    complaint = settings.complaint(found.problems) if found.problems else ""
+    complaint = in_words(settings.complaint(found.problems)) if found.problems else ""
 
     def opener(target: str) -> Client:
         return home.client(target, "", nick=client.nick, speaks=True, history=_HISTORY, looks=True)
@@ -622,7 +631,7 @@ def rooms(json: bool) -> None:
             here = plural("1 member", "{count} members", members or 0).format(count="?" if members is None else members)
             click.echo(visible(f"{card.room}\t{wires}\t{here}\t{age}", lines=False))
     if not found:
-        raise NoSuchRoom(_("no room is open on this machine; open one with: chat host"))
+        raise NoSuchRoom("no room is open on this machine; open one with: chat host")
 
 
 @chat.command()
@@ -720,7 +729,7 @@ def config(context: click.Context) -> None:
         where = f"{found.path}:{found.lines[name]}" if name in found.lines else "default"
         click.echo(f"{name:<20}  {settings.toml(settings.value_of(found.settings, name)):<26}  {where}")
     if found.problems:
-        _complain(settings.complaint(found.problems), FAILED)
+        _complain(in_words(settings.complaint(found.problems)), FAILED)
 
 
 @config.command(name="get")
@@ -732,7 +741,7 @@ def get_setting(name: str) -> None:
     try:
         value = settings.value_of(settings.load().settings, name)
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(in_words(error)) from None
     click.echo(value if isinstance(value, str) else settings.toml(value))
 
 
@@ -749,10 +758,10 @@ def set_setting(name: str, value: str) -> None:
     try:
         checked = settings.parse(name, value)
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(in_words(error)) from None
     settings.change(settings.path(), name, checked)
     if problems := settings.load().problems:  # two actions with one key, each of which is well by itself
-        _complain(settings.complaint(problems), FAILED)
+        _complain(in_words(settings.complaint(problems)), FAILED)
 
 
 @config.command(name="check")
@@ -766,7 +775,7 @@ def check_settings() -> None:
 
     problems = settings.load().problems
     for problem in problems:
-        click.echo(visible(problem, lines=False))
+        click.echo(visible(in_words(problem), lines=False))
     if problems:
         raise click.exceptions.Exit(FAILED)
 

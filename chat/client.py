@@ -38,6 +38,7 @@ from chat.errors import (
     Refused,
     RemoteProtocolError,
     TransportError,
+    Words,
 )
 from chat.frame import BEAT, HELLO_TIMEOUT, SILENCE, Answer, Ask, Kind, Notice
 from chat.identity import fingerprint, host_hash, transcript, verify
@@ -70,7 +71,7 @@ class Up(NamedTuple):
 class Lost(NamedTuple):
     """The link is gone. The client dials again by itself."""
 
-    why: str
+    why: str  # Words, for ``chat.words.in_words``
 
 
 ClientEvent: TypeAlias = Event | Up | Lost
@@ -379,7 +380,9 @@ class Client:
         except TimeoutError:
             await self._drop(link)
             raise DialFailed(
-                f"{address} took the call but said nothing for {HELLO_TIMEOUT:g} s; is it a chat host?"
+                "{address} took the call but said nothing for {seconds:g} s; is it a chat host?",
+                address=address,
+                seconds=HELLO_TIMEOUT,
             ) from None
         except BaseException:
             await self._drop(link)
@@ -402,7 +405,7 @@ class Client:
             self._flush()
             data = await link.receive()
             if not data:
-                raise LinkBroken(f"{address} closed the link before it let us in")
+                raise LinkBroken("{address} closed the link before it let us in", address=address)
             self._take_in(data)
 
     def _trust(self, key: bytes) -> None:
@@ -414,8 +417,10 @@ class Client:
         elif host_hash(key) != self._target.host:
             raise Refused(
                 "host-key-changed",
-                f"the host at {self.address} has not the key that the invite names, but {fingerprint(key)}: "
-                "it is another host, or somebody between us; ask for a new invite by a way you trust",
+                "the host at {address} has not the key that the invite names, but {shown}: it is another "
+                "host, or somebody between us; ask for a new invite by a way you trust",
+                address=self.address,
+                shown=fingerprint(key),
             )
 
     def _joined(self, event: Joined) -> None:
@@ -423,14 +428,19 @@ class Client:
         assert self.address is not None
         if not verify(self._host_key, event.proof, self._transcript("host")):
             raise Refused(
-                "host-proof", f"the host at {self.address} does not hold the key that it shows; do not trust it"
+                "host-proof",
+                "the host at {address} does not hold the key that it shows; do not trust it",
+                address=self.address,
             )
         if not self._target.host:
             if not self._known_hosts.check(self.address, self._host_key):
                 self.trusted_on_first_use = fingerprint(self._host_key)
         elif self._target.remember and self._known_hosts.remember(self.address, self._host_key):
             self._add(
-                Notice(code="host-key", text=f"the invite names another key for {self.address} than the one known")
+                Notice(
+                    code="host-key",
+                    text=Words("the invite names another key for {address} than the one known", address=self.address),
+                )
             )
         self._shown = b""
         self._show()
@@ -547,7 +557,7 @@ class Client:
             if self._link is not None:
                 await self._drop(self._link)
 
-    async def _read(self, link: Link) -> str:
+    async def _read(self, link: Link) -> Words:
         """Take in what comes until the link is lost; return why."""
         try:
             while data := await link.receive():
@@ -558,11 +568,11 @@ class Client:
                     await self._room_for_more.wait()
                     self._heard = time.monotonic()
         except LinkClosed:  # by _keep_alive
-            return f"nothing was heard of the host for {self._silence:g} s"
+            return Words("nothing was heard of the host for {seconds:g} s", seconds=self._silence)
         except TransportError as error:
-            return str(error)
+            return error.words
         assert self.address is not None
-        return f"{self.address.brief} closed the link"
+        return Words("{address} closed the link", address=self.address.brief)
 
     async def _come_back(self) -> None:
         delay = _FIRST_DELAY

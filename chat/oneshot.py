@@ -12,14 +12,14 @@ import click
 
 from chat import sight
 from chat.client import Lost, Up
-from chat.errors import ChatError, DialFailed, TransportError
+from chat.errors import ChatError, DialFailed, TransportError, Words
 from chat.face.linear import describe, describe_message, find
 from chat.face.lines import Output
 from chat.face.ndjson import as_object, dump, message_object
 from chat.frame import Ask, Gap
 from chat.session import Here, Joined, Message, Rewound, Stored
 from chat.text import visible
-from chat.words import _, later
+from chat.words import _, heard, in_words, later
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -88,10 +88,10 @@ async def send_text(client: Client, text: str, seconds: float) -> None:
                     pass
             client.take()
     except TimeoutError:
-        told = _("the host did not say within {seconds} s that it has the message")
-        raise DialFailed(f"{told.format(seconds=f'{seconds:g}')}; {_(_WAITS)}") from None
+        why = Words("the host did not say within {seconds} s that it has the message", seconds=f"{seconds:g}")
+        raise DialFailed("{why}; {then}", why=why, then=Words(_WAITS)) from None
     except TransportError as error:
-        raise DialFailed(f"{error}; {_(_WAITS) if entry else _(_NOTHING)}") from None
+        raise DialFailed("{why}; {then}", why=error, then=Words(_WAITS if entry else _NOTHING)) from None
     except asyncio.CancelledError:
         click.echo(f"chat: {_('interrupted')}; {_(_WAITS) if entry else _(_NOTHING)}", err=True)
         raise
@@ -116,7 +116,7 @@ async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
                             shown += [dump(message_object(event))] if as_json else describe_message(event)
                         case Lost(why) if not follow:
                             told = _("the log broke off at number {number}: {why}")
-                            raise DialFailed(told.format(number=client.session.next_seq, why=why))
+                            raise DialFailed(told.format(number=client.session.next_seq, why=in_words(why)))
                         case Up() if not lost:
                             continue  # the first time it is no news
                         case Gap() | Rewound() | Lost() | Up() if as_json:
@@ -153,7 +153,7 @@ async def print_invite(client: Client, *, uses: int, seconds: int) -> None:
     async with client:
         answer = await client.ask(Ask(what="invite", uses=uses, seconds=seconds))
     if answer.error:
-        raise ChatError(visible(answer.error, lines=False))
+        raise ChatError(visible(heard(answer.error), lines=False))
     click.echo(visible(answer.text, lines=False))
 
 

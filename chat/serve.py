@@ -11,6 +11,7 @@ Two processes, since Ctrl-Z, an editor or a slow redraw in the owner's window mu
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -32,7 +33,7 @@ from chat.peers import Peers
 from chat.store import Store
 from chat.text import visible
 from chat.transport import Address, Site
-from chat.words import _
+from chat.words import _, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -130,6 +131,11 @@ async def serve(
         desk.close()
 
 
+def failed(error: ChatError) -> str:
+    """What a host that could not start tells the seat that has started it: a line that is a text, and no object."""
+    return json.dumps(in_words(error))
+
+
 def _announce(room: str, listening: list[Address], invite: str, *, as_json: bool) -> None:
     if as_json:
         for address in listening:
@@ -202,12 +208,16 @@ class Hosted:
             os.close(read_end)
             os.close(log_fd)
         assert self._process.stdout is not None
+        why = ""
         while len(self.listening) < expected and (line := self._process.stdout.readline()):
+            if line.startswith('"'):
+                why = json.loads(line)
+                break
             self.listening.append(line.rstrip("\n"))
         if len(self.listening) < expected:
             code = self._process.wait()
             self._leave()
-            error = ChatError(self._why(code))
+            error = ChatError(why or self._why(code))
             error.exit_code = code
             raise error
 

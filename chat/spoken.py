@@ -11,12 +11,14 @@ so a translation breaks its own lines, and a test looks whether they fit.
 from __future__ import annotations
 
 import inspect
+import re
 from functools import partial
 from typing import Final
 
 import click
 
-from chat.words import _, later
+from chat.errors import Words
+from chat.words import _, in_words, later
 
 _HEADINGS: Final = (later("Options"), later("Commands"))
 
@@ -70,6 +72,39 @@ class Command(click.Command):
 class Group(Command, click.Group):
     command_class = Command
     group_class = type
+
+
+def usage_error(error: click.UsageError) -> str:
+    """Return what click has to say of how it was called; click's own English where there is no translation."""
+    name = ""
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        name = error.param.get_error_hint(error.ctx) if error.ctx else error.param.human_readable_name
+    words = None
+    match error:
+        case click.NoSuchOption(option_name=option, possibilities=near):
+            words = Words("there is no option {option}", option=option)
+            if near:
+                words = Words("{what}; did you mean {near}?", what=words, near=", ".join(sorted(near)))
+        case click.BadOptionUsage(option_name=option) if error.message.endswith("requires an argument."):
+            words = Words("the option {option} needs a value", option=option)
+        case click.MissingParameter() if name:
+            words = Words("{name} is missing", name=name)
+        case click.BadParameter(param=click.Parameter(type=kind)) if name:
+            words = Words("{name} is wrong: {why}", name=name, why=_wanted(kind) or error.message)
+        case _ if found := re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", error.message, re.DOTALL):
+            words = Words("there is more than is needed: {arguments}", arguments=found[1])
+    return in_words(words) if words and _(words.template) != words.template else error.format_message()
+
+
+def _wanted(kind: object) -> Words | None:
+    match kind:
+        case click.Choice(choices=choices):
+            return Words("it is one of {choices}", choices=", ".join(map(str, choices)))
+        case click.IntRange(min=least, max=None):
+            return Words("it is a whole number from {least} on", least=least)
+        case click.IntRange(min=least, max=most):
+            return Words("it is a whole number from {least} to {most}", least=least, most=most)
+    return None
 
 
 option: Final = partial(click.option, cls=Option)

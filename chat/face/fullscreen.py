@@ -73,7 +73,7 @@ from chat.settings import DEFAULTS, NAMES, change, choices, value_of
 from chat.settings import parse as parse_setting
 from chat.sight import SHOWN_AS
 from chat.text import visible
-from chat.words import _, later
+from chat.words import _, heard, in_words, later
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -375,7 +375,7 @@ class Face:
                     await _ended(before)
                 await work()
             except ChatError as error:
-                self._tell(view, str(error))
+                self._tell(view, in_words(error))
 
         def done(task: asyncio.Task[None]) -> None:  # also of one that was stopped before its first step
             if view.work is task:
@@ -443,7 +443,7 @@ class Face:
         try:
             text_body(text, target)
         except ChatError as error:
-            self._note(str(error))
+            self._note(in_words(error))
             return
         self._answering = None
         self.input.reset(append_to_history=True)
@@ -456,7 +456,7 @@ class Face:
             try:
                 entry = await view.client.say(text, kind=kind, target=target, flags=flags)
             except ChatError as error:
-                view.note(str(error))
+                view.note(in_words(error))
                 self.composer.give_back(typed, view.name)
             else:
                 view.add_pending(entry)
@@ -536,9 +536,9 @@ class Face:
     async def _ask(self, view: View, ask: Ask) -> None:
         try:
             answer = await view.client.ask(ask)
-            self._tell(view, answer.error or answer.text)
+            self._tell(view, heard(answer.error) or answer.text)
         except ChatError as error:
-            self._tell(view, str(error))
+            self._tell(view, in_words(error))
         self.app.invalidate()
 
     def _be(self, level: Level, note: str) -> None:
@@ -546,7 +546,7 @@ class Face:
         try:
             self.view.client.show(level=level, note=note)
         except ValueError as error:
-            self._note(str(error))
+            self._note(in_words(error))
             return
         self._show(level=level, note=note)
         self._note(_(SHOWN_AS[level]))
@@ -596,7 +596,7 @@ class Face:
         try:
             data = osc52(text)
         except ChatError as error:
-            self._note(str(error))
+            self._note(in_words(error))
             return
         self.app.output.write_raw(data.decode("ascii"))
         self.app.output.flush()
@@ -731,7 +731,7 @@ class Face:
         try:
             self._change("theme", parse_setting("theme", name))
         except ValueError as error:
-            self._note(str(error))
+            self._note(in_words(error))
 
     def _set(self, name: str, value: str) -> None:
         if not name:
@@ -745,7 +745,7 @@ class Face:
             try:
                 self._change(name, parse_setting(name, value))
             except ValueError as error:
-                self._note(str(error))
+                self._note(in_words(error))
 
     def _change(self, name: str, value: Any, told: str = "") -> None:
         """Change a setting here and now, and in the file. ``told``: what to say of it, once it is there."""
@@ -769,7 +769,7 @@ class Face:
         try:
             await asyncio.to_thread(change, file, name, value)
         except ChatError as error:
-            self._note(str(error))
+            self._note(in_words(error))
         else:
             self._note(told or _("{name} is set, also for the next time").format(name=name))
         self.app.invalidate()
@@ -789,7 +789,7 @@ class Face:
         try:
             client = self._opener(target)
         except ChatError as error:
-            self._note(str(error))
+            self._note(in_words(error))
             return
         self._open(self._make_view(client))
 
@@ -834,7 +834,7 @@ class Face:
                     await self._say(view, text, text, Kind.SAY, 0, 0)
                 await self._follow(view)
         except ChatError as error:
-            self._tell(self._views[0], f"{view.name}: {error}" if view.session.room else str(error))
+            self._tell(self._views[0], f"{view.name}: {in_words(error)}" if view.session.room else in_words(error))
         if view in self._views:
             self._close(view)
         self.app.invalidate()

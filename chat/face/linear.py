@@ -48,7 +48,7 @@ from chat.settings import DEFAULTS, NAMES, change, choices, value_of
 from chat.settings import parse as parse_setting
 from chat.sight import SHOWN_AS
 from chat.text import visible
-from chat.words import _, later, plural
+from chat.words import _, heard, in_words, later, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,7 +211,7 @@ class _Face:
             while events := await room.client.next_events():
                 await self._out.write([line for event in events for line in self._lines(room, event)])
         except ChatError as error:
-            await self._tell(f"{room.name}: {error}")
+            await self._tell(f"{room.name}: {in_words(error)}")
 
     async def _tell(self, *texts: str) -> None:
         """Write lines of our own."""
@@ -226,7 +226,7 @@ class _Face:
                 if not await self._enter(line):
                     break
             except ChatError as error:
-                await self._tell(str(error))
+                await self._tell(in_words(error))
         for room in self._rooms[1:]:
             await room.client.settled()
 
@@ -308,7 +308,7 @@ class _Face:
 
     async def _ask(self, ask: Ask) -> None:
         answer = await self._room.client.ask(ask)
-        await self._tell(answer.error or answer.text)
+        await self._tell(heard(answer.error) or answer.text)
 
     def _touch(self) -> None:
         """Whoever types is here, and is shown as away so long after the last line."""
@@ -335,7 +335,7 @@ class _Face:
             for room in self._rooms:
                 room.client.show(level=level, note=note)
         except ValueError as error:
-            await self._tell(str(error))
+            await self._tell(in_words(error))
         else:
             await self._tell(_(SHOWN_AS[level]))
 
@@ -483,7 +483,7 @@ class _Face:
             try:
                 await self._change(name, parse_setting(name, value))
             except ValueError as error:
-                await self._tell(str(error))
+                await self._tell(in_words(error))
 
     async def _change(self, name: str, value: Any, told: str = "") -> None:
         """Change a setting here and now, and in the file."""
@@ -572,7 +572,7 @@ async def find(
     """
     answer = await client.ask(Ask(what="search", text=query, limit=limit, before=before))
     if answer.error:
-        raise ChatError(visible(answer.error, lines=False))
+        raise ChatError(visible(heard(answer.error), lines=False))
     messages = await fetch(client, {seq for hit in answer.found for seq in hit}, told)
     found = [hit for hit in reversed(answer.found) if messages.keys() >= set(hit)]
     return [messages[seq]._replace(text=messages[text_at].text) for seq, text_at in found], answer
@@ -595,7 +595,7 @@ async def fetch(
                         case Message() if event.seq in numbers:
                             found[event.seq] = event
                         case Lost(why):
-                            raise DialFailed(_("what was found could not all be read: {why}").format(why=why))
+                            raise DialFailed(_("what was found could not all be read: {why}").format(why=in_words(why)))
                 at = reader.session.next_seq
                 while rest and (rest[0] < at or rest[0] >= end):
                     rest.popleft()
@@ -622,11 +622,11 @@ def describe(event: ClientEvent) -> list[str]:
             told = plural("1 message cannot be had any more", "{count} messages cannot be had any more", event.count)
             return [f"* {told.format(count=event.count)}"]
         case Rewound(why):
-            return [f"* {_('{why}; what follows begins anew').format(why=visible(why, lines=False))}"]
+            return [f"* {_('{why}; what follows begins anew').format(why=visible(heard(why), lines=False))}"]
         case Notice():
-            return [f"* {visible(event.text, lines=False)}"]
+            return [f"* {visible(heard(event.text), lines=False)}"]
         case Lost(why):
-            return [f"* {_('link lost: {why}; coming back').format(why=visible(why, lines=False))}"]
+            return [f"* {_('link lost: {why}; coming back').format(why=visible(in_words(why), lines=False))}"]
         case Up(address):
             return [f"* {_('connected over {address}').format(address=visible(address.brief, lines=False))}"]
     return []

@@ -29,7 +29,7 @@ from chat.face.timeline import Said, Timeline, folded
 from chat.frame import Answer, Ask, Direct, Gap, Notice
 from chat.identity import fingerprint
 from chat.session import Here, Joined, Message, Rewound, Stored, split_body
-from chat.words import _, later, plural
+from chat.words import _, heard, in_words, later, plural
 
 if TYPE_CHECKING:
     from chat.client import Client, ClientEvent
@@ -171,15 +171,15 @@ class View:
             case Rewound(why):
                 self.timeline.rewound()
                 self.search = None  # its numbers are of a log that is no more
-                self.note(_("{why}; what follows begins anew").format(why=why))
+                self.note(_("{why}; what follows begins anew").format(why=heard(why)))
             case Notice():
-                self.note(event.text)
+                self.note(heard(event.text))
             case Direct():
                 self.news.append(event)
             case Lost(why):
                 self._away, self._lost_at = True, _now()
                 self._catching_up = None
-                self.note(_("link lost: {why}; coming back").format(why=why))
+                self.note(_("link lost: {why}; coming back").format(why=in_words(why)))
             case Up(address) if self._away:
                 self._away, self._back_at = False, _now()
                 self.note(_("back over {address}").format(address=address.brief))
