@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, Self
 import click
 
 from chat.card import Card, Desk
-from chat.errors import ChatError
+from chat.errors import ChatError, Words
 from chat.face.ndjson import dump
 from chat.host import Host
 from chat.identity import host_hash, load_host
@@ -240,11 +240,11 @@ class Hosted:
     def _why(self, code: int) -> str:
         """Why the host ended: the last line it wrote to its log, if it ended by itself."""
         if code < 0:
-            return f"the host was ended by {signal.Signals(-code).name}; open the room again"
+            return Words("the host was ended by {signal}; open the room again", signal=signal.Signals(-code).name)
         with self._log.open("rb") as file:
             file.seek(self._log_start)
             lines = file.read().decode("utf-8", "replace").strip().splitlines()
-        return lines[-1].removeprefix("chat: ") if lines else f"the host ended with exit code {code}"
+        return lines[-1].removeprefix("chat: ") if lines else Words("the host ended with exit code {code}", code=code)
 
     async def while_it_runs(self, face: Coroutine[None, None, None]) -> None:
         """Run a face; end it when the host ends. Raises ChatError with the host's last words."""

@@ -542,9 +542,13 @@ def text_body(text: str, target: int = 0) -> bytes:
     try:
         body = text.encode()
     except UnicodeEncodeError:
-        raise LocalProtocolError("the text is not valid Unicode: it has half of a surrogate pair") from None
+        told = Words("the text is not valid Unicode: it has half of a surrogate pair")
+        raise LocalProtocolError(told) from None
     if len(body) > MAX_TEXT:
-        raise LocalProtocolError(f"the text is {len(body)} bytes long; the limit is {MAX_TEXT}. Send it in parts")
+        told = Words(
+            "the text is {size} bytes long; the limit is {limit}. Send it in parts", size=len(body), limit=MAX_TEXT
+        )
+        raise LocalProtocolError(told)
     return SEQ_PREFIX.pack(target) + body if target else body
 
 

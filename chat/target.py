@@ -18,6 +18,7 @@ from chat.client import Target
 from chat.errors import AddressError, DialFailed, Words, WrongValue
 from chat.identity import Invite
 from chat.transport import Address, cost, find
+from chat.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,7 @@ def locate(target: str, scheme: str = "") -> Callable[[], Target]:
         found = Target(invite.addresses, invite.room, invite.host, invite, remember=True)
         return lambda: _only(found, scheme)
     if ":" in target:
-        place, _, room = target.rpartition("/") if "/" in target else (target, "", "")
+        place, _slash, room = target.rpartition("/") if "/" in target else (target, "", "")
         address = Address.parse(place)
         find(address.scheme)
         fixed = Target((address,), room_name(room) if room else "")
@@ -88,7 +89,7 @@ def room_name(name: str) -> str:
 def _first_line() -> str:
     """Read one line from standard input and not a byte more: what follows belongs to the face."""
     if os.isatty(0):
-        os.write(2, b"paste the invite, then press Enter: ")
+        os.write(2, _("paste the invite, then press Enter: ").encode())
     line = bytearray()
     while len(line) < _MAX_LINE and (byte := os.read(0, 1)) not in {b"", b"\n"}:
         line += byte

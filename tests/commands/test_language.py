@@ -16,7 +16,7 @@ from wcwidth import wcswidth
 
 from chat.cli import chat
 from chat.words import catalogue
-from tests.commands.programs import Program, host, run
+from tests.commands.programs import CHAT, Program, host, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -214,6 +214,40 @@ def test_what_a_host_refuses_is_told_in_chinese_and_to_programs_in_english(tmp_p
         invite = lobby.seen[0]["invite"]
         done = run(tmp_path / "ann", "invite", "new", invite, "--lang=zh")
         assert (done.returncode, done.stderr) == (1, "chat: 只有房间的主人可以这样要求（invite）\n")
+
+
+def test_the_plain_face_tells_errors_in_chinese(tmp_path: Path) -> None:
+    with host(tmp_path / "host"):
+        typed = f"/set theme foo\n/join nowhere\n/peer cat\n/away {'x' * 99}\n/ignore\n"
+        done = run(tmp_path / "ann", "join", "--plain", "--lang=zh", "--as=ann", stdin=typed)
+        assert done.returncode == 0
+        for told in (
+            'theme 不能是 "foo"；允许："auto", "dark", "light", "high-contrast" 或 "none"',
+            "房间 nowhere 没有在本机打开；要打开它，请运行：chat host nowhere",
+            "只有房间的主人可以这样要求（peer）",
+            "附言太长；最多 60 列、114 字节",
+        ):
+            assert f"* {told}\n" in done.stdout
+
+
+def test_why_the_link_was_lost_is_told_in_chinese_and_to_programs_in_english(tmp_path: Path) -> None:
+    english = {"event": "link", "state": "lost", "why": "queue closed the link"}
+    with host(tmp_path / "host") as lobby, Program(tmp_path / "ann", "join", "--json", "--lang=zh") as ann:
+        ann.until("joined")
+        follows = [*CHAT, "log", "--follow", "--lang=zh", f"--data={tmp_path / 'bob'}"]
+        ann.say("hello")
+        with subprocess.Popen(
+            follows, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        ) as bob:
+            assert bob.stdout is not None
+            assert bob.stderr is not None
+            try:
+                assert "hello" in bob.stdout.readline()
+                lobby.kill()
+                assert bob.stderr.readline() == "chat: 连接断开：queue 关闭了连接；正在重新连接\n"
+            finally:
+                bob.kill()
+        assert ann.until("link", lambda event: event["state"] == "lost") == english
 
 
 def test_why_a_host_does_not_start_is_told_in_chinese_and_logged_in_english(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 
 from chat import presence
 from chat.client import Client, Lost, Target, Up
-from chat.errors import DialFailed, Refused
+from chat.errors import DialFailed, LinkBroken, Refused, reason
 from chat.face import fullscreen
 from chat.face import view as view_module
 from chat.face.fullscreen import Face, bar
@@ -46,6 +46,7 @@ from chat.session import Here, Joined, Message, Rewound, Session, State, Stored,
 from chat.settings import Settings
 from chat.store import Store
 from chat.transport import Address, Site
+from chat.words import use
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -557,6 +558,33 @@ def test_every_kind_of_event_is_told_in_words() -> None:
             await stage.until(*(words for _, words in told), *others)
 
     run(story())
+
+
+def test_what_went_wrong_is_told_in_the_language_that_is_spoken() -> None:
+    broken = LinkBroken(
+        "the link to {peer} broke: {why}", peer="queue", why=reason(ConnectionResetError(0, "Connection reset by peer"))
+    )
+    told: dict[str, ClientEvent] = {
+        "-- 连接断开：与 queue 的连接断了：连接被对方重置；正在重新连接": Lost(broken.words),
+        "-- 连接断开：reset by peer；正在重新连接": Lost("reset by peer"),
+        "-- 主机的磁盘满了；你说的话会等到有空间为止": Notice(
+            code="disk-full", text="the host's disk is full; what you say waits until it has room"
+        ),
+        "-- {nick} is not ours": Notice(code="odd", text="{nick} is not ours"),
+    }
+
+    async def story() -> None:
+        script = Script(*told.values())
+        async with staged(script.client, Blind(120, 40)) as stage:
+            await stage.until(*told)
+            stage.type("/set theme foo\r")
+            await stage.until('theme 不能是 "foo"；允许：')
+
+    use("zh")
+    try:
+        run(story())
+    finally:
+        use("en")
 
 
 def test_days_are_set_apart(monkeypatch: pytest.MonkeyPatch) -> None:
