@@ -369,7 +369,7 @@ class Client:
                     raise
                 misled = error  # by its key we know the host that we mean: this is another one
         if failure is not None and isinstance(misled, Refused):
-            raise DialFailed(f"{failure}; and {misled}")
+            raise DialFailed("{failure}; and {misled}", failure=failure.words, misled=misled.words)
         raise failure or misled or DialFailed("there is no address to dial; ask for a new invite")
 
     async def _join(self, link: Link, address: Address) -> None:
