@@ -370,7 +370,7 @@ def host(
             for line in hosted.listening:
                 click.echo(line)
         client = home.client(room, "", nick=nick, speaks=True, history=_HISTORY, looks=True)
-        _run(hosted.while_it_runs(_face(client, home, plain=plain, as_json=json)))
+        _run(hosted.while_it_runs(_face(client, home, plain=plain, as_json=json, hosts=True)))
     if not json:
         click.echo(_("room {room} is closed; open it again with: chat host {room}").format(room=room), err=True)
 
@@ -445,7 +445,7 @@ def join(
     _run(_face(client, home, plain=plain, as_json=json))
 
 
-async def _face(client: Client, home: _Home, *, plain: bool, as_json: bool) -> None:
+async def _face(client: Client, home: _Home, *, plain: bool, as_json: bool, hosts: bool = False) -> None:
     """Join and show the room by the face that fits: NDJSON, linear, or the whole screen."""
     if as_json:
         from chat.face import ndjson
@@ -487,6 +487,7 @@ async def _face(client: Client, home: _Home, *, plain: bool, as_json: bool) -> N
                     file=found.path,
                     history=make_private(home.folder / "typed"),
                     complaint=complaint,
+                    hosts=hosts,
                 )
     finally:
         if unsettled := len(client.session.unsettled):

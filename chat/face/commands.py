@@ -3,6 +3,7 @@
 ``/help``, F1, completion, "did you mean" and docs/reference/keys.md come from ``COMMANDS`` and ``KEYS``. Rules:
 
 1. What begins with a slash is a command or is not sent, also where it looks like a path. ``//`` is a literal slash.
+   On a single line blanks before the slash do not count; in several lines they are what is said, as code may be.
 2. A command that is not understood (mistyped, without what it needs, with what it does not take) does nothing.
 3. A key is written as people read it: ``Ctrl+X Ctrl+E``, ``Alt+Up``. prompt_toolkit's own names are read too.
 4. One key, one action. Keys that people type text with cannot be bound.
@@ -139,7 +140,7 @@ KEYS: Final = (
     Key("help", ("F1",), later("show this")),
     Key("redraw", ("Ctrl+L",), later("draw the screen again")),
     Key("suspend", ("Ctrl+Z",), later("suspend; fg in the shell comes back")),
-    Key("leave", ("Ctrl+C",), later("leave")),
+    Key("leave", ("Ctrl+C",), later("clear what is typed (Up brings it back); leave, where nothing is typed")),
     Key("leave-if-empty", ("Ctrl+D",), later("leave, where nothing is typed")),
 )
 
@@ -193,12 +194,16 @@ _HELP_COLUMN: Final = 22  # the longest command; keys that are longer leave no l
 def parse(line: str) -> Typed:
     """Return what the user asks for. Spaces and line breaks at the end do not count; an empty line says nothing."""
     line = line.rstrip()
+    if "\n" not in line and line.lstrip().startswith("/"):
+        line = line.lstrip()
     if not line.startswith("/"):
         return Say(line)
     if line.startswith("//"):
         return Say(line[1:])
     word, argument = [*line[1:].split(maxsplit=1), "", ""][:2] if not line[1:2].isspace() else ("", "")
     usage = _USAGES.get(word.lower())
+    if word.lower() == "nick":
+        return Unknown(_("a nickname is chosen on the way in: chat join --as NAME; nothing was sent"))
     if usage is None:
         near = near_command(word)
         hint = _("did you mean /{name}?").format(name=near) if near else _("see /help.")

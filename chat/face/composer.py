@@ -36,7 +36,7 @@ from prompt_toolkit.completion import Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import fragment_list_to_text
-from prompt_toolkit.history import History, InMemoryHistory
+from prompt_toolkit.history import History
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.layout import BufferControl, UIContent
 from prompt_toolkit.utils import get_cwidth
@@ -64,10 +64,10 @@ _COMPLETIONS: Final = 50
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")  # of bytes that are not UTF-8
-_COMMAND: Final = re.compile(r"/(?!/)(\S*)")
-_ARGUMENTS: Final = re.compile(r"/(\w+)\s+(.*)", re.DOTALL)
+_COMMAND: Final = re.compile(r"[ \t]*/(?!/)(\S*)")
+_ARGUMENTS: Final = re.compile(r"[ \t]*/(\w+)\s+(.*)", re.DOTALL)
 _SHORT_NAME: Final = re.compile(r"(?<![A-Za-z0-9_:]):([A-Za-z0-9_+-]+)$")
-_BEGUN: Final = re.compile(r"^/\w*$|(?<![A-Za-z0-9_:]):[A-Za-z0-9_+-]{2,}$|(?<![A-Za-z0-9_])[@#][\w.-]+$")
+_BEGUN: Final = re.compile(r"^[ \t]*/\w*$|(?<![A-Za-z0-9_:]):[A-Za-z0-9_+-]{2,}$|(?<![A-Za-z0-9_])[@#][\w.-]+$")
 
 
 class Paste(NamedTuple):
@@ -77,7 +77,7 @@ class Paste(NamedTuple):
 
     @property
     def lines(self) -> int:
-        return self.text.count("\n") + 1
+        return self.text.removesuffix("\n").count("\n") + 1
 
 
 class _Rows(UIContent):
@@ -174,10 +174,18 @@ class Composer:
         buffer = self._draft(room).buffer
         buffer.document = Document("\n".join(filter(None, (text, buffer.text))))
 
+    def clear(self) -> None:
+        """Empty the input. Up brings back what stood there, in this window: it was not said, so it is not kept."""
+        history = self.buffer.history
+        assert isinstance(history, KeptHistory)
+        history.keeps = False
+        self.buffer.reset(append_to_history=True)
+        history.keeps = True
+
     def _draft(self, room: str) -> _Draft:
         if room not in self._drafts:
             name = hashlib.sha256(room.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-            history = KeptHistory(self._folder / name, self._tell) if self._folder else InMemoryHistory()
+            history = KeptHistory(self._folder / name if self._folder else None, self._tell)
             while_typing = Condition(lambda: bool(_BEGUN.search(self.buffer.document.text_before_cursor[-256:])))
             buffer = Buffer(
                 multiline=True, history=history, completer=self._completer, complete_while_typing=while_typing
@@ -214,7 +222,7 @@ class Composer:
         """The line that asks about the paste that waits, or ""."""
         if not self.pasted:
             return ""
-        told = _("{lines} lines are pasted, {size} bytes: Enter puts them into the input, Escape drops them")
+        told = _("Enter puts it into the input, Escape drops it: {lines} lines are pasted, {size} bytes")
         return told.format(lines=self.pasted.lines, size=_size(self.pasted.text))
 
     def accept(self) -> None:
@@ -340,18 +348,23 @@ def _size(text: str) -> int:
 class KeptHistory(History):
     """What was sent in one room, in a file (0600) of JSON strings, one a line, the newest last.
 
+    Without a file it is only remembered.
+
     A line is written by one append, so programs that share the file do not mix their lines. 256 KiB are read, and a
     file that has grown over 512 is cut to them. Invites are secrets: a text with one is not kept on the disk.
     """
 
-    def __init__(self, file: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, file: Path | None, tell: Callable[[str], None]) -> None:
         super().__init__()
+        self.keeps = True
         self._file = file
         self._tell = tell
         self._failed = False
 
     def load_history_strings(self) -> Iterable[str]:
         """Called by prompt_toolkit, once: the newest first."""
+        if self._file is None:
+            return
         try:
             with self._file.open("rb") as opened:
                 size = opened.seek(0, os.SEEK_END)
@@ -374,7 +387,7 @@ class KeptHistory(History):
 
     def store_string(self, string: str) -> None:
         """Called by prompt_toolkit for what was sent."""
-        if "chat://" in string:
+        if self._file is None or not self.keeps or "chat://" in string:
             return
         try:
             fd = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

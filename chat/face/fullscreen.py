@@ -25,6 +25,7 @@ import errno
 import os
 import re
 import signal
+import string
 import sys
 import termios
 import time
@@ -41,6 +42,7 @@ from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import fragment_list_to_text
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.key_binding.bindings.mouse import load_mouse_bindings
+from prompt_toolkit.key_binding.key_processor import KeyPress
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import (
     ConditionalContainer,
@@ -82,7 +84,6 @@ if TYPE_CHECKING:
     from prompt_toolkit.buffer import Buffer
     from prompt_toolkit.formatted_text import StyleAndTextTuples
     from prompt_toolkit.key_binding import KeyPressEvent
-    from prompt_toolkit.key_binding.key_processor import KeyPress
 
     from chat.client import Client, ClientEvent
     from chat.face.pane import Pane
@@ -103,6 +104,9 @@ _SIDE_BAR_FROM: Final = 60  # columns of the screen
 _NEAR: Final = 30  # lines from the oldest one, where older ones are fetched
 _EXCERPT: Final = 40  # columns of a message that is answered or corrected
 _BAR_CELLS: Final = (4, 20)  # of a bar, at least and at most
+_BLANK_LINES: Final = re.compile(r"\A(?:[^\S\n]*\n)+")
+# What people begin a message with, and prompt_toolkit binds with Alt. Its Alt keys that are letters are for editing.
+_NOT_HELD: Final = string.punctuation + string.digits
 _WITH_NEXT_START: Final = frozenset({"language", "time_format"})  # settings
 _CALLED: Final = 8  # direct rooms that may open by themselves: each is a link to the host
 _LEVELS: Final = {Level.AWAY: "z ", Level.BUSY: "! ", Level.ONLINE: ""}
@@ -130,7 +134,7 @@ class Face:
     """The screen. Input and output are those of prompt_toolkit's current app session.
 
     ``opener`` makes a client of a TARGET, for ``/join``. ``file`` is where settings are changed, and ``history`` the
-    folder where what was typed is kept; without them they are not.
+    folder where what was typed is kept; without them they are not. ``hosts``: the first room closes with this window.
     """
 
     def __init__(
@@ -142,8 +146,10 @@ class Face:
         file: Path | None = None,
         history: Path | None = None,
         complaint: str = "",
+        hosts: bool = False,
     ) -> None:
         self._settings = settings
+        self._hosts = hosts
         self._opener = opener
         self._file = file
         self._complaint = complaint
@@ -172,6 +178,7 @@ class Face:
         self._touched = time.monotonic()  # the last key
         self._active = _now()  # and when that was, for others
         self._away_by_itself = False
+        self._leaving = False  # it was told that others are here
         self._redraw_due = False
         self._drawn_at = 0.0  # the end of the last redraw, by the loop's clock
         self._bell_due = False
@@ -260,6 +267,23 @@ class Face:
             self.app.exit()
         else:
             self.app.exit(exception=error)
+
+    def _ask_to_leave(self) -> None:
+        """Leave; where the room would close for others, tell that first, and leave the next time."""
+        session = self._views[0].session
+        others = {key for (key, _nick), bot in session.here.items() if not bot} - {session.key}
+        if self._hosts and others and not self._leaving:
+            self._leaving = True
+            self._hint(_("others are here, and the room closes when you leave; do it again to leave"))
+        else:
+            self._leave()
+
+    def _clear_or_leave(self) -> None:
+        if not self.input.text:
+            self._ask_to_leave()
+            return
+        self.composer.clear()
+        self._end_correction()
 
     def _fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A callback has failed: a redraw, a key. End with its error rather than go on with half a screen."""
@@ -394,7 +418,7 @@ class Face:
             shows = self.view.client.shows
             if shows.typing and (idle > _TYPING or not self.input.text):
                 self._show(typing=False)
-            elif not shows.typing and idle < _LOOK and self.input.text and not self.input.text.startswith("/"):
+            elif not shows.typing and idle < _LOOK and self.input.text and not self.input.text.lstrip().startswith("/"):
                 self._show(typing=True)
             if self._active > shows.active + _STILL_HERE:
                 self._show()
@@ -419,7 +443,7 @@ class Face:
         if not typed.strip():
             return
         kind, text, target, flags = Kind.SAY, typed, 0, 0
-        match parse(typed):
+        match parse(_BLANK_LINES.sub("", typed)):
             case Unknown(told=told):
                 self._refused = typed
                 self._note(told)
@@ -446,6 +470,7 @@ class Face:
             self._note(in_words(error))
             return
         self._answering = None
+        self._leaving = False
         self.input.reset(append_to_history=True)
         self.view.pass_marker()
         self.pane.follow()
@@ -468,7 +493,7 @@ class Face:
             case "help":
                 self._help(argument)
             case "quit":
-                self._leave()
+                self._ask_to_leave()
             case "who":
                 self._who(argument)
             case "join":
@@ -906,8 +931,8 @@ class Face:
             "help": lambda: self._help(""),
             "redraw": lambda: self.app.renderer.clear(),  # noqa: PLW0108 - there is no app yet
             "suspend": lambda: self.app.create_background_task(_suspend(self._terminal)),
-            "leave": self._leave,
-            "leave-if-empty": self._leave,
+            "leave": self._clear_or_leave,
+            "leave-if-empty": self._ask_to_leave,
         }
         keys = KeyBindings()
         filters = {
@@ -917,9 +942,25 @@ class Face:
         for row in self._keys_table:
             for sequence in row.sequences:
                 keys.add(*sequence, filter=filters.get(row.action, True))(partial(_call, does[row.action]))
+        bound = {sequence for row in self._keys_table for sequence in row.sequences}
+        for char in _NOT_HELD:
+            if ("escape", char) not in bound:
+                stops = ("escape",) in next(row.sequences for row in self._keys_table if row.action == "stop")
+                keys.add("escape", char)(partial(self._escape_and, stops))
         keys.add("<sigint>")(lambda _event: self._leave())
         keys.add("<vt100-mouse-event>")(_mouse)
         return keys
+
+    def _escape_and(self, stops: bool, event: KeyPressEvent) -> None:
+        """Do what Escape does, and type the character that came so soon after it that it looks like Alt and a key.
+
+        prompt_toolkit binds some of these; whoever types a command right after Escape would lose its slash, and say it.
+        """
+        if self.composer.pasted:
+            self.composer.discard()
+        elif stops and self._has_begun():
+            self._stop()
+        event.key_processor.feed(KeyPress(event.key_sequence[-1].key, event.data), first=True)
 
     def _has_begun(self) -> bool:
         begun = (self.view.work, self.view.search, self._answering, self.pane.selected)
@@ -929,8 +970,7 @@ class Face:
         """Stop what is at work, else what was begun: an answer, a correction, a selection, a search."""
         view = self.view
         if view.work is None:
-            if self._answering is not None and self._answering[0] == Kind.EDIT:
-                self.input.document = self._set_aside  # or the next Enter would say the old text again
+            self._end_correction()
             self._answering = view.search = None
             view.pane.hit = ""
             view.pane.follow()
@@ -939,6 +979,11 @@ class Face:
         view.stopped_at = view.pane.visible_range()[0]
         key = self._key("page-up" if view.search is None else "previous-hit")
         self._note(_("stopped; {key} goes on").format(key=key))
+
+    def _end_correction(self) -> None:
+        if self._answering is not None and self._answering[0] == Kind.EDIT:
+            self.input.document = self._set_aside  # or the next Enter would say the old text again
+            self._answering = None
 
     # -- what it looks like ----------------------------------------------------------------------
 
@@ -1008,12 +1053,14 @@ class Face:
         """The line above the input, where there is something to ask or to tell."""
         if self.composer.question:
             return self.composer.question
+        if self._told_now:
+            return self._told_now
         if self._answering is not None:
             kind, item = self._answering
             about = clip(shown(f"{item.nick}: {item.text}", lines=False), _EXCERPT)
             told = _("correcting {about}; Escape stops") if kind == Kind.EDIT else _("answering {about}; Escape stops")
             return told.format(about=about)
-        return self._told_now or self.composer.counter
+        return self.composer.counter
 
     def _told(self) -> StyleAndTextTuples:
         return self._row(self._told_text())

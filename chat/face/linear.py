@@ -66,7 +66,7 @@ _NUMBERS: Final = Usage("numbers", "", later("tell the number of each message, o
 _NOT_HERE: Final = frozenset({"theme", "mouse", "copy", "clear", "unread"})  # of the table; they need a whole screen
 _MINE: Final = {"edit": True, "retract": True, "reply": False, "quote": False}  # whose messages a command is about
 _NAMED: Final = re.compile(
-    r"(/(?:reply|quote|edit|retract|react|details))\s+#(\d{1,18})(?:\s+|$)", re.ASCII | re.IGNORECASE
+    r"\s*(/(?:reply|quote|edit|retract|react|details))\s+#(\d{1,18})(?:\s+|$)", re.ASCII | re.IGNORECASE
 )
 
 

@@ -37,7 +37,7 @@ Fragment: TypeAlias = tuple[str, str]  # roles, with spaces between them; a part
 ROLES: Final = frozenset(
     {
         *("bold", "italic", "code", "link", "mention"),
-        *("quote", "quote-mark", "item-mark"),  # a quoted line; its "> "; the "- " of a list
+        *("quote", "quote-mark", "item-mark"),  # a quoted line; its "> "; the "- " or "* " of a list
         *("marker", "fence"),  # what only marks: inside a line; a line of its own
         *("code-comment", "code-string", "code-number", "code-keyword"),
     }
@@ -51,7 +51,7 @@ _TOKEN: Final = re.compile(
 )
 _AFTER_LINK: Final = ".,;:!?'*_)]"
 _FENCE: Final = re.compile(r"```[ ]*([A-Za-z0-9+#-]{0,16})[ ]*")
-_INSTEAD: Final = {"quote-mark>": "▌", "item-mark-": "•"}  # for what marks a line: its look
+_INSTEAD: Final = {"quote-mark>": "▌", "item-mark-": "•", "item-mark*": "•"}  # for what marks a line: its look
 _MARKERS: Final = {"**": "bold", "*": "italic", "_": "italic"}
 
 
@@ -78,7 +78,7 @@ def parse(text: str, me: str = "") -> list[list[Fragment]]:
             made.append([("fence", lines[end])])
         elif line.startswith("> ") or line == ">":
             made.append([("quote quote-mark", line[:2]), *_inline(line[2:], "quote", addressed)])
-        elif line.startswith("- "):
+        elif line.startswith(("- ", "* ")):
             made.append([("item-mark", line[:2]), *_inline(line[2:], "", addressed)])
         else:
             made.append(_inline(line, "", addressed))

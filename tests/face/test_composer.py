@@ -232,6 +232,8 @@ def completions(before: str, after: str = "", *, asked: bool = True) -> list[str
         ("bug#lo", []),
         ("/qu", ["/quit", "/quote"]),
         ("/QUI", ["/quit"]),
+        ("  /qui", ["  /quit"]),
+        ("  /theme d", ["  /theme dark "]),
         ("/jo", ["/join "]),
         ("say /qu", []),
         ("//qu", []),
@@ -321,8 +323,8 @@ def test_a_paste_is_cleaned_and_never_sent() -> None:
 def test_a_paste_of_twenty_lines_is_taken_and_of_one_more_is_asked_about() -> None:
     async def story() -> None:
         async with staged() as stage:
-            stage.type(pasted("\n".join("x" * 20)))
-            await stage.until(lambda: stage.text.count("\n") == 19)
+            stage.type(pasted("x\n" * 20))  # the last line is ended
+            await stage.until(lambda: stage.text.count("\n") == 20)
             stage.type("\x15".join([""] * 21) + "\r")
             await stage.until(lambda: stage.sent)
             long = "\n".join("y" * 21)
@@ -331,7 +333,7 @@ def test_a_paste_of_twenty_lines_is_taken_and_of_one_more_is_asked_about() -> No
             assert stage.text == "a"
             assert (
                 stage.composer.question
-                == "21 lines are pasted, 41 bytes: Enter puts them into the input, Escape drops them"
+                == "Enter puts it into the input, Escape drops it: 21 lines are pasted, 41 bytes"
             )
             stage.type("\r")
             await stage.until(lambda: not stage.composer.pasted)

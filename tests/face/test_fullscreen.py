@@ -134,8 +134,7 @@ async def staged(client: Client, output: Output | None = None, **more: Any) -> A
         try:
             await stage.until(">")
             yield stage
-            if not task.done():
-                stage.type("\x03")
+            face._leave()
             await task
         finally:
             task.cancel()
@@ -326,10 +325,12 @@ def test_what_is_stored_and_will_not_be_echoed_is_shown_as_stored() -> None:
         ("/me waves\r", "waves", Kind.ACTION),
         ("//etc/hosts\r", "/etc/hosts", Kind.SAY),
         ("one\x1b\rtwo\nthree\r", "one\ntwo\nthree", Kind.SAY),
-        (" /quit\r", " /quit", Kind.SAY),
+        ("\n \n  one\n\ntwo\n\n\r", "  one\n\ntwo", Kind.SAY),
+        ("  //etc/hosts\r", "/etc/hosts", Kind.SAY),
+        ("  /me waves\r", "waves", Kind.ACTION),
         (FAMILY + "\r", FAMILY, Kind.SAY),
     ],
-    ids=["action", "slash", "lines", "space", "family"],
+    ids=["action", "slash", "lines", "blank lines", "slash behind blanks", "action behind blanks", "family"],
 )
 def test_what_is_typed_is_what_is_said(tmp_path: Path, typed: str, heard: str, kind: int) -> None:
     async def story() -> None:
@@ -345,7 +346,7 @@ def test_a_paste_sends_nothing_until_enter(tmp_path: Path) -> None:
         pasted = "\n".join(f"line {n}" for n in range(200))
         async with Room(tmp_path) as room, room.member("bob") as bob, room.member("ann") as ann, staged(ann) as stage:
             stage.type("\x1b[200~" + pasted.replace("\n", "\r") + "\x1b[201~")
-            await stage.until("200 lines are pasted")
+            await stage.until("Enter puts it into the input, Escape drops it: 200 lines are pasted")
             assert stage.face.input.text == ""
             stage.type("\r")
             await stage.until("line 199")
@@ -406,7 +407,7 @@ def test_commands_that_answer(tmp_path: Path) -> None:
 def test_saying_something_goes_back_to_the_end(tmp_path: Path) -> None:
     async def story() -> None:
         async with Room(tmp_path) as room, room.member("bob") as bob, room.member("ann") as ann, staged(ann) as stage:
-            stage.type("\x1b[200~" + "\n" * 98 + "x\x1b[201~")
+            stage.type("\x1b[200~." + "\n" * 98 + "x\x1b[201~")
             await stage.until("99 lines are pasted")
             stage.type("\r\r")  # one to take it, one to send it
             await stage.until("x ✓")
@@ -428,6 +429,77 @@ def test_leaving(leave: str) -> None:
             stage.type("xy\x01\x04")  # to the line's start; Ctrl-D in a line that is not empty deletes
             await stage.until("> y")
             stage.type("\x08\x1b[3~" + leave)
+            await stage.task
+
+    run(story())
+
+
+def test_a_command_that_follows_escape_at_once_keeps_its_slash() -> None:
+    """A terminal sends the same for Alt+/, which prompt_toolkit binds."""
+
+    async def story() -> None:
+        script = Script(IN, message(1, "before"))
+        async with staged(script.client) as stage:
+            stage.type("\x1b[1;3A\x1br")
+            await stage.until("answering 小明: before")
+            stage.type("\x1b/who\r")
+            await stage.until("-- here: ann", gone="answering")
+            stage.type("\x1b#1 \x1b--\x1b*a\x1b. two words")
+            await stage.until("> #1 --*a. two words")
+            stage.type("\x1bb\x1bb\x1bd")  # the Emacs keys that are letters
+            await stage.until("> #1 --*a.  words")
+            stage.type("\x1b[200~" + "x\n" * 30 + "\x1b[201~")
+            await stage.until("30 lines are pasted")
+            stage.type("\x1b/")
+            await stage.until("> #1 --*a. / words", gone="pasted")
+
+    run(story())
+
+
+def test_ctrl_c_clears_what_is_typed_and_leaves_where_there_is_nothing(tmp_path: Path) -> None:
+    async def story() -> None:
+        folder = tmp_path / "typed"
+        async with staged(Script().client, history=folder) as stage:
+            stage.type("a secret")
+            await stage.until("> a secret")
+            stage.type("\x03")
+            await stage.until(">", gone="secret")
+            stage.type("\x1b[A")
+            await stage.until("> a secret")
+            assert not list(folder.iterdir())  # it was not said
+            stage.type("\x03\x03")
+            await stage.task
+
+    run(story())
+
+
+def test_ctrl_c_ends_a_correction_and_leaves_what_was_typed_before(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
+            stage.type("said before\r")
+            await stage.until("said before ✓")
+            stage.type("half")
+            await stage.until("> half")
+            stage.type("\x1be")
+            await stage.until("correcting ann")
+            stage.type("\x03")
+            await stage.until("> half", gone="correcting")
+
+    run(story())
+
+
+@pytest.mark.parametrize("leave", ["/quit\r", "\x03", "\x04"])
+def test_who_hosts_is_asked_before_the_room_closes_for_others(leave: str) -> None:
+    async def story() -> None:
+        script = Script()
+        async with staged(script.client, hosts=True) as stage:
+            stage.type(leave)
+            await stage.until("others are here, and the room closes when you leave; do it again to leave")
+            stage.type(leave)
+            await stage.task
+        script.session.here[BOB, "小明"] = True  # a program of hers
+        async with staged(script.client, hosts=True) as stage:
+            stage.type(leave)
             await stage.task
 
     run(story())

@@ -47,6 +47,7 @@ def joined(lines: list[list[Fragment]]) -> str:
             "‹quote quote-mark:▌ ›‹quote:to›\n‹quote quote-mark:▌›‹quote:›\n‹quote quote-mark:▌ ›‹quote bold:me›\nx",
         ),
         ("- one\n- *two*", "‹item-mark:• ›one\n‹item-mark:• ›‹italic:two›"),
+        ("* one\n* *two* *", "‹item-mark:• ›one\n‹item-mark:• ›‹italic:two› *"),
     ],
 )
 def test_what_is_marked(text: str, expected: str) -> None:
@@ -64,7 +65,7 @@ def test_what_is_marked(text: str, expected: str) -> None:
         "a_b_ and _a_b",
         "**not closed",
         "not opened**",
-        "* not closed*",
+        "a * not closed*",
         "*not closed *",
         "*over\nlines*",
         "****",
