@@ -61,6 +61,7 @@ from prompt_toolkit.layout.utils import explode_text_fragments
 
 from chat.errors import ChatError
 from chat.face import emoji, theme
+from chat.face.answers import all_settings, details, setting
 from chat.face.clipboard import osc52
 from chat.face.commands import KEYS, Action, Command, Say, Unknown, help_lines, help_on, parse, rebind
 from chat.face.composer import Composer, clean
@@ -71,7 +72,7 @@ from chat.frame import REPLY, Ask, Kind
 from chat.identity import fingerprint
 from chat.presence import Level
 from chat.session import text_body
-from chat.settings import DEFAULTS, NAMES, change, choices, value_of
+from chat.settings import DEFAULTS, NAMES, change
 from chat.settings import parse as parse_setting
 from chat.sight import SHOWN_AS
 from chat.text import visible
@@ -179,6 +180,8 @@ class Face:
         self._active = _now()  # and when that was, for others
         self._away_by_itself = False
         self._leaving = False  # it was told that others are here
+        # Where one was before a list was shown: the pane, its place, what was selected.
+        self._came_from: tuple[Pane, tuple[int, int] | None, int | None] | None = None
         self._redraw_due = False
         self._drawn_at = 0.0  # the end of the last redraw, by the loop's clock
         self._bell_due = False
@@ -370,7 +373,6 @@ class Face:
         timeline = self.view.timeline
         drawn = timeline.unread, timeline.marker
         read = self.view.seen()
-        self.view.mentioned = False
         if read > self.view.client.shows.read:
             self._show(read=read)
         if (timeline.unread, timeline.marker) != drawn:
@@ -469,7 +471,7 @@ class Face:
         except ChatError as error:
             self._note(in_words(error))
             return
-        self._answering = None
+        self._answering = self._came_from = None
         self._leaving = False
         self.input.reset(append_to_history=True)
         self.view.pass_marker()
@@ -539,14 +541,17 @@ class Face:
         self._list(help_lines(self._keys_table))
 
     def _list(self, lines: Iterable[str]) -> None:
-        """Add lines of our own that may be more than there are rows: go to the first."""
+        """Add lines of our own, and go there: to the first where they are more than there are rows."""
+        if self._came_from is None or self._came_from[0] is not self.pane:
+            self._came_from = (self.pane, self.pane.place, self.pane.selected)
         begin = self.view.timeline.end
         for line in lines:
             self.view.note(line)
-        self.pane.jump(begin)
-        if not self.pane.following:
-            told = _("{down} shows more, {end} goes back to the talk")
-            self._hint(told.format(down=self._key("page-down"), end=self._key("bottom")))
+        fit = self.pane.has_room_from(begin)
+        self.pane.jump(self.view.timeline.end - 1 if fit else begin)
+        if not fit:
+            told = _("{down} shows more, {stop} goes back to where you were")
+            self._hint(told.format(down=self._key("page-down"), stop=self._key("stop")))
 
     def _who(self, nick: str) -> None:
         self.view.look()
@@ -615,7 +620,8 @@ class Face:
             case "copy":
                 self._copy(item.text)
             case "details":
-                self._note(*self._details(item))
+                self.view.look()
+                self._list(details(item, self.view.timeline, self.view.client))
 
     def _copy(self, text: str) -> None:
         try:
@@ -627,20 +633,12 @@ class Face:
         self.app.output.flush()
         self._note(_("copied, where your terminal allows it"))
 
-    def _details(self, item: Said) -> list[str]:
-        when = f"{self.view.timeline.local(item.time):%Y-%m-%d %H:%M:%S}"
-        read, of = self.view.timeline.seen(item)
-        told = [
-            _("number {number}, {when}, by {nick}, key {key}").format(
-                number=item.seq, when=when, nick=item.nick, key=fingerprint(item.key)
-            ),
-            _("on the host's disk; read by {count} of {all} others who are here").format(count=read, all=of),
-        ]
-        told += [_("before: {text}").format(text=edit.text) for edit in item.earlier]
-        told += [f"{given} {', '.join(nicks)}" for given, nicks in self.view.timeline.reactions(item)]
-        return told
+    def _follow_end(self) -> None:
+        self._came_from = None
+        self.pane.follow()
 
     def _select(self, by: int) -> None:
+        self._came_from = None
         if by > 0 and self.pane.selected is not None and self.pane.selected >= self.view.timeline.end - 1:
             self.pane.follow()
         else:
@@ -760,12 +758,11 @@ class Face:
 
     def _set(self, name: str, value: str) -> None:
         if not name:
-            self._list(f"{each} = {value_of(self._settings, each)}" for each in NAMES if not each.startswith("keys."))
+            self._list(all_settings(self._settings))
         elif name not in NAMES:
             self._note(_("there is no setting {name}; /set lists them").format(name=name))
         elif not value:
-            allowed = ", ".join(choices(name))
-            self._note(f"{name} = {value_of(self._settings, name)}" + (f" ({allowed})" if allowed else ""))
+            self._note(setting(self._settings, name))
         else:
             try:
                 self._change(name, parse_setting(name, value))
@@ -885,7 +882,7 @@ class Face:
             return
         self.view.leave()
         self._show(typing=False)
-        self._answering = None
+        self._answering = self._came_from = None
         self._at = at
         self.composer.restore(self.view.name)
         self._redraw_soon()
@@ -912,7 +909,7 @@ class Face:
             "page-up": lambda: self.pane.scroll(-1),
             "page-down": lambda: self.pane.scroll(1),
             "top": lambda: self.pane.jump(self.view.timeline.first),
-            "bottom": lambda: self.view.pane.follow(),  # noqa: PLW0108 - of the room looked at then
+            "bottom": self._follow_end,
             "select-previous": lambda: self._select(-1),
             "select-next": lambda: self._select(1),
             **{
@@ -963,12 +960,17 @@ class Face:
         event.key_processor.feed(KeyPress(event.key_sequence[-1].key, event.data), first=True)
 
     def _has_begun(self) -> bool:
-        begun = (self.view.work, self.view.search, self._answering, self.pane.selected)
+        begun = (self.view.work, self.view.search, self._answering, self.pane.selected, self._came_from)
         return any(one is not None for one in begun)
 
     def _stop(self) -> None:
-        """Stop what is at work, else what was begun: an answer, a correction, a selection, a search."""
+        """Stop what is at work, else leave a list, else what was begun: an answer, a selection, a search."""
         view = self.view
+        if view.work is None and self._came_from is not None and self._came_from[0] is view.pane:
+            pane, place, selected = self._came_from
+            self._came_from = None
+            pane.go_back(place, selected)
+            return
         if view.work is None:
             self._end_correction()
             self._answering = view.search = None
@@ -1045,6 +1047,8 @@ class Face:
         view = self.view
         room = view.name if view.partner else f"#{view.session.room}"
         told = _("{room} as {nick} over {address}")
+        if view.partner:  # before the address: of a narrow screen it is to stay
+            told = _("{room} as {nick} · the host's owner can read this · over {address}")
         address = view.client.address.brief if view.client.address else ""
         text = " " + told.format(room=room, nick=view.session.nick, address=address)
         return self._row(text)
@@ -1072,11 +1076,13 @@ class Face:
         if view.search is not None and (place := view.search.place)[1]:
             told = _("hit {number} of {count}").format(number=place[0], count=place[1])
             parts.append(told + ("+" if view.search.more else ""))
-        parts += [_("{count} new below").format(count=new)] if new else []
+        if new:
+            named = view.timeline.unread_mentions
+            parts.append(_("{count} new below").format(count=new) + (f" ({named}@)" if named else ""))
         if (marker := view.timeline.marker) is not None and marker < self.pane.visible_range()[0]:
             parts.append(_("new above: {key}").format(key=self._key("unread")))
         parts += [
-            f"{number}:{other.name} {other.timeline.unread}{'!' if other.mentioned else ''}"
+            f"{number}:{other.name} {_unread(other)}"
             for number, other in enumerate(self._views, 1)
             if other is not view and other.timeline.unread and other.session.room not in self._settings.muted
         ]
@@ -1114,9 +1120,10 @@ class Face:
         entries: list[tuple[str, str]] = []
         if len(self._views) > 1:
             for number, view in enumerate(self._views, 1):
-                news = f" {view.timeline.unread}" if view.timeline.unread and view is not self.view else ""
-                style = "class:bold" if view is self.view or view.mentioned else ""
-                entries.append((style, clip(f"{number} {shown(view.name, lines=False)}{news}", _SIDE_BAR)))
+                news = f" {_unread(view)}" if view.timeline.unread and view is not self.view else ""
+                style = "class:bold" if view is self.view or view.asks_for_you else ""
+                name = clip(f"{number} {shown(view.name, lines=False)}", _SIDE_BAR - len(news))
+                entries.append((style, name + news))
             entries.append(("", ""))
         here = sorted(self.view.session.here, key=lambda who: who[1].casefold())
         room = max(rows - len(entries), 1)
@@ -1218,6 +1225,14 @@ def bar(progress: Progress, width: int) -> str:
     least, most = _BAR_CELLS
     cells = max(least, min(most, width - len(told) - 2))
     return f"[{'#' * int(progress.part * cells):.<{cells}}]{told}"
+
+
+def _unread(view: View) -> str:
+    """Return how much is unread, and how much of it names the reader; in a room for two all of it does."""
+    unread, named = view.timeline.unread, view.timeline.unread_mentions
+    if view.partner:
+        return f"{unread}!"
+    return f"{unread} ({named}@)" if named else f"{unread}"
 
 
 def _fields(settings: Settings) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from msgspec.structs import replace
 from chat.client import Lost, Up
 from chat.errors import ChatError, DialFailed
 from chat.face import emoji
+from chat.face.answers import all_settings, details, setting
 from chat.face.commands import COMMANDS, Action, Command, Say, Unknown, Usage, help_on, parse, written
 from chat.face.lines import Output, converse, lines
 from chat.face.people import People, direct_told, ignored, list_ignored, listed, names_of, nobody, read_marks, to_heed
@@ -44,7 +45,7 @@ from chat.frame import REPLY, Answer, Ask, Author, Direct, Gap, Kind, Notice
 from chat.identity import fingerprint
 from chat.presence import Level
 from chat.session import Here, Joined, Message, Rewound, State
-from chat.settings import DEFAULTS, NAMES, change, choices, value_of
+from chat.settings import DEFAULTS, NAMES, change
 from chat.settings import parse as parse_setting
 from chat.sight import SHOWN_AS
 from chat.text import visible
@@ -395,17 +396,7 @@ class _Face:
     def _details(self, item: Said) -> list[str]:
         timeline, client = self._room.timeline, self._room.client
         timeline.marks = read_marks(client.people(), (timeline.key, timeline.nick))
-        when = f"{timeline.local(item.time):%Y-%m-%d %H:%M:%S}"
-        read, of = timeline.seen(item)
-        told = [
-            _("number {number}, {when}, by {nick}, key {key}").format(
-                number=item.seq, when=when, nick=item.nick, key=fingerprint(item.key)
-            ),
-            _("on the host's disk; read by {count} of {all} others who are here").format(count=read, all=of),
-        ]
-        told += [_("before: {text}").format(text=edit.text) for edit in item.earlier]
-        told += [f"{given} {', '.join(nicks)}" for given, nicks in timeline.reactions(item)]
-        return told
+        return details(item, timeline, client)
 
     async def _search(self, text: str, _seq: int) -> None:
         found, answer = await find(self._room.client, text, limit=_HITS)
@@ -472,13 +463,11 @@ class _Face:
     async def _set(self, argument: str, _seq: int) -> None:
         name, value = [*argument.split(maxsplit=1), "", ""][:2]
         if not name:
-            shown = (each for each in NAMES if not each.startswith("keys."))
-            await self._tell(*(f"{each} = {value_of(self._settings, each)}" for each in shown))
+            await self._tell(*all_settings(self._settings))
         elif name not in NAMES:
             await self._tell(_("there is no setting {name}; /set lists them").format(name=name))
         elif not value:
-            allowed = ", ".join(choices(name))
-            await self._tell(f"{name} = {value_of(self._settings, name)}" + (f" ({allowed})" if allowed else ""))
+            await self._tell(setting(self._settings, name))
         else:
             try:
                 await self._change(name, parse_setting(name, value))

@@ -468,6 +468,18 @@ class Pane(UIControl):
         """
         return self._in_view
 
+    @property
+    def place(self) -> tuple[int, int] | None:
+        """Where one is, for ``go_back``."""
+        return self._top
+
+    def go_back(self, place: tuple[int, int] | None, selected: int | None) -> None:
+        self._top, self.selected = place, selected
+
+    def has_room_from(self, number: int) -> bool:
+        """Whether all from this line on fits on the screen."""
+        return self._back(self._source.last, 0, self._height) <= (number, 0)
+
     def follow(self) -> None:
         """Go to the end, and stay there."""
         self._top = self.selected = None

@@ -88,7 +88,6 @@ class View:
         self.search: Search | None = None
         self.known: Final = People(client.session)
         self.people: dict[Who, State] = {}
-        self.mentioned = False  # since it was looked at last
         # What is told once the past is here: a note before it would be of another day.
         self.greeting: list[str] = []
         self.introduction: list[str] = []  # and to one who has never read here
@@ -137,6 +136,11 @@ class View:
     def name(self) -> str:
         """What the room is called in this window."""
         return f"@{self.partner}" if self.partner else f"#{self.session.room}"
+
+    @property
+    def asks_for_you(self) -> bool:
+        """Whether something that is unread names its reader, or was said to nobody else."""
+        return bool(self.timeline.unread if self.partner else self.timeline.unread_mentions)
 
     # -- what happens ----------------------------------------------------------------------------
 
@@ -191,13 +195,16 @@ class View:
             self._beginning = False
             self.timeline.read(self._read_before or (0 if self._called else self.timeline.last_seq))
             self.timeline.set_marker()
-            self.mentioned = self._called and self.timeline.unread > 0
             self._called = False
             for text in self.greeting if self._read_before else (*self.greeting, *self.introduction):
                 self.note(text)
 
     def _take_message(self, message: Message) -> Attention:
         self._heard(message)
+        if self._called and message.seq > self._read_before and not message.mine:
+            for text in self.greeting:  # what is to be known before what waits here is read
+                self.timeline.note(text, message.time)
+            self.greeting.clear()
         marker = self.timeline.marker
         self.timeline.add(message)
         if self._reading and marker is None:
@@ -205,7 +212,6 @@ class View:
         item = self.timeline.at_seq(message.seq)
         if self._beginning or item is None or item.mine:
             return Attention.NONE
-        self.mentioned = self.mentioned or item.mentioned
         return Attention.MENTION if item.mentioned or self.partner else Attention.MESSAGE
 
     def _heard(self, message: Message) -> None:

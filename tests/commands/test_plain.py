@@ -175,6 +175,8 @@ def test_what_is_mistyped_is_answered_and_never_said(tmp_path: Path) -> None:
             ("/search ?!", "there is nothing to search for"),
             ("/set nothing", "there is no setting nothing"),
             ("/set bell loud", "bell cannot be"),
+            ("/set bell", 'bell = "mention" (mention, all, never)'),
+            ("/set", "mouse = false"),
             ("/away " + "x" * 500, "the note is too long"),
             ("x" * 17_000, "the terminal cut this line at 4095 bytes, so it was not sent"),
         ):
@@ -211,6 +213,8 @@ def test_who_is_here_and_what_they_are_at(tmp_path: Path) -> None:
             rf"\* number {line}, [\d-]+ [\d:]+, by bob, key {re.escape(key)}", ann.asks("/details", "number")
         )
         assert ann.until("disk") == "* on the host's disk; read by 1 of 1 others who are here"
+        told = "* path: through the host, and between it and this window over queue"
+        assert re.fullmatch(rf"{re.escape(told)}\S* \(same user\)", ann.until("path"))
 
 
 def test_who_is_ignored_is_not_heard(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ class Script:
         self.session.here = {(ANN, "ann"): False, (BOB, "小明"): False}
         self.address = Address("memory", "script")
         self.trusted_on_first_use = ""
-        self.wire = ("memory", "pinned")
+        self.wire: tuple[str, ...] = ("memory", "pinned")
         self.shows = presence.State()
         self.asked: list[Ask] = []
         self.answers: asyncio.Queue[Answer] = asyncio.Queue()
@@ -524,6 +524,9 @@ def test_what_one_is_written_alone_waits_in_a_room_behind(tmp_path: Path) -> Non
                     await stage.until("bob has written to you alone; /msg bob shows it", "2:@bob 1!", gone="psst")
                     stage.type("\x1b2")
                     await stage.until("the host's owner could read it", "bob  psst", gone="2:@bob")
+                    said = [row[6:] for row in stage.said("") if row and "──" not in row]
+                    assert said == ["-- this is for bob and you; the host's owner could read it, too", "bob  psst"]
+                    assert stage.rows()[0] == " @bob as ann · the host's owner can read this · over memory:face"
                 stage.type("/part\r")
                 await stage.until("has written to you alone")
             async with room.member("ann") as ann, staged(ann) as stage:
@@ -939,8 +942,8 @@ def test_what_comes_while_one_has_scrolled_up_is_counted_and_marked_and_gone_to(
             await stage.until("line 45", gone="── new ──")
             stage.type("\x1b[5~")
             await stage.until("line 38", gone="line 45")
-            script.happen(Here([(b"c", "carla")], [], first=False), *lines(46, 60))
-            await stage.until("15 new below")  # who came is not counted
+            script.happen(Here([(b"c", "carla")], [], first=False), *lines(46, 59), message(60, "ann: line 60"))
+            await stage.until("15 new below (1@)")  # who came is not counted
             stage.type("/ignore carla\r")  # which goes back to the end
             await stage.until("what carla says is hidden", "new above: Alt+U")
             stage.type("\x1bu")
@@ -970,7 +973,8 @@ def test_the_marker_stands_where_one_left_a_room_and_is_gone_when_it_was_read() 
             stage.type("\x1b2")
             await stage.until("#tea as ann")
             lobby.happen(*lines(6, 7), message(8, "ann: look"))
-            await stage.until("1:#lobby 3!")
+            await stage.until("1:#lobby 3 (1@)")
+            assert [row.rpartition("│")[2] for row in stage.rows()[1:3]] == ["1 #lobby 3 (1@)", "2 #tea"]
             stage.type("\x1b1")
             await stage.until("── new ──", "ann: look")
             assert below_the_marker(stage).endswith("line 6")
@@ -1134,7 +1138,38 @@ def test_where_help_is_longer_than_the_screen_it_says_how_to_go_on(tmp_path: Pat
     async def story() -> None:
         async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
             stage.type("/help\r")
-            await stage.until("/quit", "PageDown shows more, Ctrl+End goes back to the talk")
+            await stage.until("/quit", "PageDown shows more, Escape goes back to where you were")
+            stage.type("\x1b")
+            await stage.until("Alt+F …  move and delete as in a shell", gone="shows more")
+            stage.type("/ignore\r")  # one line
+            await stage.until("nobody is ignored", gone="shows more")
+
+    run(story())
+
+
+def test_all_that_is_known_of_an_old_message_can_be_read_and_one_comes_back_to_it() -> None:
+    async def story() -> None:
+        script = Script(IN, message(1, "first"), message(2, "second", kind=Kind.EDIT, target=1))
+        script.happen(message(3, "third", kind=Kind.EDIT, target=1), message(4, "🎉", kind=Kind.REACT, target=1))
+        script.happen(*lines(5, 40))
+        async with staged(script.client, Blind(80, 14)) as stage:
+            await stage.until("line 40")
+            stage.type("\x1b[1;5H")
+            await stage.until("third (edited)", gone="line 40")
+            stage.type("\x1b[1;3A" * 20)  # to the first
+            stage.type("\x1bi")
+            await stage.until(
+                *("number 1, 1970-01-01 ", fingerprint(BOB)[:20], "on the host's disk; read by 0 of 1"),
+                *("path: through the host, and between it and this", "window over memory:script (pinned)"),
+                *("before: first", "before: second", "🎉 小明"),
+                gone="third",
+            )
+            stage.type("\x1b")
+            await stage.until("third (edited)", gone="before: first")
+            assert stage.face.pane.selected == 0
+            script.wire = ()
+            stage.type("\x1bi\x1b[1;5F")
+            await stage.until("path: through the host, to which there is no link")
 
     run(story())
 

@@ -374,7 +374,7 @@ class Whole(RuleBasedStateMachine):
 
     @rule()
     def escapes(self) -> None:
-        for _ in range(3):  # out of a key that wants another one, out of a menu, out of what is being done
+        for _ in range(4):  # out of a key that wants another one, a menu, a list, and what is being done
             self.do(self.press("\x1b"), self.pause())
         assert self.face._answering is None
         assert self.face.pane.selected is None
