@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chat.card import cards
+from chat.errors import ChatError
 from chat.identity import fingerprint
 from chat.settings import NAMES, choices, toml, value_of
 from chat.words import _
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from chat.client import Client
     from chat.face.timeline import Said, Timeline
     from chat.settings import Settings
@@ -38,6 +42,24 @@ def _path(client: Client) -> str:
         return _("path: through the host, to which there is no link now")
     told = _("path: through the host, and between it and this window over {address} ({trust})")
     return told.format(address=client.address.brief, trust=_(client.wire[1]))
+
+
+def open_here() -> list[str]:
+    """Return the rooms that are open on this machine, none where that cannot be told. It reads the disk."""
+    try:
+        return [card.room for card in cards()]
+    except (ChatError, OSError):
+        return []
+
+
+def rooms(found: Sequence[str], window: Iterable[str] = ()) -> list[str]:
+    """Return what ``open_here`` has found, and before it the rooms of the window, in the order of their numbers."""
+    told = ", ".join(f"{number} {name}" for number, name in enumerate(window, 1))
+    if not found:
+        here = _("no room is open on this machine; open one with: chat host")
+    else:
+        here = _("open on this machine: {rooms}; /join NAME enters one").format(rooms=", ".join(found))
+    return [*([_("in this window: {rooms}").format(rooms=told)] if told else []), here]
 
 
 def setting(settings: Settings, name: str) -> str:

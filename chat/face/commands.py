@@ -21,7 +21,7 @@ from chat.text import visible
 from chat.words import _, later
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 class Usage(NamedTuple):
@@ -54,7 +54,8 @@ COMMANDS: Final = (
     Usage("me", "TEXT", later("an action: /me waves")),
     Usage("quit", "", later("leave")),
     Usage("who", "[NICK]", later("who is here; with a nickname, what is known of one, who may have left")),
-    Usage("join", "TARGET", later("enter another room: its name, an address or an invite")),
+    Usage("join", "[TARGET]", later("enter another room: its name, an address or an invite; alone, it lists some")),
+    Usage("rooms", "", later("list the rooms of this window, and those open on this machine")),
     Usage("part", "", later("leave this room; the others stay open")),
     Usage("room", "ROOM", later("go to a room that is open in this window")),
     Usage("msg", "NICK [TEXT]", later("speak with one member alone")),
@@ -88,7 +89,8 @@ _ELSEWHERE: Final = {
     "help": "h commands keys",
     "me": "action emote",
     "quit": "q exit bye disconnect",
-    "who": "names users list online",
+    "who": "names users online",
+    "rooms": "list channels",
     "join": "j",
     "part": "leave close",
     "room": "switch buffer",
@@ -228,6 +230,13 @@ def near_command(word: str) -> str:
         return begun[0]
     near = difflib.get_close_matches(word, _MEANT, n=1)
     return _MEANT[near[0]] if near else ""
+
+
+def rooms_like(wanted: str, names: Sequence[str]) -> list[int]:
+    """Return where the rooms stand whose names have these letters in this order, the most likely one first."""
+    letters = re.compile(".*?".join(map(re.escape, wanted.casefold())))
+    found = [at for at, name in enumerate(names) if letters.search(name.casefold())]
+    return sorted(found, key=lambda at: len(names[at])) if wanted else found
 
 
 def written(usage: Usage) -> str:

@@ -44,14 +44,14 @@ from prompt_toolkit.utils import get_cwidth
 from chat.card import make_private, replace_private
 from chat.errors import reason
 from chat.face import emoji
-from chat.face.commands import COMMANDS
+from chat.face.commands import COMMANDS, rooms_like
 from chat.face.pane import shown
 from chat.frame import MAX_TEXT
 from chat.text import visible
 from chat.words import _, in_words, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 
     from prompt_toolkit.completion import CompleteEvent
     from prompt_toolkit.layout.processors import Processor
@@ -67,7 +67,9 @@ _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")  # of bytes that are not UTF-
 _COMMAND: Final = re.compile(r"[ \t]*/(?!/)(\S*)")
 _ARGUMENTS: Final = re.compile(r"[ \t]*/(\w+)\s+(.*)", re.DOTALL)
 _SHORT_NAME: Final = re.compile(r"(?<![A-Za-z0-9_:]):([A-Za-z0-9_+-]+)$")
-_BEGUN: Final = re.compile(r"^[ \t]*/\w*$|(?<![A-Za-z0-9_:]):[A-Za-z0-9_+-]{2,}$|(?<![A-Za-z0-9_])[@#][\w.-]+$")
+_BEGUN: Final = re.compile(
+    r"^[ \t]*/\w*$|(?<![A-Za-z0-9_:]):[A-Za-z0-9_+-]{2,}$|(?<![A-Za-z0-9_])[@#][\w.-]+$|^[ \t]*/room \S*$"
+)
 
 
 class Paste(NamedTuple):
@@ -122,7 +124,8 @@ class Composer:
     """The input. ``control`` goes into a ``Window``; ``restore`` is called for the first room, too.
 
     ``sources`` gives the words that complete what the table of commands calls NICK, ROOM, THEME and so on.
-    NICK and ROOM (without its #) also complete in messages. They are asked at each key: they must be quick.
+    NICK and ROOM (without its #) also complete in messages. They are asked at each key: they must be quick. ``slow``
+    gives what has to be read from the disk: it is asked in a thread, and only when somebody presses Tab.
     ``tell`` shows the user one line. With ``folder``, histories are kept there, on the disk.
     """
 
@@ -131,6 +134,7 @@ class Composer:
         sources: Mapping[str, Callable[[], Iterable[str]]],
         tell: Callable[[str], None],
         *,
+        slow: Mapping[str, Callable[[], Iterable[str]]] | None = None,
         folder: Path | None = None,
         confirm_lines: int = CONFIRM_LINES,
         processors: list[Processor] | None = None,
@@ -140,7 +144,7 @@ class Composer:
         self.editing = False  # the terminal is an editor's
         self._tell = tell
         self._folder = folder and make_private(folder)
-        self._completer = Words(sources)
+        self._completer = Words(sources, slow or {})
         self._drafts: dict[str, _Draft] = {}
         self._room = ""
         self.control: Final = _Control(self._draft("").buffer, input_processors=processors, key_bindings=self._keys())
@@ -411,8 +415,25 @@ class KeptHistory(History):
 class Words(Completer):
     """Completes /commands and their arguments, nicknames, #rooms and :emoji: from what is in memory."""
 
-    def __init__(self, sources: Mapping[str, Callable[[], Iterable[str]]]) -> None:
-        self._sources = sources
+    def __init__(
+        self,
+        sources: Mapping[str, Callable[[], Iterable[str]]],
+        slow: Mapping[str, Callable[[], Iterable[str]]] | None = None,
+    ) -> None:
+        self._sources = dict(sources)
+        self._slow = slow or {}
+
+    async def get_completions_async(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> AsyncGenerator[Completion, None]:
+        """Called by prompt_toolkit."""
+        given = _ARGUMENTS.fullmatch(document.text_before_cursor)
+        kind = _kind_of_argument(given[1].lower(), given[2]) if given else ""
+        if complete_event.completion_requested and (source := self._slow.get(kind)):
+            words = await asyncio.to_thread(source)
+            self._sources[kind] = lambda: words
+        for found in self.get_completions(document, complete_event):
+            yield found
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         """Called by prompt_toolkit. At most 50; where nothing is begun, only when somebody asks."""
@@ -429,6 +450,8 @@ class Words(Completer):
                 yield from self._commands(word.removeprefix("/"), "/" if word.startswith("/") else "", "")
             elif kind == "EMOJI":
                 yield from self._emoji(word.strip(":"), len(word))
+            elif kind == "ROOM":
+                yield from self._rooms(word, space)
             else:
                 yield from self._words(kind, word, space)
         elif name := _SHORT_NAME.search(before):
@@ -455,6 +478,12 @@ class Words(Completer):
     def _emoji(self, start: str, length: int) -> Iterator[Completion]:
         for name, picture in emoji.complete(start, _COMPLETIONS):
             yield Completion(picture, -length, display=f"{shown(picture)} :{name}:")
+
+    def _rooms(self, start: str, space: str) -> Iterator[Completion]:
+        names = [name for name in self._sources["ROOM"]() if visible(name, lines=False) == name]
+        for name in map(names.__getitem__, rooms_like(start.removeprefix("#"), names)):
+            told = name if name.startswith("@") else f"#{name}"
+            yield Completion(name + space, -len(start), display=shown(told, lines=False))
 
     def _words(self, kind: str, start: str, after: str) -> Iterator[Completion]:
         source = self._sources.get(kind)

@@ -14,11 +14,17 @@ but takes 4.5 MB of the disk and 35 ms to import; ``unicodedata`` knows no seque
 
 from __future__ import annotations
 
+import difflib
 import re
+import unicodedata
 from bisect import bisect_left
 from functools import cache
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from chat.text import visible
+from chat.words import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +34,8 @@ _NAMES: Final = re.compile(r"(?<![A-Za-z0-9_:])(?::[A-Za-z0-9_+-]+:)+(?![A-Za-z0
 _NAME: Final = re.compile(r":([A-Za-z0-9_+-]+):")
 _BACKTICKS: Final = re.compile(r"(`+)")
 _FENCE: Final = 3  # backticks
+_WORD: Final = 20  # characters of what is no emoji that are shown
+_COMMON: Final = ("thumbsup", "heart", "joy", "tada", "ok", "eyes", "pray", "fire")  # offered before all others
 
 
 def expand(text: str) -> str:
@@ -42,23 +50,47 @@ def find(name: str) -> str:
     return _table().get(name.strip(":").lower(), "")
 
 
+def reaction(typed: str) -> str:
+    """Return the emoji that somebody answers with: typed itself, or as :name:. Raises ValueError: what is wrong."""
+    typed = typed.strip()
+    if typed.startswith(":") and (found := find(typed)):
+        return found
+    if _is_picture(typed):
+        return typed
+    name = typed.strip(":").lower()
+    near = [name] if find(name) else difflib.get_close_matches(name[:_WORD], _sorted_names(), n=1)
+    hint = _("an emoji is wanted, or its name, like :tada:")
+    if near:
+        hint = _("did you mean :{name}:?").format(name=near[0])
+    word = visible(typed, lines=False)
+    word = word if len(word) <= _WORD else word[: _WORD - 1] + "…"
+    raise ValueError(_("“{word}” is no emoji; {hint}").format(word=word, hint=hint))
+
+
+def _is_picture(text: str) -> bool:
+    """Say whether all of it is signs (or of planes that have hardly anything else, and where new ones are added)."""
+    if text in _table().values():  # among them digits in a box
+        return True
+    kinds = ["So" if char >= "\U0001f000" else unicodedata.category(char) for char in text if not char.isascii()]
+    return len(kinds) == len(text) and "So" in kinds and {"So", "Sk", "Sm", "Mn", "Me", "Cf"}.issuperset(kinds)
+
+
 def complete(start: str, limit: int = 30) -> list[tuple[str, str]]:
     """Return at most ``limit`` names and their emoji for what somebody has begun to type.
 
-    First the names that begin so, then those of which a later word does (``cat`` finds ``smile_cat``), each by
-    the alphabet.
+    First the names that begin so, the common ones before the others, then those of which a later word does (``cat``
+    finds ``smile_cat``), each by the alphabet. Each emoji is there once.
     """
     start = start.lower()
-    names = _sorted_names()
-    found: list[str] = []
-    for name in names[bisect_left(names, start) :]:
-        if len(found) == limit or not name.startswith(start):
+    names, inside = _sorted_names(), "_" + start
+    first = bisect_left(names, start)
+    found = {_table()[name]: name for name in _COMMON if name.startswith(start)}
+    beginning = takewhile(lambda name: name.startswith(start), islice(names, first, None))
+    for name in chain(beginning, (name for name in names if start and inside in name)):
+        if len(found) >= limit:
             break
-        found.append(name)
-    if start and len(found) < limit:
-        inside = "_" + start
-        found += [name for name in names if inside in name and not name.startswith(start)][: limit - len(found)]
-    return [(name, _table()[name]) for name in found]
+        found.setdefault(_table()[name], name)
+    return [(name, picture) for picture, name in found.items()][:limit]
 
 
 @cache

@@ -61,9 +61,9 @@ from prompt_toolkit.layout.utils import explode_text_fragments
 
 from chat.errors import ChatError
 from chat.face import emoji, theme
-from chat.face.answers import all_settings, details, setting
+from chat.face.answers import all_settings, details, open_here, rooms, setting
 from chat.face.clipboard import osc52
-from chat.face.commands import KEYS, Action, Command, Say, Unknown, help_lines, help_on, parse, rebind
+from chat.face.commands import KEYS, Action, Command, Say, Unknown, help_lines, help_on, parse, rebind, rooms_like
 from chat.face.composer import Composer, clean
 from chat.face.pane import FLAGS, JOINED, clip, columns, sealed, shown
 from chat.face.people import direct_told, ignored, is_unread, list_ignored, listed, names_of, nobody, to_heed
@@ -166,6 +166,7 @@ class Face:
                 "SETTING": lambda: NAMES,
             },
             self._note,
+            slow={"TARGET": open_here},
             folder=history,
             confirm_lines=settings.paste_confirm_lines,
             processors=[_AsShown()],
@@ -498,8 +499,10 @@ class Face:
                 self._ask_to_leave()
             case "who":
                 self._who(argument)
-            case "join":
+            case "join" if argument:
                 self._join(argument)
+            case "join" | "rooms":
+                self.app.create_background_task(self._list_rooms(window=name == "rooms"))
             case "part":
                 self._part()
             case "room":
@@ -614,7 +617,10 @@ class Face:
             case "retract":
                 self._send("/retract", "", Kind.RETRACT, item.seq)
             case "react" if argument:
-                self._send(f"/react {argument}", argument, Kind.REACT, item.seq)
+                try:
+                    self._send(f"/react {argument}", emoji.reaction(argument), Kind.REACT, item.seq)
+                except ValueError as error:
+                    self._note(str(error))
             case "react":
                 self.input.document = Document("/react ")
             case "copy":
@@ -804,6 +810,12 @@ class Face:
     def _nicks(self) -> Iterable[str]:
         return self.view.known.nicks()
 
+    async def _list_rooms(self, *, window: bool) -> None:
+        found = await asyncio.to_thread(open_here)
+        names = (f"{view.name} {_unread(view)}" if view.timeline.unread else view.name for view in self._views)
+        self._list(rooms(found, names if window else ()))
+        self.app.invalidate()
+
     def _join(self, target: str) -> None:
         if self._opener is None:
             self._note(_("no other room can be entered from here; use chat join in another terminal"))
@@ -887,15 +899,17 @@ class Face:
         self.composer.restore(self.view.name)
         self._redraw_soon()
 
+    def _offer_rooms(self) -> None:
+        self.input.document = Document("/room ")
+        self.input.start_completion()
+
     def _go_to(self, wanted: str) -> None:
         """Go to a room by its number, or by some letters of its name in their order."""
         if wanted.isdigit():
             self._show_view(int(wanted) - 1)
             return
-        letters = re.compile(".*?".join(map(re.escape, wanted.casefold())))
-        ways = [(len(view.name), at) for at, view in enumerate(self._views) if letters.search(view.name.casefold())]
-        if ways:
-            self._show_view(min(ways)[1])
+        if found := rooms_like(wanted, [view.name for view in self._views]):
+            self._show_view(found[0])
         else:
             self._note(_("no room here is called {name}; /join enters another one").format(name=wanted))
 
@@ -923,7 +937,7 @@ class Face:
             "unread": lambda: self._jump("unread"),
             "mention": lambda: self._jump("mention"),
             **{f"room-{n}": partial(self._show_view, n - 1) for n in range(1, 10)},
-            "switcher": lambda: setattr(self.input, "document", Document("/room ")),
+            "switcher": self._offer_rooms,
             "mouse": lambda: self._do("mouse", ""),
             "help": lambda: self._help(""),
             "redraw": lambda: self.app.renderer.clear(),  # noqa: PLW0108 - there is no app yet

@@ -36,8 +36,8 @@ from msgspec.structs import replace
 from chat.client import Lost, Up
 from chat.errors import ChatError, DialFailed
 from chat.face import emoji
-from chat.face.answers import all_settings, details, setting
-from chat.face.commands import COMMANDS, Action, Command, Say, Unknown, Usage, help_on, parse, written
+from chat.face.answers import all_settings, details, open_here, rooms, setting
+from chat.face.commands import COMMANDS, Action, Command, Say, Unknown, Usage, help_on, parse, rooms_like, written
 from chat.face.lines import Output, converse, lines
 from chat.face.people import People, direct_told, ignored, list_ignored, listed, names_of, nobody, read_marks, to_heed
 from chat.face.timeline import Said, Timeline
@@ -125,6 +125,7 @@ class _Face:
             "help": self._help,
             "who": self._who,
             "join": self._join,
+            "rooms": self._list_rooms,
             "part": self._part,
             "room": self._go_to,
             "msg": self._message,
@@ -362,7 +363,12 @@ class _Face:
                 case "retract":
                     await self._say("", Kind.RETRACT, item.seq)
                 case "react":
-                    await self._say(argument, Kind.REACT, item.seq)
+                    try:
+                        given = emoji.reaction(argument)
+                    except ValueError as error:
+                        await self._tell(str(error))
+                    else:
+                        await self._say(given, Kind.REACT, item.seq)
                 case "details":
                     await self._tell(*self._details(item))
 
@@ -484,8 +490,14 @@ class _Face:
 
     # -- rooms -----------------------------------------------------------------------------------
 
+    async def _list_rooms(self, _argument: str, _seq: int) -> None:
+        found = await asyncio.to_thread(open_here)
+        await self._tell(*rooms(found, (room.name for room in self._rooms)))
+
     async def _join(self, target: str, _seq: int) -> None:
-        if self._opener is None:
+        if not target:
+            await self._tell(*rooms(await asyncio.to_thread(open_here)))
+        elif self._opener is None:
             await self._tell(_("no other room can be entered from here"))
         else:
             await self._open(_Room(self._opener(target)))
@@ -522,13 +534,13 @@ class _Face:
         await self._tell(_("what you type goes to {room} now").format(room=room.name))
 
     async def _go_to(self, wanted: str, _seq: int) -> None:
-        """Go to a room by its number, or by a part of its name."""
+        """Go to a room by its number, or by some letters of its name in their order."""
         if wanted.isdecimal():
             found = self._rooms[int(wanted) - 1 : int(wanted)] if int(wanted) else []
         else:
-            found = [room for room in self._rooms if wanted.casefold() in room.name.casefold()]
+            found = [self._rooms[at] for at in rooms_like(wanted, [room.name for room in self._rooms])]
         if found:
-            await self._go(min(found, key=lambda room: len(room.name)))
+            await self._go(found[0])
         else:
             await self._tell(_("no room here is called {name}; /join enters another one").format(name=wanted))
 

@@ -118,7 +118,8 @@ def test_two_members_answer_correct_take_back_and_react_in_whole_sentences(tmp_p
         answer = ann.until("好的")
         assert answer[5:].startswith(" 小明 answers ann, “shall we go to Lisbon?”: 好的 #")
         assert ming.until("好的") == answer
-        ann.type(f"/react #{number(answer)} 👍")
+        assert ann.asks(f"/react #{number(answer)} good", "no emoji").startswith("* “good” is no emoji; ")
+        ann.type(f"/react #{number(answer)} :thumbsup:")
         assert ming.until("👍")[5:] == f" ann answers 小明, “好的”, with 👍 #{number(answer)}"
         ann.type("/edit shall we go to Porto?")  # the last message of one's own
         assert ming.until("Porto")[5:] == f" ann corrects “shall we go to Lisbon?”: shall we go to Porto? #{first}"
@@ -163,6 +164,8 @@ def test_what_is_mistyped_is_answered_and_never_said(tmp_path: Path) -> None:
             ("  /hlep", "did you mean /help?"),
             ("/nick bob", "a nickname is chosen on the way in: chat join --as NAME"),
             ("/react #99999999999999999999 x", "*"),
+            ("/join", "open on this machine: lobby; /join NAME enters one"),
+            ("/rooms", "in this window: 1 #lobby"),
             ("/msg nobody hello", "there is nobody called nobody here"),
             ("/ignore nobody", "nobody called nobody"),
             ("/ignore ann", "this is you"),

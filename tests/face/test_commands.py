@@ -29,6 +29,7 @@ from chat.face.commands import (
     parse,
     rebind,
     reference,
+    rooms_like,
     sequence,
 )
 
@@ -56,6 +57,7 @@ from chat.face.commands import (
         ("/reply", Command("reply")),
         ("/peer bot=./bot --fast", Command("peer", "bot=./bot --fast")),
         ("/set", Command("set")),
+        ("/join", Command("join")),
         ("/who", Command("who")),
         ("/who bob", Command("who", "bob")),
         ("/ignore", Command("ignore")),
@@ -75,6 +77,7 @@ def test_what_is_typed_is_what_is_meant(typed: str, meant: object) -> None:
         (" /qit", "quit", "/qit is no command and was not sent; did you mean /quit?"),
         ("/nick bob", "", "a nickname is chosen on the way in: chat join --as NAME; nothing was sent"),
         ("/dm ann hi", "msg", "did you mean /msg?"),
+        ("/list", "rooms", "did you mean /rooms?"),
         ("/uni", "unignore", "did you mean /unignore?"),
         ("/w ann hi", "msg", "did you mean /msg?"),
         ("/", "", "see /help"),
@@ -109,6 +112,14 @@ def test_parsing_does_not_load_the_screen() -> None:
     code = "import sys; from chat.face.commands import parse; parse('/qit'); print('prompt_toolkit' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_room_is_meant_by_some_letters_of_its_name() -> None:
+    names = ["#lobby", "#garden", "@gad", "#Gd"]
+    assert [names[at] for at in rooms_like("gd", names)] == ["#Gd", "@gad", "#garden"]
+    assert [names[at] for at in rooms_like("@D", names)] == ["@gad"]
+    assert rooms_like("", names) == [0, 1, 2, 3]
+    assert rooms_like("g.d", names) == []
 
 
 # -- the tables ---------------------------------------------------------------------------------------
@@ -252,7 +263,7 @@ def test_help_and_the_reference_tell_of_all() -> None:
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("join", "/join TARGET: enter another room: its name, an address or an invite"),
+        ("msg", "/msg NICK [TEXT]: speak with one member alone"),
         ("/copy", "/copy: copy the selected message, else the last one, to the terminal's clipboard (Alt+C)"),
         ("page-up", "page-up: scroll up (PageUp)"),
         ("jion", "there is no command /jion; did you mean /join?"),

@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 import sys
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -246,6 +247,8 @@ def completions(before: str, after: str = "", *, asked: bool = True) -> list[str
         ("/me hugs bo", ["/me hugs bob "]),
         ("/who bo", ["/who bob "]),
         ("/room lo", ["/room lobby ", "/room lounge "]),
+        ("/room ly", ["/room lobby "]),
+        ("/room #lg", ["/room lounge "]),
         ("/room lobby lo", []),
         ("/theme d", ["/theme dark "]),
         ("/help jo", ["/help join"]),
@@ -290,9 +293,30 @@ def test_tab_completes_and_commands_are_offered_while_typing() -> None:
             state = stage.composer.buffer.complete_state
             assert state is not None
             assert [one.text for one in state.completions] == ["/join "]
-            assert state.completions[0].display_meta_text == "enter another room: its name, an address or an invite"
+            assert state.completions[0].display_meta_text.startswith("enter another room: its name")
             assert stage.text == "/jo"  # offered, not taken
             assert stage.sent == ["bob: hi"]
+
+    run(story())
+
+
+def test_what_lies_on_the_disk_is_looked_up_in_a_thread_and_only_for_tab() -> None:
+    threads: list[int] = []
+
+    def rooms() -> list[str]:
+        threads.append(threading.get_ident())
+        return ["lobby", "lou\x1bnge", "tea"]
+
+    async def story() -> None:
+        words = Words(SOURCES, {"TARGET": rooms})
+        asked = CompleteEvent(completion_requested=True)
+        found = [one.text async for one in words.get_completions_async(Document("/join lo"), asked)]
+        assert found == ["lobby "]
+        assert threads
+        assert threads[0] != threading.get_ident()
+        for document, event in ((Document("/msg z"), asked), (Document("/join t"), CompleteEvent(text_inserted=True))):
+            assert [one.text async for one in words.get_completions_async(document, event)] in ([], ["tea "])
+        assert len(threads) == 1
 
     run(story())
 

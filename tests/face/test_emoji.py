@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.face import emoji
-from chat.face.emoji import complete, expand, find
+from chat.face.emoji import complete, expand, find, reaction
 from chat.text import visible
 
 TABLE = [line.split() for line in emoji._TABLE.read_text("utf-8").splitlines() if not line.startswith("# ")]
@@ -96,6 +96,8 @@ def test_completion_begins_with_what_begins_so() -> None:
     found = [name for name, _ in complete("smil")]
     beginning = [name for name in found if name.startswith("smil")]
     assert found[: len(beginning)] == beginning == sorted(beginning)
+    assert complete("thu")[:2] == [("thumbsup", "👍"), ("thumbs_down", "👎")]  # a common one first, and each once
+    assert [name for name, _ in complete("", limit=3)] == ["thumbsup", "heart", "joy"]
     assert "smile" in beginning
     assert "sweat_smile" in found[len(beginning) :]
     assert [name for name, _ in complete("yo")].count("yo_yo") == 1
@@ -103,6 +105,44 @@ def test_completion_begins_with_what_begins_so() -> None:
     assert complete("nosuchname") == []
     assert len(complete("")) == 30
     assert len(complete("s", limit=7)) == 7
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (":tada:", "🎉"),
+        (":TADA", "🎉"),
+        (" 🎉 ", "🎉"),
+        ("👍🏽", "👍🏽"),
+        ("\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f468\u200d\U0001f469\u200d\U0001f467"),
+        ("1\ufe0f\u20e3", "1\ufe0f\u20e3"),
+        ("❤", "❤"),
+        ("🎉🎉", "🎉🎉"),
+        ("\U0001fae9", "\U0001fae9"),  # newer than what Python 3.11 knows
+    ],
+)
+def test_what_one_may_answer_with(typed: str, meant: str) -> None:
+    assert reaction(typed) == meant
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (":tadda:", "“:tadda:” is no emoji; did you mean :tada:?"),
+        ("tada", "“tada” is no emoji; did you mean :tada:?"),
+        (":世界:", "“:世界:” is no emoji; an emoji is wanted, or its name, like :tada:"),
+        ("好", "“好” is no emoji; an emoji is wanted"),
+        ("🎉 x", "“🎉 x” is no emoji"),
+        ("!?", "“!?” is no emoji"),
+        ("\x1b[31m\n", "“␛[31m” is no emoji"),
+        ("x" * 500, "“xxxxxxxxxxxxxxxxxxx…” is no emoji"),
+    ],
+)
+def test_what_is_no_emoji_is_told_on_one_line(typed: str, told: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        reaction(typed)
+    assert str(caught.value).startswith(told)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_table_is_not_read_before_somebody_asks() -> None:

@@ -30,6 +30,7 @@ from prompt_toolkit.output import DummyOutput
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 from chat import presence
+from chat.card import Card, Desk
 from chat.client import Client, Lost, Target, Up
 from chat.errors import DialFailed, LinkBroken, Refused, reason
 from chat.face import fullscreen
@@ -501,6 +502,60 @@ def test_who_hosts_is_asked_before_the_room_closes_for_others(leave: str) -> Non
         async with staged(script.client, hosts=True) as stage:
             stage.type(leave)
             await stage.task
+
+    run(story())
+
+
+def test_rooms_are_offered_by_some_letters_of_their_names() -> None:
+    async def story() -> None:
+        garden = Script(room="garden")
+        async with staged(Script(IN, *lines(1, 3)).client, opener=lambda _target: garden.client) as stage:
+            await stage.until("line 3")
+            stage.type("/join garden\r")
+            await stage.until("#garden as ann")
+            stage.type("\x0b")
+            await stage.until("#lobby  ", "#garden  ")
+            stage.type("gd")
+            await stage.until("#garden  ", gone="#lobby  ")
+            stage.type("\t\r")
+            await stage.until("#garden as ann", gone="> /room")
+
+    run(story())
+
+
+def test_the_rooms_of_the_window_and_of_the_machine_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAT_RUNTIME", str(tmp_path / "runtime"))
+
+    async def story() -> None:
+        script = Script(IN)
+        async with staged(script.client) as stage:
+            stage.type("/join\r")
+            await stage.until("no room is open on this machine; open one with: chat host", gone="in this window")
+            for room in ("tea", "dev"):
+                Desk.hold(room).write(Card(room=room, addresses=[], host="", invite="", pid=1, started=1))
+            stage.type("/rooms\r")
+            await stage.until("in this window: 1 #lobby", "open on this machine: dev, tea; /join NAME enters one")
+            stage.type("/join t")
+            await stage.until("> /join t")
+            stage.type("\t")
+            await stage.until("> /join tea")
+            (tmp_path / "runtime").chmod(0o755)  # others may look into it, so it is not trusted
+            stage.type("\x15/rooms\r")
+            await stage.until("no room is open on this machine", "in this window: 1 #lobby")
+
+    run(story())
+
+
+def test_an_answer_that_is_no_emoji_is_not_sent(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
+            stage.type("said\r")
+            await stage.until("said ✓")
+            stage.type("/react yes\r")
+            await stage.until("“yes” is no emoji; did you mean :")
+            assert not ann.session.unsettled
+            stage.type("/react :tada:\r")
+            await stage.until("🎉 ann")
 
     run(story())
 
