@@ -761,8 +761,21 @@ def set_setting(name: str, value: str) -> None:
     except ValueError as error:
         raise click.UsageError(in_words(error)) from None
     settings.change(settings.path(), name, checked)
-    if problems := settings.load().problems:  # two actions with one key, each of which is well by itself
+    found = settings.load()
+    for told in _taken_keys(found.settings.keys, name.removeprefix("keys.")):
+        click.echo(told)
+    if problems := found.problems:  # two actions with one key, each of which is well by itself
         _complain(in_words(settings.complaint(problems)), FAILED)
+
+
+def _taken_keys(keys: dict[str, tuple[str, ...]], action: str = "") -> list[str]:
+    """Return a line for each key that an action has lost to another one: to this one, or to any."""
+    from chat.face.commands import taken_keys
+
+    told = _("{key} does {action} now, and {other} no more")
+    return [
+        told.format(key=key, action=has, other=other) for key, other, has in taken_keys(keys) if action in ("", has)
+    ]
 
 
 @config.command(name="check")
@@ -774,9 +787,10 @@ def check_settings() -> None:
     from chat import settings
     from chat.text import visible
 
-    problems = settings.load().problems
-    for problem in problems:
-        click.echo(visible(in_words(problem), lines=False))
+    found = settings.load()
+    problems = found.problems
+    for told in (*map(in_words, problems), *_taken_keys(found.settings.keys)):
+        click.echo(visible(told, lines=False))
     if problems:
         raise click.exceptions.Exit(FAILED)
 

@@ -91,6 +91,18 @@ def test_keys_that_exclude_each_other_are_told(tmp_path: Path, file: Path) -> No
     assert settings.load(file).settings.keys == {"newline": ("Enter",), "send": ("Alt+Enter",)}
 
 
+def test_an_action_that_loses_a_key_is_told(tmp_path: Path) -> None:
+    taken = ("Ctrl+K does search now, and switcher no more\n", "Alt+Delete does copy now, and retract no more\n")
+    assert config(tmp_path, "set", "keys.search", "Ctrl+K").stdout == taken[0]
+    assert config(tmp_path, "set", "keys.copy", "Alt+C, alt+delete").stdout == taken[1]  # and not of the other again
+    assert config(tmp_path, "set", "keys.editor", "F4").stdout == ""  # whose own key nobody has now
+    assert config(tmp_path, "set", "theme", "dark").stdout == ""
+    checked = config(tmp_path, "check")
+    assert (sorted(checked.stdout.splitlines(True)), checked.returncode) == (sorted(taken), 0)
+    config(tmp_path, "set", "keys.switcher", "F5")
+    assert config(tmp_path, "check").stdout == taken[1]  # nobody misses what they have replaced
+
+
 def test_all_who_set_at_once_have_their_way(file: Path) -> None:
     names = ["muted", "ignore", "theme", "bell", "mouse", "away_minutes"]
     values = ["lobby", "0" * 64, "dark", "all", "true", "1"]
