@@ -480,7 +480,7 @@ class Words(Completer):
             yield Completion(picture, -length, display=f"{shown(picture)} :{name}:")
 
     def _rooms(self, start: str, space: str) -> Iterator[Completion]:
-        names = [name for name in self._sources["ROOM"]() if visible(name, lines=False) == name]
+        names = [name for name in self._sources.get("ROOM", list)() if visible(name, lines=False) == name]
         for name in map(names.__getitem__, rooms_like(start.removeprefix("#"), names)):
             told = name if name.startswith("@") else f"#{name}"
             yield Completion(name + space, -len(start), display=shown(told, lines=False))
