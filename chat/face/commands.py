@@ -133,7 +133,11 @@ KEYS: Final = (
     Key("search", ("Ctrl+F",), later("find messages")),
     Key("previous-hit", ("Alt+P",), later("go to the hit above")),
     Key("next-hit", ("Alt+N",), later("go to the hit below")),
-    Key("stop", ("Escape",), later("stop what is at work (the bar below), else leave what was begun: a list, a search, an answer")),
+    Key(
+        "stop",
+        ("Escape",),
+        later("stop what is at work (the bar below), else leave what was begun: a list, a search, an answer"),
+    ),
     Key("unread", ("Alt+U",), later("go to the first message that you have not read")),
     Key("mention", ("Alt+M",), later("go to the last message that names you")),
     *(Key(f"room-{n}", (f"Alt+{n}",), later("go to the room of this number")) for n in range(1, 10)),

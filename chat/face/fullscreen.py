@@ -181,7 +181,7 @@ class Face:
         self._active = _now()  # and when that was, for others
         self._away_by_itself = False
         self._leaving = False  # it was told that others are here
-        # Where one was before a list was shown: the pane, its place, what was selected.
+        # Where one was before a list was shown: the pane, its place, what was selected. None once one went elsewhere.
         self._came_from: tuple[Pane, tuple[int, int] | None, int | None] | None = None
         self._redraw_due = False
         self._drawn_at = 0.0  # the end of the last redraw, by the loop's clock
@@ -588,6 +588,8 @@ class Face:
 
     def _act(self, name: str, argument: str = "") -> None:
         """Act on the selected message, or on the one that is most likely meant."""
+        if name != "details":
+            self._came_from = None
         mine = {"edit": True, "retract": True, "reply": False, "quote": False}.get(name)
         if self.pane.selected is not None and not mine:
             mine = None  # whoever's it is, it was chosen
@@ -651,6 +653,7 @@ class Face:
             self.pane.select(by)
 
     def _jump(self, to: str) -> None:
+        self._came_from = None
         view, timeline = self.view, self.view.timeline
         if to == "unread" and (seq := view.unread_from):
 
@@ -668,6 +671,7 @@ class Face:
             self._hint(told.format(key=self._key("page-up")))
 
     def _search(self, text: str) -> None:
+        self._came_from = None
         view = self.view
         view.search = search = Search(view, text)
         self.pane.hit = text
@@ -683,6 +687,7 @@ class Face:
 
     def _next_hit(self, *, older: bool) -> None:
         view, search = self.view, self.view.search
+        self._came_from = None
         if search is None:
             self._hint(_("nothing is searched for yet: /search TEXT"))
         elif self._step(view, search, older=older):
@@ -953,10 +958,10 @@ class Face:
         for row in self._keys_table:
             for sequence in row.sequences:
                 keys.add(*sequence, filter=filters.get(row.action, True))(partial(_call, does[row.action]))
-        bound = {sequence for row in self._keys_table for sequence in row.sequences}
+        bound = {sequence: row.action for row in self._keys_table for sequence in row.sequences}
+        stops = bound.get(("escape",)) == "stop"
         for char in _NOT_HELD:
             if ("escape", char) not in bound:
-                stops = ("escape",) in next(row.sequences for row in self._keys_table if row.action == "stop")
                 keys.add("escape", char)(partial(self._escape_and, stops))
         keys.add("<sigint>")(lambda _event: self._leave())
         keys.add("<vt100-mouse-event>")(_mouse)

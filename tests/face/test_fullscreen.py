@@ -1198,6 +1198,12 @@ def test_where_help_is_longer_than_the_screen_it_says_how_to_go_on(tmp_path: Pat
             await stage.until("Alt+F …  move and delete as in a shell", gone="shows more")
             stage.type("/ignore\r")  # one line
             await stage.until("nobody is ignored", gone="shows more")
+            stage.type("said\r")
+            await stage.until("said ✓")
+            stage.type("/help\r/search said\r")
+            await stage.until("hit 1 of 1 ", gone="searching")
+            stage.type("\x1b")  # the list was left by the search
+            await stage.until("Alt+F …  move and delete as in a shell", gone="hit 1 of 1 ")
 
     run(story())
 
