@@ -215,7 +215,7 @@ def test_who_is_here_and_what_they_are_at(tmp_path: Path) -> None:
         assert re.fullmatch(
             rf"\* number {line}, [\d-]+ [\d:]+, by bob, key {re.escape(key)}", ann.asks("/details", "number")
         )
-        assert ann.until("disk") == "* on the host's disk; read by 1 of 1 others who are here"
+        assert ann.until("disk") == "* on the host's disk; read by 1 of the 1 others who show how far they have read"
         told = "* path: through the host, and between it and this window over queue"
         assert re.fullmatch(rf"{re.escape(told)}\S* \(same user\)", ann.until("path"))
 

@@ -1220,7 +1220,7 @@ def test_all_that_is_known_of_an_old_message_can_be_read_and_one_comes_back_to_i
             stage.type("\x1b[1;3A" * 20)  # to the first
             stage.type("\x1bi")
             await stage.until(
-                *("number 1, 1970-01-01 ", fingerprint(BOB)[:20], "on the host's disk; read by 0 of 1"),
+                *("number 1, 1970-01-01 ", fingerprint(BOB)[:20], "on the host's disk; read by 0 of the 0 others"),
                 *("path: through the host, and between it and this", "window over memory:script (pinned)"),
                 *("before: first", "before: second", "🎉 小明"),
                 gone="third",
