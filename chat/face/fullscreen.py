@@ -71,7 +71,7 @@ from chat.face.view import CATCHING_UP, Attention, Search, View
 from chat.frame import REPLY, Ask, Kind
 from chat.identity import fingerprint
 from chat.presence import Level
-from chat.session import text_body
+from chat.session import Rewound, text_body
 from chat.settings import DEFAULTS, NAMES, change
 from chat.settings import parse as parse_setting
 from chat.sight import SHOWN_AS
@@ -88,7 +88,7 @@ if TYPE_CHECKING:
 
     from chat.client import Client, ClientEvent
     from chat.face.pane import Pane
-    from chat.face.timeline import Said
+    from chat.face.timeline import Said, Timeline
     from chat.face.view import Progress
     from chat.frame import Direct
     from chat.settings import Settings
@@ -182,7 +182,7 @@ class Face:
         self._away_by_itself = False
         self._leaving = False  # it was told that others are here
         # Where one was before a list was shown: the pane, its place, what was selected. None once one went elsewhere.
-        self._came_from: tuple[Pane, tuple[int, int] | None, int | None] | None = None
+        self._came_from: tuple[View, Timeline, Pane, tuple[int, int] | None, int | None] | None = None
         self._redraw_due = False
         self._drawn_at = 0.0  # the end of the last redraw, by the loop's clock
         self._bell_due = False
@@ -317,6 +317,8 @@ class Face:
     # -- what happens ----------------------------------------------------------------------------
 
     def _take(self, view: View, event: ClientEvent) -> None:
+        if isinstance(event, Rewound):
+            self._came_from = None  # its numbers are of a log that is no more
         attention = view.take(event)
         if attention:
             self._ring(view, attention)
@@ -378,16 +380,27 @@ class Face:
             self._show(read=read)
         if (timeline.unread, timeline.marker) != drawn:
             self._redraw_soon()
-        first, _last = self.pane.visible_range()
-        far = self.pane.following or first - timeline.first > _NEAR or first == self.view.stopped_at
-        if not (far or self.view.work or timeline.oldest <= 1 or timeline.full):
-            self._begin(self.view, partial(self._load_older, self.view))
+        if not self.view.work and (load := self._to_load()) is not None:
+            self._begin(self.view, partial(self._load, self.view, load))
         if self.view.progress is not None:
             self._redraw_soon(_BAR_FRAME)
 
-    async def _load_older(self, view: View) -> None:
+    def _to_load(self) -> Callable[[], Awaitable[None]] | None:
+        """Return how to load what is wanted next where the pane is, None for nothing."""
+        view, window = self.view, self.view.window
+        first, last = self.pane.visible_range()
+        beyond, self.pane.beyond = self.pane.beyond, False
+        if first == view.stopped_at or (self.pane.following and not beyond):
+            return None
+        if window.oldest > 1 and (beyond or first - window.first <= _NEAR):
+            return view.load_older
+        if not window.attached and window.end - last <= _NEAR:
+            return view.load_newer
+        return view.check if view.is_to_check else None
+
+    async def _load(self, view: View, load: Callable[[], Awaitable[None]]) -> None:
         try:
-            await view.load_older()
+            await load()
         except ChatError:
             view.stopped_at = view.pane.visible_range()[0]  # else every redraw would try again
             raise
@@ -476,7 +489,7 @@ class Face:
         self._leaving = False
         self.input.reset(append_to_history=True)
         self.view.pass_marker()
-        self.pane.follow()
+        self.view.follow()
         self.app.create_background_task(self._say(self.view, typed, text, kind, target, flags))
 
     async def _say(self, view: View, typed: str, text: str, kind: int, target: int, flags: int) -> None:
@@ -545,8 +558,9 @@ class Face:
 
     def _list(self, lines: Iterable[str]) -> None:
         """Add lines of our own, and go there: to the first where they are more than there are rows."""
-        if self._came_from is None or self._came_from[0] is not self.pane:
-            self._came_from = (self.pane, self.pane.place, self.pane.selected)
+        if self._came_from is None or self._came_from[0] is not self.view:
+            self._came_from = (self.view, self.view.window, self.pane, self.pane.place, self.pane.selected)
+        self.view.follow()
         begin = self.view.timeline.end
         for line in lines:
             self.view.note(line)
@@ -643,32 +657,46 @@ class Face:
 
     def _follow_end(self) -> None:
         self._came_from = None
-        self.pane.follow()
+        self.view.follow()
 
     def _select(self, by: int) -> None:
         self._came_from = None
-        if by > 0 and self.pane.selected is not None and self.pane.selected >= self.view.timeline.end - 1:
+        window, selected = self.view.window, self.pane.selected
+        if by > 0 and window.attached and selected is not None and selected >= window.end - 1:
             self.pane.follow()
         else:
             self.pane.select(by)
 
     def _jump(self, to: str) -> None:
         self._came_from = None
-        view, timeline = self.view, self.view.timeline
-        if to == "unread" and (seq := view.unread_from):
+        view, seq = self.view, self.view.timeline.marked + 1
+        if to == "unread" and view.timeline.marker is not None and not view.turn_to(seq):
 
             async def load() -> None:
-                await view.load_older(seq)
-                view.pane.jump(timeline.marker)
+                await view.go_to(seq)
+                view.pane.jump(view.find_marker())
 
             self._begin(view, load)
             return
-        number = timeline.marker if to == "unread" else timeline.find_mention()
+        number = view.find_marker() if to == "unread" else view.window.find_mention()
         if not self.pane.jump(number):
             told = _("nothing is unread here")
             if to == "mention":
                 told = _("nobody has named you in what is loaded here; {key} loads more")
             self._hint(told.format(key=self._key("page-up")))
+
+    def _top(self) -> None:
+        """Go to the first message of the log."""
+        view = self.view
+        if view.window.oldest <= 1 or view.turn_to(1):
+            self.pane.jump(view.window.first)
+            return
+
+        async def load() -> None:
+            await view.go_to(1)
+            view.pane.jump(view.window.first)
+
+        self._begin(view, load)
 
     def _search(self, text: str) -> None:
         self._came_from = None
@@ -676,7 +704,7 @@ class Face:
         view.search = search = Search(view, text)
         self.pane.hit = text
         if not self._step(view, search, older=True):
-            search.walk = self._begin(view, partial(self._walk_on, view, search))
+            search.walk = self._begin(view, partial(self._walk_on, view, search, older=True))
             return
 
         async def count() -> None:
@@ -690,34 +718,47 @@ class Face:
         self._came_from = None
         if search is None:
             self._hint(_("nothing is searched for yet: /search TEXT"))
-        elif self._step(view, search, older=older):
-            return
-        elif older:
-            if search.walk is None or search.walk.done():  # else keys held down would have it run on for long
-                search.walk = self._begin(view, partial(self._walk_on, view, search))
-        else:
-            told = _("this is the only hit") if search.is_only else _("there is no hit further down; {key} goes up")
-            self._hint(told.format(key=self._key("previous-hit")))
+        elif (search.walk is None or search.walk.done()) and not self._step(view, search, older=older):
+            search.walk = self._begin(view, partial(self._walk_on, view, search, older=older))
 
     def _step(self, view: View, search: Search, *, older: bool) -> bool:
-        hit = search.step(older=older)
-        if hit is not None:
-            view.pane.jump(hit.number)
-            view.pane.selected = hit.number
-        return hit is not None
+        """Go to the next hit. False where there is none, or it has to be loaded."""
+        while (hit := search.next(older=older)) is not None:
+            if not view.turn_to(search.seq_of(hit)):
+                return False
+            if (line := search.line_of(hit)) is not None:
+                search.at = hit
+                view.pane.jump(line)
+                view.pane.selected = line
+                return True
+            search.forget(hit)
+        return False
 
-    async def _walk_on(self, view: View, search: Search) -> None:
-        """Go to the next hit above, and have the host find it where it is not here."""
-        while view.search is search and not self._step(view, search, older=True):
-            if await search.fetch():
+    async def _walk_on(self, view: View, search: Search, *, older: bool) -> None:
+        """Go to the next hit, and have it loaded, or the host find it, where it is not here."""
+        while view.search is search and not self._step(view, search, older=older):
+            if (hit := search.next(older=older)) is not None:
+                await view.go_to(search.seq_of(hit))
+                if not view.turn_to(search.seq_of(hit)):
+                    search.forget(hit)
+            elif older and await search.fetch():
                 continue
-            if search.at is None:
+            elif search.at is None:
                 told = _("no message here has: {text}; search for fewer words, or a part of one")
                 self._tell(view, told.format(text=search.text))
-            elif view is self.view:
-                told = _("this is the only hit") if search.is_only else _("there is no hit further up; {key} goes down")
-                self._hint(told.format(key=self._key("next-hit")))
-            return
+                return
+            else:
+                if view is self.view:
+                    self._tell_end(search, older=older)
+                return
+
+    def _tell_end(self, search: Search, *, older: bool) -> None:
+        if search.is_only:
+            self._hint(_("this is the only hit"))
+        elif older:
+            self._hint(_("there is no hit further up; {key} goes down").format(key=self._key("next-hit")))
+        else:
+            self._hint(_("there is no hit further down; {key} goes up").format(key=self._key("previous-hit")))
 
     def _key(self, action: str) -> str:
         """Return the first key of an action, or its name where it has none."""
@@ -927,7 +968,7 @@ class Face:
             "editor": lambda: self.app.create_background_task(self.composer.edit()),
             "page-up": lambda: self.pane.scroll(-1),
             "page-down": lambda: self.pane.scroll(1),
-            "top": lambda: self.pane.jump(self.view.timeline.first),
+            "top": self._top,
             "bottom": self._follow_end,
             "select-previous": lambda: self._select(-1),
             "select-next": lambda: self._select(1),
@@ -985,16 +1026,16 @@ class Face:
     def _stop(self) -> None:
         """Stop what is at work, else leave a list, else what was begun: an answer, a selection, a search."""
         view = self.view
-        if view.work is None and self._came_from is not None and self._came_from[0] is view.pane:
-            pane, place, selected = self._came_from
+        if view.work is None and self._came_from is not None and self._came_from[0] is view:
+            _view, *before = self._came_from
             self._came_from = None
-            pane.go_back(place, selected)
+            view.go_back(*before)
             return
         if view.work is None:
             self._end_correction()
             self._answering = view.search = None
             view.pane.hit = ""
-            view.pane.follow()
+            view.follow()
             return
         view.work.cancel()
         view.stopped_at = view.pane.visible_range()[0]
@@ -1098,7 +1139,7 @@ class Face:
         if new:
             named = view.timeline.unread_mentions
             parts.append(_("{count} new below").format(count=new) + (f" ({named}@)" if named else ""))
-        if (marker := view.timeline.marker) is not None and marker < self.pane.visible_range()[0]:
+        if view.is_new_above:
             parts.append(_("new above: {key}").format(key=self._key("unread")))
         parts += [
             f"{number}:{other.name} {_unread(other)}"

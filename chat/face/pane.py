@@ -306,6 +306,11 @@ class Source(Protocol):
     @property
     def last(self) -> int: ...
     @property
+    def attached(self) -> bool:
+        """Whether the last line is the newest one there is."""
+        ...
+
+    @property
     def renumbered(self) -> int: ...
     def line(self, number: int) -> Line: ...
     def selectable(self, number: int) -> bool: ...
@@ -329,6 +334,10 @@ class Conversation:
     @property
     def last(self) -> int:
         return self.timeline.last
+
+    @property
+    def attached(self) -> bool:
+        return self.timeline.attached
 
     @property
     def renumbered(self) -> int:
@@ -437,6 +446,7 @@ class Pane(UIControl):
     def __init__(self, source: Source, *, markers: bool = False) -> None:
         self.selected: int | None = None  # the number of a line
         self.hit = ""  # what is searched for: highlighted wherever it is in view, in any case
+        self.beyond = False  # somebody has scrolled up as far as the very first line, or would have further
         self._source: Final = source
         self._markers = markers
         # The row that is the first on the screen: a line's number, and which row from the begin of its text on. Rows
@@ -454,7 +464,7 @@ class Pane(UIControl):
     @property
     def following(self) -> bool:
         """Whether the end is in view, and stays there."""
-        return self._top is None
+        return self._top is None and self._source.attached
 
     @property
     def below(self) -> int:
@@ -491,7 +501,23 @@ class Pane(UIControl):
     def scroll_rows(self, rows: int) -> None:
         """Go down by so many rows; up where it is negative."""
         number, row = self._begin()
-        self._hold(*(self._back(number, row, -rows) if rows < 0 else self._forth(number, row, rows)))
+        place = self._back(number, row, -rows) if rows < 0 else self._forth(number, row, rows)
+        self.beyond = rows < 0 and place <= (self._source.first, 0)
+        self._hold(*place)
+
+    def succeed(self, other: Pane) -> None:
+        """Be as large as another pane was that was drawn here before, and highlight the same."""
+        if self._width != other._width:
+            self._wrapped.clear()
+            self._kept = 0
+        self._width, self._height, self.hit = other._width, other._height, other.hit
+
+    def take_over(self, other: Pane, shift: int) -> None:
+        """Be where another pane is, one that has the same lines by numbers that are so much lower."""
+        self._seen = self._source.end
+        self._in_view = (other._in_view[0] + shift, other._in_view[1] + shift)
+        self._top = None if other._top is None else (other._top[0] + shift, other._top[1])
+        self.selected = None if other.selected is None else other.selected + shift
 
     def jump(self, number: int | None) -> bool:
         """Bring a line into view, a third of the way down. False where there is none of this number."""
@@ -550,7 +576,7 @@ class Pane(UIControl):
             top = self._place()
             if top >= last:
                 top = last
-                if self.selected is None:
+                if self.selected is None and self._source.attached:
                     self._top = None
             if self._top is not None:
                 self._hold(*top)

@@ -3,6 +3,9 @@
      older ──▶ │ -2 │ -1 │ 0 │ 1 │ ... │ 9997 │ ◀── newer      │ pending: said and not yet stored
      add_older   first                          add, note, move   end           last
 
+     the log:  1 ─── │ a part of it │ ─────────── │ the timeline that is attached to the live end │
+                      part, cut_out: for one who reads further up than that one reaches
+
      numbers: where an item stands. They never change, whether newer items come or older ones are put in front,
      so a place on the screen is a number. (Only ignoring somebody numbers anew: ``renumbered`` counts that.)
 
@@ -14,12 +17,16 @@ Rules:
    order in which they come, so it is the same whether the log is read forwards or older parts of it come later.
 3. Only the author's key edits or takes back. An edited message shows that it was; its earlier texts can be read.
    A message that was taken back stays in its place, without its text.
-4. What is kept is bounded: 10,000 items and 16 Mi characters, the oldest go first. Nobody can make one message
-   heavier than the limits at the top of this file.
+4. What is kept is bounded: 10,000 items and 16 Mi characters. The oldest go first, and in a part that is added to at
+   its top the newest: what goes can be loaded again. Nobody can make one message heavier than the limits at the top
+   of this file.
+5. What became of a message stands further down in the log than the message. All that was seen of that is kept in one
+   place for all parts of a log (``Kept``, bounded too), so a message is the same in whichever part it is loaded.
 """
 
 from __future__ import annotations
 
+import copy
 import unicodedata
 from bisect import insort
 from collections import deque
@@ -38,7 +45,7 @@ if TYPE_CHECKING:
 RING: Final = 10_000  # items
 GROUP: Final = 5 * 60_000  # ms between two messages of one author, whose head is then shown once
 _RING_TEXT: Final = 16 * 1024 * 1024  # characters in the ring, edits and reactions included
-_WAITING_TEXT: Final = 4 * 1024 * 1024  # characters of what is about messages that have not been loaded
+_KEPT_TEXT: Final = 4 * 1024 * 1024  # characters of changes, for messages that are loaded later, or again
 _OVERHEAD: Final = 100  # characters that an edit or a reaction counts besides its text
 _EDITS_KEPT: Final = 20  # of one message, the newest; its first text is kept too
 _REACTIONS_KEPT: Final = 1_000  # on one message
@@ -63,7 +70,6 @@ class Changes:
     """What has become of a message."""
 
     edits: list[Edit] = field(default_factory=list)  # in the log's order
-    edited: int = 0  # how often: more than ``edits`` where there were many
     retracted: bool = False
     reactions: dict[tuple[str, bytes], tuple[int, str]] = field(default_factory=dict)  # (emoji, key): seq, nickname
     cleared: dict[bytes, int] = field(default_factory=dict)  # key: the number at which it took its reactions back
@@ -146,15 +152,50 @@ class Moves(Item):
 Change: TypeAlias = "Message"  # of one of the kinds _CHANGES
 
 
+class Kept:
+    """The changes that were seen in a log, by the messages that they are about."""
+
+    def __init__(self) -> None:
+        self.since = 0  # all changes from this number of the log on were seen; 0 for none yet
+        self.size = 0  # characters
+        # By the changed message; within, edits by their authors, and the others (None). The first one goes first.
+        self._changes: dict[int, dict[bytes | None, dict[int, Change]]] = {}
+
+    def add(self, change: Change) -> None:
+        by_author = self._changes.setdefault(change.target, {})
+        changes = by_author.setdefault(change.author.key if change.kind == Kind.EDIT else None, {})
+        if change.seq in changes:
+            return
+        changes[change.seq] = change
+        self.size += len(change.text) + _OVERHEAD
+        if change.kind == Kind.EDIT and len(changes) > _EDITS_KEPT:
+            self.size -= len(changes.pop(min(changes)).text) + _OVERHEAD
+        while self.size > _KEPT_TEXT:
+            gone = self._changes.pop(next(iter(self._changes)))
+            self.size -= sum(len(c.text) + _OVERHEAD for changes in gone.values() for c in changes.values())
+
+    def of(self, seq: int) -> Iterator[Change]:
+        for changes in self._changes.get(seq, {}).values():
+            yield from changes.values()
+
+    def clear(self) -> None:
+        self._changes.clear()
+        self.size = self.since = 0
+
+
 class Timeline:
     """One room, as its reader knows it.
 
     ``key`` and ``nick`` are the reader's own; ``nick`` may be set when the host gives another. ``zone`` is that in
-    which days begin, None for this machine's.
+    which days begin, None for this machine's. ``kept`` is that of another timeline of the same log.
     """
 
-    def __init__(self, key: bytes, nick: str = "", zone: tzinfo | None = None) -> None:
+    def __init__(
+        self, key: bytes, nick: str = "", zone: tzinfo | None = None, *, kept: Kept | None = None, attached: bool = True
+    ) -> None:
         self.key: Final = key
+        self.kept: Final = kept or Kept()
+        self.attached: Final = attached  # to the live end; else it is a part further up, which is added to at both ends
         self.nick = nick
         self.ignored: set[bytes] = set()
         self.marks: list[int] = []  # how far others have read; for ``seen``
@@ -162,7 +203,7 @@ class Timeline:
         # The oldest number known: ask for what is below it; 0 where there is nothing to ask for. Set it to the log's
         # end where one joins without history.
         self.oldest = 0
-        self.unread = 0  # messages by others after the read mark, of those in the ring
+        self.unread = 0  # messages by others after the read mark, of those that are or were in the ring
         self.unread_mentions = 0
         self.marker: int | None = None  # the number of the item above which the unread marker stands
         self.last_mine: Said | None = None  # the newest message by the reader's key that is stored
@@ -173,11 +214,9 @@ class Timeline:
         self._by_seq: dict[int, Said] = {}
         self._hidden: deque[Said] = deque()  # by those who are ignored
         self._pending: list[tuple[object, Said]] = []
-        self._waiting: dict[int, list[Change]] = {}  # by the number of a message that is not loaded
-        self._waiting_size = 0
-        self._dropped = False  # something was let go: before it there would be a hole
         self._size = 0
         self._read = 0
+        self._let_go = 0  # unread messages that had to go
         self._marked: int | None = None  # the read mark when the marker was set
         self._base = 0  # what numbers of logs before this one came to; nothing older can be put in front of those
         self._arrived = 0
@@ -199,8 +238,17 @@ class Timeline:
 
     @property
     def full(self) -> bool:
-        """Whether the ring takes no older items: it has no room, or has let go of what would come after them."""
-        return self._dropped or len(self._ring) >= RING or self._size >= _RING_TEXT
+        """Whether there is no room: for older items, where it is attached, and else without letting go of others."""
+        return len(self._ring) >= RING or self._size >= _RING_TEXT
+
+    @property
+    def marked(self) -> int:
+        """The number after which all is unread, as the marker has it; 0 for the whole log, or without one."""
+        return self._marked or 0
+
+    def holds(self, seq: int) -> bool:
+        """Say whether what has this number in the log is here, where it has a line at all."""
+        return max(self.oldest, 1) <= seq <= self.last_seq
 
     def __getitem__(self, number: int) -> Item:
         """Return the item that stands at a number. Raises IndexError outside ``first`` to ``last``."""
@@ -245,6 +293,8 @@ class Timeline:
     def add(self, message: Message) -> None:
         """Take the next message of the log."""
         self.last_seq = max(self.last_seq, message.seq)
+        if self.attached:
+            self.kept.since = self.kept.since or message.seq
         if not self._base:
             self.oldest = self.oldest or message.seq
         if message.kind in _CHANGES:
@@ -255,20 +305,23 @@ class Timeline:
     def add_older(self, messages: Sequence[Message], begins: int = 0) -> int:
         """Put a part of the log in front: all that was said from number ``begins`` up to ``oldest``, in order.
 
-        Without ``begins`` the part begins with its first message. Returns how many items were put in front. What
-        does not fit is left out, from the oldest on; ``full`` says so.
+        Without ``begins`` the part begins with its first message. Returns how many items were put in front. For what
+        does not fit the newest go, which in a timeline that is attached must stay: there it is left out, from the
+        oldest on, and ``full`` says so.
         """
         begins = begins or (messages[0].seq if messages else self.oldest)
         added = 0
         for message in reversed(messages):
             if not 0 < message.seq < self.oldest:
                 continue
-            if self.full:
+            if self.full and self.attached:
                 begins = message.seq + 1
                 break
             self.oldest = message.seq
             if message.kind in _CHANGES:
                 self._change(message)
+                continue
+            if message.seq in self._by_seq:  # it was hidden, and is still known
                 continue
             item = self._said(message)
             self._settle_changes(item)
@@ -280,11 +333,28 @@ class Timeline:
             item.number = self._first
             self._ring.appendleft(item)
             self._size += _weight(item)
+            self._let_go -= self._let_go > 0 and self._is_unread(item)
             added += 1
+            self._shrink_below()
         self.oldest = min(self.oldest, begins)
+        if self.attached:
+            self.kept.since = min(self.kept.since, self.oldest)
         self._find_marker()
         self._count_unread()
         return added
+
+    def add_newer(self, messages: Iterable[Message], ends: int) -> None:
+        """Add to a part what was said after it, in order: all up to and without number ``ends``. The oldest may go."""
+        for message in messages:
+            if self.last_seq < message.seq < ends:
+                self.add(message)
+        self.last_seq = max(self.last_seq, ends - 1)
+
+    def learn(self, messages: Iterable[Message]) -> None:
+        """Take, of what stands elsewhere in the log, that which became of messages."""
+        for message in messages:
+            if message.kind in _CHANGES:
+                self._change(message)
 
     def note(self, text: str, now: int, role: str = "note", *, last_seq: int = 0) -> None:
         """Add a line of our own. ``last_seq``: the last number of a gap that it tells of."""
@@ -314,11 +384,44 @@ class Timeline:
                 item.seq = 0
         self._base += self.last_seq + 1
         self._by_seq.clear()
-        self._waiting.clear()
+        self.kept.clear()
         self.marks.clear()
-        self._waiting_size = self.last_seq = self.oldest = self._read = 0
+        self._let_go = self.last_seq = self.oldest = self._read = 0
         self._marked = self.marker = None
         self._count_unread()
+
+    # -- parts further up ------------------------------------------------------------------------
+
+    def part(self, begins: int) -> Timeline:
+        """Return another timeline of this log, not attached to its end: empty as yet, before number ``begins``."""
+        made = Timeline(self.key, self.nick, self._zone, kept=self.kept, attached=False)
+        made.ignored, made.marks = set(self.ignored), self.marks
+        made.oldest, made.last_seq = begins, begins - 1
+        made._base, made._read, made._marked = self._base, self._read, self._marked
+        return made
+
+    def cut_out(self, first: int, end: int) -> Timeline | None:
+        """Return a part that has the items of these numbers, and these numbers. None where none is of this log."""
+        numbers = range(max(first, self._first), min(end, self.end))
+        seqs = [item.seq for item in map(self.__getitem__, numbers) if isinstance(item, Said) and item.seq]
+        if not seqs:
+            return None
+        made = self.part(self.oldest if numbers.start == self._first else seqs[0])
+        made._first = numbers.start
+        for number in numbers:
+            item = copy.copy(self[number])
+            if isinstance(item, Said) and item.seq:
+                item.changes = copy.deepcopy(item.changes)
+                made._by_seq[item.seq] = item
+            made._ring.append(item)
+        made._size = sum(map(_weight, made._ring))
+        made.last_seq = self.last_seq if numbers.stop == self.end else seqs[-1]
+        made._find_marker()
+        return made
+
+    def place_of(self, seq: int) -> tuple[int, int]:
+        """Return the place of what has this number in the log: it sorts with those of items."""
+        return self._base + seq, 0
 
     # -- what the reader says --------------------------------------------------------------------
 
@@ -351,6 +454,8 @@ class Timeline:
         """Move the read mark to this number of the log; never back."""
         if seq > self._read:
             self._read = seq
+            # What has been let go is known by its number only: of what is unread there can be no more than numbers.
+            self._let_go = min(self._let_go, max(self.oldest - 1 - seq, 0))
             self._count_unread()
 
     def set_marker(self) -> None:
@@ -412,7 +517,12 @@ class Timeline:
     def heed(self, key: bytes) -> None:
         """Show again what this key says, and the last 1,000 messages that were hidden. Numbers begin anew."""
         self.ignored.discard(key)
-        back = [item for item in self._hidden if item.key == key]
+        back = []
+        for item in [item for item in self._hidden if item.key == key]:
+            if 0 < item.seq < self.oldest:  # below it there would be a hole
+                del self._by_seq[item.seq]
+            else:
+                back.append(item)
         self._hidden = deque(item for item in self._hidden if item.key != key)
         self._renumber(sorted((*self._ring, *back), key=lambda item: item.place))
 
@@ -432,7 +542,7 @@ class Timeline:
             mine,
             mentioned=not mine and mentions(message.text, self.nick),
         )
-        item.place = (self._base + message.seq, 0)
+        item.place = self.place_of(message.seq)
         return item
 
     def _append(self, item: Item) -> None:
@@ -445,7 +555,7 @@ class Timeline:
         if isinstance(item, Said) and item.key in self.ignored:
             self._hide(item)
             return
-        if isinstance(item, Said) and item.mine:
+        if isinstance(item, Said) and item.mine and self.attached:
             self.last_mine = item
         item.number = self.end
         self._ring.append(item)
@@ -453,7 +563,7 @@ class Timeline:
         if isinstance(item, Said) and self._is_unread(item):
             self.unread += 1
             self.unread_mentions += item.mentioned
-            if self.marker is None and self._marked is not None and item.seq > self._marked:
+            if self.marker is None and self._is_marked(item):
                 self.marker = item.number
         self._shrink()
 
@@ -461,16 +571,25 @@ class Timeline:
         """Let the oldest go."""
         while len(self._ring) > RING or (self._size > _RING_TEXT and len(self._ring) > 1):
             item = self._ring.popleft()
-            self._dropped = True
             self._first += 1
             self._size -= _weight(item)
-            if isinstance(item, Said):
-                self._by_seq.pop(item.seq, None)
+            if isinstance(item, Said) and item.seq:
+                del self._by_seq[item.seq]
+                self.oldest = item.seq + 1
                 if self._is_unread(item):
-                    self.unread -= 1
+                    self._let_go += 1
                     self.unread_mentions -= item.mentioned
             if self.marker == item.number:
                 self._find_marker()
+
+    def _shrink_below(self) -> None:
+        """Let the newest of a part go."""
+        while len(self._ring) > RING or (self._size > _RING_TEXT and len(self._ring) > 1):
+            item = self._ring.pop()
+            self._size -= _weight(item)
+            if isinstance(item, Said) and item.seq:
+                del self._by_seq[item.seq]
+                self.last_seq = item.seq - 1
 
     def _hide(self, item: Said) -> None:
         self._hidden.append(item)
@@ -502,7 +621,7 @@ class Timeline:
         return item.seq > self._read and not item.mine
 
     def _count_unread(self) -> None:
-        self.unread = self.unread_mentions = 0
+        self.unread, self.unread_mentions = self._let_go, 0
         for item in reversed(self._ring):
             if isinstance(item, Said) and item.seq:
                 if item.seq <= self._read:
@@ -513,8 +632,14 @@ class Timeline:
     def _find_marker(self) -> None:
         self.marker = None
         if self._marked is not None:
-            found = (i for i in self._ring if isinstance(i, Said) and i.seq > (self._marked or 0) and not i.mine)
-            self.marker = next((item.number for item in found), None)
+            found = (item.number for item in self._ring if isinstance(item, Said) and self._is_marked(item))
+            self.marker = next(found, None)
+
+    def _is_marked(self, item: Said) -> bool:
+        """Whether the marker may stand above a message. In a part it does not where what is unread begins before it."""
+        if self._marked is None or item.seq <= self._marked or item.mine:
+            return False
+        return self.attached or self._marked >= self.oldest - 1
 
     # -- what becomes of messages ----------------------------------------------------------------
 
@@ -523,6 +648,8 @@ class Timeline:
         if not 0 < change.target < change.seq:  # nobody changes what is still to be said
             return
         item = self._by_seq.get(change.target)
+        if item is not None or not self.holds(change.target):
+            self.kept.add(change)
         if item is not None:
             weight, mentioned = _weight(item), item.mentioned
             self._apply(item, change)
@@ -531,20 +658,16 @@ class Timeline:
                 if self._is_unread(item):
                     self.unread_mentions += item.mentioned - mentioned
                 self._shrink()
-        elif change.target < self.oldest:
-            self._waiting.setdefault(change.target, []).append(change)
-            self._waiting_size += len(change.text) + _OVERHEAD
-            while self._waiting_size > _WAITING_TEXT:
-                dropped = self._waiting.pop(next(iter(self._waiting)))
-                self._waiting_size -= sum(len(change.text) + _OVERHEAD for change in dropped)
 
     def _settle_changes(self, item: Said) -> None:
-        for change in self._waiting.pop(item.seq, ()):
-            self._waiting_size -= len(change.text) + _OVERHEAD
+        for change in self.kept.of(item.seq):
             self._apply(item, change)
 
     def _apply(self, item: Said, change: Change) -> None:
-        """Apply an edit, a retraction or a reaction. In whatever order these come, the outcome is the same."""
+        """Apply an edit, a retraction or a reaction.
+
+        In whatever order these come, and how often, the outcome is the same.
+        """
         key = change.author.key
         if change.kind != Kind.REACT and key != item.key:
             return
@@ -553,8 +676,8 @@ class Timeline:
             made.retracted = True
             item.mentioned = False
         elif change.kind == Kind.EDIT:
-            insort(made.edits, Edit(change.seq, change.time, change.text))
-            made.edited += 1
+            if all(edit.seq != change.seq for edit in made.edits):
+                insort(made.edits, Edit(change.seq, change.time, change.text))
             del made.edits[:-_EDITS_KEPT]
             item.mentioned = not item.mine and mentions(item.text, self.nick)
         elif not change.text:

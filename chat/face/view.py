@@ -10,16 +10,19 @@ Rules:
    until then stays.
 5. The unread marker stands where reading stopped, and goes when it has been seen and is out of view again. What comes
    while one reads at the end is not new.
+6. ``timeline`` is always attached to the live end: what comes, is said or told stands there. Whoever reads further up
+   than it reaches has another window on the log, ``past``, which is added to at both ends as one scrolls and let go
+   of when one is back. What the pane shows is ``window``: the one or the other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from bisect import bisect_left, bisect_right
 from enum import IntEnum
 from itertools import chain, takewhile
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from chat.client import Lost, Up
 from chat.errors import ChatError
@@ -39,11 +42,16 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 300  # messages of the past that are fetched at a time
 _LARGE_PAGE: Final = 2_000  # where more of them are wanted: a host that is asked for a few sends many
+_AT_STAKE: Final = 2_000  # lines between the screen and the oldest one, when that may have to go before one looks again
 _HITS: Final = 20  # that the host is asked for at a time
 
 CATCHING_UP: Final = later("catching up")
 LOADING: Final = later("loading older messages")
 SEARCHING: Final = later("searching")
+CHECKING: Final = later("looking for corrections")
+
+
+Place: TypeAlias = tuple[int, int]  # of an item: sorts them all
 
 
 class Attention(IntEnum):
@@ -56,7 +64,7 @@ class Progress:
     """How far long work has come: ``at`` goes from ``first`` to ``end``, up or down, in numbers of the log."""
 
     def __init__(self, what: str, first: int, end: int) -> None:
-        self.what: Final = what  # CATCHING_UP, LOADING or SEARCHING
+        self.what: Final = what  # CATCHING_UP, LOADING, SEARCHING or CHECKING
         self.at = self._first = first
         self._end = end
         self._began = time.monotonic()
@@ -106,24 +114,28 @@ class View:
         self._read_before = 0  # how far its reader had read when the marker was put there; 0 for all, or nothing
         self._catching_up: Progress | None = None
         self._working: Progress | None = None  # on what was asked for here
+        self._checking: Progress | None = None  # for what became of messages far up
         self._turn = asyncio.Lock()  # to load a part of the past
         self.work: asyncio.Task[None] | None = None  # that was asked for here, and can be cancelled
         self.stopped_at: int | None = None  # the first line on the screen when loading was: until one scrolls on
         self._asked: asyncio.Task[Answer] | None = None
         self._reading = False  # at the end, on the screen
         self._marker_seen = False
-        self.timeline, self.pane = self._fresh()
+        self.past: Timeline | None = None  # further up than the timeline reaches, where one reads there
+        self.timeline = Timeline(self.session.key, self.session.nick)
+        self.pane = self._live_pane = self._make_pane(self.timeline)
         for entry in self.session.unsettled:
             self.add_pending(entry)
 
-    def _fresh(self) -> tuple[Timeline, Pane]:
-        timeline = Timeline(self.session.key, self.session.nick)
-        return timeline, Pane(Conversation(timeline, self._time_format), markers=self._markers)
+    def _make_pane(self, timeline: Timeline) -> Pane:
+        return Pane(Conversation(timeline, self._time_format), markers=self._markers)
 
     def clear(self) -> None:
         """Begin with an empty pane. What was said can be scrolled back to."""
         before = self.timeline
-        self.timeline, self.pane = self._fresh()
+        self.timeline = Timeline(self.session.key, self.session.nick, kept=before.kept)
+        self.past, self.stopped_at = None, None
+        self.pane = self._live_pane = self._make_pane(self.timeline)
         self.timeline.last_seq, self.timeline.oldest = before.last_seq, before.last_seq + 1
         self.timeline.read(before.last_seq)
         self.timeline.ignored |= before.ignored
@@ -146,6 +158,8 @@ class View:
 
     def take(self, event: ClientEvent) -> Attention:
         """Take note of an event; those that only change the bars are seen at the next redraw."""
+        if self._is_at_stake():
+            self.detach()
         match event:
             case Message():
                 return self._take_message(event)
@@ -173,6 +187,8 @@ class View:
                 )
                 self.note(told.format(count=event.count), last_seq=event.first + event.count - 1)
             case Rewound(why):
+                if self.past is not None:
+                    self.follow()
                 self.timeline.rewound()
                 self.search = None  # its numbers are of a log that is no more
                 self.note(_("{why}; what follows begins anew").format(why=heard(why)))
@@ -207,6 +223,8 @@ class View:
             self.greeting.clear()
         marker = self.timeline.marker
         self.timeline.add(message)
+        if self.past is not None:
+            self.past.learn([message])
         if self._reading and marker is None:
             self.timeline.marker = None
         item = self.timeline.at_seq(message.seq)
@@ -228,12 +246,14 @@ class View:
 
     def ignore(self, key: bytes) -> None:
         """Hide what this key says, said and does."""
+        self.follow()
         self._keep_marker()
         self._ignored.add(fingerprint(key))
         self.timeline.ignore(key)
 
     def heed(self, entries: set[str]) -> None:
         """Show again what these keys say; they are as the settings hold them, in hex or as fingerprints."""
+        self.follow()
         self._keep_marker()
         self._ignored -= entries
         for key in list(self.timeline.ignored):
@@ -257,10 +277,12 @@ class View:
         first, last = self.pane.visible_range()
         if last < first or (self._beginning and self._end):  # nothing, or what was said before is still coming
             return 0
-        read = self.timeline.read_up_to(last)
+        read = self.window.read_up_to(last)
         self.timeline.read(read)
+        if self.past is not None:
+            self.past.read(read)
         if self.timeline.marker is not None:
-            if first <= self.timeline.marker <= last:
+            if self.window.marker is not None and first <= self.window.marker <= last:
                 self._marker_seen = True
             elif self.pane.following:
                 self.pass_marker()
@@ -281,13 +303,120 @@ class View:
         if self._marker_seen:
             self.timeline.marker = None
             self._marker_seen = False
-            self._read_before = 0
 
     @property
-    def unread_from(self) -> int:
-        """Where what is unread begins, if that has to be loaded; 0 where it has not."""
-        marked = self.timeline.marker is not None and not self.timeline.full
-        return self._read_before + 1 if marked and 0 < self._read_before < self.timeline.oldest - 1 else 0
+    def is_new_above(self) -> bool:
+        """Whether what is unread begins above the screen."""
+        if self.timeline.marker is None:
+            return False
+        if self.window.marker is None:
+            return self.window.marked < self.window.oldest - 1
+        return self.window.marker < self.pane.visible_range()[0]
+
+    # -- which part of the log is shown ----------------------------------------------------------
+
+    @property
+    def window(self) -> Timeline:
+        """What the pane shows."""
+        return self.past or self.timeline
+
+    def follow(self) -> None:
+        """Go to the live end, and stay there."""
+        self._show(self.timeline, self._live_pane)
+        self.pane.follow()
+
+    def go_back(self, window: Timeline, pane: Pane, place: tuple[int, int] | None, selected: int | None) -> None:
+        """Show again what was shown before, where it has not been cleared meanwhile."""
+        if not window.attached or window is self.timeline:
+            self._show(window, pane)
+            pane.go_back(place, selected)
+
+    def turn_to(self, seq: int) -> bool:
+        """Show the window that has this number of the log; 0 for what has none. False where it has to be loaded."""
+        if not seq or (not self.window.holds(seq) and self.timeline.holds(seq)):
+            self._show(self.timeline, self._live_pane)
+        return not seq or self.window.holds(seq)
+
+    async def go_to(self, seq: int) -> None:
+        """Have this number of the log in the window: by loading all down to it, or by beginning another window there.
+
+        Raises ChatError.
+        """
+        timeline = self.timeline
+        if (
+            not self.turn_to(seq)
+            and timeline.oldest - seq <= _LARGE_PAGE
+            and timeline.end - timeline.first < _LARGE_PAGE
+        ):
+            self._show(timeline, self._live_pane)
+            await self.load_older(seq)
+        if not self.turn_to(seq):
+            async with self._turn:
+                await self._open(seq)
+
+    async def _open(self, seq: int) -> None:
+        timeline = self.timeline
+        begins, ends = max(1, seq - _PAGE), min(seq + _PAGE, timeline.last_seq + 1)
+        self._working = Progress(LOADING, begins, ends)
+        try:
+            found, upto = await self._read(begins, ends, self._working)
+            if not found and upto > ends:  # it cannot be had any more: begin with what can
+                found, upto = await self._read(upto, upto + _PAGE, self._working)
+                ends = upto
+        finally:
+            self._working = None
+        if timeline is not self.timeline or timeline.last_seq < seq:  # cleared meanwhile, or another log
+            return
+        self.leave()
+        past = timeline.part(begins)
+        for message in found:
+            self._heard(message)
+        past.ignored |= timeline.ignored
+        past.add_newer(found, ends)
+        self._show(past, self._make_pane(past))
+
+    def detach(self) -> bool:
+        """Where the screen has come to the top of what the timeline can hold, go on with a window of its own.
+
+        Returns whether there is one now. Nothing moves on the screen.
+        """
+        first, last = self.pane.visible_range()
+        past = self.timeline.cut_out(first - _PAGE, last + _PAGE)
+        if past is None:
+            return False
+        pane = self._make_pane(past)
+        pane.take_over(self.pane, 0)
+        self._show(past, pane)
+        return True
+
+    def find_marker(self) -> int | None:
+        """Return where the unread marker stands, in the window that has it; None without one."""
+        if self.window.marker is None and self.timeline.marker is not None:
+            self.follow()
+        return self.window.marker
+
+    def _is_at_stake(self) -> bool:
+        """Whether what is on the screen may soon be let go of."""
+        if self.past is not None or self.pane.following or not self.timeline.full:
+            return False
+        return self.pane.visible_range()[0] - self.timeline.first < _AT_STAKE
+
+    def _reattach(self, seq: int) -> bool:
+        """Show the timeline where it has this message, which the window has, at the same place of the screen."""
+        here, there = self.window.at_seq(seq), self.timeline.at_seq(seq)
+        if here is None or there is None:
+            return False
+        self._live_pane.take_over(self.pane, there.number - here.number)
+        self._show(self.timeline, self._live_pane)
+        return True
+
+    def _show(self, timeline: Timeline, pane: Pane) -> None:
+        if pane is self.pane:
+            return
+        pane.succeed(self.pane)
+        self.past = timeline if timeline is not self.timeline else None
+        self.pane, self.stopped_at = pane, None
+        self._live_pane.beyond = False
 
     def _keep_marker(self) -> None:
         """Before the timeline looks for the marker's place anew: where there is none, there shall be none."""
@@ -300,7 +429,7 @@ class View:
         if people == self.people:
             return False
         self.people = people
-        self.timeline.marks = read_marks(people, (self.session.key, self.session.nick))
+        self.timeline.marks = self.window.marks = read_marks(people, (self.session.key, self.session.nick))
         return True
 
     # -- long work -------------------------------------------------------------------------------
@@ -310,7 +439,9 @@ class View:
         """How far the work at hand has come, None where there is none."""
         if self._catching_up is not None:
             self._catching_up.at = self.session.next_seq
-        going_on = (one for one in (self._working, self._catching_up) if one is not None and one.part < 1)
+        going_on = (
+            one for one in (self._working, self._checking, self._catching_up) if one is not None and one.part < 1
+        )
         return next(going_on, None)
 
     @property
@@ -320,31 +451,104 @@ class View:
     async def load_older(self, down_to: int = 0) -> None:
         """Fetch a part of the past, or all of it from number ``down_to`` on. Raises ChatError."""
         async with self._turn:
-            oldest = self.timeline.oldest
-            self._working = Progress(LOADING, oldest, max(1, down_to or oldest - _PAGE))
+            if self.timeline.full and self.past is None and not self.detach():
+                return
+            window = self.window
+            self._working = Progress(LOADING, window.oldest, max(1, down_to or window.oldest - _PAGE))
             try:
-                while self.timeline.oldest > max(1, down_to) and not self.timeline.full:
-                    await self._load_page(self._working, _LARGE_PAGE if down_to else _PAGE)
-                    if not down_to:
+                while window.oldest > max(1, down_to) and window is self.window:
+                    await self._load_page(window, self._working, _LARGE_PAGE if down_to else _PAGE)
+                    if not down_to or (window.attached and window.full):
                         return
             finally:
                 self._working = None
 
-    async def _load_page(self, progress: Progress, size: int) -> None:
-        timeline, oldest = self.timeline, self.timeline.oldest
+    async def _load_page(self, window: Timeline, progress: Progress, size: int) -> None:
+        oldest = window.oldest
         begins = max(1, oldest - size)
-        found: list[Message] = []
-        async with self.client.reader(begins) as reader:
-            while reader.session.next_seq < oldest:
-                found += [event for event in await reader.next_events() if isinstance(event, Message)]
-                progress.at = oldest - min(max(reader.session.next_seq - begins, 0), oldest - begins)
-            found += [event for event in reader.take() if isinstance(event, Message)]
-        if timeline is self.timeline and oldest == timeline.oldest:  # else it went back, or was cleared, meanwhile
-            found = [message for message in found if message.seq < oldest]
+        found, _upto = await self._read(begins, oldest, progress, up=False)
+        if window in (self.timeline, self.past) and oldest == window.oldest:  # else it went back, or was cleared
             for message in found:
                 self._heard(message)
-            self._keep_marker()
-            timeline.add_older(found, begins)
+            window.ignored |= self.timeline.ignored
+            if window.attached:
+                self._keep_marker()
+            window.add_older(found, begins)
+
+    async def load_newer(self) -> None:
+        """Fetch what follows in the log, or go back to the timeline where it has that. Raises ChatError."""
+        async with self._turn:
+            past, first = self.past, self._first_seq()
+            if past is None or self._reattach(first):
+                return
+            if past.last_seq + 1 >= self.timeline.oldest and not self.timeline.full:
+                self._working = Progress(LOADING, self.timeline.oldest, first)
+                try:
+                    await self._load_page(self.timeline, self._working, max(self.timeline.oldest - first, 1))
+                finally:
+                    self._working = None
+                if past is self.past and self._reattach(self._first_seq()):
+                    return
+            begins, ends = past.last_seq + 1, min(past.last_seq + 1 + _PAGE, self.timeline.last_seq + 1)
+            self._working = Progress(LOADING, begins, ends)
+            try:
+                found, _upto = await self._read(begins, ends, self._working)
+            finally:
+                self._working = None
+            if past is self.past and begins == past.last_seq + 1:
+                for message in found:
+                    self._heard(message)
+                past.ignored |= self.timeline.ignored
+                past.add_newer(found, ends)
+
+    def _first_seq(self) -> int:
+        """The number in the log of the first message on the screen, 0 for none."""
+        first, last = self.pane.visible_range()
+        items = (self.window[number] for number in range(first, min(last + 1, self.window.end)))
+        return next((item.seq for item in items if isinstance(item, Said) and item.seq), 0)
+
+    @property
+    def is_to_check(self) -> bool:
+        """Whether what became of the messages in the window may stand in a part of the log that nobody has read."""
+        return self.past is not None and self._known_from > self.past.last_seq + 1
+
+    @property
+    def _known_from(self) -> int:
+        return self.timeline.kept.since or self.timeline.last_seq + 1
+
+    async def check(self) -> None:
+        """Read a page of the log below the window, for what became of the messages above it. Raises ChatError."""
+        async with self._turn:
+            past, since = self.past, self._known_from
+            if past is None or since <= past.last_seq + 1:
+                return
+            self._checking = self._checking or Progress(CHECKING, since, past.last_seq + 1)
+            goes_on = False
+            try:
+                begins = max(past.last_seq + 1, since - _LARGE_PAGE)
+                found, _upto = await self._read(begins, since, self._checking, up=False)
+                if past is self.past and since == self._known_from:
+                    past.learn(found)
+                    past.kept.since = begins
+                goes_on = self.is_to_check
+            finally:
+                if not goes_on:
+                    self._checking = None
+
+    async def _read(self, begins: int, ends: int, progress: Progress, *, up: bool = True) -> tuple[list[Message], int]:
+        """Return what was said from number ``begins`` up to and without ``ends``, and up to where that was read.
+
+        ``up``: whether progress goes from ``begins`` to ``ends``, or the other way.
+        """
+        found: list[Message] = []
+        async with self.client.reader(begins) as reader:
+            while reader.session.next_seq < ends:
+                found += [event for event in await reader.next_events() if isinstance(event, Message)]
+                done = min(max(reader.session.next_seq - begins, 0), ends - begins)
+                progress.at = begins + done if up else ends - done
+            found += [event for event in reader.take() if isinstance(event, Message)]
+            upto = reader.session.next_seq
+        return [message for message in found if message.seq < ends], upto
 
     async def ask_search(self, text: str, before: int) -> Answer:
         """Have the host search below number ``before``, all of it where that is 0. Raises ChatError.
@@ -375,7 +579,7 @@ class View:
     def selected(self, *, mine: bool | None = None) -> Said | None:
         """Return the selected message, else the last one: by the reader, by somebody else, or by anybody."""
         if self.pane.selected is not None:
-            item = self.timeline[self.pane.selected]
+            item = self.window[self.pane.selected]
             return item if isinstance(item, Said) and mine in (None, item.mine) else None
         return self.timeline.last_said(mine=mine)
 
@@ -383,58 +587,65 @@ class View:
 class Search:
     """A walk through the messages with some text, from the newest on.
 
-         ahead: numbers that the host has found │ found: messages that are here, by the text's letters or by the host
-         500, 312 ◀── older, not loaded yet     │ ◀── at: where the walk is ──▶ newer
+         found by the host, by words │ found here, by the text's letters or by the host
+         500, 312                    │ ◀── at: where the walk is ──▶ newer
 
-    What is here is searched for the letters of the text (``timeline.folded``), all of the log by the host for its
-    words (``chat.search``).
+    What is in the timeline is searched for the letters of the text (``timeline.folded``), all of the log by the host
+    for its words (``chat.search``). Hits are known by their places, so they need not be loaded.
     """
 
     def __init__(self, view: View, text: str) -> None:
         self.text: Final = text
-        self.at: Said | None = None
+        self.at: Place | None = None
         self.more = True  # the host may know of older ones
         self.walk: asyncio.Task[None] | None = None  # to the next one, where that takes long
         self._view = view
         self._timeline = view.timeline
-        self._found: dict[tuple[int, int], Said] = {}  # by place
-        self._hits: list[Said] = []  # of these the ones that can be gone to, as of the last step
-        self._ahead: deque[int] = deque()  # the newest first
+        self._found: dict[Place, Said | int] = {}  # the message, or its number
+        self._gone: set[Place] = set()  # hits that there is nothing to be seen of
+        self._hits: list[Place] = []  # in order, as of the last look
         self._before = 0  # what the host is asked for next is older than this number, where that is not 0
         self._low = self._high = (0, 0)  # places: between them all was looked at
 
-    def step(self, *, older: bool) -> Said | None:
-        """Go to the next hit that is here: the newest at first. Returns None where there is none, and stays."""
-        self._scan()
-        hits, at = self._hits, self.at
+    def next(self, *, older: bool) -> Place | None:
+        """Return the next hit that is known, the newest at first; None where there is none."""
+        self._look()
+        at = self.at
         if at is None:
-            hit = hits[-1] if hits else None
-        elif older:
-            hit = next((item for item in reversed(hits) if item.place < at.place), None)
-        else:
-            hit = next((item for item in hits if item.place > at.place), None)
-        self.at = hit or at
-        return hit
+            return self._hits[-1] if self._hits else None
+        by = bisect_left(self._hits, at) - 1 if older else bisect_right(self._hits, at)
+        return self._hits[by] if 0 <= by < len(self._hits) else None
+
+    def line_of(self, hit: Place) -> int | None:
+        """Return where a hit stands in the window, None where it has no line there (any more)."""
+        item = self._found[hit]
+        if isinstance(item, Said) and not item.seq:  # of a log that is no more
+            timeline = self._view.window
+            here = timeline.first <= item.number < timeline.end and timeline[item.number] is item
+            return item.number if here else None
+        found = self._view.window.at_seq(self.seq_of(hit))
+        return None if found is None or found.retracted else found.number
+
+    def seq_of(self, hit: Place) -> int:
+        """Return the number of a hit in the log; 0 where it has none any more."""
+        item = self._found[hit]
+        return item.seq if isinstance(item, Said) else item
+
+    def forget(self, hit: Place) -> None:
+        """There is nothing to be seen of a hit: its author is ignored, or it was taken back."""
+        self._gone.add(hit)
+        self._look()
 
     async def fetch(self) -> bool:
-        """Have the host find more, or load what it has found. False where there is nothing more. Raises ChatError."""
-        if self._ahead:
-            await self._view.load_older(self._ahead[0])
-            if self._oldest > self._ahead[0]:
-                told = _("the next hit is too far up for this window; chat log {room} --since {number} prints it")
-                raise ChatError(told.format(room=self._view.session.room, number=self._ahead[0]))
-        elif self.more:
-            answer = await self._view.ask_search(self.text, self._before)
-            self.more = answer.more and bool(answer.found)
-            self._before = answer.found[-1][0] if answer.found else self._before
-            self._ahead += [seq for seq, _shown in answer.found]
-        else:
+        """Have the host find more. False where there is nothing more. Raises ChatError."""
+        if not self.more:
             return False
-        while self._ahead and self._ahead[0] >= self._oldest:
-            item = self._timeline.at_seq(self._ahead.popleft())
-            if item is not None:  # else its author is ignored
-                self._found[item.place] = item
-        self._scan()
+        answer = await self._view.ask_search(self.text, self._before)
+        self.more = answer.more and bool(answer.found)
+        self._before = answer.found[-1][0] if answer.found else self._before
+        for seq, _shown in answer.found:
+            self._found.setdefault(self._timeline.place_of(seq), seq)
+        self._look()
         return True
 
     @property
@@ -444,17 +655,10 @@ class Search:
     @property
     def place(self) -> tuple[int, int]:
         """Which of the known hits the walk is at, 1 for the newest and 0 for none; and how many are known."""
-        at = len(self._hits) - self._hits.index(self.at) if self.at in self._hits else 0
-        return at, len(self._hits) + len(self._ahead)
+        at = len(self._hits) - bisect_left(self._hits, self.at) if self.at is not None else 0
+        return min(at, len(self._hits)), len(self._hits)
 
-    @property
-    def _oldest(self) -> int:
-        """The oldest number that is here. A timeline that is full has let go of what it loaded once."""
-        timeline = self._timeline
-        here = (timeline[number] for number in range(timeline.first, timeline.end)) if timeline.full else ()
-        return next((item.seq for item in here if isinstance(item, Said) and item.seq), timeline.oldest)
-
-    def _scan(self) -> None:
+    def _look(self) -> None:
         """Look at what has come since the last time, at either end."""
         timeline, wanted = self._timeline, folded(self.text)
         newest_first = map(timeline.__getitem__, range(timeline.end - 1, timeline.first - 1, -1))
@@ -466,12 +670,13 @@ class Search:
             if isinstance(item, Said) and wanted and wanted in folded(item.text):
                 self._found[item.place] = item
         if timeline.end > timeline.first:
-            self._low, self._high = timeline[timeline.first].place, timeline[timeline.end - 1].place
-        self._hits = [
-            item
-            for _place, item in sorted(self._found.items())
-            if item.number >= timeline.first and item.key not in timeline.ignored and not item.retracted
-        ]
+            first, last = timeline[timeline.first].place, timeline[timeline.end - 1].place
+            self._low, self._high = min(self._low, first) if self._high > (0, 0) else first, last
+        self._hits = sorted(place for place in self._found if place not in self._gone and not self._is_hidden(place))
+
+    def _is_hidden(self, hit: Place) -> bool:
+        item = self._found[hit]
+        return isinstance(item, Said) and (item.key in self._timeline.ignored or item.retracted)
 
 
 def _now() -> int:

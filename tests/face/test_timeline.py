@@ -62,8 +62,9 @@ def check(made: Timeline) -> None:
     assert made._size == sum(module._weight(item) for item in made._ring)
     assert {item.seq for item in (*shown, *made._hidden) if item.seq} == set(made._by_seq)
     unread = [item for item in shown if item.seq > made._read and not item.mine]
-    assert (made.unread, made.unread_mentions) == (len(unread), sum(item.mentioned for item in unread))
-    assert made._waiting_size == sum(len(c.text) + module._OVERHEAD for kept in made._waiting.values() for c in kept)
+    assert (made.unread - made._let_go, made.unread_mentions) == (len(unread), sum(item.mentioned for item in unread))
+    kept = [c for target in made.kept._changes for c in made.kept.of(target)]
+    assert made.kept.size == sum(len(c.text) + module._OVERHEAD for c in kept)
 
 
 # -- edits, retractions, reactions --------------------------------------------------------------------
@@ -206,11 +207,11 @@ def test_a_change_of_what_comes_later_waits_and_what_waits_is_bounded(monkeypatc
     assert made.add_older([message(n) for n in range(4, 10)]) == 6
     assert said(made, 5).text == "edited"
     assert made.reactions(said(made, 5)) == [("👍", ["bob"])]
-    monkeypatch.setattr(module, "_WAITING_TEXT", 1_000)
+    monkeypatch.setattr(module, "_KEPT_TEXT", 1_000)
     for seq in range(13, 60):
         made.add(message(seq, "x" * 100, kind=Kind.EDIT, target=1 + seq % 3))
         check(made)
-        assert made._waiting_size <= 1_000
+        assert made.kept.size <= 1_000
 
 
 def test_one_message_does_not_grow_without_end() -> None:
@@ -221,8 +222,6 @@ def test_one_message_does_not_grow_without_end() -> None:
     item = said(made, 1)
     assert item.text == "edit 2999"
     assert [edit.seq for edit in item.earlier] == [1, *range(2_980, 2_999)]
-    assert item.changes is not None
-    assert item.changes.edited == 2_998
     assert len(made.reactions(item)) == 8
     check(made)
 
@@ -379,20 +378,25 @@ def test_a_full_ring_lets_the_oldest_go_and_takes_nothing_older() -> None:
     assert (made.oldest, made.first, made.end) == (11, 0, RING)
     for n in range(5):
         made.add(message(RING + 11 + n, at=0))
-    assert (made.first, made.end) == (5, RING + 5)
+    assert (made.first, made.end, made.oldest, made.unread) == (5, RING + 5, 16, RING + 5)
     assert (made.at_seq(15), said(made, 16).number) == (None, 5)
     with pytest.raises(IndexError):
         made[4]
-    made.add(message(RING + 20, "edited", kind=Kind.EDIT, target=15))  # it is gone for good
     check(made)
-    assert not made._waiting
+    made.read(13)  # of what has been let go, 14 and 15 are unread
+    assert made.unread == RING + 2
+    check(made)
 
 
-def test_before_what_was_let_go_nothing_is_put() -> None:
-    """There would be a hole, also where somebody is ignored and so there is room again."""
-    made = timeline(message(11), *(message(n, at=0) for n in range(12, RING + 12)))
-    made.ignore(BOB)
-    assert (made.full, made.add_older([message(10)])) == (True, 0)
+def test_where_there_is_room_again_what_was_let_go_can_be_loaded_again() -> None:
+    made = timeline(*(message(n, key=CID if n % 2 else BOB, at=0) for n in range(1, RING + 11)))
+    made.add(message(RING + 11, "edited", kind=Kind.EDIT, target=4))  # which has been let go
+    made.ignore(CID)
+    assert (made.full, made.oldest) == (False, 11)
+    assert made.add_older([message(n, key=CID if n % 2 else BOB) for n in range(1, 11)]) == 5
+    assert (made.oldest, said(made, 4).text) == (1, "edited")
+    check(made)
+    made.heed(CID)
     check(made)
 
 
