@@ -374,11 +374,11 @@ class Face:
     def _rendered(self) -> None:
         self._drawn_at = asyncio.get_running_loop().time()
         timeline = self.view.timeline
-        drawn = timeline.unread, timeline.marker
+        drawn = timeline.unread, timeline.marker, self.view.is_new_above
         read = self.view.seen()
         if read > self.view.client.shows.read:
             self._show(read=read)
-        if (timeline.unread, timeline.marker) != drawn:
+        if (timeline.unread, timeline.marker, self.view.is_new_above) != drawn:
             self._redraw_soon()
         if not self.view.work and (load := self._to_load()) is not None:
             self._begin(self.view, partial(self._load, self.view, load))
@@ -1027,9 +1027,9 @@ class Face:
         """Stop what is at work, else leave a list, else what was begun: an answer, a selection, a search."""
         view = self.view
         if view.work is None and self._came_from is not None and self._came_from[0] is view:
-            _view, *before = self._came_from
+            _view, window, pane, place, selected = self._came_from
             self._came_from = None
-            view.go_back(*before)
+            view.go_back(window, pane, place, selected)
             return
         if view.work is None:
             self._end_correction()

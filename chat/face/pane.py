@@ -454,6 +454,7 @@ class Pane(UIControl):
         self._top: tuple[int, int] | None = None
         self._seen = 0  # the number after the newest line that was seen
         self._in_view = (0, -1)  # the first and the last number on the screen
+        self._passed: tuple[int, int] | None = None  # what was scrolled over since somebody asked, as numbers
         self._width = self._height = 1
         self._renumbered = self._source.renumbered
         self._wrapped: dict[Line, Wrapped] = {}  # the one used last is the last
@@ -490,6 +491,12 @@ class Pane(UIControl):
         """Whether all from this line on fits on the screen."""
         return self._back(self._source.last, 0, self._height) <= (number, 0)
 
+    def passed(self) -> range:
+        """Return the numbers of the lines that were scrolled over since this was asked last, drawn or not."""
+        low, high = self._passed or (0, -1)
+        self._passed = None
+        return range(low, high + 1)
+
     def follow(self) -> None:
         """Go to the end, and stay there."""
         self._top = self.selected = None
@@ -503,6 +510,8 @@ class Pane(UIControl):
         number, row = self._begin()
         place = self._back(number, row, -rows) if rows < 0 else self._forth(number, row, rows)
         self.beyond = rows < 0 and place <= (self._source.first, 0)
+        low, high = self._passed or (number, number)
+        self._passed = (min(low, place[0]), max(high, place[0]))
         self._hold(*place)
 
     def succeed(self, other: Pane) -> None:

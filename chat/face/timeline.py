@@ -417,6 +417,7 @@ class Timeline:
         made._size = sum(map(_weight, made._ring))
         made.last_seq = self.last_seq if numbers.stop == self.end else seqs[-1]
         made._find_marker()
+        made._count_unread()
         return made
 
     def place_of(self, seq: int) -> tuple[int, int]:
@@ -563,8 +564,8 @@ class Timeline:
         if isinstance(item, Said) and self._is_unread(item):
             self.unread += 1
             self.unread_mentions += item.mentioned
-            if self.marker is None and self._is_marked(item):
-                self.marker = item.number
+        if isinstance(item, Said) and self.marker is None and self._is_marked(item):
+            self.marker = item.number
         self._shrink()
 
     def _shrink(self) -> None:

@@ -281,10 +281,13 @@ class View:
         self.timeline.read(read)
         if self.past is not None:
             self.past.read(read)
-        if self.timeline.marker is not None:
-            if self.window.marker is not None and first <= self.window.marker <= last:
+        passed = self.pane.passed()
+        self._marker_seen = self._marker_seen and self.timeline.marker is not None
+        if (marker := self.window.marker) is not None:
+            in_view = first <= marker <= last
+            if (in_view or marker in passed) and self.window.marked >= self.window.oldest - 1:
                 self._marker_seen = True
-            elif self.pane.following:
+            if self.pane.following and not in_view:
                 self.pass_marker()
         if self._reading and not self.pane.following and self.timeline.marker is None:
             self.leave()
@@ -306,8 +309,8 @@ class View:
 
     @property
     def is_new_above(self) -> bool:
-        """Whether what is unread begins above the screen."""
-        if self.timeline.marker is None:
+        """Whether what is unread begins above the screen, where one has not been yet."""
+        if self.timeline.marker is None or self._marker_seen:
             return False
         if self.window.marker is None:
             return self.window.marked < self.window.oldest - 1

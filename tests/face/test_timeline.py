@@ -8,6 +8,7 @@ from datetime import UTC, date, timedelta, timezone
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from chat.face import timeline as module
 from chat.face.timeline import RING, Item, Moves, Note, Said, Timeline, folded
@@ -508,3 +509,138 @@ def test_who_is_ignored_cannot_push_out_what_others_said() -> None:
     assert texts(made) == ["text 1"]
     assert len(made._hidden) == 1_000
     check(made)
+
+
+# -- parts of the log ---------------------------------------------------------------------------------
+
+
+class Windows(RuleBasedStateMachine):
+    """A timeline that is attached and a part further up, which are added to at either end, beside a plain list.
+
+    A ring of 12 items: what does not fit goes at the other end.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(module, "RING", 12)
+        self.log: list[Message] = [message(n) for n in range(1, 31)]
+        self.live = timeline(*self.log[20:])
+        self.part: Timeline | None = None
+        self.read = 0
+        self.deepest = 21  # the oldest number that the one that is attached has had
+
+    def teardown(self) -> None:
+        self.patch.undo()
+
+    def between(self, begins: int, ends: int) -> list[Message]:
+        return self.log[begins - 1 : ends - 1]
+
+    @rule(
+        kind=st.sampled_from([1, 1, 1, 1, Kind.EDIT, Kind.RETRACT, Kind.REACT]),
+        back=st.integers(1, 40),
+        key=st.sampled_from([ANN, BOB]),
+    )
+    def hear(self, kind: int, back: int, key: bytes) -> None:
+        seq = len(self.log) + 1
+        said = message(seq, key=key, kind=kind, target=max(0, seq - back) if kind != 1 else 0)
+        self.log.append(said)
+        self.live.add(said)
+        if self.part is not None:
+            self.part.learn([said])
+
+    @rule()
+    def note(self) -> None:
+        self.live.note("a note", 0)
+
+    @rule(size=st.integers(1, 9))
+    def load_older(self, size: int) -> None:
+        window = self.part or self.live
+        begins = max(1, window.oldest - size)
+        window.add_older(self.between(begins, window.oldest), begins)
+
+    @precondition(lambda self: self.part is not None)
+    @rule(size=st.integers(1, 9))
+    def load_newer(self, size: int) -> None:
+        assert self.part is not None
+        ends = min(self.part.last_seq + 1 + size, len(self.log) + 1)
+        self.part.add_newer(self.between(self.part.last_seq + 1, ends), ends)
+
+    @rule(begins=st.integers(1, 40), size=st.integers(1, 9))
+    def open(self, begins: int, size: int) -> None:
+        begins = min(begins, len(self.log))
+        ends = min(begins + size, len(self.log) + 1)
+        self.part = self.live.part(begins)
+        self.part.add_newer(self.between(begins, ends), ends)
+        if ends < self.part.kept.since:
+            self.part.learn(self.between(ends, self.part.kept.since))
+            self.part.kept.since = ends
+
+    @rule(first=st.integers(-2, 12), size=st.integers(1, 9))
+    def cut_out(self, first: int, size: int) -> None:
+        first += self.live.first
+        self.part = self.live.cut_out(first, first + size)
+        if self.part is not None:
+            for number in range(self.part.first, self.part.end):
+                mine, its = self.part[number], self.live[number]
+                assert (type(mine), mine.place, mine is its) == (type(its), its.place, False)
+
+    @rule()
+    def back_to_the_end(self) -> None:
+        self.part = None
+
+    @rule(back=st.integers(0, 20))
+    def reads(self, back: int) -> None:
+        self.read = max(self.read, len(self.log) - back)
+        self.live.read(self.read)
+        if self.part is not None:
+            self.part.read(self.read)
+
+    @rule()
+    def mark(self) -> None:
+        self.live.set_marker()
+        self.part = None
+
+    @invariant()
+    def each_is_a_part_of_the_log_without_a_hole(self) -> None:
+        assert self.live.last_seq == len(self.log)
+        for window in (self.live, self.part):
+            if window is None:
+                continue
+            check(window)
+            assert window.end - window.first <= 12
+            held = self.between(window.oldest, window.last_seq + 1)
+            said = [item for item in items(window) if isinstance(item, Said)]
+            assert [item.seq for item in said] == [each.seq for each in held if each.kind == Kind.SAY]
+            for item in said:
+                assert self.picture(item, window) == self.picture_of(item.seq)
+            after = [item.number for item in said if item.seq > window.marked and not item.mine]
+            if window._marked is not None and (window.attached or window.oldest <= window.marked + 1):
+                assert window.marker == (after[0] if after else None)
+            else:
+                assert window.marker is None
+
+    @invariant()
+    def what_is_unread_is_counted_also_where_it_had_to_go(self) -> None:
+        unread = [m.seq for m in self.log if m.kind == Kind.SAY and m.author.key != ANN and m.seq > self.read]
+        self.deepest = min(self.deepest, self.live.oldest)
+        assert sum(seq >= self.live.oldest for seq in unread) <= self.live.unread <= len(self.log) - self.read
+        if all(m.kind == Kind.SAY and m.author.key != ANN for m in self.log[20:]):  # else there is less than numbers
+            assert self.live.unread == sum(seq >= self.deepest for seq in unread)
+
+    def picture(self, item: Said, window: Timeline) -> tuple[str, int]:
+        return item.text, len(window.reactions(item))
+
+    def picture_of(self, seq: int) -> tuple[str, int]:
+        """What a message has become by all that the log says."""
+        first = self.log[seq - 1]
+        about = [each for each in self.log if each.target == seq]
+        by_author = [each for each in about if each.author.key == first.author.key]
+        if any(each.kind == Kind.RETRACT for each in by_author):
+            return "", 0
+        edits = [each.text for each in by_author if each.kind == Kind.EDIT]
+        return [first.text, *edits][-1], len({each.text for each in about if each.kind == Kind.REACT})
+
+
+TestWindows = Windows.TestCase
+TestWindows.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
