@@ -392,9 +392,9 @@ class Face:
         beyond, self.pane.beyond = self.pane.beyond, False
         if first == view.stopped_at or (self.pane.following and not beyond):
             return None
-        if window.oldest > 1 and (beyond or first - window.first <= _NEAR):
+        if window.oldest > 1 and (beyond or first - window.first <= _NEAR) and not view.undoes(older=True):
             return view.load_older
-        if not window.attached and window.end - last <= _NEAR:
+        if not window.attached and window.end - last <= _NEAR and not view.undoes(older=False):
             return view.load_newer
         return view.check if view.is_to_check else None
 

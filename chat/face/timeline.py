@@ -306,15 +306,15 @@ class Timeline:
         """Put a part of the log in front: all that was said from number ``begins`` up to ``oldest``, in order.
 
         Without ``begins`` the part begins with its first message. Returns how many items were put in front. For what
-        does not fit the newest go, which in a timeline that is attached must stay: there it is left out, from the
-        oldest on, and ``full`` says so.
+        does not fit the newest go, at most a quarter of what can be kept; more is left out, from the oldest on. In a
+        timeline that is attached they must stay, and ``full`` says so.
         """
         begins = begins or (messages[0].seq if messages else self.oldest)
-        added = 0
+        added = weight = 0
         for message in reversed(messages):
             if not 0 < message.seq < self.oldest:
                 continue
-            if self.full and self.attached:
+            if self.full if self.attached else _is_a_quarter(added, weight):
                 begins = message.seq + 1
                 break
             self.oldest = message.seq
@@ -333,6 +333,7 @@ class Timeline:
             item.number = self._first
             self._ring.appendleft(item)
             self._size += _weight(item)
+            weight += _weight(item)
             self._let_go -= self._let_go > 0 and self._is_unread(item)
             added += 1
             self._shrink_below()
@@ -344,10 +345,19 @@ class Timeline:
         return added
 
     def add_newer(self, messages: Iterable[Message], ends: int) -> None:
-        """Add to a part what was said after it, in order: all up to and without number ``ends``. The oldest may go."""
+        """Add to a part what was said after it, in order: all up to and without number ``ends``.
+
+        For what does not fit the oldest go, at most a quarter of what can be kept; more is left out.
+        """
+        begins, before, weight = self.last_seq, self.end, 0
         for message in messages:
-            if self.last_seq < message.seq < ends:
+            if begins < message.seq < ends:
+                if _is_a_quarter(self.end - before, weight):
+                    ends = message.seq
+                    break
                 self.add(message)
+                item = self._by_seq.get(message.seq)
+                weight += 0 if item is None else _weight(item)
         self.last_seq = max(self.last_seq, ends - 1)
 
     def learn(self, messages: Iterable[Message]) -> None:
@@ -708,6 +718,10 @@ def _emoji(text: str) -> str:
 def _takes_more(changes: Changes, key: bytes) -> bool:
     mine = sum(other == key for _, other in changes.reactions)
     return mine < _REACTIONS_OF_ONE and len(changes.reactions) < _REACTIONS_KEPT
+
+
+def _is_a_quarter(items: int, weight: int) -> bool:
+    return items >= RING // 4 or weight >= _RING_TEXT // 4
 
 
 def _weight(item: Item) -> int:

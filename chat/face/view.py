@@ -115,6 +115,7 @@ class View:
         self._catching_up: Progress | None = None
         self._working: Progress | None = None  # on what was asked for here
         self._checking: Progress | None = None  # for what became of messages far up
+        self._loaded = (0, False)  # for which first line on the screen was loaded last, and whether what is older
         self._turn = asyncio.Lock()  # to load a part of the past
         self.work: asyncio.Task[None] | None = None  # that was asked for here, and can be cancelled
         self.stopped_at: int | None = None  # the first line on the screen when loading was: until one scrolls on
@@ -371,11 +372,11 @@ class View:
         if timeline is not self.timeline or timeline.last_seq < seq:  # cleared meanwhile, or another log
             return
         self.leave()
-        past = timeline.part(begins)
         for message in found:
             self._heard(message)
-        past.ignored |= timeline.ignored
-        past.add_newer(found, ends)
+        past = timeline.part(seq)
+        past.add_newer((message for message in found if message.seq >= seq), ends)
+        past.add_older([message for message in found if message.seq < seq], begins)
         self._show(past, self._make_pane(past))
 
     def detach(self) -> bool:
@@ -400,14 +401,17 @@ class View:
 
     def _is_at_stake(self) -> bool:
         """Whether what is on the screen may soon be let go of."""
-        if self.past is not None or self.pane.following or not self.timeline.full:
-            return False
-        return self.pane.visible_range()[0] - self.timeline.first < _AT_STAKE
+        return self.past is None and not self.pane.following and self._is_near_top(self.pane.visible_range()[0])
+
+    def _is_near_top(self, number: int) -> bool:
+        """Whether a line of the timeline is among those that go next."""
+        timeline = self.timeline
+        return timeline.full and number - timeline.first < min(_AT_STAKE, (timeline.end - timeline.first) // 2)
 
     def _reattach(self, seq: int) -> bool:
         """Show the timeline where it has this message, which the window has, at the same place of the screen."""
         here, there = self.window.at_seq(seq), self.timeline.at_seq(seq)
-        if here is None or there is None:
+        if here is None or there is None or self._is_near_top(there.number):
             return False
         self._live_pane.take_over(self.pane, there.number - here.number)
         self._show(self.timeline, self._live_pane)
@@ -418,7 +422,7 @@ class View:
             return
         pane.succeed(self.pane)
         self.past = timeline if timeline is not self.timeline else None
-        self.pane, self.stopped_at = pane, None
+        self.pane, self.stopped_at, self._loaded = pane, None, (0, False)
         self._live_pane.beyond = False
 
     def _keep_marker(self) -> None:
@@ -457,6 +461,7 @@ class View:
             if self.timeline.full and self.past is None and not self.detach():
                 return
             window = self.window
+            self._loaded = (self.pane.visible_range()[0], True)
             self._working = Progress(LOADING, window.oldest, max(1, down_to or window.oldest - _PAGE))
             try:
                 while window.oldest > max(1, down_to) and window is self.window:
@@ -484,6 +489,7 @@ class View:
             past, first = self.past, self._first_seq()
             if past is None or self._reattach(first):
                 return
+            self._loaded = (self.pane.visible_range()[0], False)
             if past.last_seq + 1 >= self.timeline.oldest and not self.timeline.full:
                 self._working = Progress(LOADING, self.timeline.oldest, first)
                 try:
@@ -493,6 +499,12 @@ class View:
                 if past is self.past and self._reattach(self._first_seq()):
                     return
             begins, ends = past.last_seq + 1, min(past.last_seq + 1 + _PAGE, self.timeline.last_seq + 1)
+            if begins >= ends:  # this is the end, and the timeline has none of what is on the screen
+                if self.pane.visible_range()[1] >= past.end - 1:
+                    self.follow()
+                else:
+                    self.stopped_at = self.pane.visible_range()[0]
+                return
             self._working = Progress(LOADING, begins, ends)
             try:
                 found, _upto = await self._read(begins, ends, self._working)
@@ -503,6 +515,10 @@ class View:
                     self._heard(message)
                 past.ignored |= self.timeline.ignored
                 past.add_newer(found, ends)
+
+    def undoes(self, *, older: bool) -> bool:
+        """Whether to load at one end would let go of what was just loaded at the other, for the same screen."""
+        return self.window.full and self._loaded == (self.pane.visible_range()[0], not older)
 
     def _first_seq(self) -> int:
         """The number in the log of the first message on the screen, 0 for none."""

@@ -35,6 +35,8 @@ from prompt_toolkit.utils import get_cwidth
 from chat import client as client_module
 from chat.client import Client, Target
 from chat.errors import ChatError
+from chat.face import timeline as timeline_module
+from chat.face import view as view_module
 from chat.face.commands import COMMANDS, KEYS
 from chat.face.fullscreen import Face
 from chat.frame import REPLY, Kind
@@ -188,6 +190,9 @@ class Whole(RuleBasedStateMachine):
         patch = self.opened.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(client_module, "_FIRST_DELAY", 0.001)
         patch.setattr(client_module, "_LAST_DELAY", 0.001)
+        patch.setattr(timeline_module, "RING", 60)  # so that things have to go, at either end
+        for name, size in (("_PAGE", 15), ("_LARGE_PAGE", 25), ("_AT_STAKE", 20)):
+            patch.setattr(view_module, name, size)
         for name in ("EDITOR", "VISUAL", "TMUX", "STY", "NO_COLOR"):
             patch.delenv(name, raising=False)
         self.faults = Faults()
@@ -494,6 +499,7 @@ class Whole(RuleBasedStateMachine):
         self.the_border_is_whole()
         self.the_input_is_in_view()
         self.nothing_is_counted_below_nothing()
+        self.a_window_has_all_of_its_part_of_the_log()
         self.what_is_in_the_log_is_known()
 
     def the_face_runs(self) -> None:
@@ -553,9 +559,21 @@ class Whole(RuleBasedStateMachine):
             first, last = view.pane.visible_range()
             assert (
                 (first, last) == (0, -1)
-                or timeline.first <= first <= last < timeline.last
+                or view.window.first <= first <= last < view.window.last
                 or view is not self.face.view
             )
+
+    def a_window_has_all_of_its_part_of_the_log(self) -> None:
+        if not self.linked:
+            return
+        view = self.face._views[0]
+        frames = {frame.seq: frame for frame in self.house.log()}
+        for window in (view.timeline, view.past):
+            if window is not None and not window.ignored and not window._base:
+                assert window.end - window.first <= 60
+                held = range(max(window.oldest, 1), window.last_seq + 1)
+                said = [seq for seq in held if seq in frames and frames[seq].kind in {Kind.SAY, Kind.ACTION, 9}]
+                assert [seq for seq in held if window.at_seq(seq) is not None] == said
 
     def what_is_in_the_log_is_known(self) -> None:
         if self.linked:
