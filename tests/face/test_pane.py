@@ -268,6 +268,36 @@ def test_a_place_holds_while_newer_and_older_messages_come() -> None:
     assert (pane.below, pane.following) == (0, True)
 
 
+def test_the_end_of_a_part_of_the_log_is_not_followed() -> None:
+    timeline, _pane = talk(*numbered(10))
+    part = timeline.part(101)
+    part.add_newer(numbered(30, first=101), 131)
+    pane = Pane(Conversation(part))
+    pane.jump(part.first)
+    seqs(pane)
+    pane.scroll(100)
+    assert seqs(pane) == [126, 127, 128, 129, 130]
+    assert not pane.following
+    part.add_newer(numbered(30, first=131), 161)
+    assert seqs(pane) == [126, 127, 128, 129, 130]
+    pane.scroll(1)
+    assert seqs(pane) == [130, 131, 132, 133, 134]
+
+
+def test_a_place_is_the_same_on_a_part_that_was_cut_out() -> None:
+    timeline, pane = talk(*numbered(60))
+    seqs(pane)
+    pane.scroll(-3)
+    pane.select(-1)
+    before = view(pane, height=5)
+    part = timeline.cut_out(pane.visible_range()[0] - 9, pane.visible_range()[1] + 9)
+    assert part is not None
+    other = Pane(Conversation(part))
+    other.succeed(pane)
+    other.take_over(pane, 0)
+    assert (view(other, height=5), other.selected) == (before, pane.selected)
+
+
 def test_the_text_at_the_top_stays_when_its_day_moves_away_from_above_it() -> None:
     timeline, pane = talk(*numbered(30, first=101))
     pane.create_content(60, 5)
