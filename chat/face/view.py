@@ -523,7 +523,7 @@ class View:
     def _first_seq(self) -> int:
         """The number in the log of the first message on the screen, 0 for none."""
         first, last = self.pane.visible_range()
-        items = (self.window[number] for number in range(first, min(last + 1, self.window.end)))
+        items = (self.window[number] for number in range(max(first, self.window.first), min(last + 1, self.window.end)))
         return next((item.seq for item in items if isinstance(item, Said) and item.seq), 0)
 
     @property

@@ -430,6 +430,14 @@ class Whole(RuleBasedStateMachine):
         self.do(*(member.say(text, kind=kind, target=target, flags=flags) for _ in range(times)))
 
     @precondition(lambda self: self.linked)
+    @rule(keys=st.sampled_from(["\x1b[1;5H", "\x1b[5~" * 9, "\x1b[6~" * 9, "\x1bu"]), times=st.sampled_from([0, 0, 90]))
+    def reads_far_up(self, keys: str, times: int) -> None:
+        """More is said than the ring takes, and she goes to where it begins, or to the end."""
+        if (bob := self.members.get("bob")) is not None:
+            self.do(*(bob.say(f"{n} of many") for n in range(times)))
+        self.do(self.press("\x1b"), self.pause(), self.press(keys), self.pause())
+
+    @precondition(lambda self: self.linked)
     @rule(name=st.sampled_from(["bob", "cid"]), nick=st.sampled_from(NICKS))
     def comes_or_goes(self, name: str, nick: str) -> None:
         member = self.members.pop(name, None)
@@ -561,6 +569,7 @@ class Whole(RuleBasedStateMachine):
                 (first, last) == (0, -1)
                 or view.window.first <= first <= last < view.window.last
                 or view is not self.face.view
+                or self.terminal.size.rows < 4  # then the pane may not be drawn
             )
 
     def a_window_has_all_of_its_part_of_the_log(self) -> None:
