@@ -28,7 +28,9 @@ def details(item: Said, timeline: Timeline, client: Client) -> list[str]:
             nick=item.nick,
             key=fingerprint(item.key),
         ),
-        _("on the host's disk; read by {count} of the {all} others who show how far they have read").format(count=read, all=of),
+        _("on the host's disk; read by {count} of the {all} others who show how far they have read").format(
+            count=read, all=of
+        ),
         _path(client),
     ]
     told += [_("before: {text}").format(text=edit.text) for edit in item.earlier]
