@@ -82,6 +82,8 @@ from chat.errors import ChatError
 from chat.transport import MAX_CELL, TRUST_MS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from chat.transport import Buffer, Reading
 
 NAME: Final = "board"  # of the file, in the room's runtime folder
@@ -94,13 +96,15 @@ _HEADER: Final = struct.Struct("!8sHHI16sI")  # magic, layout, bytes of a cell, 
 _MAGIC: Final = b"mwboard\n"
 _LAYOUT: Final = 1
 _CELL: Final = struct.Struct(f"!QQH{MAX_CELL}sI")  # version, beat, length, payload, CRC of these
+_FRAME: Final = struct.Struct(f"!8xQH{MAX_CELL}xI")  # of a cell, what tells whether to believe it: beat, length, CRC
+_PAYLOAD_AT: Final = 18
 _HEADS: Final = struct.Struct("16s240x")  # version and beat: two writes of one cell never have both in common
 _CRC_SIZE: Final = 4
 _CRC_AT: Final = CELL_SIZE - _CRC_SIZE
 _MAX_VERSION: Final = 2**64 - 1
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
-assert _CELL.size == _HEADS.size == CELL_SIZE
+assert _CELL.size == _FRAME.size == _HEADS.size == CELL_SIZE
 
 _Identity: TypeAlias = tuple[int, int]  # device and inode: what a file is, whatever its name
 
@@ -334,8 +338,9 @@ class ShmBoard:
         file.users += 1
         self._claimed: list[ShmCell] = []
         self._next = os.getpid() % CELLS  # where to look first: those who come at once do not all begin at 0
-        self._heads = [bytes(16)] * CELLS  # of the last copy that was good
-        self._known: list[tuple[int, bytes]] = [(0, b"")] * CELLS  # beat and payload of that copy
+        self._data = b""  # what was read last
+        self._heads = [bytes(16)] * CELLS  # of each cell's last copy that was good
+        self._known: dict[int, tuple[int, bytes]] = {}  # beat and payload of that copy, where it shows anything
         self._closed = False
 
     def _must_be_open(self) -> int:
@@ -381,39 +386,39 @@ class ShmBoard:
             data = os.pread(fd, SIZE, 0)
             if len(data) != SIZE:  # somebody cut it short
                 return
+            if data == self._data:
+                return
             heads = [head for (head,) in _HEADS.iter_unpack(memoryview(data)[CELL_SIZE:])]
-            torn = False
-            for index in compress(range(CELLS), map(ne, heads, self._heads)):
-                if (good := self._decode(data, _offset(index))) is None:
-                    torn = True
-                else:
-                    self._known[index] = good
-                    self._heads[index] = heads[index]
-            if not torn:
+            changed = [*compress(range(CELLS), map(ne, heads, self._heads))]
+            good = self._decode(data, changed)
+            for index in good:
+                self._heads[index] = heads[index]
+            self._known.update(good)
+            for index in [index for index, (_beat, payload) in good.items() if not payload]:
+                del self._known[index]
+            self._data = data
+            if len(good) == len(changed):
                 return
 
     @staticmethod
-    def _decode(data: bytes, at: int) -> tuple[int, bytes] | None:
-        """Return the beat and the payload of the cell that begins at ``at``, or None when it is torn or damaged."""
-        _version, beat, length, payload, crc = _CELL.unpack_from(data, at)
-        if zlib.crc32(data[at : at + _CRC_AT]) != crc or length > MAX_CELL:
-            return None
-        return beat, payload[:length]
+    def _decode(data: bytes, indices: Iterable[int]) -> dict[int, tuple[int, bytes]]:
+        """Return the beat and the payload of these cells, but for those that are torn or damaged."""
+        good, unpack, crc32 = {}, _FRAME.unpack_from, zlib.crc32
+        for index in indices:
+            at = CELL_SIZE + CELL_SIZE * index
+            beat, length, crc = unpack(data, at)
+            if crc32(data[at : at + _CRC_AT]) == crc and length <= MAX_CELL:
+                good[index] = beat, data[at + _PAYLOAD_AT : at + _PAYLOAD_AT + length]
+        return good
 
     def _alive(self, trust_ms: int) -> list[Reading]:
         now, file = _now(), self._file
         doubted = now - trust_ms  # a beat so old, or one in the future, is a question to the kernel
-        for index in [
-            index for index, (beat, payload) in enumerate(self._known) if payload and not doubted < beat <= now
-        ]:
+        for index in [index for index, (beat, _payload) in self._known.items() if not doubted < beat <= now]:
             if not (index in file.held or file.is_held_by_others(index)):
                 # Dead, and dead for good: whoever claims the cell writes first of all, and then its head is another.
-                self._known[index] = (0, b"")
-        return [
-            (index, payload, now - beat if beat < now else 0)
-            for index, (beat, payload) in enumerate(self._known)
-            if payload
-        ]
+                del self._known[index]
+        return [(index, payload, now - beat if beat < now else 0) for index, (beat, payload) in self._known.items()]
 
     def sound(self) -> bool:
         self._must_be_open()

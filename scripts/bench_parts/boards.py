@@ -3,10 +3,13 @@
     scripts/bench --boards [--rounds N] [--folder DIRECTORY]
 
 One look reads the states of all members; then they are taken apart, checked and merged (``presence.seen``), which
-costs by how many have changed and is the same for every way. Before each look a quarter of the members, in another
-process, write theirs anew. What counts is the median of all looks; the ways take turns.
+costs by how many have changed and is the same for every way. Before each look an eighth of the members, in another
+process, write theirs anew: a heartbeat comes every 4 s, and a window looks every half second. What counts is the median
+of all looks; the ways take turns.
 
     board           transports/shm.py: one pread of 257 KiB, a CRC for each cell that has changed
+    quiet board     the same, where nobody has written since the last look
+    busy board      the same, where half of the members have
     first look      the same, by one who has just opened it: a CRC for every cell, and every state is taken apart
     with locks      the same, asking the kernel about every writer, as one does where heartbeats are over 5 s old
     mp.Array        multiprocessing.Array, copied under its lock, which keeps out all writers meanwhile
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from chat.transport import Reading
 
 MEMBERS: Final = 1000
+CHANGED: Final = MEMBERS // 8  # who write anew before each look
 LOOKS: Final = 20  # of each way in each round
 ROOM: Final = "bench"
 HEADINGS: Final = ("way", "µs a look", "x board", "µs with what it means")
@@ -77,6 +81,7 @@ class Way:
     """What is made before the writers' process is forked, and used on both sides of that."""
 
     name: str
+    changed = CHANGED
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -113,6 +118,16 @@ class Board(Way):
     def close(self) -> None:
         if self.board is not None:
             self.board.close()
+
+
+class QuietBoard(Board):
+    name = "quiet board"
+    changed = 0
+
+
+class BusyBoard(Board):
+    name = "busy board"
+    changed = MEMBERS // 2
 
 
 class FirstLook(Board):
@@ -173,7 +188,7 @@ class ManagerDict(Way):
         self.manager.shutdown()
 
 
-WAYS: Final = (Board, FirstLook, WithLocks, Array, ManagerDict)
+WAYS: Final = (Board, QuietBoard, BusyBoard, FirstLook, WithLocks, Array, ManagerDict)
 
 
 def measure(kind: type[Way]) -> Figure:
@@ -202,10 +217,10 @@ def measure(kind: type[Way]) -> Figure:
 
 
 def _write(way: Way, orders: Connection) -> None:
-    """Be all the members: write all states the first time, a quarter of them each time after."""
+    """Be all the members: write all states the first time, some of them each time after."""
     write = way.writer()
     while (turn := orders.recv()) is not None:
-        for number in range(MEMBERS // 4 if turn else MEMBERS):
+        for number in range(way.changed if turn else MEMBERS):
             state = State(note="out to lunch", read=turn)
             write(number, pack_cell(number.to_bytes(32, "big"), f"member-{number}", state))
         orders.send(None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from transports.shm import _POSIX, CELLS, SIZE, Shm, ShmBoard, ShmCell, _File, _offset
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from chat.transport import Buffer, Reading
@@ -76,13 +77,16 @@ class BelievesAll(ShmBoard):
     """Version and CRC switched off."""
 
     @staticmethod
-    def _decode(data: bytes, at: int) -> tuple[int, bytes] | None:
-        cell = data[at : at + 256]
-        length = int.from_bytes(cell[16:18], "big")
-        return int.from_bytes(cell[8:16], "big"), cell[18 : 18 + min(length, 234)]
+    def _decode(data: bytes, indices: Iterable[int]) -> dict[int, tuple[int, bytes]]:
+        found = {}
+        for index in indices:
+            cell = data[256 * (1 + index) :][:256]
+            length = int.from_bytes(cell[16:18], "big")
+            found[index] = int.from_bytes(cell[8:16], "big"), cell[18 : 18 + min(length, 234)]
+        return found
 
     def _look(self, fd: int) -> None:
-        self._heads = [b""] * len(self._heads)
+        self._data, self._heads = b"", [b""] * len(self._heads)
         super()._look(fd)
 
 
@@ -116,7 +120,7 @@ class ForgetsWhatItHolds(ShmBoard):
 
 class AsksNobody(ShmBoard):
     def _alive(self, trust_ms: int) -> list[Reading]:
-        return [(index, payload, 0) for index, (_beat, payload) in enumerate(self._known) if payload]
+        return [(index, payload, 0) for index, (_beat, payload) in self._known.items()]
 
 
 class KeepsTheDead(ShmBoard):
