@@ -60,14 +60,14 @@ from prompt_toolkit.layout.processors import Processor, Transformation, Transfor
 from prompt_toolkit.layout.utils import explode_text_fragments
 
 from chat.errors import ChatError
-from chat.face import emoji, theme
+from chat.face import bars, emoji, theme
 from chat.face.answers import all_settings, details, open_here, rooms, setting
 from chat.face.clipboard import osc52
 from chat.face.commands import KEYS, Action, Command, Say, Unknown, help_lines, help_on, parse, rebind, rooms_like
 from chat.face.composer import Composer, clean
-from chat.face.pane import FLAGS, JOINED, clip, columns, sealed, shown
+from chat.face.pane import FLAGS, JOINED, clip, shown
 from chat.face.people import direct_told, ignored, is_unread, list_ignored, listed, names_of, nobody, to_heed
-from chat.face.view import CATCHING_UP, Attention, Search, View
+from chat.face.view import Attention, Search, View
 from chat.frame import REPLY, Ask, Kind
 from chat.identity import fingerprint
 from chat.presence import Level
@@ -76,7 +76,7 @@ from chat.settings import DEFAULTS, NAMES, change
 from chat.settings import parse as parse_setting
 from chat.sight import SHOWN_AS
 from chat.text import visible
-from chat.words import _, heard, in_words, later
+from chat.words import _, heard, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -89,7 +89,6 @@ if TYPE_CHECKING:
     from chat.client import Client, ClientEvent
     from chat.face.pane import Pane
     from chat.face.timeline import Said, Timeline
-    from chat.face.view import Progress
     from chat.frame import Direct
     from chat.settings import Settings
 
@@ -100,26 +99,14 @@ _SEQUENCE: Final = 1.0  # seconds in which Ctrl+E makes Ctrl+X the editor's key
 _LOOK: Final = 0.5  # seconds between looks at what others show of themselves
 _STILL_HERE: Final = 60_000  # milliseconds after which others are told that keys are pressed, if nothing else is told
 _TYPING: Final = 4.0  # seconds after the last key for which one is shown as typing
-_SIDE_BAR: Final = 18  # columns, and one for the line beside it
 _SIDE_BAR_FROM: Final = 60  # columns of the screen
 _NEAR: Final = 30  # lines from the oldest one, where older ones are fetched
 _EXCERPT: Final = 40  # columns of a message that is answered or corrected
-_BAR_CELLS: Final = (4, 20)  # of a bar, at least and at most
 _BLANK_LINES: Final = re.compile(r"\A(?:[^\S\n]*\n)+")
 # What people begin a message with, and prompt_toolkit binds with Alt. Its Alt keys that are letters are for editing.
 _NOT_HELD: Final = string.punctuation + string.digits
 _WITH_NEXT_START: Final = frozenset({"language", "time_format"})  # settings
 _CALLED: Final = 8  # direct rooms that may open by themselves: each is a link to the host
-_LEVELS: Final = {Level.AWAY: "z ", Level.BUSY: "! ", Level.ONLINE: ""}
-
-_WIRES: Final = (later("same user"), later("pinned"), later("known"), later("trust on first use"))  # of Client.wire
-_STATES: Final = (  # of the link; the session has them in English
-    later("no link"),
-    later("waiting for the host's first words"),
-    later("deciding whether to trust the host"),
-    later("waiting to be let in"),
-    later("in the room"),
-)
 
 
 async def run(client: Client, **more: Any) -> None:
@@ -858,7 +845,7 @@ class Face:
 
     async def _list_rooms(self, *, window: bool) -> None:
         found = await asyncio.to_thread(open_here)
-        names = (f"{view.name} {_unread(view)}" if view.timeline.unread else view.name for view in self._views)
+        names = (f"{view.name} {bars.unread(view)}" if view.timeline.unread else view.name for view in self._views)
         self._list(rooms(found, names if window else ()))
         self.app.invalidate()
 
@@ -1052,7 +1039,7 @@ class Face:
     def _application(self) -> Application[None]:
         wide = Condition(self._is_wide)
         border = Window(width=1, char="│", style="class:faint")
-        side_bar = VSplit([border, Window(FormattedTextControl(self._side_bar), width=_SIDE_BAR)])
+        side_bar = VSplit([border, Window(FormattedTextControl(self._side_bar), width=bars.SIDE_BAR)])
         typing = Window(
             self.composer.control,
             width=lambda: self._rest(2),
@@ -1063,7 +1050,7 @@ class Face:
         told = Window(FormattedTextControl(self._told), height=1, style="class:faint")
         title = Window(FormattedTextControl(self._title), height=1, style="class:bar")
         status = Window(FormattedTextControl(self._status), height=1, style="class:bar")
-        panes = _PaneWindow(lambda: self.pane, width=lambda: self._rest(_SIDE_BAR + 1 if self._is_wide() else 0))
+        panes = _PaneWindow(lambda: self.pane, width=lambda: self._rest(bars.SIDE_BAR + 1 if self._is_wide() else 0))
         root = HSplit(
             [
                 ConditionalContainer(title, Condition(lambda: self._spare_rows() > 1)),
@@ -1103,16 +1090,6 @@ class Face:
     def _input_height(self) -> Dimension:
         return Dimension(min=1, max=max(1, self._size()[1] // 3))
 
-    def _title(self) -> StyleAndTextTuples:
-        view = self.view
-        room = view.name if view.partner else f"#{view.session.room}"
-        told = _("{room} as {nick} over {address}")
-        if view.partner:  # before the address: of a narrow screen it is to stay
-            told = _("{room} as {nick} · the host's owner can read this · over {address}")
-        address = view.client.address.brief if view.client.address else ""
-        text = " " + told.format(room=room, nick=view.session.nick, address=address)
-        return self._row(text)
-
     def _told_text(self) -> str:
         """The line above the input, where there is something to ask or to tell."""
         if self.composer.question:
@@ -1127,75 +1104,17 @@ class Face:
         return self.composer.counter
 
     def _told(self) -> StyleAndTextTuples:
-        return self._row(self._told_text())
+        return bars.row(self._told_text(), self._size()[0])
+
+    def _title(self) -> StyleAndTextTuples:
+        return bars.title(self.view, self._size()[0])
 
     def _status(self) -> StyleAndTextTuples:
-        view, session = self.view, self.view.session
-        unsent, new = len(session.unsettled), 0 if self.pane.following else view.timeline.unread
-        parts = [self._work()] if view.progress is not None else []
-        if view.search is not None and (place := view.search.place)[1]:
-            told = _("hit {number} of {count}").format(number=place[0], count=place[1])
-            parts.append(told + ("+" if view.search.more else ""))
-        if new:
-            named = view.timeline.unread_mentions
-            parts.append(_("{count} new below").format(count=new) + (f" ({named}@)" if named else ""))
-        if view.is_new_above:
-            parts.append(_("new above: {key}").format(key=self._key("unread")))
-        parts += [
-            f"{number}:{other.name} {_unread(other)}"
-            for number, other in enumerate(self._views, 1)
-            if other is not view and other.timeline.unread and other.session.room not in self._settings.muted
-        ]
-        state = session.state.value
-        parts.append(_(state) if state in _STATES else state)
-        parts += [_("{count} unsent").format(count=unsent)] if unsent else []
-        types = [nick for (key, nick), state in view.people.items() if state.typing and key != session.key]
-        if types:
-            parts.append(_("{nicks} types").format(nicks=", ".join(types[:3])))
-        parts.append(_("{count} here").format(count=len(session.here)))
-        if view.client.wire:
-            scheme, trust = view.client.wire
-            parts += [scheme, _(trust) if trust in _WIRES else trust]
-        if view.lag:
-            parts.append(f"{view.lag} ms")
-        return self._row(" " + " · ".join(parts))
-
-    def _work(self) -> str:
-        """The bar of what is at work: with what it is, and how it is stopped, where there is room for that."""
-        progress, width = self.view.progress, self._size()[0]
-        if progress is None:
-            return ""
-        what, drawn = _(progress.what), bar(progress, width - 1)
-        stops = "" if progress.what == CATCHING_UP else f" ({self._key('stop')})"
-        room = width - 1 - columns(drawn)
-        before = next((told for told in (what + stops, what) if columns(told) < room), "")
-        return f"{before} {bar(progress, width - 2 - columns(before))}".lstrip()
-
-    def _row(self, text: str) -> StyleAndTextTuples:
-        width = self._size()[0]
-        return [*sealed([("", clip(shown(text, lines=False), width))], width)]
+        return bars.status(self.view, self._views, self._size()[0], muted=self._settings.muted, key=self._key)
 
     def _side_bar(self) -> StyleAndTextTuples:
         rows = self._size()[1] - 3  # without title, status and one row of input
-        entries: list[tuple[str, str]] = []
-        if len(self._views) > 1:
-            for number, view in enumerate(self._views, 1):
-                news = f" {_unread(view)}" if view.timeline.unread and view is not self.view else ""
-                style = "class:bold" if view is self.view or view.asks_for_you else ""
-                name = clip(f"{number} {shown(view.name, lines=False)}", _SIDE_BAR - len(news))
-                entries.append((style, name + news))
-            entries.append(("", ""))
-        here = sorted(self.view.session.here, key=lambda who: who[1].casefold())
-        room = max(rows - len(entries), 1)
-        more = _("and {count} more").format(count=len(here) - room + 1)
-        folded = [("class:faint", more)] if len(here) > room else []
-        for who in here[: room - len(folded)]:
-            state = self.view.people.get(who)
-            before = ("~ " if state.typing else _LEVELS[state.level]) if state else ""
-            if self.view.session.here[who]:
-                before += f"[{_('bot')}] "
-            entries.append((theme.nick_style(who[0]), clip(before + who[1], _SIDE_BAR)))
-        return [part for entry in entries + folded for part in (*sealed([entry], _SIDE_BAR), ("", "\n"))]
+        return bars.side_bar(self.view, self._views, rows)
 
 
 class _PaneWindow(Window):
@@ -1274,25 +1193,6 @@ async def _ended(task: asyncio.Task[None]) -> None:
     except asyncio.CancelledError:
         task.cancel()
         raise
-
-
-def bar(progress: Progress, width: int) -> str:
-    """Return a bar of at most ``width`` columns, if they are 20 or more: ``[####......] 41% 5200/s``.
-
-    It is made of ASCII: a terminal set up for Chinese or Japanese draws blocks two columns wide.
-    """
-    told = f" {progress.part:.0%} {progress.rate}/s"
-    least, most = _BAR_CELLS
-    cells = max(least, min(most, width - len(told) - 2))
-    return f"[{'#' * int(progress.part * cells):.<{cells}}]{told}"
-
-
-def _unread(view: View) -> str:
-    """Return how much is unread, and how much of it names the reader; in a room for two all of it does."""
-    unread, named = view.timeline.unread, view.timeline.unread_mentions
-    if view.partner:
-        return f"{unread}!"
-    return f"{unread} ({named}@)" if named else f"{unread}"
 
 
 def _fields(settings: Settings) -> dict[str, Any]:

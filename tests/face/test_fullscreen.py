@@ -35,7 +35,8 @@ from chat.client import Client, Lost, Target, Up
 from chat.errors import DialFailed, LinkBroken, Refused, reason
 from chat.face import fullscreen
 from chat.face import view as view_module
-from chat.face.fullscreen import Face, bar
+from chat.face.bars import bar
+from chat.face.fullscreen import Face
 from chat.face.pane import Line, clip, columns, lay, row_of, shown, wrap
 from chat.face.theme import PALETTE, roles_of
 from chat.face.view import CATCHING_UP, Progress, View
