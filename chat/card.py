@@ -318,7 +318,9 @@ def find(room: str | None) -> Card:
     if len(found) > 1:
         names = ", ".join(card.room for card in found)
         raise AddressError(
-            "{count} rooms are open on this machine ({names}); say which: chat join ROOM", count=len(found), names=names
+            "{count} rooms are open on this machine ({names}); name the one that you mean",
+            count=len(found),
+            names=names,
         )
     return found[0]
 

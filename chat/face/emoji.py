@@ -58,7 +58,8 @@ def reaction(typed: str) -> str:
     if _is_picture(typed):
         return typed
     name = typed.strip(":").lower()
-    near = [name] if find(name) else difflib.get_close_matches(name[:_WORD], _sorted_names(), n=1)
+    near = [name] if find(name) else [found for found, _picture in complete(name, 1)]
+    near = near or difflib.get_close_matches(name[:_WORD], _sorted_names(), n=1)
     hint = _("an emoji is wanted, or its name, like :tada:")
     if near:
         hint = _("did you mean :{name}:?").format(name=near[0])

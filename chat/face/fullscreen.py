@@ -535,6 +535,7 @@ class Face:
             case "invite":
                 self.app.create_background_task(self._ask(self.view, Ask(what="invite")))
             case "clear":
+                self._came_from = None
                 self.view.clear()
 
     def _help(self, word: str) -> None:
@@ -765,6 +766,7 @@ class Face:
         if key == self.view.session.key:
             self._note(_("this is you; /ignore NICK is for somebody else"))
             return
+        self._came_from = None  # there one would see them still
         for view in self._views:
             view.ignore(key)
         others = [entry for entry in self._settings.ignore if entry not in names_of(key)]
@@ -777,6 +779,7 @@ class Face:
         if not entries:
             self._note(told)
             return
+        self._came_from = None
         for view in self._views:
             view.heed(entries)
         self._change("ignore", tuple(entry for entry in self._settings.ignore if entry not in entries), told)
@@ -913,9 +916,10 @@ class Face:
         self._close(self.view)
 
     def _close(self, view: View) -> None:
-        at = self._views.index(view)
         here = self.view
-        del self._views[at]
+        if view is here:
+            self._turn_away()
+        self._views.remove(view)
         self._at = self._views.index(here) if here in self._views else 0
         self.composer.restore(self.view.name)
         self.composer.forget(view.name)
@@ -925,12 +929,17 @@ class Face:
         if not 0 <= at < len(self._views):
             self._note(_("there is no room {number} in this window").format(number=at + 1))
             return
-        self.view.leave()
-        self._show(typing=False)
-        self._answering = self._came_from = None
+        self._turn_away()
         self._at = at
         self.composer.restore(self.view.name)
         self._redraw_soon()
+
+    def _turn_away(self) -> None:
+        """From the room one looks at: what was begun there is about its messages, and not about another room's."""
+        self.view.leave()
+        self._show(typing=False)
+        self._end_correction()
+        self._answering = self._came_from = None
 
     def _offer_rooms(self) -> None:
         self.input.document = Document("/room ")

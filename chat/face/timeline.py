@@ -366,6 +366,10 @@ class Timeline:
             if message.kind in _CHANGES:
                 self._change(message)
 
+    def catch_up(self) -> None:
+        """Take what became of messages here while only another timeline of this log was told."""
+        self.learn([change for item in self._ring if isinstance(item, Said) for change in self.kept.of(item.seq)])
+
     def note(self, text: str, now: int, role: str = "note", *, last_seq: int = 0) -> None:
         """Add a line of our own. ``last_seq``: the last number of a gap that it tells of."""
         self.last_seq = max(self.last_seq, last_seq)

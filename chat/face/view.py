@@ -332,6 +332,7 @@ class View:
     def go_back(self, window: Timeline, pane: Pane, place: tuple[int, int] | None, selected: int | None) -> None:
         """Show again what was shown before, where it has not been cleared meanwhile."""
         if not window.attached or window is self.timeline:
+            window.catch_up()
             self._show(window, pane)
             pane.go_back(place, selected)
 

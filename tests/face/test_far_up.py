@@ -243,3 +243,28 @@ def test_a_marker_that_keys_held_down_have_gone_over_was_seen(tmp_path: Path) ->
                 await stage.until("line 95.", gone="new ")
 
     run(story())
+
+
+def test_a_list_is_left_for_a_place_far_up_as_it_has_become(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("bob") as bob:
+            await fill(bob, 1, 400)
+            async with room.member("ann") as ann, staged(ann, Blind(80, 24)) as stage:
+                await stage.until("line 400.")
+                stage.type(TOP)
+                await stage.until("line 1.")
+                window = stage.face.view.window
+                seq = next(seq for seq in range(1, 10) if window.at_seq(seq))
+                stage.type("/help\r")
+                await stage.until("/me TEXT", gone="line 1.")
+                await bob.say("👍", kind=Kind.REACT, target=seq)
+                await bob.settled()
+                stage.type("\x1b")
+                await stage.until("line 1.", "👍 bob")
+                stage.type("/help\r")
+                await stage.until("/me TEXT", gone="line 1.")
+                stage.type("/ignore bob\r")
+                await stage.until("what bob says is hidden")
+                assert stage.face._came_from is None  # there he would be seen
+
+    run(story())

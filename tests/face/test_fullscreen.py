@@ -633,6 +633,35 @@ def test_who_presses_no_key_is_away_since_the_last_one(monkeypatch: pytest.Monke
     run(story())
 
 
+def test_what_is_begun_in_a_room_is_not_done_in_another(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with (
+            Room(tmp_path) as room,
+            room.member("bob") as bob,
+            room.member("ann", looks=True) as ann,
+            bob.direct(ann.session.key) as to_ann,
+            staged(ann) as stage,
+        ):
+            await to_ann.say("psst")
+            await stage.until("2:@bob 1!")
+            stage.type("my own words\r")
+            await stage.until("my own words ✓")
+            stage.type("a draft\x1be")
+            await stage.until("correcting ann: my own words", "> my own words")
+            stage.type("\x1b2")
+            await stage.until("bob  psst", gone="correcting")
+            stage.type("\x1br")
+            await stage.until("answering bob: psst")
+            stage.type("/part\r")
+            await stage.until("> a draft", gone="answering")
+            stage.type("\r")
+            await stage.until("a draft ✓")
+            heard = await hear(bob, "a draft")
+            assert (heard.kind, heard.target) == (Kind.SAY, 0)
+
+    run(story())
+
+
 # -- hearing ------------------------------------------------------------------------------------------
 
 
