@@ -1,6 +1,6 @@
 """``python -m chat`` is the ``chat`` command."""
 
-from chat.cli import main
+from chat.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -322,7 +322,7 @@ def compare_servers(arguments: argparse.Namespace) -> list[str]:
 
 
 def compare_queues(arguments: argparse.Namespace) -> list[str]:
-    from chat.client import WINDOW
+    from chat.client.client import WINDOW
     from scripts.bench_parts import queues
 
     deliveries, round_trips, left_out = queues.tables(arguments.rounds, arguments.seconds, arguments.folder)

@@ -38,7 +38,7 @@ from itertools import chain, count, cycle, islice, pairwise, repeat, zip_longest
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
-from chat.frame import MAX_TEXT
+from chat.core.wire import MAX_TEXT
 from chat.transport import cost, schemes
 
 if TYPE_CHECKING:

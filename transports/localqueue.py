@@ -72,9 +72,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from chat.errors import AddressError, DialFailed, LinkClosed, ListenFailed, TransportError, Words
-from chat.link import RECEIVE_SIZE, DescriptorLink, Waiter
-from chat.transport import Address, Peer
+from chat.transport import Address, AddressError, DialFailed, LinkClosed, ListenFailed, Peer, Text, TransportError
+from chat.transport.link import RECEIVE_SIZE, DescriptorLink, Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -115,7 +114,7 @@ def _credentials(sock: socket.socket) -> _Credentials:
 def _must_be_ours(who: _Credentials) -> None:
     # Not root's either: root can become any user, and a process that did not is here by mistake.
     if who.uid != os.geteuid():
-        words = Words(
+        words = Text(
             "process {pid} there is user {uid}'s, not yours (user {own})", pid=who.pid, uid=who.uid, own=os.geteuid()
         )
         raise _Unfit(words)
@@ -128,7 +127,7 @@ def _private(folder: Path) -> Iterator[int]:
     try:
         status = os.fstat(fd)
         if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-            words = Words(
+            words = Text(
                 "the folder {folder} is user {uid}'s, mode {mode:04o}; it must be yours alone: choose another, "
                 "or chmod 700",
                 folder=folder,
@@ -163,15 +162,15 @@ def _path(address: Address, default: Path | None = None) -> Path:
 
 
 _DIAL_ADVICE: Final[dict[int | None, str]] = {
-    errno.ENOENT: Words("; is a host running there?"),
-    errno.ECONNREFUSED: Words("; the host that made it has ended: start it again"),
-    errno.EAGAIN: Words("; more wait there already than it lets in: try again"),
-    errno.EPROTOTYPE: Words("; it is a socket of another kind, so no chat host's"),
+    errno.ENOENT: Text("; is a host running there?"),
+    errno.ECONNREFUSED: Text("; the host that made it has ended: start it again"),
+    errno.EAGAIN: Text("; more wait there already than it lets in: try again"),
+    errno.EPROTOTYPE: Text("; it is a socket of another kind, so no chat host's"),
 }
 _LISTEN_ADVICE: Final[dict[int | None, str]] = {
-    errno.EADDRINUSE: Words("; is another host running? choose another path"),
-    errno.EAGAIN: Words("; another host starts in this folder at this moment: try again"),
-    errno.ENOENT: Words("; make its folder first: mkdir -m 700"),
+    errno.EADDRINUSE: Text("; is another host running? choose another path"),
+    errno.EAGAIN: Text("; another host starts in this folder at this moment: try again"),
+    errno.ENOENT: Text("; make its folder first: mkdir -m 700"),
 }
 
 
@@ -181,8 +180,8 @@ def _reason(error: _Unfit | OSError, advice: Mapping[int | None, str] | None = N
         return error.words
     if not error.errno:
         return str(error)
-    why = Words(os.strerror(error.errno).lower())
-    return Words("{why}{advice}", why=why, advice=(advice or {}).get(error.errno, ""))
+    why = Text(os.strerror(error.errno).lower())
+    return Text("{why}{advice}", why=why, advice=(advice or {}).get(error.errno, ""))
 
 
 # -- links ------------------------------------------------------------------------------------------

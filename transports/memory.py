@@ -35,8 +35,7 @@ import asyncio
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from chat.errors import DialFailed, LinkBroken, LinkBusy, LinkClosed, ListenFailed
-from chat.transport import Address, Peer
+from chat.transport import Address, DialFailed, LinkBroken, LinkBusy, LinkClosed, ListenFailed, Peer
 
 if TYPE_CHECKING:
     from chat.transport import Buffer, Site

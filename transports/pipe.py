@@ -59,9 +59,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from chat.errors import AddressError, DialFailed, LinkClosed, ListenFailed, Words, reason
-from chat.link import DescriptorLink, Waiter
-from chat.transport import Address, Peer
+from chat.transport import Address, AddressError, DialFailed, LinkClosed, ListenFailed, Peer, Text, reason
+from chat.transport.link import DescriptorLink, Waiter
 
 if TYPE_CHECKING:
     from chat.transport import Site
@@ -165,7 +164,7 @@ def _check_folder(folder: Path) -> None:
     """Raises OSError; PermissionError where others could put something in place of what is ours."""
     facts = folder.lstat()
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
-        words = Words("{folder} is not a folder that is ours alone (mode 0700)", folder=folder)
+        words = Text("{folder} is not a folder that is ours alone (mode 0700)", folder=folder)
         raise PermissionError(errno.EPERM, words)
 
 
@@ -329,13 +328,13 @@ class PipeTransport:
         try:
             return await _knock(_path(address.place))
         except TimeoutError:
-            why = Words("the host did not open within {seconds:g} s; is it stopped?", seconds=DIAL_TIMEOUT)
+            why = Text("the host did not open within {seconds:g} s; is it stopped?", seconds=DIAL_TIMEOUT)
         except (FileNotFoundError, NotADirectoryError):
-            why = Words("there is no such door; is the room open?")
+            why = Text("there is no such door; is the room open?")
         except BlockingIOError:
-            why = Words("its door is full of others who wait; try again")
+            why = Text("its door is full of others who wait; try again")
         except OSError as error:
-            why = Words("nobody listens there; the host was killed") if error.errno == errno.ENXIO else reason(error)
+            why = Text("nobody listens there; the host was killed") if error.errno == errno.ENXIO else reason(error)
         raise DialFailed("cannot reach {address}: {why}", address=address, why=why)
 
 

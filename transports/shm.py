@@ -78,8 +78,7 @@ from operator import ne
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from chat.errors import ChatError
-from chat.transport import MAX_CELL, TRUST_MS
+from chat.transport import MAX_SLOT, TRUST_MS, ChatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -95,8 +94,8 @@ TRIES: Final = 3  # looks at a torn cell before it shows what it showed before
 _HEADER: Final = struct.Struct("!8sHHI16sI")  # magic, layout, bytes of a cell, cells, which start, CRC of these
 _MAGIC: Final = b"mwboard\n"
 _LAYOUT: Final = 1
-_CELL: Final = struct.Struct(f"!QQH{MAX_CELL}sI")  # version, beat, length, payload, CRC of these
-_FRAME: Final = struct.Struct(f"!8xQH{MAX_CELL}xI")  # of a cell, what tells whether to believe it: beat, length, CRC
+_CELL: Final = struct.Struct(f"!QQH{MAX_SLOT}sI")  # version, beat, length, payload, CRC of these
+_FRAME: Final = struct.Struct(f"!8xQH{MAX_SLOT}xI")  # of a cell, what tells whether to believe it: beat, length, CRC
 _PAYLOAD_AT: Final = 18
 _HEADS: Final = struct.Struct("16s240x")  # version and beat: two writes of one cell never have both in common
 _CRC_SIZE: Final = 4
@@ -300,8 +299,8 @@ class ShmCell:
         self._closed = False
 
     def write(self, payload: Buffer) -> None:
-        if len(payload) > MAX_CELL:
-            raise ValueError(f"a cell holds at most {MAX_CELL} bytes, not {len(payload)}")
+        if len(payload) > MAX_SLOT:
+            raise ValueError(f"a cell holds at most {MAX_SLOT} bytes, not {len(payload)}")
         self._payload = bytes(payload)
         self.beat()
 
@@ -407,7 +406,7 @@ class ShmBoard:
         for index in indices:
             at = CELL_SIZE + CELL_SIZE * index
             beat, length, crc = unpack(data, at)
-            if crc32(data[at : at + _CRC_AT]) == crc and length <= MAX_CELL:
+            if crc32(data[at : at + _CRC_AT]) == crc and length <= MAX_SLOT:
                 good[index] = beat, data[at + _PAYLOAD_AT : at + _PAYLOAD_AT + length]
         return good
 

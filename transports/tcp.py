@@ -59,9 +59,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from chat.errors import AddressError, DialFailed, LinkClosed, ListenFailed, Words, WrongValue, reason
-from chat.link import NotTls, SocketLink, TlsLink, Waiter, begin_tls
-from chat.transport import Address, Peer
+from chat.transport import Address, AddressError, DialFailed, LinkClosed, ListenFailed, Peer, Text, WrongValue, reason
+from chat.transport.link import NotTls, SocketLink, TlsLink, Waiter, begin_tls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,25 +170,25 @@ def _primary_address(families: Sequence[int]) -> str:
 def _reason(error: BaseException) -> str:
     """What happened, in words for people."""
     if isinstance(error, TimeoutError) and not error.errno:
-        return Words("no answer within {seconds:g} s; is a firewall in the way?", seconds=DIAL_TIMEOUT)
+        return Text("no answer within {seconds:g} s; is a firewall in the way?", seconds=DIAL_TIMEOUT)
     if isinstance(error, ssl.SSLError):
         why = (error.reason or "unknown reason").replace("_", " ").lower()
-        return Words("the TLS handshake failed: {why}", why=why)
+        return Text("the TLS handshake failed: {why}", why=why)
     if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
-        return Words(os.strerror(error.errno).lower())  # without what libraries add to it
+        return Text(os.strerror(error.errno).lower())  # without what libraries add to it
     return reason(error) if isinstance(error, OSError) else str(error)
 
 
 _DIAL_ADVICE: Final[dict[int | None, str]] = {
-    errno.ECONNREFUSED: Words("; is a host running there?"),
-    errno.ENETUNREACH: Words("; is this machine connected?"),
-    errno.EHOSTUNREACH: Words("; is that machine connected?"),
-    errno.ETIMEDOUT: Words("; is a firewall in the way?"),
+    errno.ECONNREFUSED: Text("; is a host running there?"),
+    errno.ENETUNREACH: Text("; is this machine connected?"),
+    errno.EHOSTUNREACH: Text("; is that machine connected?"),
+    errno.ETIMEDOUT: Text("; is a firewall in the way?"),
 }
 _LISTEN_ADVICE: Final[dict[int | None, str]] = {
-    errno.EADDRINUSE: Words("; is another host running? try port 0"),
-    errno.EACCES: Words("; ports below 1024 are for root: try another"),
-    errno.EADDRNOTAVAIL: Words("; it is not an address of this machine"),
+    errno.EADDRINUSE: Text("; is another host running? try port 0"),
+    errno.EACCES: Text("; ports below 1024 are for root: try another"),
+    errno.EADDRNOTAVAIL: Text("; it is not an address of this machine"),
 }
 
 

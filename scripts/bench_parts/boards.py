@@ -27,10 +27,11 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from chat.client import Client, Target
-from chat.identity import Identity, KnownHosts
-from chat.presence import State, pack_cell, seen, unpack_cell
-from chat.transport import MAX_CELL, Address
+from chat.client.client import Client, Target
+from chat.core.status import Status, pack_slot, seen, unpack_slot
+from chat.local.identity import Identity
+from chat.local.known_hosts import KnownHosts
+from chat.transport import MAX_SLOT, Address
 from scripts.bench import allow_files, serve
 from scripts.bench_parts.load import Load
 from scripts.bench_parts.wires import Broken
@@ -134,7 +135,7 @@ class FirstLook(Board):
     name = "first look"
 
     def look(self) -> list[Reading]:
-        unpack_cell.cache_clear()
+        unpack_slot.cache_clear()
         self.close()
         self.board = None
         return super().look()
@@ -153,12 +154,12 @@ class Array(Way):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.array: Any = _fork.Array("c", MEMBERS * MAX_CELL)
+        self.array: Any = _fork.Array("c", MEMBERS * MAX_SLOT)
 
     def writer(self) -> Callable[[int, bytes], object]:
         def write(number: int, payload: bytes) -> None:
             with self.array.get_lock():
-                self.array.get_obj()[number * MAX_CELL : (number + 1) * MAX_CELL] = payload.ljust(MAX_CELL, b"\0")
+                self.array.get_obj()[number * MAX_SLOT : (number + 1) * MAX_SLOT] = payload.ljust(MAX_SLOT, b"\0")
 
         return write
 
@@ -166,7 +167,7 @@ class Array(Way):
         with self.array.get_lock():
             data = self.array.get_obj().raw
         for number in range(MEMBERS):
-            yield number, data[number * MAX_CELL : (number + 1) * MAX_CELL].rstrip(b"\0"), 0
+            yield number, data[number * MAX_SLOT : (number + 1) * MAX_SLOT].rstrip(b"\0"), 0
 
 
 class ManagerDict(Way):
@@ -221,8 +222,8 @@ def _write(way: Way, orders: Connection) -> None:
     write = way.writer()
     while (turn := orders.recv()) is not None:
         for number in range(way.changed if turn else MEMBERS):
-            state = State(note="out to lunch", read=turn)
-            write(number, pack_cell(number.to_bytes(32, "big"), f"member-{number}", state))
+            state = Status(note="out to lunch", read=turn)
+            write(number, pack_slot(number.to_bytes(32, "big"), f"member-{number}", state))
         orders.send(None)
 
 

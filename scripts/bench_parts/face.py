@@ -41,7 +41,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from chat.frame import Kind, encode
+from chat.core.wire import Kind, encode
 from scripts.bench import cpu_seconds
 from scripts.bench_parts.hosts import ROOM, ROOT, peak, queue_host
 from scripts.bench_parts.load import BEAT_EVERY, PATIENCE

@@ -40,8 +40,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from chat.client import WINDOW
-from chat.errors import DialFailed
+from chat.client.client import WINDOW
+from chat.core.errors import DialFailed
 from chat.transport import Address, Site
 from scripts.bench import cpu_seconds
 from scripts.bench_parts.hosts import ROOM, peak, queue_host

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from chat.frame import (
+from chat.core.wire import (
     HEADER_SIZE,
     LOG_KINDS_END,
     PREFACE,
@@ -29,7 +29,7 @@ from chat.frame import (
     pack,
     unpack,
 )
-from chat.identity import Identity, transcript
+from chat.local.identity import Identity, transcript
 
 if TYPE_CHECKING:
     import socket
@@ -121,7 +121,7 @@ class ChatWire:
     size = HEADER_SIZE + TEXT_SIZE
     text_at = HEADER_SIZE
     beat = encode(Kind.BEAT)
-    # Where in a header what the host writes lies, as in chat.frame; and the beginning of every message: length, kind.
+    # Offsets of what the host writes into a header (chat.core.wire), and how every message begins: length, kind.
     _AUTHOR: Final = slice(8, 12)
     _NUMBER: Final = slice(12, 16)
     _SEQ: Final = slice(16, 24)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chat import errors
-from chat.errors import (
+from chat.core import errors
+from chat.core.errors import (
     AddressError,
     ChatError,
     DialFailed,
@@ -20,9 +20,9 @@ from chat.errors import (
     RemoteProtocolError,
     StoreError,
     StoreFull,
+    Text,
     TransportError,
     UnknownScheme,
-    Words,
     WrongValue,
     reason,
 )
@@ -77,7 +77,7 @@ def test_an_unknown_scheme_cannot_write_to_the_terminal() -> None:
 
 
 def test_what_varies_is_put_in_and_known_apart() -> None:
-    error = NoSuchRoom("room {room!r} is closed: {why}", room="a{b}", why=Words("{count} left", count=2))
+    error = NoSuchRoom("room {room!r} is closed: {why}", room="a{b}", why=Text("{count} left", count=2))
     assert str(error) == error.words == "room 'a{b}' is closed: 2 left"
     assert (error.words.template, error.words.fields["room"]) == ("room {room!r} is closed: {why}", "a{b}")
     assert type(str(error)) is str
@@ -99,7 +99,7 @@ def test_the_reason_of_the_system_is_in_small_letters_and_ours_as_we_wrote_it() 
     assert reason(PermissionError(13, "Permission denied", "/A")) == "permission denied"
     assert reason(OSError("Odd")) == "odd"
     assert reason(OSError()) == ""
-    ours = Words("{folder} is not ours", folder="/A")
+    ours = Text("{folder} is not ours", folder="/A")
     assert reason(PermissionError(1, ours)) is ours
     assert reason(ConnectionError(ours)) is ours
 

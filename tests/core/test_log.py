@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chat.errors import LocalProtocolError
-from chat.frame import HEADER_SIZE, MAX_BATCH, MAX_FRAME, Gap, Kind, encode, offset_of, run_of, split, unpack
-from chat.log import Batch, Cursor, Log, digest
+from chat.core.errors import LocalProtocolError
+from chat.core.log import Batch, Cursor, Log, digest
+from chat.core.wire import HEADER_SIZE, MAX_BATCH, MAX_FRAME, Gap, Kind, encode, offset_of, run_of, split, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chat.frame import Frame
+    from chat.core.wire import Frame
 
 EPOCH = b"an epoch"
 FRESH = 64  # the newest batches stay as they were sent

@@ -1,4 +1,4 @@
-"""chat.loopguard: which turns of programs count, when they are slowed, and what ends it."""
+"""chat.core.loopguard: which turns of programs count, when they are slowed, and what ends it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from chat.loopguard import LIMIT, LoopGuard
+from chat.core.loopguard import LIMIT, LoopGuard
 
 ANN, BOB, CID = b"ann", b"bob", b"cid"  # programs
 MINUTE = 60_000  # milliseconds

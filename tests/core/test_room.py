@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from chat.errors import Refused, RemoteProtocolError
-from chat.frame import (
+from chat.core.errors import Refused, RemoteProtocolError
+from chat.core.log import Batch, Log, digest
+from chat.core.room import Member, Room, RoomChanges, Stream
+from chat.core.wire import (
     HEADER_SIZE,
     MAX_CONTROL,
     MAX_TEXT,
@@ -25,11 +27,9 @@ from chat.frame import (
     split,
     unpack,
 )
-from chat.log import Batch, Log, digest
-from chat.room import Changes, Member, Room, Stream
 
 if TYPE_CHECKING:
-    from chat.room import Entry
+    from chat.core.room import Admission
 
 ANN, BOB, CID = b"a" * 32, b"b" * 32, b"c" * 32
 EPOCH = b"an epoch"
@@ -56,7 +56,7 @@ def frame(data: bytes) -> Frame:
     return one
 
 
-def store(room: Room) -> Changes:
+def store(room: Room) -> RoomChanges:
     """What a host's tick does, with a disk that never fails."""
     batches, changes = room.log.seal(), room.take_changes()
     room.log.publish(batches)
@@ -85,7 +85,7 @@ def fill(room: Room, messages: int, member: Member | None = None) -> None:
     store(room)
 
 
-def again(room: Room, changes: list[Changes]) -> Room:
+def again(room: Room, changes: list[RoomChanges]) -> Room:
     """The room as its host finds it after a restart from what was stored."""
     batches = []
     seq = 1
@@ -285,7 +285,7 @@ def test_streams_that_never_spoke_are_forgotten() -> None:
 # -- where in the log a member begins ------------------------------------------------------------
 
 
-def place(entry: Entry) -> tuple[int, int]:
+def place(entry: Admission) -> tuple[int, int]:
     assert entry.rewound == ""
     assert entry.member.cursor.seq == entry.start
     return entry.start, entry.show
@@ -302,7 +302,7 @@ def test_a_newcomer_begins_with_as_much_history_as_it_asks_for() -> None:
 
 def test_nobody_gets_more_history_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever comes in makes the host look for it."""
-    monkeypatch.setattr("chat.room._MAX_HISTORY", 3)
+    monkeypatch.setattr("chat.core.room._MAX_HISTORY", 3)
     room = a_room()
     fill(room, 10)
     assert place(room.enter(hello(stream=0, history=2**62))) == (9, 9)

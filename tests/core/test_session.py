@@ -6,8 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chat.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError
-from chat.frame import (
+from chat.client.outbox import OutboxEntry
+from chat.core.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError
+from chat.core.log import digest
+from chat.core.session import (
+    Answered,
+    Challenged,
+    Here,
+    Joined,
+    LinkState,
+    Message,
+    Numbered,
+    Rewound,
+    Session,
+    Stored,
+    text_body,
+)
+from chat.core.wire import (
     HEADER_SIZE,
     MAX_TEXT,
     PREFACE,
@@ -31,26 +46,11 @@ from chat.frame import (
     pack,
     unpack,
 )
-from chat.log import digest
-from chat.outbox import Entry
-from chat.session import (
-    Answered,
-    Challenged,
-    Here,
-    Joined,
-    Message,
-    Numbered,
-    Rewound,
-    Session,
-    State,
-    Stored,
-    text_body,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chat.session import Event
+    from chat.core.session import Event
 
 ME, ANN = b"m" * 32, b"a" * 32
 EPOCH, OTHER = b"an epoch", b"another!"
@@ -92,7 +92,7 @@ def frames(session: Session, *, preface: bool = False) -> list[Frame]:
     return list(Parser(preface=preface).feed(session.data_to_send()))
 
 
-def greet(session: Session, unsettled: Iterable[Entry] = (), stream: int = STREAM) -> Hello:
+def greet(session: Session, unsettled: Iterable[OutboxEntry] = (), stream: int = STREAM) -> Hello:
     """Connect, be challenged, and say HELLO."""
     session.connected()
     assert session.data_to_send() == PREFACE
@@ -105,23 +105,23 @@ def greet(session: Session, unsettled: Iterable[Entry] = (), stream: int = STREA
 
 
 def joined(
-    session: Session | None = None, unsettled: Iterable[Entry] = (), stream: int = STREAM, **more: Any
+    session: Session | None = None, unsettled: Iterable[OutboxEntry] = (), stream: int = STREAM, **more: Any
 ) -> tuple[Session, list[Event]]:
     session = session or Session("lobby", ME, nick="me")
     greet(session, unsettled, stream)
     return session, session.receive_data(welcome(**more))
 
 
-def say(session: Session, body: bytes = b"hi") -> Entry:
-    entry = Entry(0, Kind.SAY, 0, body)
+def say(session: Session, body: bytes = b"hi") -> OutboxEntry:
+    entry = OutboxEntry(0, Kind.SAY, 0, body)
     session.number(entry)
     session.say(entry)
     return entry
 
 
-def left(number: int, since: int = 1, epoch: bytes = EPOCH) -> Entry:
+def left(number: int, since: int = 1, epoch: bytes = EPOCH) -> OutboxEntry:
     """What an earlier process left in the outbox."""
-    return Entry(number, Kind.SAY, 0, b"hi", epoch=epoch, since=since)
+    return OutboxEntry(number, Kind.SAY, 0, b"hi", epoch=epoch, since=since)
 
 
 def numbers(session: Session) -> list[int]:
@@ -158,7 +158,7 @@ def test_the_first_join() -> None:
     )
     events = session.receive_data(welcome(nick="mee-2", role="owner", start=5, next_seq=9))
     assert events == [Joined("lobby", EPOCH, 9, "mee-2", "owner", resumed=False, proof=b"p")]
-    assert (session.state, session.nick, session.epoch, session.next_seq) == (State.JOINED, "mee-2", EPOCH, 5)
+    assert (session.state, session.nick, session.epoch, session.next_seq) == (LinkState.JOINED, "mee-2", EPOCH, 5)
 
 
 def test_a_silent_reader_keeps_no_nickname() -> None:
@@ -170,7 +170,7 @@ def test_a_silent_reader_keeps_no_nickname() -> None:
     assert greet(session).nick == "ann"
     session, _ = joined(Session("lobby", ME, silent=True), stream=0, nick="", first_unsettled=0)
     with pytest.raises(LocalProtocolError, match="only reads"):
-        session.number(Entry(0, Kind.SAY, 0, b""))
+        session.number(OutboxEntry(0, Kind.SAY, 0, b""))
 
 
 def test_what_may_be_called_when() -> None:
@@ -252,7 +252,7 @@ def test_a_welcome_must_fit_what_we_hold() -> None:
     greet(session)
     with pytest.raises(RemoteProtocolError, match=f"resumes at 3 of log {OTHER.hex()}"):
         session.receive_data(welcome(start=3, next_seq=3, epoch=OTHER))  # and does not say that it is another log
-    assert session.state is State.GREETED
+    assert session.state is LinkState.GREETED
 
 
 def test_a_welcome_must_tell_a_speaker_its_mark() -> None:
@@ -344,7 +344,7 @@ def test_coming_back_asks_for_the_rest() -> None:
     first = introduce(ANNS, 1)
     session.receive_data(first + said(2)[:-1])
     session.lost()
-    assert session.state is State.OFF
+    assert session.state is LinkState.OFF
     hello = greet(session)
     assert (hello.epoch, hello.next_seq, hello.last, hello.stream) == (EPOCH, 2, digest(first), STREAM)
     (event,) = session.receive_data(welcome(start=2, next_seq=3, nick="me"))
@@ -445,7 +445,7 @@ def test_what_waited_when_the_link_was_lost_comes_again() -> None:
 
 @pytest.mark.parametrize("kind", [Kind.SAY, Kind.GAP])
 def test_a_host_that_never_says_who_wrote_is_stopped(kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chat.session._MAX_HELD", 64 * 1024)
+    monkeypatch.setattr("chat.core.session._MAX_HELD", 64 * 1024)
     session, _ = joined(start=50, next_seq=60)
     first, rest = said(50), range(51, 51 + 64 * 1024 // HEADER_SIZE)
     pieces = [said(seq) if kind == Kind.SAY else control(Kind.GAP, first=seq, count=1) for seq in rest]
@@ -454,7 +454,7 @@ def test_a_host_that_never_says_who_wrote_is_stopped(kind: int, monkeypatch: pyt
 
 
 def test_it_is_what_waits_at_one_time_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chat.session._MAX_HELD", 700)
+    monkeypatch.setattr("chat.core.session._MAX_HELD", 700)
     session, _ = joined(start=50, next_seq=60)
     for seq in range(50, 100, 5):
         stranger = Author(index=seq, key=ANN, stream=seq, nick="x")
@@ -549,8 +549,8 @@ def test_what_is_said_before_the_first_join_gets_its_number_there() -> None:
 def test_say_wants_the_entry_that_was_numbered_last() -> None:
     session, _ = joined(first_unsettled=5)
     with pytest.raises(LocalProtocolError, match="number 0 where 5 follows"):
-        session.say(Entry(0, Kind.SAY, 0, b""))
-    first, second = Entry(0, Kind.SAY, 0, b""), Entry(0, Kind.SAY, 0, b"")
+        session.say(OutboxEntry(0, Kind.SAY, 0, b""))
+    first, second = OutboxEntry(0, Kind.SAY, 0, b""), OutboxEntry(0, Kind.SAY, 0, b"")
     session.number(first)
     session.number(second)
     session.say(first)
@@ -619,7 +619,7 @@ def test_what_the_host_holds_and_has_not_stored_yet_is_not_told_as_stored() -> N
 
 def test_of_two_entries_of_one_number_only_the_one_that_came_back_has_its_place() -> None:
     """A host went back; the process that knew that the first was stored died before it had left the outbox."""
-    lost, now = Entry(4, Kind.SAY, 0, b"lost", epoch=EPOCH, since=3), left(4, since=5)
+    lost, now = OutboxEntry(4, Kind.SAY, 0, b"lost", epoch=EPOCH, since=3), left(4, since=5)
     session, _ = joined(Session("lobby", ME), [lost, now], start=3, show=9, next_seq=9, first_unsettled=5)
     events = session.receive_data(introduce(OWN, 3) + introduce(ANNS, 4) + said(5, OWN, 4, now.body))
     assert events == [Stored(lost, 0), Stored(now, 5)]

@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from wcwidth import wcswidth
 
-from chat.text import mentions, nickname, room_name, skeleton, visible
+from chat.core.text import mentions, nickname, room_name, skeleton, visible
 
 ZWNJ, ZWJ, VS16 = "\u200c", "\u200d", "\ufe0f"
 KEYCAP = "\u20e3"
@@ -350,7 +350,7 @@ def test_a_long_text_of_almost_the_name_is_searched() -> None:
 
 def test_importing_it_loads_no_table_that_most_commands_do_not_need() -> None:
     program = (
-        "import sys, chat.text; chat.text.visible('你好\\x1b');"
+        "import sys, chat.core.text; chat.core.text.visible('你好\\x1b');"
         "print({'wcwidth', 'confusable_homoglyphs', 'asyncio', 'socket'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)

@@ -11,9 +11,9 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.errors import DialFailed, LinkClosed, ListenFailed
-from chat.link import StreamLink
+from chat.core.errors import DialFailed, LinkClosed, ListenFailed
 from chat.transport import Address, Peer
+from chat.transport.link import StreamLink
 
 if TYPE_CHECKING:
     from chat.transport import Site

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chat import frame
-from chat.errors import RemoteProtocolError
-from chat.frame import (
+from chat.core import wire
+from chat.core.errors import RemoteProtocolError
+from chat.core.wire import (
     HEADER_SIZE,
     MAX_FRAME,
     MAX_HELLO,
@@ -29,7 +29,7 @@ from chat.frame import (
 )
 
 LONG = settings(max_examples=5000)
-SHAPES = [shape for shape in vars(frame).values() if isinstance(shape, type) and issubclass(shape, Struct)]
+SHAPES = [shape for shape in vars(wire).values() if isinstance(shape, type) and issubclass(shape, Struct)]
 
 frames = st.builds(
     encode,

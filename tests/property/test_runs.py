@@ -15,10 +15,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from chat.errors import RemoteProtocolError
-from chat.frame import HEADER_SIZE, MAX_BATCH, MAX_TEXT, SEQ_PREFIX, Ask, Hello, Kind, Parser, encode, pack
-from chat.log import Log
-from chat.room import BOT, Member, Room
+from chat.core.errors import RemoteProtocolError
+from chat.core.log import Log
+from chat.core.room import BOT, Member, Room
+from chat.core.wire import HEADER_SIZE, MAX_BATCH, MAX_TEXT, SEQ_PREFIX, Ask, Hello, Kind, Parser, encode, pack
 
 WHO: Final = ("ann", "bot", "other-bot", "reader")
 LARGEST: Final = SEQ_PREFIX.size + MAX_TEXT

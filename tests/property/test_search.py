@@ -13,9 +13,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chat.frame import SEQ_PREFIX, Author, Kind
-from chat.log import Log
-from chat.search import Found, Hit, Index, SearchError, cut
+from chat.core.log import Log
+from chat.core.wire import SEQ_PREFIX, Author, Kind
+from chat.host.search import Found, Hit, Index, SearchError, cut
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

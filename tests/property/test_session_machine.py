@@ -20,16 +20,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from chat.frame import PREFACE, Author, Challenge, Gap, Hello, Kind, Parser, Welcome, encode, pack, split, unpack
-from chat.log import Batch, Log
-from chat.outbox import Entry, Outbox
-from chat.room import Changes, Member, Room
-from chat.session import Challenged, Joined, Message, Numbered, Session, State, Stored
+from chat.client.outbox import Outbox, OutboxEntry
+from chat.core.log import Batch, Log
+from chat.core.room import Member, Room, RoomChanges
+from chat.core.session import Challenged, Joined, LinkState, Message, Numbered, Session, Stored
+from chat.core.wire import PREFACE, Author, Challenge, Gap, Hello, Kind, Parser, Welcome, encode, pack, split, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chat.session import Event
+    from chat.core.session import Event
 
 WINDOW: Final = 700  # bytes of the log in a host's memory: a few batches, so that most comes from the disk
 ALL: Final = 10_000
@@ -48,7 +48,7 @@ class Disk:
     nicks: list[tuple[str, str, bytes]] = field(default_factory=list)
     damaged: set[int] = field(default_factory=set)  # batches by their first number
 
-    def commit(self, batches: list[Batch], changes: Changes) -> None:
+    def commit(self, batches: list[Batch], changes: RoomChanges) -> None:
         self.batches += batches
         self.authors += changes.authors
         self.marks.update({(key, stream): mark for key, stream, mark in changes.marks})
@@ -92,7 +92,7 @@ class Host:
         log = Log(disk.epoch, next_seq=disk.next_seq, older=disk.read, window=WINDOW)
         marks = [(key, stream, mark) for (key, stream), mark in disk.marks.items()]
         self.room = Room("lobby", log, open_to_all=True, authors=disk.authors, marks=marks, nicks=disk.nicks)
-        self.committing: tuple[list[Batch], Changes] | None = None  # in a thread, on a slow disk
+        self.committing: tuple[list[Batch], RoomChanges] | None = None  # in a thread, on a slow disk
 
     def accept(self) -> Link:
         link = Link(self)
@@ -167,7 +167,7 @@ class Process:
         self.outbox = outbox
         self.session = Session("lobby", who[0], nick=who[1], history=history)
         self.link: Link | None = None
-        self.untaken: list[Entry] = []
+        self.untaken: list[OutboxEntry] = []
         self.told: set[int] = set()  # entries of which this process was told that they are stored, by id()
         self.left = list(outbox.entries)
         self.entries = self.left.copy()  # keeps them alive, so that each id() stays its own
@@ -189,7 +189,7 @@ class Process:
         self.session.lost()
 
     def say(self, text: str) -> None:
-        entry = Entry(0, Kind.SAY, 0, text.encode())
+        entry = OutboxEntry(0, Kind.SAY, 0, text.encode())
         self.entries.append(entry)
         self.session.number(entry)
         self.outbox.add(entry)
@@ -482,7 +482,7 @@ class SessionsAndRoom(RuleBasedStateMachine):
         assert gone <= self.lost_by_host & self.acknowledged, "what no host had acknowledged is lost"
         for process in self.processes:
             process.take()
-            assert process.session.state is State.JOINED
+            assert process.session.state is LinkState.JOINED
             assert not process.session.unsettled
             assert not process.outbox.entries
             assert process.session.next_seq == self.host.disk.next_seq

@@ -11,8 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from chat.errors import LocalProtocolError, Refused, RemoteProtocolError
-from chat.frame import (
+from chat.client.outbox import OutboxEntry
+from chat.core.errors import LocalProtocolError, Refused, RemoteProtocolError
+from chat.core.log import Log
+from chat.core.room import Member, Room
+from chat.core.session import LinkState, Session
+from chat.core.wire import (
     LOG_KINDS_END,
     PREFACE,
     Answer,
@@ -33,10 +37,6 @@ from chat.frame import (
     pack,
     split,
 )
-from chat.log import Log
-from chat.outbox import Entry
-from chat.room import Member, Room
-from chat.session import Session, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +131,7 @@ FIXED_BODIES: Final = (
 
 
 def off(session: Session) -> None:
-    assert session.state is State.OFF
+    assert session.state is LinkState.OFF
 
 
 def waiting(session: Session) -> None:
@@ -146,7 +146,7 @@ def challenged(session: Session) -> None:
 
 def greeted(session: Session) -> None:
     challenged(session)
-    session.hello(nonce=bytes(32), signature=bytes(64), stream=9, unsettled=[Entry(1, 1, 0, b"left", since=1)])
+    session.hello(nonce=bytes(32), signature=bytes(64), stream=9, unsettled=[OutboxEntry(1, 1, 0, b"left", since=1)])
 
 
 def joined(session: Session) -> None:
@@ -168,18 +168,18 @@ def in_a_list(session: Session) -> None:
 
 
 STATES: Final[tuple[tuple[str, Callable[[Session], None]], ...]] = (
-    (State.OFF.name, off),
-    (State.WAITING.name, waiting),
-    (State.ASKED.name, challenged),
-    (State.GREETED.name, greeted),
-    (State.JOINED.name, joined),
+    (LinkState.OFF.name, off),
+    (LinkState.WAITING.name, waiting),
+    (LinkState.ASKED.name, challenged),
+    (LinkState.GREETED.name, greeted),
+    (LinkState.JOINED.name, joined),
     ("JOINED, waiting for names", waiting_for_names),
     ("JOINED, in the middle of a list", in_a_list),
 )
 
 
 def test_every_state_is_among_them() -> None:
-    assert {name.partition(",")[0] for name, _ in STATES} == {state.name for state in State}
+    assert {name.partition(",")[0] for name, _ in STATES} == {state.name for state in LinkState}
     for name, reach in STATES:
         session = Session("r", KEY, nick="me")
         reach(session)
@@ -214,7 +214,7 @@ def go_on(session: Session) -> None:
 
 
 def say(session: Session) -> None:
-    entry = Entry(0, Kind.SAY, 0, b"hi")
+    entry = OutboxEntry(0, Kind.SAY, 0, b"hi")
     session.number(entry)
     session.say(entry)
 
@@ -224,9 +224,9 @@ def test_a_session_in_every_state_and_every_kind_of_frame(reach: Callable[[Sessi
     for kind, body, seq in product(range(256), FIXED_BODIES, (0, 1, 2)):
         session = Session("r", KEY, nick="me")
         reach(session)
-        early = session.state is not State.JOINED and kind < LOG_KINDS_END
+        early = session.state is not LinkState.JOINED and kind < LOG_KINDS_END
         receive(session, encode(kind, body, author=1, number=1, seq=seq))
-        assert not early or session.state is State.OFF  # a message before we are in is always an error
+        assert not early or session.state is LinkState.OFF  # a message before we are in is always an error
         go_on(session)
 
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chat import testing
-from chat.errors import AddressError, DialFailed, LinkClosed, ListenFailed
+from chat.core.errors import AddressError, DialFailed, LinkClosed, ListenFailed
 from chat.transport import Address, Peer, Site
-from tests.kits import Queue, queue_of_streams
+from tests.harness import Queue, queue_of_streams
 from transports import localqueue
 from transports.localqueue import MESSAGE, OVERHEAD, PATH_LIMIT, transport
 

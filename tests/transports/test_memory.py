@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chat.errors import AddressError, DialFailed, LinkBroken, ListenFailed
+from chat.core.errors import AddressError, DialFailed, LinkBroken, ListenFailed
 from chat.transport import Address, Site
 from transports.memory import BACKLOG, CAPACITY, transport
 

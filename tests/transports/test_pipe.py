@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from chat.errors import AddressError, ChatError, DialFailed, ListenFailed
+from chat.core.errors import AddressError, ChatError, DialFailed, ListenFailed
 from chat.transport import Address, Peer, Site
 from transports import pipe
 from transports.pipe import PipeListener, PipePair, transport
@@ -23,7 +23,7 @@ from transports.pipe import PipeListener, PipePair, transport
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from chat.link import DescriptorLink
+    from chat.transport.link import DescriptorLink
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from chat.errors import AddressError, ChatError
-from chat.presence import State, pack_cell
-from chat.transport import MAX_CELL, boards, find_board
+from chat.core.errors import AddressError, ChatError
+from chat.core.status import Status, pack_slot
+from chat.transport import MAX_SLOT, boards, find_board
 from transports import shm
 from transports.shm import CELL_SIZE, CELLS, SIZE, Shm, _header, board
 
@@ -372,7 +372,7 @@ def test_random_bytes_harm_nobody_for_longer_than_a_beat(tmp_path: Path, seed: i
         assert claim_all(host) == set(range(CELLS)) - {cell.index for cell in cells}
 
 
-@pytest.mark.parametrize("length", [MAX_CELL + 1, 65_535])
+@pytest.mark.parametrize("length", [MAX_SLOT + 1, 65_535])
 def test_a_length_that_cannot_be_is_not_believed_though_the_crc_is_right(tmp_path: Path, length: int) -> None:
     with closing(board.create(tmp_path)) as host:
         cell = claim(host, b"good")
@@ -481,13 +481,13 @@ def test_another_program_reads_it_by_the_page_alone(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert len(code.strip().splitlines()) <= 10
     with closing(board.create(tmp_path)) as host:
-        cells = [claim(host, pack_cell(bytes(32), nick, State(note="x"))) for nick in ("ann", "小明", "x" * 32, "dan")]
+        cells = [claim(host, pack_slot(bytes(32), nick, Status(note="x"))) for nick in ("ann", "小明", "x" * 32, "dan")]
         claim(host, b"no state")
         claim(host)
         cells[0].close()
         at = 256 * (1 + cells[3].index)
-        put(tmp_path / "board", raw_cell(pack_cell(bytes(32), "dan", State()), age=15_001), at)
-        put(tmp_path / "board", raw_cell(pack_cell(bytes(32), "of-another-start", State()), age=-60_000), 256 * CELLS)
+        put(tmp_path / "board", raw_cell(pack_slot(bytes(32), "dan", Status()), age=15_001), at)
+        put(tmp_path / "board", raw_cell(pack_slot(bytes(32), "of-another-start", Status()), age=-60_000), 256 * CELLS)
         command = [sys.executable, "-I", "-X", "utf8", "-c", code, str(tmp_path / "board")]
         done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
         assert done.stdout.splitlines() == [
@@ -506,6 +506,6 @@ def test_the_pages_tables_add_up_and_are_those_of_the_code() -> None:
             assert at + int(size) == then
     file, cell, payload = tables
     assert file[-1] == (CELL_SIZE, str(CELL_SIZE))
-    assert [size for _, size in cell] == ["8", "8", "2", str(MAX_CELL), "4"]
+    assert [size for _, size in cell] == ["8", "8", "2", str(MAX_SLOT), "4"]
     assert sum(int(size) for _, size in cell) == CELL_SIZE
-    assert payload[-1][0] + int(payload[-1][1].removeprefix("0 to ")) == MAX_CELL
+    assert payload[-1][0] + int(payload[-1][1].removeprefix("0 to ")) == MAX_SLOT

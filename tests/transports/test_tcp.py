@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from chat.errors import AddressError, DialFailed, LinkBroken, ListenFailed
-from chat.link import SocketLink, TlsLink
+from chat.core.errors import AddressError, DialFailed, LinkBroken, ListenFailed
 from chat.transport import Address, Site
-from tests.kits import Tcp, certificate, host_certificate, host_key
+from chat.transport.link import SocketLink, TlsLink
+from tests.harness import Tcp, certificate, host_certificate, host_key
 from transports import tcp
 from transports.tcp import TcpListener, transport
 

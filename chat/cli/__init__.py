@@ -1,0 +1,1 @@
+"""The commands. `chat.cli.main` is where `chat` starts."""

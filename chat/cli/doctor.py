@@ -1,0 +1,438 @@
+"""What is wrong with this terminal and this machine, as far as chat is concerned, and how to mend it.
+
+Rules:
+
+1. A check says what it found, with the numbers, and what to do: one line for each finding. "fail" is what chat
+   cannot work with, "warn" what it works with in part.
+2. Nothing is changed. What is tried out on a disk is a file of a moment, in a folder of chat's own.
+3. What was found and what to do are told in the language that is spoken; the level and the check are names, the same in
+   every language.
+4. Nothing hangs: a check that waits for a disk or a lock is given up after ``PATIENCE``, a terminal that does not
+   answer after ``_ANSWER``. A check that breaks is a finding, too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from chat.core.errors import ChatError, reason
+from chat.i18n import _, translate
+from chat.local import private_files, rooms, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+OK: Final = "ok"
+WARN: Final = "warn"
+FAIL: Final = "fail"
+PATIENCE: Final = 5  # seconds for one check
+
+_ANSWER: Final = 1  # seconds for a terminal, which may be a slow line away
+_LOW: Final = 100 << 20  # bytes: with less free, say so while there is time
+_NONE: Final = 1 << 20  # bytes: less than SQLite needs to go on
+_RELEASED: Final = 1_767_225_600  # 2026-01-01, in seconds since 1970: no clock that is right shows less
+_SKEW: Final = 5  # seconds
+_NETWORKED: Final = re.compile(r"nfs4?|cifs|smb3?|9p|afs|ceph|lustre|fuse\.(sshfs|glusterfs|s3fs|rclone)")
+# What the full-screen face draws, and in how many columns it counts on it. The last is one of those characters
+# (East Asian Ambiguous, UAX 11) that terminals can be set to draw wide.
+_SAMPLES: Final = (("\u4e2d", 2), ("\U0001f600", 2), ("e\u0301", 1), ("\u2026", 1))
+
+
+class Finding(NamedTuple):
+    """One line of the report."""
+
+    level: str
+    check: str
+    text: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        told = _("{text}; {mend}").format(text=self.text, mend=self.mend) if self.mend else self.text
+        return f"{self.level:<4}  {self.check:<10}  {told}"
+
+
+def examine(data: Path | None = None) -> Iterator[Finding]:
+    """Yield what is found, check by check. ``data`` is the data folder, where it is not the platform's."""
+    if data is None:
+        import platformdirs
+
+        data = platformdirs.user_data_path("manywire")
+    folder = data.absolute()
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "python": _python,
+        "runtime": _runtime,
+        "data": lambda: _data(folder),
+        "disk": lambda: _disk(folder, shutil.disk_usage(_there(folder)).free),
+        "identity": lambda: _identity(folder),
+        "settings": _settings,
+        "transports": _transports,
+        "sockets": _sockets,
+        "rooms": _rooms,
+        "clock": lambda: _clock(time.time()),
+    }
+    # These touch no disk, and the last one must give the terminal back before anything else happens to us.
+    for name, check in (("terminal", _terminal), ("locale", _locale), ("tmux", _tmux), ("drawing", _drawing)):
+        yield from _tried(name, check)
+    for name, check in checks.items():
+        yield from _bounded(name, check)
+
+
+def _tried(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    found: list[Finding] = []
+    try:
+        found.extend(check())
+    except ChatError as error:
+        found.append(Finding(FAIL, name, *_parted(translate(error))))
+    except OSError as error:
+        found.append(Finding(FAIL, name, f"{error.filename or 'system'}: {translate(reason(error))}"))
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        found.append(Finding(FAIL, name, _("the check itself failed: {what}").format(what=what)))
+    return found
+
+
+def _parted(text: str) -> list[str]:
+    """What is wrong, and how to mend it."""
+    return re.split("; |；", text, maxsplit=1)  # noqa: RUF001 - the one that Chinese has
+
+
+def _bounded(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """Run a check in a thread that may be left behind: a lock or a network's disk cannot be waited for with a limit."""
+    found: list[Finding] = []
+    thread = threading.Thread(target=lambda: found.extend(_tried(name, check)), daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    if thread.is_alive():
+        text = _("no answer within {seconds} s").format(seconds=PATIENCE)
+        return [Finding(FAIL, name, text, _("is a disk gone, or a chat process stopped?"))]
+    return found
+
+
+# -- the terminal --------------------------------------------------------------------------------
+
+
+def _terminal() -> Iterator[Finding]:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        text = _("none: standard input or output is something else, so chat shows plain lines")
+        yield Finding(OK, "terminal", text)
+        return
+    term = os.environ.get("TERM", "")
+    if term in {"", "dumb"}:
+        mend = _("if it can do more, run: export TERM=xterm-256color")
+        text = _("TERM is {term}, so chat shows plain lines").format(term=term or _("not set"))
+        yield Finding(WARN, "terminal", text, mend)
+        return
+    size = os.get_terminal_size(sys.stdout.fileno())
+    told = _("{term}, {columns} columns, {rows} rows, {colours}")
+    shown = told.format(term=term, columns=size.columns, rows=size.lines, colours=_colours(term))
+    if size.columns == 0 or size.lines == 0:
+        text = _("{term} does not say its size").format(term=term)
+        yield Finding(WARN, "terminal", text, _("run: stty columns 80 rows 24"))
+    elif size.columns < 40 or size.lines < 8:
+        yield Finding(WARN, "terminal", shown, _("make it larger: 40 columns and 8 rows are little enough"))
+    else:
+        yield Finding(OK, "terminal", shown)
+
+
+def _colours(term: str) -> str:
+    if os.environ.get("NO_COLOR"):
+        return _("no colours (NO_COLOR)")
+    if os.environ.get("COLORTERM", "") in {"truecolor", "24bit"}:
+        return _("16 million colours")
+    return _("256 colours") if "256" in term or "direct" in term else _("16 colours")
+
+
+def _locale() -> Iterator[Finding]:
+    name = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_CTYPE", "LANG"))), "")
+    encoding = sys.stdout.encoding.lower()
+    if encoding not in {"utf-8", "utf8"}:
+        text = _("{locale} has the encoding {encoding}, which cannot show every message")
+        text = text.format(locale=name or _("the locale"), encoding=encoding)
+        yield Finding(FAIL, "locale", text, _("run: export LC_ALL=C.UTF-8"))
+    elif not re.search(r"utf-?8", name, re.IGNORECASE):
+        text = _("the locale is {locale}; chat writes UTF-8 all the same, other programs may not")
+        yield Finding(WARN, "locale", text.format(locale=name or _("not set")), _("run: export LANG=C.UTF-8"))
+    else:
+        yield Finding(OK, "locale", name)
+
+
+def _tmux() -> Iterator[Finding]:
+    term = os.environ.get("TERM", "")
+    for variable, program in (("TMUX", "tmux"), ("STY", "screen")):
+        if not os.environ.get(variable):
+            continue
+        if not term.startswith(("tmux", "screen")):
+            text = _("TERM is {term} inside {program}").format(term=term or _("not set"), program=program)
+            yield Finding(WARN, program, text, _("in {program}, leave TERM as it sets it").format(program=program))
+        elif program == "tmux" and (wait := _escape_time()) > 100:
+            text = _("it holds Escape and Alt+Enter back for {count} ms").format(count=wait)
+            yield Finding(WARN, program, text, _("put into tmux.conf: set -s escape-time 20"))
+        else:
+            yield Finding(OK, program, _("chat runs inside {program}").format(program=program))
+
+
+def _escape_time() -> int:
+    """Return for how many milliseconds tmux waits after an Escape; 0 where it does not say."""
+    with suppress(OSError, subprocess.SubprocessError, ValueError):
+        done = subprocess.run(
+            ["tmux", "show-options", "-sv", "escape-time"], capture_output=True, text=True, timeout=2, check=True
+        )
+        return int(done.stdout)
+    return 0
+
+
+def _drawing() -> Iterator[Finding]:
+    """Ask the terminal where its cursor is after each sample, and whether it marks what is pasted."""
+    fds = sys.stdin.fileno(), sys.stdout.fileno()
+    if not all(map(os.isatty, fds)) or os.environ.get("TERM", "dumb") == "dumb":
+        return
+    with suppress(OSError):  # it is not the terminal that we were started from, and cannot stop us
+        if os.tcgetpgrp(fds[0]) != os.getpgrp():
+            return  # in the background, where touching it would stop us
+    wrong = []
+    with _quiet(fds[0]):
+        try:
+            paste = _ask(*fds, b"\x1b[?2004$p\x1b[6n")
+            if not _column(paste):
+                text = _("the terminal does not say within {seconds} s where its cursor is").format(seconds=_ANSWER)
+                yield Finding(WARN, "drawing", text, _("what chat draws may be off; try --plain"))
+                return
+            for sample, wanted in _SAMPLES:
+                drawn = _column(_ask(*fds, b"\r" + sample.encode() + b"\x1b[6n")) - 1
+                if drawn not in {wanted, -1}:
+                    told = _("{sample} (U+{code}) takes {drawn} columns and not {wanted}")
+                    code = f"{ord(sample[-1]):04X}"
+                    wrong.append(told.format(sample=sample, code=code, drawn=drawn, wanted=wanted))
+        finally:
+            os.write(fds[1], b"\r\x1b[K")
+    if wrong:
+        mend = _("set its ambiguous characters to narrow, update it, or use --plain")
+        yield Finding(WARN, "drawing", ", ".join(wrong), mend)
+    else:
+        yield Finding(OK, "drawing", _("wide characters, emoji, accents and marks are as wide as chat counts them"))
+    if mode := re.search(rb"\x1b\[\?2004;(\d)\$y", paste):
+        if mode[1] == b"0":
+            text = _("the terminal does not know bracketed paste: a pasted line break counts as Enter")
+            yield Finding(WARN, "paste", text, _("paste long texts by: chat send TARGET < FILE"))
+        else:
+            yield Finding(OK, "paste", _("the terminal marks what is pasted, so a paste never sends anything"))
+
+
+@contextmanager
+def _quiet(fd: int) -> Iterator[None]:
+    """Have the terminal hand over each byte at once, and not show it."""
+    before = termios.tcgetattr(fd)
+    raw = termios.tcgetattr(fd)
+    raw[3] &= ~(termios.ICANON | termios.ECHO)
+    termios.tcsetattr(fd, termios.TCSANOW, raw)
+    try:
+        yield
+    finally:
+        termios.tcflush(fd, termios.TCIFLUSH)  # an answer that comes now would be typed into the shell
+        termios.tcsetattr(fd, termios.TCSANOW, before)
+
+
+def _ask(fd: int, out: int, question: bytes) -> bytes:
+    """Write a question that ends in DSR 6, and return what comes until its answer ends, or the time is up."""
+    os.write(out, question)
+    answer = b""
+    end = time.monotonic() + _ANSWER
+    while not _column(answer) and select.select([fd], [], [], max(0, end - time.monotonic()))[0]:
+        data = os.read(fd, 1024)
+        if not data:
+            break
+        answer += data
+    return answer
+
+
+def _column(answer: bytes) -> int:
+    """Return the column, from 1, of a cursor position report (ECMA-48, CPR); 0 where there is none."""
+    found = re.search(rb"\x1b\[\d+;(\d+)R", answer)
+    return int(found[1]) if found else 0
+
+
+# -- the machine ---------------------------------------------------------------------------------
+
+
+def _python() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    missing = []
+    try:
+        import sqlite3  # noqa: F401 - some Pythons are built without
+    except ImportError:
+        missing.append("sqlite3")
+    try:
+        import ssl
+
+        missing += [] if ssl.HAS_TLSv1_3 else ["TLS 1.3"]
+    except ImportError:
+        missing.append("ssl")
+    if missing:
+        text = _("{version} at {path} lacks {missing}")
+        text = text.format(version=version, path=sys.executable, missing=", ".join(missing))
+        yield Finding(FAIL, "python", text, _("use another Python, like your system's own"))
+    else:
+        yield Finding(OK, "python", _("{version} at {path}").format(version=version, path=sys.executable))
+
+
+def _runtime() -> Iterator[Finding]:
+    folder = rooms.runtime_folder()
+    yield from _folder("runtime", folder)
+    place = folder / f".doctor-{os.getpid()}".ljust(30, "-")  # no shorter than what a room has there
+    with socket.socket(socket.AF_UNIX) as door:
+        try:
+            door.bind(str(place))
+        except OSError as error:
+            text = _("no socket can be made in {folder}: {reason}").format(
+                folder=folder, reason=translate(reason(error))
+            )
+            yield Finding(FAIL, "runtime", text, _("set CHAT_RUNTIME to a short path on a local disk"))
+        finally:
+            place.unlink(missing_ok=True)
+
+
+def _data(folder: Path) -> Iterator[Finding]:
+    if folder.exists():
+        yield from _folder("data", private_files.make_private(folder))
+    else:
+        yield Finding(OK, "data", _("{folder} is made on first use").format(folder=folder))
+
+
+def _folder(check: str, folder: Path) -> Iterator[Finding]:
+    """Look at a folder that is ours alone: its kind of disk, and whether writing, locks and times hold there."""
+    kind = filesystem(folder)
+    with tempfile.NamedTemporaryFile(prefix=".doctor-", dir=folder) as file:
+        file.write(b"chat doctor")
+        file.flush()
+        os.fsync(file.fileno())
+        skew = os.fstat(file.fileno()).st_mtime - time.time()
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with open(file.name, "rb+") as second:  # noqa: PTH123 - a name that tempfile made
+            try:
+                fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held = True
+            else:
+                held = False
+    elsewhere = _("set {variable} to a folder on a local disk").format(variable=f"CHAT_{check.upper()}")
+    if not held:
+        text = _("locks do not hold in {folder} ({kind}): two programs have one at once")
+        yield Finding(FAIL, check, text.format(folder=folder, kind=kind), elsewhere)
+    elif _NETWORKED.fullmatch(kind):
+        text = _("{folder} lies on {kind}, where neither locks nor SQLite can be trusted with several machines")
+        yield Finding(WARN, check, text.format(folder=folder, kind=kind), elsewhere)
+    elif abs(skew) > _SKEW:
+        text = _("the disk of {folder} has a clock that is {seconds} s off this machine's")
+        yield Finding(WARN, check, text.format(folder=folder, seconds=f"{skew:+.0f}"), _("set both by NTP"))
+    else:
+        text = _("{folder} ({kind}), yours alone; writing and locks work")
+        yield Finding(OK, check, text.format(folder=folder, kind=kind))
+
+
+def filesystem(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """Return the kind of file system that a folder lies on, like "ext4" or "nfs4"; "unknown kind" where not Linux.
+
+    The last mount whose mount point is the longest part of the path (proc(5), /proc/pid/mountinfo).
+    """
+    best, kind = -1, "unknown kind"
+    with suppress(OSError):
+        for line in mounts.read_text("utf-8", "surrogateescape").splitlines():
+            before, _dash, after = line.partition(" - ")
+            # The kernel writes space, tab, newline and backslash in octal.
+            point = Path(re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), before.split()[4]))
+            if folder.resolve().is_relative_to(point) and len(point.parts) >= best:
+                best, kind = len(point.parts), after.split()[0]
+    return kind
+
+
+def _there(folder: Path) -> Path:
+    """Return the folder, or the nearest above it that is there."""
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())
+
+
+def _disk(folder: Path, free: int) -> Iterator[Finding]:
+    text = _("{count} MiB free for {folder}").format(count=free >> 20, folder=folder)
+    if free < _NONE:
+        yield Finding(FAIL, "disk", text, _("nothing can be stored; make room on this disk"))
+    elif free < _LOW:
+        yield Finding(WARN, "disk", text, _("make room on this disk"))
+    else:
+        yield Finding(OK, "disk", text)
+
+
+def _identity(folder: Path) -> Iterator[Finding]:
+    from chat.local.identity import Identity, fingerprint
+
+    file = folder / "identity.pem"
+    if file.exists():
+        yield Finding(OK, "identity", fingerprint(Identity.load(file).key))
+    else:
+        yield Finding(OK, "identity", _("your key is made on first use"))
+
+
+def _settings() -> Iterator[Finding]:
+    found = settings.load()
+    for problem in found.problems:
+        yield Finding(WARN, "settings", translate(problem), _("run: chat config edit"))
+    if not found.problems:
+        none = _("{file}: none, all defaults").format(file=found.path)
+        yield Finding(OK, "settings", str(found.path) if found.path.exists() else none)
+
+
+def _transports() -> Iterator[Finding]:
+    from chat.transport import boards, find, find_board, schemes
+
+    good = []
+    for name, load in [*((scheme, find) for scheme in schemes()), *((board, find_board) for board in boards())]:
+        try:
+            load(name)
+        except Exception as error:  # a plug-in may fail in any way
+            text = _("{name} cannot be loaded: {error}").format(name=name, error=repr(error))
+            text = translate(error) if isinstance(error, ChatError) else text
+            yield Finding(FAIL, "transports", *_parted(text))
+        else:
+            good.append(name)
+    if good:
+        yield Finding(OK, "transports", ", ".join(good))
+    else:
+        yield Finding(FAIL, "transports", _("none is installed"), _("run scripts/chat, which installs them"))
+
+
+def _sockets() -> Iterator[Finding]:
+    try:
+        pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError as error:
+        text = _("no packets that keep their order between programs (SOCK_SEQPACKET): {reason}; streams do instead")
+        yield Finding(OK, "sockets", text.format(reason=translate(reason(error))))
+    else:
+        for end in pair:
+            end.close()
+        yield Finding(OK, "sockets", _("packets that keep their order between programs (SOCK_SEQPACKET) work"))
+
+
+def _rooms() -> Iterator[Finding]:
+    names = [found.room for found in rooms.records()]
+    yield Finding(OK, "rooms", _("open on this machine: {rooms}").format(rooms=", ".join(names) or _("none")))
+
+
+def _clock(now: float) -> Iterator[Finding]:
+    shown = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(now))
+    if now < _RELEASED:
+        text = _("it shows {time}, which is before this program was made").format(time=shown)
+        yield Finding(FAIL, "clock", text, _("set it, best by NTP"))
+    else:
+        yield Finding(OK, "clock", shown)

@@ -1,0 +1,110 @@
+"""click's commands and options, with their help in the language that is spoken.
+
+    class Command(click.Command)     its docstring, and the words around it ("Usage:", "Options")
+    class Option(click.Option)       what its ``help`` says
+
+A help text is looked up when it is shown, and ``scripts/messages`` finds it where it stands: as ``help=`` of an
+option, and as the docstring of a command. click wraps lines by characters, and Chinese ones take two columns each:
+so a translation breaks its own lines, and a test looks whether they fit.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from functools import partial
+from typing import Final
+
+import click
+
+from chat.core.errors import Text
+from chat.i18n import _, later, translate
+
+_HEADINGS: Final = (later("Options"), later("Commands"))
+
+
+class _Formatter(click.HelpFormatter):
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        super().write_usage(prog, args, _("Usage:") + " " if prefix is None else prefix)
+
+    def write_heading(self, heading: str) -> None:
+        super().write_heading(_(heading) if heading in _HEADINGS else heading)
+
+
+class _Context(click.Context):
+    formatter_class = _Formatter
+
+
+class Option(click.Option):
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        english = self.help or ""
+        self.help = _(english) if english else None
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.help = english
+
+
+class Command(click.Command):
+    context_class = _Context
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        english, self.help = self.help, self._spoken()
+        try:
+            super().format_help_text(ctx, formatter)
+        finally:
+            self.help = english
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """The first paragraph, whole: a list of commands shows it, wrapped, where click would cut it off."""
+        return self._spoken().partition("\n\n")[0].rstrip(".。")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if (ours := self.get_help_option(ctx)) is not None:
+            ours.help = _("Show this message and exit.")
+        super().format_options(ctx, formatter)
+
+    def _spoken(self) -> str:
+        english = inspect.cleandoc(self.help or "")
+        return _(english)
+
+
+class Group(Command, click.Group):
+    command_class = Command
+    group_class = type
+
+
+def usage_error(error: click.UsageError) -> str:
+    """Return what click has to say of how it was called; click's own English where there is no translation."""
+    name = ""
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        name = error.param.get_error_hint(error.ctx) if error.ctx else error.param.human_readable_name
+    words = None
+    match error:
+        case click.NoSuchOption(option_name=option, possibilities=near):
+            words = Text("there is no option {option}", option=option)
+            if near:
+                words = Text("{what}; did you mean {near}?", what=words, near=", ".join(sorted(near)))
+        case click.BadOptionUsage(option_name=option) if error.message.endswith("requires an argument."):
+            words = Text("the option {option} needs a value", option=option)
+        case click.MissingParameter() if name:
+            words = Text("{name} is missing", name=name)
+        case click.BadParameter(param=click.Parameter(type=kind)) if name:
+            words = Text("{name} is wrong: {why}", name=name, why=_wanted(kind) or error.message)
+        case _ if found := re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", error.message, re.DOTALL):
+            words = Text("there is more than is needed: {arguments}", arguments=found[1])
+    return translate(words) if words and _(words.template) != words.template else error.format_message()
+
+
+def _wanted(kind: object) -> Text | None:
+    match kind:
+        case click.Choice(choices=choices):
+            return Text("it is one of {choices}", choices=", ".join(map(str, choices)))
+        case click.IntRange(min=least, max=None):
+            return Text("it is a whole number from {least} on", least=least)
+        case click.IntRange(min=least, max=most):
+            return Text("it is a whole number from {least} to {most}", least=least, most=most)
+    return None
+
+
+option: Final = partial(click.option, cls=Option)

@@ -1,0 +1,1 @@
+"""A member: it dials, keeps unacknowledged messages on disk, and comes back after a lost link."""

@@ -1,0 +1,97 @@
+"""What the TARGET of a command means: which room, where, and what we know of its host.
+
+nothing, .              the room that is open on this machine
+lobby                   the room of this name on this machine
+tcp:HOST:PORT/ROOM      an address, with or without a room
+chat://...              an invite
+-                       an invite on standard input's first line, which no other user can see in ``ps``
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from chat.client.client import Target
+from chat.core import text
+from chat.core.errors import AddressError, DialFailed, Text, WrongValue
+from chat.i18n import _
+from chat.local import rooms
+from chat.local.invite import Invite
+from chat.transport import Address, cost, find
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_MAX_LINE: Final = 4096  # bytes of an invite on standard input
+
+
+def locate(target: str, scheme: str = "") -> Callable[[], Target]:
+    """Return a function that says where the target is now: a room on this machine may move when it restarts.
+
+    With ``scheme``, only by that transport. Raises AddressError, UnknownScheme; NoSuchRoom; DialFailed when the
+    room is not reached by that transport.
+    """
+    if scheme:
+        find(scheme)
+    if target == "-":
+        target = _first_line()
+        if not target.startswith("chat://"):
+            raise AddressError("standard input's first line is not an invite; an invite begins with chat://")
+    if target.startswith("chat://"):
+        invite = Invite.parse(target)
+        found = Target(invite.addresses, invite.room, invite.host, invite, remember=True)
+        return lambda: _only(found, scheme)
+    if ":" in target:
+        place, _slash, room = target.rpartition("/") if "/" in target else (target, "", "")
+        address = Address.parse(place)
+        find(address.scheme)
+        fixed = Target((address,), room_name(room) if room else "")
+        return lambda: _only(fixed, scheme)
+    name = None if target in {"", "."} else room_name(target)
+    known = rooms.find(name)
+    return lambda: _only(_from_card(rooms.find(known.room)), scheme)
+
+
+def _from_card(found: rooms.RoomRecord) -> Target:
+    addresses = sorted(
+        (Address.parse(address) for address in found.addresses), key=lambda address: cost(address.scheme)
+    )
+    return Target(
+        tuple(addresses),
+        found.room,
+        bytes.fromhex(found.host),
+        Invite.parse(found.invite),
+        board=rooms.room_folder(found.room),
+    )
+
+
+def _only(target: Target, scheme: str) -> Target:
+    addresses = tuple(address for address in target.addresses if scheme in {"", address.scheme})
+    if not addresses:
+        there = ", ".join(sorted({address.scheme for address in target.addresses})) or Text("nothing")
+        raise DialFailed(
+            "room {room} is not reached by {scheme}; it listens on {there}",
+            room=target.room,
+            scheme=scheme,
+            there=there,
+        )
+    return replace(target, addresses=addresses)
+
+
+def room_name(name: str) -> str:
+    try:
+        return text.room_name(name)
+    except WrongValue as error:
+        raise AddressError(error.words) from None
+
+
+def _first_line() -> str:
+    """Read one line from standard input and not a byte more: what follows belongs to the face."""
+    if os.isatty(0):
+        os.write(2, _("paste the invite, then press Enter: ").encode())
+    line = bytearray()
+    while len(line) < _MAX_LINE and (byte := os.read(0, 1)) not in {b"", b"\n"}:
+        line += byte
+    return line.decode("utf-8", "replace").strip()

@@ -1,0 +1,276 @@
+"""The log of a room, and the cursor that a member is.
+
+     log:  | batch 41..57 | batch 58..60 | batch 61..190 | 191 |  <- next_seq = 192
+                 ^                              ^           ^
+             ann (slow, byte 812)           bob (tcp)   cid, dan, eve (up to date)
+
+Rules:
+
+1. Numbers are contiguous from 1, and a frame's bytes never change after ``append``.
+2. Append, store, publish: nothing is read from the log that the store could forget.
+3. A batch is encoded once; every member is sent the same bytes object. A member costs its place
+   in the log and the rest of one batch, however slow it is.
+4. Live delivery, catching up and replay are one thing: ``log.read(seq)``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections import deque
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from chat.core import wire
+from chat.core.errors import LocalProtocolError
+from chat.core.wire import MAX_BATCH, Gap, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+WINDOW: Final = 8 * 1024 * 1024  # bytes of published batches kept in memory; older ones come from the store
+_FRESH: Final = 64  # batches kept as they were sent; the ones before are joined
+_MESSAGES: Final = frozenset((Kind.SAY, Kind.ACTION))
+_first: Final = attrgetter("first")
+
+
+class Batch(NamedTuple):
+    """``frames`` whole frames from number ``first`` on, as they are stored and as they are sent."""
+
+    first: int
+    frames: int
+    data: bytes
+
+    @property
+    def next_seq(self) -> int:
+        return self.first + self.frames
+
+
+class Log:
+    """An append-only sequence of frames.
+
+    ``older(seq)`` answers for what is no longer in memory: the batch that holds ``seq`` (it may begin
+    earlier), or the Gap that begins there.
+    """
+
+    def __init__(
+        self,
+        epoch: bytes,
+        *,
+        next_seq: int = 1,
+        last_time: int = 0,
+        older: Callable[[int], Batch | Gap | None] = lambda _seq: None,
+        window: int = WINDOW,
+    ) -> None:
+        self.epoch = epoch  # 8 bytes, made with the log: two logs of one name are told apart by it
+        self.next_seq = next_seq  # the number that the next append gives
+        self.end = next_seq  # below this, frames are stored and may be read
+        self.unpublished = 0  # bytes appended but not yet published
+        self._last_time = last_time
+        self._older = older
+        self._limit = window
+        self._open: list[bytes | memoryview] = []  # what the next batch is made of, from number `_open_first` on
+        self._open_first = next_seq
+        self._open_size = 0
+        self._sealed: list[Batch] = []
+        self._window: list[Batch] = []
+        self._window_size = 0
+
+    def append(self, kind: int, body: bytes, *, time: int, author: int = 0, number: int = 0, flags: int = 0) -> int:
+        """Number a frame and return its number. ``time`` (ms) is moved up where the clock went back."""
+        self._last_time = time = max(time, self._last_time)
+        seq = self.next_seq
+        data = wire.encode(kind, body, flags=flags, author=author, number=number, seq=seq, time=time)
+        if self._open_size + len(data) > MAX_BATCH:
+            self._close_batch()
+        self._open.append(data)
+        self._open_size += len(data)
+        self.unpublished += len(data)
+        self.next_seq = seq + 1
+        return seq
+
+    def append_run(self, data: bytes, ends: Sequence[int], *, time: int, author: int, number: int) -> None:
+        """Number the messages of a run, as ``append`` would one by one. ``number`` is the first one's own.
+
+        ``ends`` is what ``frame.run_of`` found in ``data``. No message is taken apart and none is made: what came
+        becomes the log's bytes once the headers are stamped, which is why a message in a run costs so little.
+        """
+        self._last_time = time = max(time, self._last_time)
+        run = bytearray(memoryview(data)[: ends[-1]])
+        wire.stamp(run, ends, author=author, number=number, seq=self.next_seq, time=time)
+        frames = start = 0  # what the batches have so far
+        while frames < len(ends):
+            fit = bisect_right(ends, start + MAX_BATCH - self._open_size)
+            if fit == frames:
+                self._close_batch()
+                continue
+            piece = memoryview(run)[start : ends[fit - 1]]
+            self._open.append(piece)
+            self._open_size += len(piece)
+            self.unpublished += len(piece)
+            self.next_seq += fit - frames
+            frames, start = fit, ends[fit - 1]
+
+    def _close_batch(self) -> None:
+        if self._open:
+            frames = self.next_seq - self._open_first
+            self._sealed.append(Batch(self._open_first, frames, b"".join(self._open)))
+            self._open, self._open_first, self._open_size = [], self.next_seq, 0
+
+    def seal(self) -> list[Batch]:
+        """Return what is appended but not published, as batches of at most 64 KiB, to be stored now.
+
+        The same batches come again until ``publish`` is told of them: a store that failed may be tried again.
+        """
+        self._close_batch()
+        return self._sealed[:]
+
+    def publish(self, batches: list[Batch]) -> None:
+        """These batches, the first that ``seal`` returned, are stored: members may read them now."""
+        if batches != self._sealed[: len(batches)]:
+            raise LocalProtocolError("batches must be published in the order in which they were sealed")
+        del self._sealed[: len(batches)]
+        for batch in batches:
+            self._window.append(batch)
+            self._window_size += len(batch.data)
+            self.unpublished -= len(batch.data)
+            self.end = batch.next_seq
+            self._join()
+        while self._window_size > self._limit and len(self._window) > 1:
+            self._window_size -= len(self._window.pop(0).data)
+
+    def _join(self) -> None:
+        """Make one batch of the two that are no longer fresh, where they fit.
+
+        A quiet room has a batch for every message. Left alone they cost several times their bytes, and a
+        member that catches up costs a send for each. Those who follow the room are not disturbed: they are
+        among the fresh ones.
+        """
+        pair = self._window[-_FRESH - 2 : -_FRESH]
+        if len(pair) == 2 and len(pair[0].data) + len(pair[1].data) <= MAX_BATCH:
+            older, newer = pair
+            joined = Batch(older.first, older.frames + newer.frames, older.data + newer.data)
+            self._window[-_FRESH - 2 : -_FRESH] = [joined]
+
+    def read(self, seq: int) -> Batch | Gap | None:
+        """Return the batch that holds ``seq``, or the Gap that begins there, or None at the end."""
+        if seq >= self.end:
+            return None
+        window = self._window
+        if window and seq >= window[0].first:
+            if seq >= window[-1].first:
+                return window[-1]
+            return window[bisect_right(window, seq, key=_first) - 1]
+        found = self._older(seq)
+        if isinstance(found, Batch):
+            return found
+        # Nothing to be had is a gap as well, up to where we know better: a member must never wait for it.
+        count = (window[0].first if window else self.end) - seq
+        return Gap(first=seq, count=min(found.count, count) if found else count)
+
+    def frame_at(self, seq: int) -> bytes | None:
+        """Return the bytes of one frame, or None where it cannot be had."""
+        found = self.read(seq) if seq > 0 else None
+        if not isinstance(found, Batch):
+            return None
+        at = wire.offset_of(found.data, seq - found.first)
+        return next(wire.split(found.data[at : at + wire.length_at(found.data, at)])).raw
+
+    def back(self, messages: int) -> int:
+        """Return the number from which on the log holds its last ``messages`` spoken messages.
+
+        They are fewer where the log begins or has a gap, and where most of what was said is of other kinds:
+        every newcomer asks for this, so it looks at 4 numbers for each message and 1 000 more, and no further.
+        """
+        lowest = max(1, self.end - 4 * messages - 1000)
+        start, left = self.end, messages
+        while left > 0 and start > lowest:
+            # In large steps, and forward within each: a batch from `older` goes on from the number asked for.
+            end, start = start, max(lowest, start - max(left, 256))
+            said: list[int] = []
+            seq = start
+            while seq < end and (found := self.read(seq)):
+                if isinstance(found, Gap):
+                    seq = start = lowest = found.first + found.count
+                    said.clear()
+                else:
+                    said += _messages(found, seq, end)
+                    seq = found.next_seq
+            if len(said) >= left:
+                return said[-left]
+            left -= len(said)
+        return start
+
+
+def _messages(batch: Batch, start: int, end: int) -> Iterator[int]:
+    """Yield the numbers of the messages in a batch, from ``start`` to below ``end``."""
+    at = 0
+    for seq in range(batch.first, min(batch.next_seq, end)):
+        if seq >= start and wire.kind_at(batch.data, at) in _MESSAGES:
+            yield seq
+        at += wire.length_at(batch.data, at)
+
+
+def digest(raw: bytes) -> bytes:
+    """The 8 bytes by which a member shows which frame it holds."""
+    return hashlib.sha256(raw).digest()[:8]
+
+
+class Cursor:
+    """A member's place in the log, and the piece of bytes that is on its way.
+
+    ``pending`` says what to send next and ``took`` how much of it went. Frames to this member alone wait in
+    the control lane and go between batches.
+    """
+
+    __slots__ = ("_lane", "_piece", "lane_size", "seq")
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq  # the next number to fetch from the log
+        self.lane_size = 0  # bytes in the control lane
+        self._lane: deque[bytes] = deque()
+        self._piece: bytes | memoryview = b""
+
+    def post(self, data: bytes) -> None:
+        """Put whole frames for this member alone into the control lane."""
+        self._lane.append(data)
+        self.lane_size += len(data)
+
+    @property
+    def at_border(self) -> bool:
+        """Nothing is half sent and nothing waits in the control lane."""
+        return not self._piece and not self._lane
+
+    def pending(self, log: Log) -> bytes | memoryview:
+        """Return the bytes to send next, empty when this member has everything.
+
+        The same bytes come first again until ``took`` has counted them.
+        """
+        if self._piece:
+            return self._piece
+        if self._lane:
+            piece = self._lane.popleft()
+            self.lane_size -= len(piece)
+        elif (found := log.read(self.seq)) is None:
+            return b""
+        elif isinstance(found, Gap):
+            piece = wire.pack(Kind.GAP, found)
+            self.seq = found.first + found.count
+        else:
+            piece = found.data
+            if self.seq > found.first:
+                piece = piece[wire.offset_of(piece, self.seq - found.first) :]
+            self.seq = found.next_seq
+        self._piece = piece
+        return piece
+
+    def took(self, count: int) -> None:
+        """``count`` bytes of what ``pending`` returned went out."""
+        if count == len(self._piece):
+            self._piece = b""
+        elif count:
+            self._piece = memoryview(self._piece)[count:]
+
+    def lag(self, log: Log) -> int:
+        """How many frames this member has yet to be handed."""
+        return max(0, log.end - self.seq)  # what a thread has just stored may be read before it is published

@@ -1,0 +1,479 @@
+"""A room: who may speak in it, and what each frame of theirs does to the log.
+
+Rules:
+
+1. No clocks, no sockets, no disk: time comes in as an argument, and what must be kept is handed out by
+   ``take_changes`` for the store to commit with the batches.
+2. ``handle`` judges, the sequencer orders, ``apply`` numbers. Today the sequencer is the room itself; a
+   shared one (a stream on a server) would call ``apply`` on each host later, in one order for all. Hence
+   ``apply`` depends on nothing but its arguments and what was applied before. ``take_run`` is the three in
+   one for many messages at a time, and so only for a room that is its own sequencer.
+3. A message's number is its author's own. The room keeps one mark per (key, stream): mark + 1 is taken,
+   lower is dropped as sent again, higher is an error, since something between would be lost.
+4. The room never looks inside a message.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from hashlib import sha256
+from math import inf
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+import msgspec
+
+from chat.core import status, text
+from chat.core.errors import Refused, RemoteProtocolError, Text
+from chat.core.log import Cursor, Log, digest
+from chat.core.loopguard import LIMIT, LoopGuard
+from chat.core.roster import Roster
+from chat.core.status import pack_slot
+from chat.core.wire import (
+    HEADER_SIZE,
+    LOG_KINDS_END,
+    MAX_BATCH,
+    MAX_CONTROL,
+    MAX_TEXT,
+    SEQ_PREFIX,
+    SPOKEN_END,
+    Ask,
+    Author,
+    Frame,
+    Hello,
+    Kind,
+    Names,
+    pack,
+    run_of,
+    unpack,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+BOT: Final = "bot"  # the role of programs that the host has started; nothing that a peer says gives it
+_MAX_MESSAGE: Final = HEADER_SIZE + SEQ_PREFIX.size + MAX_TEXT
+_NAMES_PAGE: Final = MAX_CONTROL // 160  # authors in one NAMES frame
+_NICKS_A_KEY: Final = 8
+_ANOTHER_LOG: Final = Text("this is another log of the same name; the host has lost or replaced the one you knew")
+_MAX_HISTORY: Final = 10_000  # messages looked back for; `chat log` pages further by number
+
+
+class Stream:
+    """One outbox of one key: where its numbers are, and under which author index it speaks now."""
+
+    __slots__ = ("accepted", "author", "bot", "id", "key", "mark", "member")
+
+    def __init__(self, key: bytes, stream: int, mark: int = 0) -> None:
+        self.key = key
+        self.bot = False  # a program that the host has started: its messages are labelled
+        self.id = stream
+        self.accepted = mark  # the last number handed to the sequencer
+        self.mark = mark  # the last number in the log
+        self.author: Author | None = None  # the last author introduced for it
+        self.member: Member | None = None  # the one link that speaks for it now
+
+
+class Member:
+    """A cursor with a name: one link of one key."""
+
+    __slots__ = ("cell", "cursor", "key", "nick", "own_cell", "presence", "role", "shown", "sights", "silent", "stream")
+
+    def __init__(
+        self, key: bytes, nick: str, role: str, stream: Stream | None, cursor: Cursor, *, silent: bool
+    ) -> None:
+        self.key = key
+        self.nick = nick
+        self.role = role
+        self.stream = stream  # None for those who only read
+        self.cursor = cursor
+        self.silent = silent
+        self.presence = -1  # the version of the roster that it knows; below any, so that it is told of an empty one
+        self.sights: float = 0  # the version of what others show that it knows; infinity for one that does not ask
+        self.cell = b""  # what it shows of itself by STATE
+        self.shown = b""  # what of that the host has put on the board
+        self.own_cell = False  # it shows that on the board itself
+
+    def pending(self, log: Log, roster: Roster) -> bytes | memoryview:
+        """The bytes to send next: the cursor's, and who is here whenever the lane is free."""
+        if self.presence < roster.version and self.cursor.at_border:
+            page, self.presence = roster.page(self.presence)
+            self.cursor.post(page)
+        elif self.sights < roster.sights.version and self.cursor.at_border:
+            page, self.sights = roster.sights.page(int(self.sights))
+            self.cursor.post(page)
+        return self.cursor.pending(log)
+
+
+class RoomChanges(NamedTuple):
+    """What to commit in one transaction with the batches sealed at the same time."""
+
+    authors: list[Author]
+    marks: list[tuple[bytes, int, int]]  # key, stream, mark
+    nicks: list[tuple[str, str, bytes]]  # skeleton, nickname, key
+    members: list[tuple[bytes, str]]  # key, role
+    reads: Sequence[tuple[bytes, int]] = ()  # key, the last number that it has read
+
+
+class Sequencer(Protocol):
+    """Who numbers messages. It may return before the message has its number."""
+
+    def __call__(
+        self, stream: Stream, nick: str, kind: int, flags: int, number: int, body: bytes, time: int
+    ) -> None: ...
+
+
+class Admission(NamedTuple):
+    """What WELCOME tells a member that has been let in."""
+
+    member: Member
+    start: int
+    show: int
+    first_unsettled: int
+    settled_at: int
+    rewound: str
+    read: int
+    replaced: Member | None  # an older link of the same stream, which this one takes the place of
+
+
+class Room:
+    """One room. The host feeds it frames; members read its log through their cursors."""
+
+    def __init__(
+        self,
+        name: str,
+        log: Log,
+        *,
+        owner: bytes = b"",
+        open_to_all: bool = False,
+        authors: Iterable[Author] = (),
+        marks: Iterable[tuple[bytes, int, int]] = (),
+        nicks: Iterable[tuple[str, str, bytes]] = (),
+        members: Iterable[tuple[bytes, str]] = (),
+        reads: Iterable[tuple[bytes, int]] = (),
+        sequencer: Sequencer | None = None,
+        bot_turns: int = LIMIT,
+        only: frozenset[bytes] = frozenset(),
+    ) -> None:
+        self.name = name
+        self.only = only  # of a direct room: its two keys; nobody else may enter, by whatever invite
+        self.log = log
+        self.owner = owner
+        self.open_to_all = open_to_all
+        self.roster = Roster()
+        self.guard = LoopGuard(bot_turns)
+        self.members: dict[Member, None] = {}
+        self._submit: Sequencer = sequencer or self.apply
+        self._numbers_at_once = sequencer is None
+        self._authors: list[Author] = sorted(authors, key=lambda a: a.index)
+        self._streams: dict[tuple[bytes, int], Stream] = {}
+        for key, stream, mark in marks:
+            self._streams[key, stream] = Stream(key, stream, mark)
+        for author in self._authors:
+            self._streams.setdefault((author.key, author.stream), Stream(author.key, author.stream)).author = author
+        # Skeletons are made anew: what looks alike changes with each edition of the Unicode data.
+        self._nicks = {text.skeleton(nick): (nick, key) for _, nick, key in nicks}
+        self._nick_count = Counter(key for _, key in self._nicks.values())
+        self._roles = dict(members)
+        self._reads = dict(reads)
+        self._new_authors: list[Author] = []
+        self._touched: dict[Stream, None] = {}
+        self._new_nicks: list[tuple[str, str, bytes]] = []
+        self._new_members: list[tuple[bytes, str]] = []
+        self._new_reads: dict[bytes, int] = {}
+
+    # -- coming and going -----------------------------------------------------------------------
+
+    def may_enter(self, key: bytes) -> bool:
+        """Whether this key needs no invite."""
+        if self.only:
+            return key in self.only
+        return self.open_to_all or key == self.owner or key in self._roles
+
+    def admit(self, key: bytes, role: str = "") -> None:
+        """From now on this key needs no invite. Once it is in, and the use of its invite is counted."""
+        role = role or self._role(key)
+        if self._roles.get(key) != role:
+            self._roles[key] = role
+            self._new_members.append((key, role))
+
+    def knows(self, key: bytes) -> bool:
+        """Whether this key has ever been let in."""
+        return key == self.owner or key in self._roles
+
+    def nick_of(self, key: bytes) -> str:
+        """Return a nickname that this key has here, the one given last; empty for none."""
+        return next((nick for nick, whose in reversed(self._nicks.values()) if whose == key), "")
+
+    def speakers(self) -> bytes:
+        """Return a NAMES frame of those here who have spoken, at most 25 of them; empty where there are none.
+
+        For who comes in: it would have to ask, and its question stands behind all that it says itself.
+        """
+        known = [member.stream.author for member in self.members if member.stream and member.stream.author]
+        known = sorted(known, key=lambda author: author.index)[-_NAMES_PAGE:]
+        return pack(Kind.NAMES, Names(authors=known, asked=[])) if known else b""
+
+    def _role(self, key: bytes) -> str:
+        return "owner" if key == self.owner else self._roles.get(key, "member")
+
+    def enter(self, hello: Hello) -> Admission:
+        """Let in a peer whose signature (and invite, where it needs one) the host has checked.
+
+        Raises Refused for a nickname that cannot be given.
+        """
+        role = self._role(hello.key)
+        nick = "" if hello.silent and not hello.stream else self._give_nick(hello.nick, hello.key)
+        start, show, rewound = self._find_start(hello)
+        stream, replaced = None, None
+        if hello.stream:
+            stream = self._streams.setdefault((hello.key, hello.stream), Stream(hello.key, hello.stream))
+            replaced = stream.member
+        member = Member(hello.key, nick, role, stream, Cursor(start), silent=hello.silent)
+        member.own_cell = hello.board
+        if not hello.states:
+            member.sights = inf
+        if not (member.silent or member.own_cell):
+            member.cell = pack_slot(member.key, nick, status.Status())
+        if replaced is not None:
+            self.leave(replaced)
+        if stream is not None:
+            stream.member = member
+            stream.bot = role == BOT
+            self._streams[stream.key, stream.id] = stream
+        self.members[member] = None
+        if not member.silent:
+            self.roster.enter(member.key, nick, bot=role == BOT)
+        first_unsettled = stream.mark + 1 if stream else 0
+        return Admission(
+            member, start, show, first_unsettled, self.log.next_seq, rewound, self.read_by(member.key), replaced
+        )
+
+    def leave(self, member: Member) -> None:
+        """Forget a member; a second time does nothing."""
+        if member not in self.members:
+            return
+        del self.members[member]
+        if not member.silent:
+            self.roster.leave(member.key, member.nick)
+        stream = member.stream
+        if stream is not None and stream.member is member:
+            stream.member = None
+            if not stream.accepted:  # never spoke: a peer must not fill our memory by coming and going
+                del self._streams[stream.key, stream.id]
+
+    def has_read(self, key: bytes, seq: int) -> None:
+        """Keep how far a key has read, in whichever of its windows: never back, and no further than the log goes."""
+        seq = min(seq, self.log.end - 1)
+        if self._nick_count[key] and seq > self.read_by(key):
+            self._reads[key] = self._new_reads[key] = seq
+
+    def read_by(self, key: bytes) -> int:
+        """Return the last number that a key has read, 0 where it has read none."""
+        return self._reads.get(key, 0)
+
+    def _find_start(self, hello: Hello) -> tuple[int, int, str]:
+        """Return the first number to send, the first to show, and why the member's past is not ours (or "")."""
+        log, rewound = self.log, ""
+        if hello.epoch:
+            if hello.epoch != log.epoch:
+                rewound = str(_ANOTHER_LOG)
+            elif hello.next_seq > log.end:
+                rewound = (
+                    f"the host's log ends at {log.end - 1}, you hold up to {hello.next_seq - 1}; "
+                    "the host went back to an older copy"
+                )
+            elif hello.last and (ours := log.frame_at(hello.next_seq - 1)) and digest(ours) != hello.last:
+                rewound = (
+                    f"message {hello.next_seq - 1} differs from the one you hold; "
+                    "the host went back to an older copy and went on from there"
+                )
+            if not rewound:
+                return max(1, hello.next_seq), max(1, hello.next_seq), ""
+        if hello.next_seq and not hello.epoch:  # it holds nothing yet, and asks for the log from there on
+            show = min(hello.next_seq, log.end)
+        else:
+            show = log.back(min(hello.history, _MAX_HISTORY))
+        return max(1, min(show, hello.since)) if hello.since else show, show, rewound
+
+    def _give_nick(self, wanted: str, key: bytes) -> str:
+        """Return the nickname that this key may bear: the one it wants, or that with a suffix."""
+        try:
+            nick = text.nickname(wanted)
+        except ValueError as error:
+            raise Refused("nick", str(error)) from None
+        for suffix in ("", *(f"-{n}" for n in range(2, 100))):
+            candidate = _with_suffix(nick, suffix)
+            skeleton = text.skeleton(candidate)
+            taken = self._nicks.get(skeleton)
+            if taken is None:
+                if self._nick_count[key] >= _NICKS_A_KEY:
+                    raise Refused(
+                        "nick", "your key has {count} nicknames here already; use one of them", count=_NICKS_A_KEY
+                    )
+                self._nicks[skeleton] = (candidate, key)
+                self._nick_count[key] += 1
+                self._new_nicks.append((skeleton, candidate, key))
+                return candidate
+            if taken[1] == key:
+                return candidate
+            if taken[0].casefold() != candidate.casefold():
+                raise Refused(
+                    "nick",
+                    "the nickname {candidate} looks like {other}, which is taken; choose another with --as",
+                    candidate=candidate,
+                    other=taken[0],
+                )
+        raise Refused("nick", "the nickname {nick} is taken many times over; choose another with --as", nick=nick)
+
+    # -- what members send ----------------------------------------------------------------------
+
+    def handle(self, member: Member, frame: Frame, now: int) -> Ask | None:
+        """Act on a frame from a member at ``now`` (ms). Returns a question that the host must answer.
+
+        Raises RemoteProtocolError when the frame is against the rules.
+        """
+        if 0 < frame.kind < SPOKEN_END:
+            self._say(member, frame, now)
+        elif frame.kind == Kind.STATE:
+            shown = status.unpack_slot(frame.body)
+            if shown is None or shown[0] != (member.key, member.nick):
+                raise RemoteProtocolError("the peer sent a STATE that cannot be read, or is not its own")
+            member.cell = frame.body
+        elif frame.kind == Kind.ASK:
+            ask = unpack(Ask, frame)
+            if len(ask.authors) > _NAMES_PAGE or member.cursor.lane_size > MAX_CONTROL:
+                raise RemoteProtocolError(
+                    f"the peer asked for {len(ask.authors)} names with {member.cursor.lane_size} bytes of answers ahead"
+                )
+            if ask.what != "names":
+                return ask
+            known = [self._authors[i - 1] for i in ask.authors if 0 < i <= len(self._authors)]
+            member.cursor.post(pack(Kind.NAMES, Names(authors=known, asked=ask.authors)))
+        elif frame.kind < LOG_KINDS_END or frame.kind in _HOST_ONLY:
+            raise RemoteProtocolError(f"the peer sent a frame of kind {frame.kind}, which only a host sends")
+        return None  # BEAT, and kinds that a newer version may know
+
+    def _say(self, member: Member, frame: Frame, now: int) -> None:
+        stream = member.stream
+        if stream is None:
+            raise RemoteProtocolError("the peer spoke without a stream; it came to read only")
+        if len(frame.raw) > _MAX_MESSAGE:
+            raise RemoteProtocolError(
+                f"the peer sent a message of {len(frame.raw)} bytes; the limit is {MAX_TEXT} of text"
+            )
+        if frame.number <= stream.accepted:
+            return  # sent again; the echo that settles it is on its way
+        if frame.number != stream.accepted + 1:
+            raise RemoteProtocolError(
+                f"the peer sent number {frame.number} after {stream.accepted}; what is between is missing"
+            )
+        stream.accepted = frame.number
+        self._count_turn(stream, now)
+        self._submit(stream, member.nick, frame.kind, frame.flags, frame.number, frame.body, now)
+
+    def take_run(self, member: Member, data: bytes, now: int, most: int = MAX_BATCH) -> tuple[int, int]:
+        """Do at once what ``handle`` would do with each message that ``data`` begins with, of the first ``most`` ones.
+
+        Returns how many were taken, and how many bytes they are. What is not surely fine is left to ``handle``,
+        which has the words for it: only the run is taken that goes on from the last number.
+        """
+        stream = member.stream
+        if stream is None or not self._numbers_at_once:
+            return 0, 0
+        number = stream.mark + 1  # and all that was accepted has been applied
+        ends = run_of(data, number, _MAX_MESSAGE, most)
+        if not ends:
+            return 0, 0
+        self._count_turn(stream, now, len(ends))
+        author = self._author(stream, member.nick, now)
+        self.log.append_run(data, ends, time=now, author=author.index, number=number)
+        stream.accepted = stream.mark = stream.mark + len(ends)
+        self._touched[stream] = None
+        return len(ends), ends[-1]
+
+    def _count_turn(self, stream: Stream, now: int, messages: int = 1) -> None:
+        if stream.bot:
+            self.guard.program_spoke(stream.key, now, messages)
+        else:
+            self.guard.person_spoke()
+
+    def apply(self, stream: Stream, nick: str, kind: int, flags: int, number: int, body: bytes, time: int) -> None:
+        """Put a message into the log; its author is introduced first where need be."""
+        if number <= stream.mark:
+            return
+        author = self._author(stream, nick, time)
+        self.log.append(kind, body, time=time, author=author.index, number=number, flags=flags)
+        stream.mark = number
+        self._touched[stream] = None
+
+    def _author(self, stream: Stream, nick: str, time: int) -> Author:
+        """Return the stream's author, introduced now if the log does not know it by this nickname."""
+        author = stream.author
+        if author is None or author.nick != nick or author.bot != stream.bot:
+            author = Author(index=len(self._authors) + 1, key=stream.key, stream=stream.id, nick=nick, bot=stream.bot)
+            stream.author = author
+            self._authors.append(author)
+            self._new_authors.append(author)
+            self.log.append(Kind.AUTHOR, msgspec.msgpack.encode(author), time=time, author=author.index)
+        return author
+
+    @property
+    def changed(self) -> bool:
+        """Whether ``take_changes`` has something to give."""
+        return bool(self._touched or self._new_members or self._new_nicks or self._new_authors or self._new_reads)
+
+    def take_changes(self) -> RoomChanges:
+        """Return what changed since the last call, to be committed in one transaction with ``log.seal()``."""
+        changes = RoomChanges(
+            self._new_authors,
+            [(stream.key, stream.id, stream.mark) for stream in self._touched],
+            self._new_nicks,
+            self._new_members,
+            list(self._new_reads.items()),
+        )
+        self._new_authors, self._touched, self._new_nicks, self._new_members = [], {}, [], []
+        self._new_reads = {}
+        return changes
+
+    def give_back(self, changes: RoomChanges) -> None:
+        """They could not be committed: return them with the next ones."""
+        self._new_authors[:0] = changes.authors
+        self._new_nicks[:0] = changes.nicks
+        self._new_members[:0] = changes.members
+        self._new_reads = {**dict(changes.reads), **self._new_reads}
+        self._touched.update((self._streams[key, stream], None) for key, stream, _ in changes.marks)
+
+
+def direct_name(one: bytes, other: bytes) -> str:
+    """Return the name of the direct room of two keys. No room that people name begins with ``@``."""
+    return "@" + sha256(b"".join(sorted((one, other)))).hexdigest()[:32]
+
+
+def _with_suffix(nick: str, suffix: str) -> str:
+    """Return both as one nickname, ``nick`` shortened as far as it takes. Raises Refused where nothing fits.
+
+    What a member has it asks for again when it comes back, so it must be a nickname by itself.
+    """
+    for end in range(len(nick), 0, -1):
+        with suppress(ValueError):
+            return text.nickname(nick[:end] + suffix)
+    raise Refused("nick", "the nickname {nick} is taken; choose another with --as", nick=nick)
+
+
+_HOST_ONLY: Final = frozenset(
+    (
+        Kind.CHALLENGE,
+        Kind.HELLO,
+        Kind.WELCOME,
+        Kind.REFUSED,
+        Kind.GAP,
+        Kind.PRESENCE,
+        Kind.NAMES,
+        Kind.ANSWER,
+        Kind.NOTICE,
+        Kind.DIRECT,
+        Kind.STATES,
+    )
+)

@@ -1,0 +1,154 @@
+"""Who is here: a table of changes, from which each member is sent what it has not seen.
+
+Rules:
+
+1. A change is a version. A member is at a version too: it lacks exactly the changes after it.
+2. Nothing queues. A slow member gets the newest state of each name, once.
+3. One key and nickname with several windows shows once.
+4. Members at the same version are sent the same bytes.
+5. Members on the host's machine write and read the board themselves; only remote members are sent updates.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import takewhile
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final
+
+from chat.core.status import pack_slot
+from chat.core.wire import MAX_CONTROL, Kind, Presence, States, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from chat.core.status import Status, Who
+
+_STATUSES: Final = MAX_CONTROL // 256  # cells in a page
+_PAGE: Final = MAX_CONTROL // 128  # changes in a page: a key (32 bytes) and a nickname (at most 64) and their tags
+
+
+class Roster:
+    """The members of a room that are here now."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._windows: dict[Who, int] = {}  # how many windows each has open
+        self._bots: set[Who] = set()  # which of them are programs
+        self._changed: dict[Who, int] = {}  # the version of each one's last change; of those gone, too
+        self._order: list[tuple[int, Who]] = []  # all changes by version; overtaken ones are skipped
+        self._floor = 0  # who knows only what was before this version starts anew
+        self._pages: dict[int, tuple[bytes, int]] = {}  # by the member's version, for this version
+        self.sights = Statuses()
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def look(self, sights: Mapping[Who, Status]) -> bool:
+        """Take note of what all show now. Returns whether anybody shows something else."""
+        before = self.sights.version
+        self.sights.show(sights, self._windows)
+        return self.sights.version != before
+
+    def here(self) -> list[Who]:
+        """(key, nickname) of everyone here, in the order in which they came."""
+        return list(self._windows)
+
+    def enter(self, key: bytes, nick: str, *, bot: bool = False) -> None:
+        """A window opened; or a program, that the host has started, came."""
+        who = (key, nick)
+        self._windows[who] = self._windows.get(who, 0) + 1
+        if bot:
+            self._bots.add(who)
+        if self._windows[who] == 1:
+            self._change(who)
+
+    def leave(self, key: bytes, nick: str) -> None:
+        """A window closed. Raises KeyError for one that was not open."""
+        who = (key, nick)
+        self._windows[who] -= 1
+        if not self._windows[who]:
+            del self._windows[who]
+            self._bots.discard(who)
+            self._change(who)
+
+    def _change(self, who: Who) -> None:
+        self.version += 1
+        self._changed[who] = self.version
+        self._order.append((self.version, who))
+        self._pages.clear()
+        if len(self._order) > 2 * len(self._windows) + 1024:
+            # Forget those who left: a member that has not heard of it yet is told the whole list instead.
+            # All who are here get versions above the floor, or a list sent in pages would begin again and again.
+            self._floor = self.version
+            self._order = list(enumerate(self._windows, self._floor + 1))
+            self._changed = {here: version for version, here in self._order}
+            self.version += len(self._order)
+
+    def page(self, since: int) -> tuple[bytes, int]:
+        """Return a PRESENCE frame of at most 4 KiB for a member at version ``since``, and its new version.
+
+        Versions below 1 know nothing. Call again while the version returned is below ``version``.
+        """
+        known = self._pages.get(since)
+        if known is None:
+            known = self._pages[since] = self._make_page(since)
+        return known
+
+    def _make_page(self, since: int) -> tuple[bytes, int]:
+        reset = since < self._floor or since <= 0
+        here: list[Who] = []
+        gone: list[Who] = []
+        reached, more = self.version, False
+        at = 0 if reset else bisect_right(self._order, since, key=itemgetter(0))
+        for version, who in self._order[at:]:
+            if self._changed[who] != version:
+                continue
+            if len(here) + len(gone) == _PAGE:
+                more = True
+                break
+            reached = version
+            if who in self._windows:
+                here.append(who)
+            elif not reset:
+                gone.append(who)
+        bots = [place for place, who in enumerate(here) if who in self._bots]
+        page = pack(Kind.PRESENCE, Presence(here=here, gone=gone, reset=reset, more=more, bots=bots))
+        return page, reached if more else self.version
+
+
+class Statuses:
+    """What each of them shows, for those who cannot see the board: cells by (key, nickname), the newest only."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._cells: dict[Who, tuple[int, bytes]] = {}  # the version of its last change, and the cell; by version
+        self._pages: dict[int, tuple[bytes, int]] = {}
+
+    def show(self, sights: Mapping[Who, Status], here: Collection[Who]) -> None:
+        """Take note of what all show now. Who is not ``here`` is forgotten."""
+        for who in [who for who in self._cells if who not in here]:
+            del self._cells[who]
+        for who in here:
+            state = sights.get(who)
+            cell = pack_slot(*who, state) if state else b""
+            if self._cells.get(who, (0, b""))[1] != cell:
+                self.version += 1
+                self._cells.pop(who, None)
+                self._cells[who] = (self.version, cell)
+                self._pages.clear()
+
+    def page(self, since: int) -> tuple[bytes, int]:
+        """Return a STATES frame of at most 4 KiB for a member that knows version ``since``, and its new version."""
+        known = self._pages.get(since)
+        if known is None:
+            known = self._pages[since] = self._make_page(since)
+        return known
+
+    def _make_page(self, since: int) -> tuple[bytes, int]:
+        newer = list(takewhile(lambda item: item[1][0] > since, reversed(self._cells.items())))
+        page = newer[: -_STATUSES - 1 : -1]  # the oldest of them first
+        cells = [cell for _, (_, cell) in page if cell]
+        gone = [who for who, (_, cell) in page if not cell]
+        reached = page[-1][1][0] if len(page) < len(newer) else self.version
+        return pack(Kind.STATES, States(cells=cells, gone=gone)), reached

@@ -1,0 +1,562 @@
+"""A member's side of the protocol, without any I/O: bytes in, events out; what is said in, bytes out.
+
+          connected()          CHALLENGE          hello()           WELCOME
+     OFF ------------> WAITING ---------> ASKED ---------> GREETED ---------> JOINED
+      ^                                                                          |
+      +---------------------------------- lost() --------------------------------+
+
+Rules:
+
+1. A session outlives its links. It resumes from (epoch, next number, hash of the last frame held), and a
+   message that was delivered is never delivered again.
+2. A message is kept until its echo. The echo with a number is the acknowledgement; nothing else is.
+3. An entry gets its number only when the host's mark is known, so a lost file can never reuse one.
+4. What comes from the host is checked like what comes from anybody: numbers must follow each other.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from chat.core.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError, Text
+from chat.core.log import digest
+from chat.core.status import Status as Shown
+from chat.core.status import Who, unpack_slot
+from chat.core.text import nickname
+from chat.core.wire import (
+    HEADER_SIZE,
+    LOG_KINDS_END,
+    MAX_TEXT,
+    PREFACE,
+    REPLY,
+    SEQ_PREFIX,
+    SPOKEN_END,
+    YEAR_9999,
+    Answer,
+    Ask,
+    Author,
+    Challenge,
+    Direct,
+    Frame,
+    Gap,
+    Hello,
+    Kind,
+    Names,
+    Notice,
+    Parser,
+    Presence,
+    Refusal,
+    States,
+    Welcome,
+    encode,
+    pack,
+    unpack,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chat.client.outbox import OutboxEntry
+
+_NAMES_A_QUESTION: Final = 24  # authors asked for at once: their answer fits one control frame
+_MAX_HELD: Final = 4 * 1024 * 1024  # bytes of messages held back while their authors' names are on the way
+_REFUSALS: Final = (  # of a host, with nothing put in but what we have told it: known again, and said in any language
+    "this host keeps no room {room!r}; ask its owner for an invite",
+    "room {room} is by invite only; ask a member for an invite",
+    "this invite does not open room {room}; ask for a new one",
+    "the nickname {nick} is taken; choose another with --as",
+    "the nickname {nick} is taken many times over; choose another with --as",
+)
+_BEAT: Final = encode(Kind.BEAT)
+_BYE: Final = encode(Kind.BYE)
+
+
+class LinkState(Enum):
+    OFF = "no link"
+    WAITING = "waiting for the host's first words"
+    ASKED = "deciding whether to trust the host"
+    GREETED = "waiting to be let in"
+    JOINED = "in the room"
+
+
+class Challenged(NamedTuple):
+    """The host shows its key. Decide whether to trust it, then call ``hello``."""
+
+    key: bytes
+    nonce: bytes
+
+
+class Joined(NamedTuple):
+    """In the room. ``resumed``: what was held before is continued, and nothing is shown again."""
+
+    room: str
+    epoch: bytes
+    next_seq: int
+    nick: str
+    role: str
+    resumed: bool
+    proof: bytes  # the host's signature; check it before believing anything
+    read: int = 0  # how far this key had read when it came, in whichever of its windows
+
+
+class Message(NamedTuple):
+    """A frame of the log with its author. ``text`` is exact: filter it where it becomes visible."""
+
+    seq: int
+    time: int
+    author: Author
+    kind: int
+    text: str
+    target: int  # the message replied to, edited, retracted or reacted to; 0 for none
+    mine: bool  # said through this session's own outbox
+
+
+class Stored(NamedTuple):
+    """What was said is on the host's disk, as number ``seq``; 0 where the number cannot be known any more."""
+
+    entry: OutboxEntry
+    seq: int
+
+
+class Here(NamedTuple):
+    """Who came and who went. ``first``: the list as it was when we came, nobody just entered."""
+
+    came: list[tuple[bytes, str]]
+    went: list[tuple[bytes, str]]
+    first: bool
+
+
+class Rewound(NamedTuple):
+    """The host's log is not a continuation of what we hold. What follows begins anew."""
+
+    why: str
+
+
+class Numbered(NamedTuple):
+    """Unsettled entries got other numbers: the outbox must be written anew before anything is sent."""
+
+
+class Answered(NamedTuple):
+    number: int
+    answer: Answer
+
+
+Event: TypeAlias = Challenged | Joined | Message | Stored | Gap | Here | Rewound | Notice | Direct | Numbered | Answered
+
+
+class Session:
+    """One member of one room, over one link after another.
+
+    ``unsettled`` are entries that an earlier process left in the outbox; ``stream`` is that outbox's id,
+    0 for a session that only reads.
+    """
+
+    def __init__(
+        self,
+        room: str,
+        key: bytes,
+        *,
+        nick: str = "",
+        silent: bool = False,
+        history: int = 0,
+        other: bytes = b"",
+    ) -> None:
+        self.room = room
+        self.board = False  # we show our state on the host's board ourselves
+        self.states: dict[Who, Shown] | None = None  # what others show, where the host tells us; set it to ask for that
+        self.other = other  # of a direct room: the other's key
+        self.key = key
+        self.nick = nick  # the one we want; after joining, the one we have
+        self.silent = silent
+        self.state = LinkState.OFF
+        self.epoch = b""
+        self.next_seq = 0  # the next number to be delivered; 0 before the first join
+        self.here: dict[Who, bool] = {}  # in the order in which they came, and whether it is a program
+        self.stream = 0
+        self.unsettled: deque[OutboxEntry] = deque()
+        self._wanted_nick = nick
+        self._history = history
+        self._start_at = 0
+        self._show = 0
+        self._last = b""  # the last frame delivered
+        self._authors: dict[int, Author] = {}
+        self._held: deque[Frame | Gap] = deque()  # what follows a frame whose author is not known yet
+        self._held_size = 0
+        self._expected = 0  # the number that the next frame of the log must have
+        self._before: dict[Who, bool] | None = None  # who was here, while a new list comes in pages
+        self._first_list = True  # PRESENCE so far is the list as it was when we came
+        self._first_unsettled = 0  # the host holds our entries below this
+        self._settled_at = 0  # when the log has come so far, all below is on the host's disk
+        self._next_number = 0  # 0 until the host has told its mark
+        self._question = 0
+        self._parser = Parser()
+        self._out = bytearray()
+
+    # -- the link --------------------------------------------------------------------------------
+
+    def connected(self) -> None:
+        """A link is up: the preface is ready to be sent."""
+        if self.state is not LinkState.OFF:
+            raise LocalProtocolError(f"connected() while {self.state.value}; call lost() first")
+        self.state = LinkState.WAITING
+        self._parser = Parser()
+        self._out = bytearray(PREFACE)
+
+    def lost(self) -> None:
+        """The link is gone. What was said stays, and goes out again over the next one."""
+        self.state = LinkState.OFF
+        self._out.clear()
+        self._held.clear()
+        self._held_size = 0
+        if self._before is not None:  # half of a list is no list
+            self.here, self._before = self._before, None
+
+    def begin_at(self, seq: int) -> None:
+        """Ask for the log from this number on, instead of its last messages. Before the first join."""
+        self._start_at = seq
+
+    def hello(
+        self,
+        *,
+        nonce: bytes,
+        signature: bytes,
+        invite: bytes = b"",
+        invite_mac: bytes = b"",
+        stream: int = 0,
+        unsettled: Iterable[OutboxEntry] = (),
+    ) -> None:
+        """Answer a Challenged event. ``stream`` and ``unsettled`` count the first time only."""
+        if self.state is not LinkState.ASKED:
+            raise LocalProtocolError(f"hello() while {self.state.value}")
+        if not self.stream:
+            self.stream = stream
+            self.unsettled.extendleft(reversed(list(unsettled)))  # they were said before anything said here
+        since = min((e.since for e in self.unsettled if e.number and e.since), default=0)
+        self._out += pack(
+            Kind.HELLO,
+            Hello(
+                room=self.room,
+                key=self.key,
+                nonce=nonce,
+                signature=signature,
+                nick=self._wanted_nick,
+                stream=self.stream,
+                silent=self.silent,
+                invite=invite,
+                invite_mac=invite_mac,
+                epoch=self.epoch,
+                next_seq=self.next_seq or self._start_at,
+                last=digest(self._last) if self._last else b"",
+                history=self._history,
+                since=since,
+                other=self.other,
+                board=self.board,
+                states=self.states is not None,
+            ),
+        )
+        self.state = LinkState.GREETED
+
+    def data_to_send(self) -> bytes:
+        """Return what must go out now, and forget it."""
+        data = bytes(self._out)
+        self._out.clear()
+        return data
+
+    # -- what we say -----------------------------------------------------------------------------
+
+    def number(self, entry: OutboxEntry) -> None:
+        """Give an entry its number, where the host's mark is known, and its place in time.
+
+        Then write it to the outbox, then call ``say``. Raises LocalProtocolError for a session that only reads.
+        """
+        if self.epoch and not self.stream:
+            raise LocalProtocolError("this session only reads; it has no outbox to speak from")
+        entry.number, entry.epoch, entry.since = self._next_number, self.epoch, self.next_seq
+
+    def say(self, entry: OutboxEntry) -> None:
+        """Send an entry, now or as soon as we are in the room; it stays unsettled until its echo.
+
+        Raises LocalProtocolError for one that ``number`` was not called for last.
+        """
+        if entry.number != self._next_number:
+            raise LocalProtocolError(f"say() of number {entry.number} where {self._next_number} follows")
+        if self._next_number:
+            self._next_number += 1
+        self.unsettled.append(entry)
+        if self.state is LinkState.JOINED:
+            self._send(entry)
+
+    def _send(self, entry: OutboxEntry) -> None:
+        self._out += encode(entry.kind, entry.body, flags=entry.flags, number=entry.number)
+
+    def ask(self, ask: Ask) -> int:
+        """Put a question to the host; an Answered event with this number follows, unless the link is lost first.
+
+        Raises LocalProtocolError outside the room.
+        """
+        if self.state is not LinkState.JOINED:
+            raise LocalProtocolError(f"ask() while {self.state.value}")
+        self._question += 1
+        self._out += pack(Kind.ASK, ask, number=self._question)
+        return self._question
+
+    def beat(self) -> None:
+        """Show that we live. To be called when nothing else was sent for a while."""
+        if self.state is LinkState.JOINED:
+            self._out += _BEAT
+
+    def show(self, cell: bytes) -> None:
+        """Tell the host what we show of ourselves, from ``presence.pack_cell``: for its board, and for the others."""
+        if self.state is LinkState.JOINED:
+            self._out += encode(Kind.STATE, cell)
+
+    def bye(self) -> None:
+        """Leave on purpose."""
+        if self.state is LinkState.JOINED:
+            self._out += _BYE
+
+    # -- what we hear ----------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        """Return what the bytes mean. Raises RemoteProtocolError, or Refused when the host says no."""
+        events: list[Event] = []
+        for frame in self._parser.feed(data):
+            if frame.kind < LOG_KINDS_END:
+                self._log_frame(frame, events)
+            else:
+                self._control_frame(frame, events)
+        return events
+
+    def _control_frame(self, frame: Frame, events: list[Event]) -> None:
+        if frame.kind == Kind.REFUSED:
+            refusal = unpack(Refusal, frame)
+            known = {"room": self.room, "nick": self._wanted_nick}
+            message = next((Text(one, **known) for one in _REFUSALS if one.format(**known) == refusal.message), "")
+            if refusal.code == "no-room":
+                raise NoSuchRoom(message or refusal.message)
+            raise Refused(refusal.code, message or refusal.message)
+        if frame.kind == Kind.CHALLENGE and self.state is LinkState.WAITING:
+            challenge = unpack(Challenge, frame)
+            self.state = LinkState.ASKED
+            events.append(Challenged(challenge.key, challenge.nonce))
+        elif frame.kind == Kind.WELCOME and self.state is LinkState.GREETED:
+            self._welcome(unpack(Welcome, frame), events)
+        elif self.state is not LinkState.JOINED:
+            raise RemoteProtocolError(f"the host sent a frame of kind {frame.kind} while we were {self.state.value}")
+        elif frame.kind == Kind.GAP:
+            self._gap(unpack(Gap, frame), events)
+        elif frame.kind == Kind.PRESENCE:
+            self._presence(unpack(Presence, frame), events)
+        elif frame.kind == Kind.NAMES:
+            names = unpack(Names, frame)
+            self._authors.update((author.index, author) for author in names.authors)
+            for index in names.asked:
+                self._authors.setdefault(index, Author(index=index, key=b"", stream=0, nick="?"))
+            self._release(events)
+            if self._held:
+                self._ask_names()
+        elif frame.kind == Kind.ANSWER:
+            events.append(Answered(frame.number, unpack(Answer, frame)))
+        elif frame.kind == Kind.NOTICE:
+            events.append(unpack(Notice, frame))
+        elif frame.kind == Kind.STATES and self.states is not None:
+            found = unpack(States, frame)
+            shown = filter(None, map(unpack_slot, found.cells))
+            self.states.update((who, state) for who, state in shown if who in self.here)
+            for who in found.gone:
+                self.states.pop(who, None)
+        elif frame.kind == Kind.DIRECT:
+            events.append(unpack(Direct, frame))
+        elif frame.kind in (Kind.CHALLENGE, Kind.WELCOME, Kind.HELLO, Kind.ASK, Kind.BYE):
+            raise RemoteProtocolError(f"the host sent a frame of kind {frame.kind} while we were {self.state.value}")
+
+    def _welcome(self, welcome: Welcome, events: list[Event]) -> None:
+        resumed = bool(self.epoch) and not welcome.rewound
+        if resumed and (welcome.epoch, welcome.start) != (self.epoch, self.next_seq):
+            raise RemoteProtocolError(
+                f"the host resumes at {welcome.start} of log {welcome.epoch.hex()} "
+                f"where we asked for {self.next_seq} of log {self.epoch.hex()}"
+            )
+        if self.stream and not welcome.first_unsettled:
+            raise RemoteProtocolError("the host does not say which of our messages it holds")
+        if welcome.nick:
+            try:
+                nickname(welcome.nick)
+            except ValueError as error:
+                raise RemoteProtocolError(f"the host calls us what is no nickname: {error}") from None
+        self.state = LinkState.JOINED
+        if self.states is not None:
+            self.states.clear()  # the host tells all of it again
+        if welcome.rewound:
+            events.append(Rewound(welcome.rewound))
+            self._authors.clear()
+            self._last = b""
+        self.nick = self._wanted_nick = welcome.nick or self.nick
+        self.epoch = welcome.epoch
+        self.next_seq = self._expected = welcome.start
+        if not resumed:
+            self._show = welcome.show
+        self._settled_at = max(welcome.next_seq, welcome.settled_at)
+        self._first_list = True
+        # Before anything that a host may do to the outbox: it has not shown that it holds its key.
+        events.append(
+            Joined(
+                welcome.room,
+                welcome.epoch,
+                welcome.next_seq,
+                self.nick,
+                welcome.role,
+                resumed=resumed,
+                proof=welcome.proof,
+                read=welcome.read,
+            )
+        )
+        if self.stream and self._settle_with(welcome.first_unsettled, welcome.next_seq):
+            events.append(Numbered())
+        self._pass_settled(events)
+
+    def _settle_with(self, first_unsettled: int, next_seq: int) -> bool:
+        """Send again what the host does not hold; the rest waits for its echo. Whether numbers changed."""
+        changed = False
+        self._first_unsettled = self._next_number = first_unsettled
+        for entry in self.unsettled:
+            if 0 < entry.number < first_unsettled and entry.epoch == self.epoch:
+                continue
+            # Usually the number it had. A host that went back to an older copy lacks some before it.
+            if (entry.number, entry.epoch) != (self._next_number, self.epoch):
+                entry.number, entry.epoch, entry.since = self._next_number, self.epoch, next_seq
+                changed = True
+            self._next_number += 1
+            self._send(entry)
+        return changed
+
+    def _log_frame(self, frame: Frame, events: list[Event]) -> None:
+        if self.state is not LinkState.JOINED:
+            raise RemoteProtocolError(f"the host sent a message while we were {self.state.value}")
+        if frame.seq != self._expected:
+            raise RemoteProtocolError(f"the host sent number {frame.seq} where {self._expected} follows")
+        if not 0 <= frame.time < YEAR_9999:
+            raise RemoteProtocolError(f"the host sent number {frame.seq} at the time {frame.time}, in no year of ours")
+        self._expected += 1
+        self._hold(frame, len(frame.raw), events)
+
+    def _gap(self, gap: Gap, events: list[Event]) -> None:
+        if gap.first != self._expected or gap.count < 1:
+            raise RemoteProtocolError(f"the host tells of a gap at {gap.first} where {self._expected} follows")
+        self._expected = gap.first + gap.count
+        self._hold(gap, HEADER_SIZE, events)
+
+    def _hold(self, item: Frame | Gap, size: int, events: list[Event]) -> None:
+        """Deliver in order: at once, unless something ahead of it waits for its author's name."""
+        self._held.append(item)
+        self._held_size += size
+        if len(self._held) == 1:
+            self._release(events)
+            if self._held:
+                self._ask_names()
+        elif self._held_size > _MAX_HELD:
+            raise RemoteProtocolError(f"the host does not say who wrote number {self.next_seq}")
+
+    def _ask_names(self) -> None:
+        unknown = {
+            item.author: None
+            for item in self._held
+            if isinstance(item, Frame) and item.kind < SPOKEN_END and item.author not in self._authors
+        }
+        self.ask(Ask(what="names", authors=list(unknown)[:_NAMES_A_QUESTION]))
+
+    def _release(self, events: list[Event]) -> None:
+        """Deliver what is held, up to the first message whose author is not known."""
+        held = self._held
+        while held:
+            item = held[0]
+            if isinstance(item, Gap):
+                held.popleft()
+                self._held_size -= HEADER_SIZE
+                self.next_seq, self._last = item.first + item.count, b""
+                events.append(item)
+                self._pass_settled(events)
+                continue
+            if item.kind == Kind.AUTHOR:
+                author = unpack(Author, item)
+                self._authors[author.index] = author
+            elif item.kind < SPOKEN_END and item.author not in self._authors:
+                return
+            held.popleft()
+            self._held_size -= len(item.raw)
+            self.next_seq, self._last = item.seq + 1, item.raw
+            if item.kind < SPOKEN_END:
+                self._deliver(item, self._authors[item.author], events)
+            if self.next_seq == self._settled_at:
+                self._pass_settled(events)
+
+    def _deliver(self, frame: Frame, author: Author, events: list[Event]) -> None:
+        mine = author.stream == self.stream and author.key == self.key and self.stream != 0
+        if frame.seq >= self._show:
+            text, target = split_body(frame.kind, frame.flags, frame.body)
+            events.append(Message(frame.seq, frame.time, author, frame.kind, text, target, mine))
+        if mine:
+            # The host holds whatever this outbox numbered before it, too.
+            while self.unsettled and 0 < self.unsettled[0].number <= frame.number:
+                entry = self.unsettled.popleft()
+                # Where a host went back, a number may have been given twice, and this is the echo of the other.
+                echo = entry.number == frame.number and entry.body == frame.body
+                events.append(Stored(entry, frame.seq if echo else 0))
+
+    def _pass_settled(self, events: list[Event]) -> None:
+        """All that the host held when we joined has passed: entries it held whose echo did not come are stored."""
+        if self.next_seq < self._settled_at:
+            return
+        while self.unsettled and 0 < self.unsettled[0].number < self._first_unsettled:
+            events.append(Stored(self.unsettled.popleft(), 0))
+
+    def _presence(self, presence: Presence, events: list[Event]) -> None:
+        if presence.reset:
+            self._before, self.here = self.here if self._before is None else self._before, {}
+        came = [who for who in presence.here if who not in self.here]
+        went = [who for who in presence.gone if who in self.here]
+        if self.states:
+            for who in presence.gone:
+                self.states.pop(who, None)
+        bots = {presence.here[place] for place in presence.bots if place < len(presence.here)}
+        self.here.update((who, who in bots) for who in came)
+        for who in went:
+            del self.here[who]
+        if self._before is None:
+            if came or went:
+                events.append(Here(came, went, first=False))
+        elif not presence.more:  # the new list is whole: tell how it differs from the one before
+            came = [who for who in self.here if who not in self._before]
+            went = [who for who in self._before if who not in self.here]
+            events.append(Here(came, went, first=self._first_list))
+            self._before, self._first_list = None, False
+
+
+def text_body(text: str, target: int = 0) -> bytes:
+    """Return a message's body: its text, after the number it refers to where there is one.
+
+    Raises LocalProtocolError over 16 KiB of UTF-8 or for text with lone surrogates.
+    """
+    try:
+        body = text.encode()
+    except UnicodeEncodeError:
+        told = Text("the text is not valid Unicode: it has half of a surrogate pair")
+        raise LocalProtocolError(told) from None
+    if len(body) > MAX_TEXT:
+        told = Text(
+            "the text is {size} bytes long; the limit is {limit}. Send it in parts", size=len(body), limit=MAX_TEXT
+        )
+        raise LocalProtocolError(told)
+    return SEQ_PREFIX.pack(target) + body if target else body
+
+
+def split_body(kind: int, flags: int, body: bytes) -> tuple[str, int]:
+    """Take a message's body apart: its text, and the number it refers to, 0 for none."""
+    target = 0
+    if kind in (Kind.EDIT, Kind.RETRACT, Kind.REACT) or (kind == Kind.SAY and flags & REPLY):
+        if len(body) >= SEQ_PREFIX.size:
+            (target,) = SEQ_PREFIX.unpack_from(body)
+        body = body[SEQ_PREFIX.size :]
+    return body.decode("utf-8", "replace"), target

@@ -1,0 +1,150 @@
+"""What a member shows of itself: online, away, typing, how far it has read; and its bytes in a board slot.
+
+``docs/reference/board.md`` has the layout, byte by byte. A slot is somebody else's bytes until it is checked.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from chat.core.errors import WrongValue
+from chat.core.text import MAX_NAME_BYTES, nickname, visible
+from chat.core.wire import YEAR_9999
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+Who: TypeAlias = tuple[bytes, str]  # key and nickname
+
+
+# -- what a cell means ----------------------------------------------------------------------------
+
+MAX_NOTE_COLUMNS: Final = 60  # cells of a terminal
+MAX_NOTE_BYTES: Final = 114  # of UTF-8: what is left of a cell
+STALE_MS: Final = 15_000  # milliseconds without a beat after which a window that lives is not present all the same
+
+_STATE: Final = struct.Struct(f"!32sBBB5xQQ{MAX_NAME_BYTES}s")  # key, layout, level, flags, read, active, nickname
+_LAYOUT: Final = 1
+_TYPING: Final = 1  # a flag; the others are spare, and ignored
+
+
+class Level(IntEnum):
+    """How present somebody is; of two windows the higher counts."""
+
+    AWAY = 1
+    BUSY = 2
+    ONLINE = 3
+
+
+_LEVELS: Final = {level.value: level for level in Level}
+
+
+class Status(NamedTuple):
+    """What somebody shows to those on the same machine."""
+
+    level: Level = Level.ONLINE
+    note: str = ""  # as its author wrote it, so through ``text.visible`` with it before anybody sees it
+    typing: bool = False
+    read: int = 0  # the last sequence number that was on the screen
+    active: int = 0  # when a key was last pressed: milliseconds since 1970 UTC
+
+
+def pack_slot(key: bytes, nick: str, state: Status) -> bytes:
+    """Return what to write into a cell, at most 234 bytes. Raises ValueError when a part does not fit."""
+    if len(key) != 32:
+        raise ValueError(f"a key has 32 bytes, not {len(key)}")
+    if nickname(nick) != nick:
+        raise ValueError(f"{nick!r} is not in NFKC; a nickname is")
+    if not _note_fits(state.note):
+        raise WrongValue(
+            "the note is too long; use at most {columns} columns and {size} bytes",
+            columns=MAX_NOTE_COLUMNS,
+            size=MAX_NOTE_BYTES,
+        )
+    if not (0 <= state.read < 2**64 and 0 <= state.active < YEAR_9999):
+        raise ValueError(f"{state.read} does not fit into 64 bits, or {state.active} is in no year of ours")
+    flags = _TYPING if state.typing else 0
+    fixed = _STATE.pack(key, _LAYOUT, state.level, flags, state.read, state.active, nick.encode())
+    return fixed + state.note.encode()
+
+
+@lru_cache(maxsize=2048)  # two full boards: a board that has not changed costs a look-up a cell
+def unpack_slot(payload: bytes) -> tuple[Who, Status] | None:
+    """Return who wrote this and the state, or None for what ``pack_cell`` never makes.
+
+    Unknown flags are ignored; a layout or a level that we do not know, or a time in no year of ours, is None.
+    """
+    if not _STATE.size <= len(payload) <= _STATE.size + MAX_NOTE_BYTES:
+        return None
+    key, layout, level, flags, read, active, padded = _STATE.unpack_from(payload)
+    if layout != _LAYOUT or level not in _LEVELS or active >= YEAR_9999:
+        return None
+    try:
+        return _who(key, padded), Status(
+            _LEVELS[level], _note(payload[_STATE.size :]), bool(flags & _TYPING), read, active
+        )
+    except ValueError:  # UnicodeDecodeError, too
+        return None
+
+
+# Letters are looked at one by one, and how far somebody has read changes more often than names and notes do.
+@lru_cache(maxsize=2048)
+def _who(key: bytes, padded: bytes) -> Who:
+    nick = padded.rstrip(b"\0").decode()
+    if nickname(nick) != nick:
+        raise ValueError("a nickname is in NFKC")
+    return key, nick
+
+
+@lru_cache(maxsize=2048)
+def _note(raw: bytes) -> str:
+    note = raw.decode()
+    if not _note_fits(note):
+        raise ValueError("the note is too long")
+    return note
+
+
+def _note_fits(note: str) -> bool:
+    """Whether a note is short enough. Raises UnicodeEncodeError, a ValueError, for what is no text."""
+    if len(note.encode()) > MAX_NOTE_BYTES:
+        return False
+    if note.isascii():
+        return len(note) <= MAX_NOTE_COLUMNS
+    from wcwidth import wcswidth  # imported here: it takes 20 to 60 ms, and most notes are empty
+
+    return bool(wcswidth(visible(note, lines=False)) <= MAX_NOTE_COLUMNS)
+
+
+def seen(readings: Iterable[tuple[int, bytes, int]]) -> dict[Who, Status]:
+    """Return who is present, from what a board's ``read`` returned: each (key, nickname) once.
+
+    Of several windows the most present counts: it types if any types, has read what any has read, and is online
+    over busy over away. The note is that of the most present window that has one. Windows without a beat for
+    15 s are left out, and so is what is no state.
+    """
+    found: dict[Who, Status] = {}
+    several: dict[Who, list[Status]] = {}
+    for _index, payload, age in readings:
+        if age < STALE_MS and (cell := unpack_slot(payload)) is not None:
+            who, state = cell
+            if (other := found.setdefault(who, state)) is not state:
+                several.setdefault(who, [other]).append(state)
+    for who, states in several.items():
+        found[who] = _merged(states)
+    return found
+
+
+def _merged(states: list[Status]) -> Status:
+    # By all that tells two apart, so that the order of the cells does not matter.
+    noted = max(states, key=lambda state: (bool(state.note), state.level, state.active, state.note))
+    return Status(
+        level=max(state.level for state in states),
+        note=noted.note,
+        typing=any(state.typing for state in states),
+        read=max(state.read for state in states),
+        active=max(state.active for state in states),
+    )

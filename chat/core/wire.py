@@ -1,0 +1,440 @@
+"""The wire: what a frame looks like, and the one parser that takes bytes apart.
+
+     0       4    5     6        8        12       16            24              32
+     | length | kind | flags | spare | author | number | seq        | time (ms)     | body ...
+       u32      u8     u8      u16     u32      u32      u64          i64             length - 32
+
+All numbers are big-endian (network order). ``length`` counts the whole frame, itself included.
+
+Rules:
+
+1. The first bytes in each direction are the preface, one ASCII line, so that a wrong program
+   fails at once, with a message that a person can read.
+2. Frames of the log have ``seq`` >= 1, and their bytes never change after they were numbered.
+   Frames to one peer have ``seq`` 0 and never enter the log.
+3. A length is checked before anything is kept for it: a peer can make us hold 64 KiB, no more.
+4. The header is all that a host reads of a message. The body is the author's own bytes.
+5. Structured bodies are MessagePack structs: unknown fields are ignored, unknown kinds are shown as such.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias, TypeVar
+
+import msgspec
+
+from chat.core.errors import LocalProtocolError, RemoteProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+# -- limits: every bound of the protocol, in one table -----------------------------------------
+
+HEADER_SIZE: Final = 32
+MAX_FRAME: Final = 64 * 1024  # bytes of one frame, header included
+MAX_BATCH: Final = 64 * 1024  # bytes of one batch of the log: always room for one frame
+MAX_TEXT: Final = 16 * 1024  # bytes of one message's text, UTF-8
+MAX_HELLO: Final = 4 * 1024  # bytes of a frame from a peer that has not been let in
+MAX_CONTROL: Final = 4 * 1024  # bytes of one control frame from the host; longer answers go in pages
+HELLO_TIMEOUT: Final = 5.0  # seconds that a peer has to say HELLO
+BEAT: Final = 4.0  # seconds between beats when there is nothing else to send
+YEAR_9999: Final = 253_370_764_800_000  # ms since 1970; later times, and those before 1970, break calendars
+SILENCE: Final = 12.0  # seconds without a byte after which a peer is gone
+
+PREFACE: Final = b"chat/1 manywire\n"
+_PREFACE_START: Final = b"chat/"
+_PREFACE_LIMIT: Final = 64  # bytes: a later version may say more on its line
+
+
+class Kind(IntEnum):
+    """What a frame is.
+
+    1 to 15: what members say, also kinds that only newer members know. 16 to 63: the host's own records.
+    From 64 on: for one peer only, never in the log.
+    """
+
+    SAY = 1  # a message; flag REPLY: the body begins with the u64 seq that it answers
+    ACTION = 2  # "/me": the body is what the author does
+    EDIT = 3  # u64 seq of the author's own message, then its new text
+    RETRACT = 4  # u64 seq of the author's own message
+    REACT = 5  # u64 seq of a message, then an emoji; empty takes it back
+    AUTHOR = 16  # introduces an author: an Author struct; the frame's author field is the index given
+
+    CHALLENGE = 64  # host -> peer: Challenge, the first frame
+    HELLO = 65  # peer -> host: Hello
+    WELCOME = 66  # host -> peer: Welcome
+    REFUSED = 67  # host -> peer: Refusal, the last frame
+    BEAT = 68  # both: I am alive; no body
+    GAP = 69  # host -> member: Gap, these numbers cannot be had any more
+    PRESENCE = 70  # host -> member: Presence, who came and who went
+    NAMES = 71  # host -> member: Names, the answer to ASK names
+    ASK = 72  # member -> host: Ask, a question; the frame's number is its id
+    ANSWER = 73  # host -> member: Answer; the frame's number is the question's
+    NOTICE = 74  # host -> member: Notice, a line for people
+    BYE = 75  # member -> host: leaving on purpose; no body
+    DIRECT = 76  # host -> member: Direct, a room that you share with one other
+    STATE = 77  # member -> host: what it shows of itself; the body is a cell of the board (docs/reference/board.md)
+    STATES = 78  # host -> member: States, the newest cells of those whose board it cannot see
+
+
+SPOKEN_END: Final = 16
+LOG_KINDS_END: Final = 64
+REPLY: Final = 1  # flag of SAY
+
+
+class Frame(NamedTuple):
+    """One frame, its header taken apart. ``kind`` is an int: a newer peer may send kinds we do not know."""
+
+    kind: int
+    flags: int
+    author: int
+    number: int
+    seq: int
+    time: int  # milliseconds since 1970 UTC by the host's clock
+    raw: bytes  # the whole frame as it crossed the wire
+
+    @property
+    def body(self) -> bytes:
+        return self.raw[HEADER_SIZE:]
+
+
+_HEADER: Final = struct.Struct("!IBBHIIQq")
+_LENGTH: Final = struct.Struct("!I")
+_RUN: Final = struct.Struct("!IB7xI")  # of a header: length, kind and number
+_STAMP: Final = struct.Struct("!HIIQq")  # of a header: everything from the spare bytes on
+_STAMP_AT: Final = 6
+SEQ_PREFIX: Final = struct.Struct("!Q")
+
+
+def encode(
+    kind: int,
+    body: bytes = b"",
+    *,
+    flags: int = 0,
+    author: int = 0,
+    number: int = 0,
+    seq: int = 0,
+    time: int = 0,
+) -> bytes:
+    """Return the bytes of one frame. Raises LocalProtocolError over 64 KiB, or for a number too large for its field."""
+    length = HEADER_SIZE + len(body)
+    if length > MAX_FRAME:
+        raise LocalProtocolError(f"a frame of {length} bytes is over the limit of {MAX_FRAME}; send less at once")
+    try:
+        return _HEADER.pack(length, kind, flags, 0, author, number, seq, time) + body
+    except struct.error:
+        raise LocalProtocolError(
+            f"a frame cannot hold {kind=} {flags=} {author=} {number=} {seq=} {time=}; one is out of range"
+        ) from None
+
+
+def split(data: bytes) -> Iterator[Frame]:
+    """Take apart a batch of the log, which is whole frames. Raises RemoteProtocolError when it is not."""
+    parser = Parser(preface=False)
+    yield from parser.feed(data)
+    if parser.unfinished:
+        raise RemoteProtocolError(f"a batch ends {parser.unfinished} bytes into a frame")
+
+
+def offset_of(data: bytes, steps: int) -> int:
+    """Return where the frame ``steps`` frames into ``data`` begins, reading only the lengths."""
+    at = 0
+    for _ in range(steps):
+        at += length_at(data, at)
+    return at
+
+
+def length_at(data: bytes, at: int) -> int:
+    """Return the length of the frame that begins at ``at``."""
+    length: int = _LENGTH.unpack_from(data, at)[0]
+    return length
+
+
+def kind_at(data: bytes, at: int) -> int:
+    """Return the kind of the frame that begins at ``at``."""
+    return data[at + _LENGTH.size]
+
+
+def run_of(data: bytes, number: int, longest: int, most: int = MAX_BATCH) -> list[int]:
+    """Return where each message of the run ends that ``data`` begins with, of the first ``most`` ones.
+
+    A run is whole messages in a row: the first has this ``number``, the next ones count up from it, and none has
+    more than ``longest`` bytes. It ends before the first frame that is anything else, which is no error here.
+    """
+    ends: list[int] = []
+    at, size, end = 0, len(data), number + most
+    while size - at >= HEADER_SIZE and number < end:
+        length, kind, its_number = _RUN.unpack_from(data, at)
+        if its_number != number or not 0 < kind < SPOKEN_END or not HEADER_SIZE <= length <= longest:
+            break
+        at += length
+        if at > size:
+            break
+        ends.append(at)
+        number += 1
+    return ends
+
+
+def stamp(run: bytearray, ends: Sequence[int], *, author: int, number: int, seq: int, time: int) -> None:
+    """Write into the headers of a run what ``encode`` would: they become frames of the log where they lie.
+
+    The first gets this ``number`` and this ``seq``, and the next ones count up from there.
+    """
+    at = _STAMP_AT
+    for step, end in enumerate(ends):
+        _STAMP.pack_into(run, at, 0, author, number + step, seq + step, time)
+        at = end + _STAMP_AT
+
+
+class Parser:
+    """Bytes in, frames out, however the bytes are cut.
+
+    ``limit`` is the largest frame taken, in bytes: small until the peer has been let in, and looked at
+    anew for every frame, so that the frame which lets a peer in may raise it for those right behind it.
+    """
+
+    def __init__(self, *, preface: bool = True, limit: int = MAX_FRAME) -> None:
+        self.limit = limit
+        self._awaiting_preface = preface
+        self._rest = b""
+        self._broken = False
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes held of a frame that has not arrived whole."""
+        return len(self._rest)
+
+    def take_rest(self) -> bytes:
+        """Return the bytes held, and hold them no more: for who looks at them first, and feeds us what it leaves."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+    def hold(self, rest: bytes) -> None:
+        """Hold these bytes, which ``take_rest`` returned, until the next call."""
+        self._rest = rest
+
+    def feed(self, data: bytes) -> Generator[Frame, None, None]:
+        """Yield the frames that ``data`` completes; take them all, or ``close`` it, before the next call.
+
+        The frames that were left when it was closed come with the next call, and so does the judgement of them.
+        Raises RemoteProtocolError at the first byte that cannot be the protocol, after the frames before
+        it, so that the cuts between calls make no difference. The link ends there: there is no way to find
+        the next frame in a stream whose lengths cannot be trusted.
+        """
+        if self._broken:
+            raise LocalProtocolError("the parser was fed after it had failed; close the link instead")
+        self._broken = True  # until we have come to the end of these bytes, or are told to stop
+        data = self._rest + data
+        at, end = 0, len(data)
+        if self._awaiting_preface and not (at := _after_preface(data)):
+            self._rest, self._broken = data, False
+            return
+        self._awaiting_preface = False
+        try:
+            while end - at >= HEADER_SIZE:
+                length, kind, flags, _spare, author, number, seq, time = _HEADER.unpack_from(data, at)
+                if not HEADER_SIZE <= length <= self.limit:
+                    raise _bad_length(length, self.limit)
+                if end - at < length:
+                    break
+                at += length
+                yield Frame(kind, flags, author, number, seq, time, data[at - length : at])
+            if end - at >= _LENGTH.size:  # judge a length as soon as it is here, before its frame is
+                length = length_at(data, at)
+                if not HEADER_SIZE <= length <= self.limit:
+                    raise _bad_length(length, self.limit)
+        except GeneratorExit:
+            pass  # we were closed: what is left waits for the next call
+        self._rest, self._broken = data[at:], False
+
+
+def _after_preface(data: bytes) -> int:
+    """Return where the preface's line ends, 0 while it may still come. Raises RemoteProtocolError."""
+    line, newline, _ = data[:_PREFACE_LIMIT].partition(b"\n")
+    if newline and line.split()[:1] == [b"chat/1"]:
+        return len(line) + 1
+    if newline and line.startswith(_PREFACE_START):
+        raise RemoteProtocolError(
+            "the peer speaks {begin}, this is chat/1; use the same version on both sides", begin=_quote(line)
+        )
+    if newline or len(line) == _PREFACE_LIMIT or line[: len(_PREFACE_START)] != _PREFACE_START[: len(line)]:
+        raise RemoteProtocolError("the peer does not speak chat/1: it began with {begin}", begin=_quote(data))
+    return 0
+
+
+def _bad_length(length: int, limit: int) -> RemoteProtocolError:
+    if length < HEADER_SIZE:
+        return RemoteProtocolError(f"the peer sent a frame length of {length} bytes; the least is {HEADER_SIZE}")
+    return RemoteProtocolError(f"the peer sent a frame of {length} bytes; the limit here is {limit}")
+
+
+def _quote(data: bytes) -> str:
+    """The first bytes of junk, as ASCII that no terminal obeys."""
+    return repr(data[:24])[1:]
+
+
+# -- structured bodies --------------------------------------------------------------------------
+
+
+# Checked as a body is read, so that no sum of a hostile peer's numbers leaves what we can store or send.
+U32: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+U63: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+U64: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]  # MessagePack itself has nothing larger than 64 bits
+
+
+class Struct(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A body that is a MessagePack map; unknown fields are ignored when it is read."""
+
+
+class Challenge(Struct):
+    """The host's first words. ``key``: its Ed25519 public key (32 bytes); ``nonce``: 32 random bytes."""
+
+    key: bytes
+    nonce: bytes
+
+
+class Hello(Struct):
+    """Who comes, from where in the log, and why they may."""
+
+    room: str
+    key: bytes  # the member's Ed25519 public key, 32 bytes
+    nonce: bytes  # 32 random bytes
+    signature: bytes  # over the transcript (chat.identity), 64 bytes
+    nick: str = ""
+    stream: U64 = 0  # the outbox's random 64-bit id
+    silent: bool = False  # not shown among the members
+    invite: bytes = b""  # which invite (8 bytes)
+    invite_mac: bytes = b""  # HMAC-SHA256 of the transcript under the invite's secret
+    epoch: bytes = b""  # with next_seq and last: what this member already holds
+    next_seq: U63 = 0
+    last: bytes = b""  # the first 8 bytes of the SHA-256 of frame next_seq - 1
+    history: U63 = 0  # without an epoch: how many messages of the past to begin with
+    since: U63 = 0  # begin no later than here: an echo that this member awaits may be there
+    other: bytes = b""  # for a direct room: the other's key, of which the room's name is made
+    board: bool = False  # it shows its state on the board of this machine by itself
+    states: bool = False  # it cannot see that board, and wants STATES
+
+
+class Welcome(Struct):
+    """The host lets the peer in. Frames of the log follow, from ``start``."""
+
+    room: str
+    epoch: bytes
+    next_seq: U63  # the log's end at this moment
+    start: U63  # the first number this member will be sent
+    show: U63  # from here on they are the history it asked for; before, only to settle its outbox
+    nick: str  # the nickname it has here (a clash gets a suffix)
+    first_unsettled: U32  # the first number of its stream that the log does not hold
+    proof: bytes  # the host's Ed25519 signature over the transcript
+    settled_at: U63 = 0  # where the log ends once all below first_unsettled is stored: the disk may be behind
+    rewound: str = ""  # not empty: why what the member held is not this log's past
+    role: str = "member"
+    read: U63 = 0  # how far this key has read, in whichever of its windows; 0 where it never came before
+
+
+class Refusal(Struct):
+    """The host says no: a short code for programs and one line for people."""
+
+    code: str
+    message: str
+
+
+class Author(Struct):
+    """Who is behind an author index: (key, stream, nick) never changes for one index."""
+
+    index: U32
+    key: bytes
+    stream: U64
+    nick: str
+    bot: bool = False
+
+
+class Gap(Struct):
+    """``count`` numbers from ``first`` on cannot be had any more."""
+
+    first: U63
+    count: U63
+
+
+class Presence(Struct):
+    """Changes of who is here. ``reset``: forget what you knew first. ``more``: another page follows."""
+
+    here: list[tuple[bytes, str]] = []  # (key, nick)
+    gone: list[tuple[bytes, str]] = []
+    reset: bool = False
+    more: bool = False
+    bots: list[U32] = []  # which of those ``here`` are programs that the host has started, by their places
+
+
+class States(Struct):
+    """What others show of themselves, as it changes. Who leaves the room is told of by PRESENCE alone."""
+
+    cells: list[bytes] = []
+    gone: list[tuple[bytes, str]] = []  # (key, nick): here, but showing nothing any more
+
+
+class Names(Struct):
+    """Authors that a member asked for, without those that nobody is. After WELCOME, unasked: who speaks here."""
+
+    authors: list[Author]
+    asked: list[U32]
+
+
+class Ask(Struct):
+    """A question to the host: ``what`` is 'names', 'invite', 'peer' or 'search' today."""
+
+    what: str
+    text: str = ""  # peer: the program to start, [NAME=]COMMAND; search: the query, as chat.search reads it
+    authors: list[U32] = []
+    uses: U32 = 0  # invite: how often it may be used; 0 is without limit
+    seconds: U32 = 0  # invite: how long it lives; 0 is for ever
+    before: U63 = 0  # search: only numbers below this one; 0 is all
+    limit: U32 = 0  # search: how many messages, at most 100; 0 is 20
+
+
+class Answer(Struct):
+    """What came of a question; ``error`` is a line for people, empty when all went well."""
+
+    text: str = ""
+    error: str = ""
+    found: list[tuple[U63, U63]] = []  # search, newest first: a message, and the frame with its text now (an edit)
+    more: bool = False  # search: there are older ones
+    indexed: U63 = 0  # search: numbers below this one were searched
+
+
+class Direct(Struct):
+    """A direct room of the member's that holds something: after WELCOME each of the newest 24, then as others speak."""
+
+    room: str
+    other: bytes  # the other's key
+    nick: str  # by which the other is known here
+    next_seq: U63  # where its log ends
+    read: U63 = 0  # how far this key has read there, in whichever of its windows
+
+
+class Notice(Struct):
+    """A line from the host for people. ``code`` is a short word for programs."""
+
+    code: str
+    text: str
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+def pack(kind: int, body: Struct, *, number: int = 0, author: int = 0) -> bytes:
+    """Return a control frame with a structured body."""
+    return encode(kind, _encoder.encode(body), number=number, author=author)
+
+
+_S = TypeVar("_S", bound=Struct)
+
+
+def unpack(shape: type[_S], frame: Frame) -> _S:
+    """Read a structured body. Raises RemoteProtocolError when it is not one."""
+    try:
+        return msgspec.msgpack.decode(frame.body, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RemoteProtocolError(f"the peer sent a {shape.__name__} that cannot be read: {error}") from None

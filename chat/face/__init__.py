@@ -1,1 +1,0 @@
-"""Three faces of one client: full-screen, linear (one line a message), NDJSON (one object a line)."""

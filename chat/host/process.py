@@ -1,0 +1,262 @@
+"""A host as a process of its own, and the seat from which its owner starts it.
+
+    chat host  (the owner's window)              chat host --headless  (in a session of its own)
+        |  control pipe, write end  ------------->  read end: when it ends, so does the host
+        |  reads "listening" lines  <-------------  standard output
+        |  an ordinary member, over an ordinary transport
+
+Two processes, since Ctrl-Z, an editor or a slow redraw in the owner's window must not stop the room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Final, Self
+
+import click
+
+from chat.core.errors import ChatError, Text
+from chat.core.text import visible
+from chat.host.host import Host
+from chat.host.orphans import adopt_orphans
+from chat.host.programs import Peers
+from chat.host.store import Store
+from chat.i18n import _, translate
+from chat.local.identity import host_hash, load_host
+from chat.local.rooms import RoomLock, RoomRecord
+from chat.ndjson import dump
+from chat.transport import Address, Site
+from chat.transport.link import Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from chat.host.programs import Program
+
+_LOG_LIMIT: Final = 1024 * 1024  # bytes of a host's log, above which the next start begins it anew
+
+
+class _Calm(logging.Filter):
+    """At most so many lines a second, so that a flood of strangers does not fill the disk."""
+
+    def __init__(self, lines: int = 10) -> None:
+        super().__init__()
+        self._lines = lines
+        self._second = self._count = self._left_out = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if int(record.created) != self._second:
+            if self._left_out:
+                record.msg = f"({self._left_out} lines like these left out) {record.msg}"
+            self._second, self._count, self._left_out = int(record.created), 0, 0
+        self._count += 1
+        self._left_out += self._count > self._lines
+        return self._count <= self._lines
+
+
+class _OneLine(logging.Formatter):
+    """Peers' words reach the log: nothing in it may steer the terminal that shows it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "chat: " + visible(super().format(record)).replace("\n", "\n      ")
+
+
+async def serve(
+    room: str,
+    transports: Sequence[str],
+    *,
+    folder: Path,
+    host_key: Path,
+    owner: bytes,
+    open_to_all: bool,
+    advertise: str,
+    rate: int,
+    bot_turns: int,
+    programs: Sequence[Program],
+    restart: bool,
+    as_json: bool,
+    control_fd: int,
+) -> None:
+    """Keep a room until SIGINT, SIGTERM, or the end of the control pipe. Raises ChatError."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine())
+    handler.addFilter(_Calm())
+    logging.getLogger("chat").addHandler(handler)
+    adopt_orphans()  # what a program leaves behind when the process around it is killed
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    addresses = [Address.parse(transport) for transport in transports]
+    desk = RoomLock.hold(room)
+    try:
+        store = Store(folder)
+        try:
+            host = Host(load_host(host_key), store, owner=owner, rate=rate, bot_turns=bot_turns)
+            try:
+                host.open_room(room, open_to_all=open_to_all, folder=desk.folder)
+                site = Site(desk.folder, host_key, advertise)
+                listening = [await host.listen(address, site, room) for address in addresses]
+                invite = str(host.invite(room))
+                desk.write(
+                    RoomRecord(
+                        room=room,
+                        addresses=[str(address) for address in listening],
+                        host=host_hash(host.identity.key).hex(),
+                        invite=invite,
+                        pid=os.getpid(),
+                        started=time.time_ns() // 1_000_000,
+                    )
+                )
+                _announce(room, listening, invite, as_json=as_json)
+                peers = Peers(host, room, folder / "peers", restart=restart)
+                try:
+                    for program in programs:
+                        peers.start(program)
+                    await _until(told, host.run(), control_fd)
+                finally:
+                    await peers.aclose()
+            finally:
+                await host.aclose()
+        finally:
+            store.close()
+    finally:
+        desk.close()
+
+
+def failed(error: ChatError) -> str:
+    """What a host that could not start tells the seat that has started it: a line that is a text, and no object."""
+    return json.dumps(translate(error))
+
+
+def _announce(room: str, listening: list[Address], invite: str, *, as_json: bool) -> None:
+    if as_json:
+        for address in listening:
+            click.echo(
+                dump(
+                    {
+                        "event": "listening",
+                        "room": room,
+                        "transport": address.scheme,
+                        "address": str(address),
+                        "invite": invite,
+                    }
+                )
+            )
+    else:
+        told = _("room {room} is open on {addresses}")
+        click.echo(told.format(room=room, addresses=", ".join(map(str, listening))))
+        click.echo(_("join it on this machine:   chat join {room}").format(room=room))
+        click.echo(_("join it by invite:         chat join '{invite}'").format(invite=invite))
+
+
+async def _until(told: asyncio.Event, serving: Coroutine[None, None, None], control_fd: int) -> None:
+    """Serve until told to end, by the event or by the end of the control pipe. Raises what ends the serving."""
+    loop = asyncio.get_running_loop()
+    waits: list[asyncio.Task[object]] = [loop.create_task(serving), loop.create_task(told.wait())]
+    if control_fd >= 0:
+        waits.append(loop.create_task(Waiter.for_reading(control_fd).wait()))
+    try:
+        done, _pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in waits:
+            task.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+
+class Hosted:
+    """A headless host that lives as long as this object's ``with`` block, or this process.
+
+    ``listening`` are its announcements, one JSON object a line. Raises ChatError when it does not start.
+    """
+
+    def __init__(self, room: str, options: Sequence[str], folder: Path, log: Path) -> None:
+        self._log = log
+        self.room = room
+        self.listening: list[str] = []
+        expected = sum(option.startswith("--transport=") for option in options)
+        log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        if os.fstat(log_fd).st_size > _LOG_LIMIT:
+            os.ftruncate(log_fd, 0)
+        self._log_start = os.fstat(log_fd).st_size
+        read_end, self._control = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                # -P: a folder named "chat" where the user happens to stand must not be run instead of this one.
+                [
+                    *(sys.executable, "-P", "-m", "chat", "host", room, "--headless", "--json"),
+                    *(*options, f"--data={folder}", f"--control-fd={read_end}"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log_fd,
+                pass_fds=[read_end],
+                start_new_session=True,
+                text=True,
+                encoding="utf-8",
+            )
+        finally:
+            os.close(read_end)
+            os.close(log_fd)
+        assert self._process.stdout is not None
+        why = ""
+        while len(self.listening) < expected and (line := self._process.stdout.readline()):
+            if line.startswith('"'):
+                why = json.loads(line)
+                break
+            self.listening.append(line.rstrip("\n"))
+        if len(self.listening) < expected:
+            code = self._process.wait()
+            self._leave()
+            error = ChatError(why or self._why(code))
+            error.exit_code = code
+            raise error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave()
+        self._process.wait()
+
+    def _leave(self) -> None:
+        if self._control >= 0:
+            os.close(self._control)
+            self._control = -1
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def _why(self, code: int) -> str:
+        """Why the host ended: the last line it wrote to its log, if it ended by itself."""
+        if code < 0:
+            return Text("the host was ended by {signal}; open the room again", signal=signal.Signals(-code).name)
+        with self._log.open("rb") as file:
+            file.seek(self._log_start)
+            lines = file.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1].removeprefix("chat: ") if lines else Text("the host ended with exit code {code}", code=code)
+
+    async def while_it_runs(self, face: Coroutine[None, None, None]) -> None:
+        """Run a face; end it when the host ends. Raises ChatError with the host's last words."""
+        seat = asyncio.ensure_future(face)
+        process = asyncio.ensure_future(asyncio.to_thread(self._process.wait))
+        try:
+            await asyncio.wait([seat, process], return_when=asyncio.FIRST_COMPLETED)
+            if seat.done():
+                return seat.result()
+            raise ChatError(self._why(self._process.returncode))
+        finally:
+            seat.cancel()
+            await asyncio.gather(seat, return_exceptions=True)
+            self._leave()  # ends the host, and with it the thread that waits for it
+            await process

@@ -1,0 +1,383 @@
+"""Programs as members: the host's side. It starts them, keeps an eye on them, and leaves nothing of them behind.
+
+    host  ══ two pipes ══  peer process (chat.program)  ── stdin, stdout ──  COMMAND
+      └── its stderr, a line at a time, to the host's log ◀───────────────────┘
+
+Rules:
+
+1. A peer process is an ordinary member of the room, by an ordinary link: the room cannot tell that it was
+   started here. But its key is kept here, by name, and so the host knows whom to label a bot.
+2. It is started by fork and exec with the descriptors named that it may have. Whoever forks without exec
+   (``fork``) must do so before there is a loop, a thread, a lock, a database or a listener: a forked child
+   would keep the locks of a host that was killed, and the next host would be turned away.
+3. Each has a process group of its own. It is killed as a whole while its leader is a zombie that has not
+   been reaped, since until then nobody else can have been given the group's number.
+4. Whatever a peer prints on standard error is a stranger's text, which the log shows as such. Who prints
+   more than the log takes waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from chat.core import text
+from chat.core.errors import AddressError, ChatError, LocalProtocolError, Text, reason
+from chat.host.orphans import end_orphans
+from chat.local.identity import Identity, host_hash
+from chat.local.private_files import make_private
+from chat.transport import Peer, forking
+from chat.transport.link import Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from chat.client.client import Client
+    from chat.host.host import Host
+    from chat.transport import Pair
+
+_logger: Final = logging.getLogger("chat.host.programs")
+
+GRACE: Final = 3.0  # seconds that a peer process has to end by itself, once its link has
+_FIRST_DELAY: Final = 1.0  # seconds before a program is started again; doubled each time
+_LAST_DELAY: Final = 60.0  # at most; and who has run for that long begins anew with the first
+_LOG_PIECE: Final = 4096  # bytes of standard error that the log takes at once; a longer line is cut there
+_LOG_PAUSE: Final = 0.5  # seconds until it takes the next
+_PIPE: Final = 64 * 1024  # bytes that a pipe holds
+_NAMED: Final = re.compile(r"([^\s='\"/]+)=(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What ``--peer [NAME=]COMMAND`` asks for."""
+
+    name: str
+    command: tuple[str, ...]
+    as_json: bool = False
+
+    @classmethod
+    def parse(cls, spec: str, *, as_json: bool = False) -> Program:
+        """Without NAME it is called as its program is. No shell reads COMMAND. Raises AddressError."""
+        named = _NAMED.fullmatch(spec)
+        name, line = named.groups() if named else ("", spec)
+        try:
+            command = tuple(shlex.split(line))
+        except ValueError as error:
+            raise AddressError(
+                "the command {line!r} cannot be read: {why}; check its quotes", line=line, why=Text(str(error).lower())
+            ) from None
+        if not command:
+            raise AddressError("{spec!r} names no program; write [NAME=]COMMAND, like echo='sh echo.sh'", spec=spec)
+        if shutil.which(command[0]) is None:
+            raise AddressError(
+                "there is no program {command!r} here; check the name, or give its whole path", command=command[0]
+            )
+        try:
+            return cls(text.nickname(name or Path(command[0]).stem), command, as_json)
+        except ValueError as error:
+            raise AddressError("{why}; name the program: NAME={line}", why=error, line=line) from None
+
+    @classmethod
+    def parse_all(cls, plain: Iterable[str], as_json: Iterable[str]) -> list[Program]:
+        """Raises AddressError, also for two of one name."""
+        programs = [cls.parse(spec) for spec in plain] + [cls.parse(spec, as_json=True) for spec in as_json]
+        names = [program.name for program in programs]
+        for name in names:
+            if names.count(name) > 1:
+                raise AddressError(
+                    "{count} programs are called {name}; name them: NAME=COMMAND", count=names.count(name), name=name
+                )
+        return programs
+
+
+class Peers:
+    """The programs of one room. ``folder`` keeps a key and an outbox for each name."""
+
+    def __init__(self, host: Host, room: str, folder: Path, *, restart: bool = False) -> None:
+        self._host = host
+        self._room = room
+        self._folder = make_private(folder)
+        self._restart = restart
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._keys: dict[str, bytes] = {}  # of the programs, by their names
+        self._pids: set[int] = set()  # of those that have not been reaped
+        host.on_peer = self._start_by_hand
+
+    def start(self, program: Program) -> None:
+        """Start a program and keep it. Raises AddressError when one of its name runs already."""
+        self._check_name(program.name)
+        self._keep_task(program.name, self._keep(program))
+
+    def adopt(self, forked: Forked) -> None:
+        """Take in a peer that was forked before there was a host. Raises AddressError as ``start`` does."""
+        self._check_name(forked.name)
+        link = forked.pair.in_parent(Peer(f"pipe to process {forked.pid}", uid=os.geteuid(), pid=forked.pid))
+        member = self._host.take_in(self._room, link, forked.key)
+        self._pids.add(forked.pid)
+        self._keys[forked.name] = forked.key
+        self._keep_task(forked.name, self._keep_forked(forked.name, _Process(forked.pid), member))
+
+    async def aclose(self) -> None:
+        """End them all: their links first, then whoever has not left within 3 s. Nothing of them remains."""
+        self._host.on_peer = None
+        await asyncio.sleep(0)  # a task that is cancelled before its first step would not see its process off
+        for task in self._running.values():
+            task.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    def _check_name(self, name: str) -> None:
+        if name in self._running:
+            raise AddressError(
+                "a program called {name} is in the room already; give this one a name: NAME=COMMAND", name=name
+            )
+
+    def _start_by_hand(self, spec: str) -> str:
+        program = Program.parse(spec)
+        self.start(program)
+        return f"{program.name} is started"
+
+    def _keep_task(self, name: str, job: Awaitable[None]) -> None:
+        task = self._running[name] = asyncio.ensure_future(job)
+        task.add_done_callback(lambda _: self._running.pop(name, None))
+
+    async def _keep(self, program: Program) -> None:
+        delay = _FIRST_DELAY
+        while True:
+            began = time.monotonic()
+            try:
+                how = await self._run(program)
+            except ChatError as error:
+                how = f"could not be started: {error}"
+            except OSError as error:
+                how = f"could not be started: {reason(error)}"
+            if not self._restart:
+                return self._tell(program.name, how)
+            if time.monotonic() - began > _LAST_DELAY:
+                delay = _FIRST_DELAY
+            self._tell(program.name, f"{how}; it is started again in {delay:g} s")
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _LAST_DELAY)
+
+    async def _keep_forked(self, name: str, process: _Process, member: asyncio.Task[None]) -> None:
+        self._tell(name, await self._see_off(process, member))
+
+    def _tell(self, name: str, how: str) -> None:
+        """Tell the room how a program has left: by the nickname it has there, since a person may have its name."""
+        nick = self._host.rooms[self._room].room.nick_of(self._keys.get(name, b""))
+        self._host.tell(self._room, "peer", f"{nick or name} has left: it {how}")
+
+    async def _run(self, program: Program) -> str:
+        """Run it once, from its start to its end; return how it ended. Raises OSError, ChatError."""
+        home = make_private(self._folder / program.name)
+        key = self._keys[program.name] = Identity.load(home / "key.pem").key
+        errors, its_errors = os.pipe()
+        try:
+            pair = forking().pair()
+            try:
+                started = self._spawn(program, home, pair, its_errors)
+            except BaseException:
+                pair.close()
+                raise
+        except BaseException:
+            os.close(errors)
+            raise
+        finally:
+            os.close(its_errors)
+        self._pids.add(started.pid)
+        link = pair.in_parent(Peer(f"pipe to process {started.pid}", uid=os.geteuid(), pid=started.pid))
+        member = self._host.take_in(self._room, link, key)
+        log = asyncio.ensure_future(_log(errors, program.name))
+        try:
+            return await self._see_off(_Process(started.pid), member)
+        finally:
+            started.returncode = 0  # it has been reaped, and subprocess is not to wait for it
+            log.cancel()
+            await asyncio.wait([log])
+
+    def _spawn(self, program: Program, home: Path, pair: Pair, its_errors: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-P", "-m", "chat", "peer", self._room, program.name),
+                *(f"--dial={pair.address}", f"--host={host_hash(self._host.identity.key).hex()}"),
+                *(f"--home={home}", *(["--json"] if program.as_json else []), "--", *program.command),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=its_errors,  # it has nothing to print; COMMAND's output is another pipe
+            stderr=its_errors,
+            pass_fds=pair.fds,
+            process_group=0,
+        )
+
+    async def _see_off(self, process: _Process, member: asyncio.Task[None]) -> str:
+        """Wait until a peer process has ended, and clear up after it, also when cancelled. Return how it ended."""
+        exited = asyncio.ensure_future(process.exited())
+        try:
+            await asyncio.wait([exited, member], return_when=asyncio.FIRST_COMPLETED)
+            # Its link has ended: it is about to. Or it has ended: what it said last may still be in the pipe.
+            await asyncio.wait([exited, member], timeout=GRACE)
+        finally:
+            member.cancel()
+            await asyncio.wait([member])  # closes the link, which tells the process to end
+            await asyncio.wait([exited], timeout=GRACE)
+            process.kill_group()
+            await asyncio.wait([exited])
+            how = process.reap()
+            self._pids.discard(process.pid)
+            await end_orphans(self._pids)
+        return how
+
+
+class _Process:
+    """A child process that leads a group."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._code: int | None = None
+
+    async def exited(self) -> None:
+        """Return when it has ended. On Linux it is a zombie then, until ``reap``."""
+        try:
+            fd = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):  # no such call, or no descriptor free
+            while self._poll(os.WNOHANG) is None:  # noqa: ASYNC110 - the kernel wakes nobody then
+                await asyncio.sleep(0.05)
+            return
+        try:
+            await Waiter.for_reading(fd).wait()
+        finally:
+            os.close(fd)
+
+    def _poll(self, flags: int) -> int | None:
+        """Reap it if it has ended. Return its exit code as subprocess has it, None while it runs."""
+        if self._code is None:
+            pid, status = os.waitpid(self.pid, flags)
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+        return self._code
+
+    def kill_group(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):  # macOS says EPERM of a group that is all zombies
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def reap(self) -> str:
+        """Take leave of it once it has ended, and say how that was."""
+        code = self._poll(0)
+        assert code is not None
+        return f"was ended by {_name(-code)}" if code < 0 else f"ended with exit status {code}"
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return f"signal {number}"
+
+
+async def _log(fd: int, name: str) -> None:
+    """Write what comes on ``fd`` to the log, in lines, and close it. Cancel it when no more can come."""
+    os.set_blocking(fd, False)
+    readable = Waiter.for_reading(fd)
+    rest = b""
+    try:
+        while True:
+            await readable.wait()
+            data = os.read(fd, _LOG_PIECE)
+            if not data:
+                return
+            lines, newline, rest = (rest + data).rpartition(b"\n")
+            if len(rest) >= _LOG_PIECE:
+                lines, rest = lines + newline + rest, b""
+            _write_log(lines, name)
+            await asyncio.sleep(_LOG_PAUSE)
+    finally:
+        with suppress(BlockingIOError):
+            rest += os.read(fd, _PIPE)
+        _write_log(rest, name)
+        os.close(fd)
+
+
+def _write_log(lines: bytes, name: str) -> None:
+    """One record, for the log drops some where many come at once: half a traceback helps nobody."""
+    if said := [f"{name}: {line}" for line in lines.decode("utf-8", "replace").split("\n") if line]:
+        _logger.warning("%s", "\n".join(said))
+
+
+# -- a Python function as a peer -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A peer process that waits for its host: hand it to ``Peers.adopt``."""
+
+    name: str
+    pid: int
+    key: bytes
+    pair: Pair
+
+
+def fork(
+    function: Callable[[Client], Awaitable[None]], *, name: str, room: str, host: Identity, folder: Path
+) -> Forked:
+    """Fork a process that runs ``function`` with a client of ``room``, once a host adopts it.
+
+    It forks bare: call it before anything else. ``folder`` keeps the peer's key and outbox. Raises
+    LocalProtocolError when there is an event loop or another thread already, for the child would inherit
+    what they hold (locks that nobody in it will ever release). Raises ChatError for the folder.
+    """
+    if (threads := threading.active_count()) > 1:
+        raise LocalProtocolError(f"cannot fork {name}: there are {threads} threads already; fork before you start any")
+    if asyncio._get_running_loop() is not None:
+        raise LocalProtocolError(f"cannot fork {name}: an event loop runs already; fork before asyncio.run")
+    home = make_private(folder)
+    identity = Identity.load(home / "key.pem")
+    pair = forking().pair()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        _be(function, pair, name, room, host_hash(host.key), home)
+    with suppress(OSError):  # the child does the same: whoever comes first
+        os.setpgid(pid, 0)
+    return Forked(name, pid, identity.key, pair)
+
+
+def _be(
+    function: Callable[[Client], Awaitable[None]], pair: Pair, name: str, room: str, host: bytes, home: Path
+) -> NoReturn:
+    """Be the forked peer. Never returns: what the parent wants to do at its exit is not ours to do."""
+    from chat.host.peer_process import HostGone, meet
+
+    code = 1
+    try:
+        with suppress(OSError):
+            os.setpgid(0, 0)
+        pair.in_child()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        asyncio.run(meet(function, pair.address, room=room, name=name, host=host, home=home))
+        code = 0
+    except HostGone:
+        pass  # and nobody is left who would want to know why
+    except ChatError as error:
+        sys.stderr.write(f"{name}: {error}\n")
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)

@@ -1,0 +1,489 @@
+"""Full-text search over a room's log: an index beside it, built behind, which can be thrown away.
+
+    log:    | batch | batch | batch | 191 |             loop:    log.read(next) -> pieces of about 64 KiB
+                       ^                                  |                              |
+                   the index (one more reader)            v                              v
+    search.db:  (number, revision) -> words             thread:  one transaction each, or one query
+
+Rules:
+
+1. The index is one more reader of the log. It is woken after commits, waits a moment so that more gathers, and
+   goes on from where it was; nobody ever waits for it. A query catches up first, as far as that is quick.
+2. Whatever does not fit is thrown away and built anew: another epoch, a log that went back, another layout,
+   damage. So a commit need not be on the disk at once (``synchronous=NORMAL``: a power cut costs the newest rows).
+3. The database lives in one thread. What it is given is small, so that a query, a close, and the loop, which
+   shares the interpreter with it, never wait long.
+4. What is searched is what is seen: the text after ``text.visible``, without case, accents and width.
+5. An edit takes the place of its message's words and a retraction takes the message out of the index, both only
+   by the author's own key. The bytes of the log stay, and so do stale words: see ``_SCHEMA``.
+6. Nothing of a query is FTS5's syntax: words are found here, and reach SQLite as letters between quotes.
+
+Chinese, Japanese, Thai and others set no spaces between words, and FTS5's trigrams cannot find words of one or two
+characters, which most Chinese words are. So a run of such characters becomes overlapping pairs, and its last
+character stands alone::
+
+    text:   我喜欢北京 -> 我喜 喜欢 欢北 北京 京
+    query:  北京 -> "北京"    喜欢北 -> "喜欢 欢北"    欢 -> any term that begins with 欢
+
+Everything is cut here, and FTS5's ``ascii`` tokenizer only parts it at the spaces: ``unicode61`` knows the letters
+of Unicode 6.1 (of 2012), takes an emoji for a space, and how it treats accents depends on SQLite's version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import sqlite3
+import time
+import unicodedata
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+from chat.core.errors import ChatError
+from chat.core.log import digest
+from chat.core.session import split_body
+from chat.core.text import visible
+from chat.core.wire import MAX_BATCH, Author, Gap, Kind, split, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from concurrent.futures import ThreadPoolExecutor
+
+    from chat.core.log import Batch, Log
+    from chat.core.wire import Frame
+
+_logger: Final = logging.getLogger("chat.host.search")
+
+MAX_QUERY: Final = 1000  # characters
+MAX_WORDS: Final = 16  # words and phrases of one query: each may cost a walk over the whole index
+MAX_HITS: Final = 100  # of one answer, which must fit one control frame
+_GATHER: Final = 1.0  # seconds between being woken and reading on: few large transactions cost far less than many
+_CATCH_UP: Final = 16  # pieces of the log read for a query first: about 1 MiB, a few tenths of a second
+_IDLE: Final = 300.0  # seconds without a message or a query after which the file is closed
+_AGAIN: Final = 10.0  # seconds between tries while the disk is full
+_POLITE: Final = 4  # a pause while people talk, in times of the work before it
+
+_LAYOUT: Final = f"1, Unicode {unicodedata.unidata_version}"  # raise the number with any change of what is stored
+
+# A row of ``words`` is number << 15 | revision, so that FTS5 gives hits newest first by itself. It keeps no text
+# (content=''), and so it cannot delete: what to forget would have to be told word by word. Instead a row counts
+# only while ``messages`` has its number with its revision. ``shown``: the frame with the text, NULL for the first.
+# (contentless_delete needs SQLite 3.43, of 2023.)
+_REVISION_BITS: Final = 15
+_SCHEMA: Final = """
+BEGIN;
+CREATE VIRTUAL TABLE words USING fts5(nick, text, content='', columnsize=0, tokenize='ascii');
+CREATE TABLE messages (seq INTEGER PRIMARY KEY, author INTEGER, revision INTEGER, shown INTEGER);
+CREATE TABLE authors (id INTEGER PRIMARY KEY, key BLOB, nick TEXT);
+CREATE TABLE place (layout TEXT, epoch BLOB, next_seq INTEGER, last BLOB);
+COMMIT;
+"""
+_FIND: Final = """
+SELECT seq, coalesce(shown, seq) FROM words
+CROSS JOIN messages ON seq = words.rowid >> 15 AND revision = (words.rowid & 32767)
+WHERE words MATCH ? AND words.rowid < ? ORDER BY words.rowid DESC LIMIT ?
+"""
+_TOP: Final = (1 << 48) - 1  # no store holds a number above it
+
+# The disk's trouble, which may pass. What else SQLite complains of is damage.
+_PASSING: Final = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_INTERRUPT,
+}
+_CLOSED: Final = "the room is closed"
+_T = TypeVar("_T")
+
+
+class SearchError(ChatError):
+    """A query that asks for nothing, or an index that cannot be had now."""
+
+
+class Hit(NamedTuple):
+    """A message that was found. ``shown``: the frame that holds its text now, its own or an edit's."""
+
+    seq: int
+    shown: int
+
+
+class Found(NamedTuple):
+    """Newest first. ``more``: there are older ones. ``indexed``: numbers below this were searched."""
+
+    hits: list[Hit]
+    more: bool
+    indexed: int
+
+
+# -- words ------------------------------------------------------------------------------------------
+
+# Written without spaces between words, or (Korean) with endings set to the word; and pictures, each a word.
+_UNSPACED: Final = re.compile(
+    "["
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Myanmar, Khmer
+    "\u1100-\u11ff\u3005-\u3007\u3041-\u318f\u31a0-\u31ff\ua960-\ua97f\uac00-\ud7ff"  # kana, Bopomofo, Hangul
+    "\u2e80-\u2fdf\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
+    "\u2190-\u21ff\u2300-\u23ff\u25a0-\u25cb\u25cd-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff"  # arrows to emoji
+    "]+"
+)
+# Marks that people leave out: accents, Hebrew points, Arabic vowels, keycaps. Those of India make other words.
+_OPTIONAL: Final = ((0x300, 0x36F), (0x591, 0x5C7), (0x64B, 0x65F), (0x20D0, 0x20FF))
+_ACCENTS: Final = {
+    code: None for first, last in _OPTIONAL for code in range(first, last + 1) if unicodedata.combining(chr(code))
+}
+_TERM: Final = re.compile(r"[0-9A-Za-z\x80-\U0010ffff]+")  # what FTS5's ascii tokenizer takes for one
+
+
+class _Letters(dict[int, str]):
+    """For ``str.translate``: letters, digits, marks and pictures as they are, a space for all else."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        kept = char.isalnum() or unicodedata.category(char)[0] == "M" or _UNSPACED.match(char)
+        return self.setdefault(code, char if kept else " ")
+
+
+_LETTERS: Final = _Letters({0x200D: "", 0xFE0F: ""})  # ZWJ, VS16: an emoji is found by its parts
+
+
+def cut(text: str) -> str:
+    """Return ``text`` as terms with something between them that is ASCII and neither letter nor digit."""
+    return text if text.isascii() else _UNSPACED.sub(_pairs, _plain(text))
+
+
+def _plain(text: str) -> str:
+    # Visible first: to normalise a long run of marks takes quadratic time.
+    text = unicodedata.normalize("NFKD", visible(text)).translate(_ACCENTS).casefold()
+    return unicodedata.normalize("NFC", text).translate(_LETTERS)  # NFC: kana with their marks, Hangul syllables
+
+
+def _pairs(run: re.Match[str]) -> str:
+    chars = run[0]
+    return f" {' '.join(map(''.join, pairwise(chars)))} {chars[-1]} "
+
+
+def _nick_term(nick: str) -> str:
+    """One term for a nickname, whatever it is written in."""
+    return unicodedata.normalize("NFKC", nick).casefold().encode("utf-8", "replace").hex()
+
+
+# -- queries ----------------------------------------------------------------------------------------
+
+# A minus, from:, then a phrase in quotes (the last may lack its end) or a word.
+_PART: Final = re.compile(r'(-?)(from:)?(?:"([^"]*)(?:"|$)|([^\s"]+))')
+
+
+def expression(query: str) -> str:
+    """Return a query as FTS5 understands it.
+
+    Words are all to be there; ``"a phrase"`` in this order; ``from:NICK``; ``-`` before any of these leaves
+    out what has it. Everything else is literal. Raises SearchError where that asks for nothing, or too much.
+    """
+    if len(query) > MAX_QUERY:
+        raise SearchError(f"the search is {len(query)} characters long; use at most {MAX_QUERY}")
+    wanted: list[str] = []
+    unwanted: list[str] = []
+    for minus, sender, phrase, word in _PART.findall(query):
+        if match := _sender(phrase or word) if sender else _phrase(phrase or word):
+            (unwanted if minus else wanted).append(match)
+    if len(wanted) + len(unwanted) > MAX_WORDS:
+        raise SearchError(f"the search has {len(wanted) + len(unwanted)} words; use at most {MAX_WORDS}")
+    if not wanted:
+        why = "it only says what to leave out" if unwanted else "it has no letter and no digit"
+        raise SearchError(f"there is nothing to search for: {why}; give a word")
+    return " NOT ".join([" AND ".join(wanted), *unwanted])
+
+
+def _sender(nick: str) -> str:
+    return f'nick : "{_nick_term(nick)}"' if nick else ""
+
+
+def _phrase(text: str) -> str:
+    """The terms of a text as they stand in a row, ``""`` where it has none."""
+    terms = _TERM.findall(cut(text))
+    if not terms:
+        return ""
+    star = ""
+    if _UNSPACED.match(terms[-1]):  # its last character: whatever follows it in the text makes another pair of it
+        if len(terms) > 1 and len(terms[-2]) == 2 and terms[-2][1] == terms[-1] and _UNSPACED.match(terms[-2]):
+            terms.pop()  # the pair before it says so already
+        else:
+            star = " *"
+    return f'text : "{" ".join(terms)}"{star}'
+
+
+# -- the index --------------------------------------------------------------------------------------
+
+
+class Index:
+    """The index of one log, in a file of its own (0600). Made and used in the loop; its work is done in ``thread``.
+
+    That is an executor of one thread, which any number of indexes may share.
+    """
+
+    def __init__(self, path: Path, log: Log, thread: ThreadPoolExecutor) -> None:
+        self._path = path
+        self._log = log
+        self._thread = thread
+        self._database: sqlite3.Connection | None = None
+        self._authors: dict[int, tuple[bytes, str]] = {}  # by index: key, nickname's term
+        self._next = 0  # the number to read next; 0 while no database is open that fits
+        self._off = ""  # why there is no search any more
+        self._mended = False
+        self._turn = asyncio.Lock()
+        self._woken = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        """There is more in the log."""
+        self._woken.set()
+        if self._following is None:
+            self._following = asyncio.get_running_loop().create_task(self._follow())
+
+    async def find(self, query: str, *, before: int = 0, limit: int = 20) -> Found:
+        """Return the newest messages that fit, at most 100, with numbers below ``before`` where it is not 0.
+
+        Raises SearchError; StoreError when the log cannot be read.
+        """
+        match = expression(query)
+        try:
+            for _ in range(_CATCH_UP):
+                if not await self._step():
+                    break
+        except ChatError:
+            if not self._next:
+                raise
+            # The disk is full, say: what was indexed before can be searched all the same.
+        self.wake()  # to go on with the rest, and to close the file when nobody asks for long
+        below = min(before, _TOP) if before > 0 else _TOP
+        limit = max(1, min(limit, MAX_HITS))
+        async with self._turn:
+            await self._get_ready()
+            indexed = self._next
+            rows = await self._do(self._select, match, below << _REVISION_BITS, limit + 1)
+        return Found([Hit(*row) for row in rows[:limit]], len(rows) > limit, indexed)
+
+    async def aclose(self) -> None:
+        """Stop after the piece at hand, and close the database. A second time does nothing."""
+        if self._off == _CLOSED:
+            return
+        self._off = _CLOSED
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait([self._following])
+        if (database := self._database) is not None:
+            with suppress(sqlite3.ProgrammingError):  # closed just now, in the thread
+                database.interrupt()  # a long query; of all its methods, this one may be called from here
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+
+    async def _follow(self) -> None:
+        told = ""
+        while True:
+            try:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_IDLE):
+                        await self._woken.wait()
+                if not self._woken.is_set():
+                    async with self._turn:
+                        await self._do(self._close)
+                    await self._woken.wait()
+                self._woken.clear()
+                await self._catch_up()
+                told = ""
+                await asyncio.sleep(_GATHER)
+            except ChatError as error:
+                if str(error) != told:
+                    told = str(error)
+                    _logger.warning("%s", told)
+                if self._off:
+                    return
+                await asyncio.sleep(_AGAIN)
+                self._woken.set()
+
+    async def _catch_up(self) -> None:
+        """Read on to the end: at once where nobody talks, else for at most a fifth of the time. Raises as ``_step``."""
+        while True:
+            end, began = self._log.end, time.monotonic()
+            if not await self._step():
+                return
+            if self._log.end != end:  # the thread takes the interpreter, and a core, from those who talk now
+                await asyncio.sleep(_POLITE * (time.monotonic() - began))
+
+    async def _step(self) -> bool:
+        """Read on by one piece; False when all is read. Raises SearchError, StoreError."""
+        async with self._turn:
+            await self._get_ready()
+            pieces = self._gather()
+            if pieces:
+                await self._do(self._take, pieces)
+            return bool(pieces)
+
+    async def _get_ready(self) -> None:
+        """Open the database, if it is not; throw it away, if it does not fit."""
+        if not self._next:
+            place = await self._do(self._open)
+            if self._fits(place):
+                self._next = place[2]
+            else:
+                await self._do(self._begin_anew)
+
+    def _fits(self, place: Any) -> bool:
+        """Whether the index is one of this log's past. From a damaged file anything may come."""
+        if not place or place[:2] != (_LAYOUT, self._log.epoch):
+            return False
+        _, _, next_seq, last = place
+        if type(next_seq) is not int or not 0 < next_seq <= self._log.end:
+            return False
+        frame = self._log.frame_at(next_seq - 1)
+        return bool(last == (digest(frame) if frame else b""))
+
+    def _gather(self) -> list[Batch | Gap]:
+        """What follows in the log, about as much as one batch holds. In the loop, where the log is read."""
+        pieces: list[Batch | Gap] = []
+        seq, size = self._next, 0
+        while size < MAX_BATCH // 2 and (piece := self._log.read(seq)) is not None:
+            pieces.append(piece)
+            if isinstance(piece, Gap):
+                seq = piece.first + piece.count
+            else:
+                seq = piece.next_seq
+                size += len(piece.data)
+        return pieces
+
+    async def _do(self, work: Callable[..., _T], *arguments: object) -> _T:
+        """Have the thread do something. Raises SearchError; by then what is damaged has been thrown away."""
+        if self._off:
+            raise SearchError(self._off)
+        run = asyncio.get_running_loop().run_in_executor
+        try:
+            return await run(self._thread, work, *arguments)
+        except (sqlite3.Error, OSError) as error:
+            if isinstance(error, OSError) or _code(error) in _PASSING:
+                raise SearchError(f"the search index cannot be used: {error}; the host tries again") from None
+            await run(self._thread, self._throw_away)
+            if "no such module" in str(error):
+                self._off = "this host cannot search: the SQLite of its Python was built without FTS5"
+            elif self._mended:
+                self._off = f"the search index is damaged again: {error}; there is no search until the room reopens"
+            else:
+                self._mended = True
+                self.wake()
+                raise SearchError(f"the search index was damaged ({error}) and is built anew; try again") from None
+            raise SearchError(self._off) from None
+        except Exception:
+            # A fault of ours must cost the search, and not the room.
+            self._off = "this host cannot search, by a fault of this program"
+            _logger.exception("%s; please report it", self._off)
+            raise SearchError(self._off) from None
+
+    # -- in the thread ---------------------------------------------------------------------------
+
+    def _connect(self) -> sqlite3.Connection:
+        self._close()
+        # Made before SQLite does, which would go by the umask; its journal takes over the mode.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._database = sqlite3.connect(self._path, isolation_level=None)
+        for setting in ("journal_mode = WAL", "synchronous = NORMAL", "mmap_size = 0", "journal_size_limit = 8388608"):
+            self._database.execute(f"PRAGMA {setting}")
+        return self._database
+
+    def _open(self) -> Any:
+        """Open the database; return how far it had come, None where it cannot be understood."""
+        try:
+            execute = self._connect().execute
+            self._authors = {index: (key, term) for index, key, term in execute("SELECT id, key, nick FROM authors")}
+            return execute("SELECT layout, epoch, next_seq, last FROM place").fetchone()
+        except sqlite3.Error as error:
+            if _code(error) in _PASSING:
+                raise
+            return None
+
+    def _begin_anew(self) -> None:
+        self._throw_away()
+        database = self._connect()
+        database.executescript(_SCHEMA)
+        database.execute("INSERT INTO place VALUES (?, ?, 1, x'')", (_LAYOUT, self._log.epoch))
+        self._next = 1
+
+    def _throw_away(self) -> None:
+        self._close()
+        for suffix in ("", "-wal", "-shm"):  # the journal too: SQLite would play it into the new file
+            with suppress(OSError):
+                Path(f"{self._path}{suffix}").unlink()
+
+    def _close(self) -> None:
+        database, self._database = self._database, None
+        self._next, self._authors = 0, {}
+        if database is not None:
+            with suppress(sqlite3.Error):
+                database.close()
+
+    def _select(self, match: str, below: int, limit: int) -> list[tuple[int, int]]:
+        assert self._database is not None
+        return self._database.execute(_FIND, (match, below, limit)).fetchall()
+
+    def _take(self, pieces: Iterable[Batch | Gap]) -> None:
+        """Index what is new in these, in one transaction. What was taken already is passed over."""
+        assert self._database is not None
+        seq, last = self._next, b""
+        with self._database as database:  # which commits, or rolls back
+            database.execute("BEGIN")
+            for piece in pieces:
+                if isinstance(piece, Gap):
+                    seq, last = max(seq, piece.first + piece.count), b""
+                    continue
+                for frame in split(piece.data):
+                    if frame.seq >= seq:
+                        self._index(database, frame)
+                        seq, last = frame.seq + 1, frame.raw
+            if seq > self._next:
+                place = (seq, digest(last) if last else b"")
+                database.execute("UPDATE place SET next_seq = ?, last = ?", place)
+        self._next = seq
+
+    def _index(self, database: sqlite3.Connection, frame: Frame) -> None:
+        if frame.kind == Kind.AUTHOR:
+            author = unpack(Author, frame)
+            self._authors[author.index] = author.key, _nick_term(author.nick)
+            row = (author.index, author.key, _nick_term(author.nick))
+            database.execute("INSERT OR REPLACE INTO authors VALUES (?, ?, ?)", row)
+        elif frame.kind in (Kind.SAY, Kind.ACTION):
+            text, _ = split_body(frame.kind, frame.flags, frame.body)
+            self._add(database, frame, frame.seq, 0, text)
+            database.execute("INSERT INTO messages VALUES (?, ?, 0, NULL)", (frame.seq, frame.author))
+        elif frame.kind in (Kind.EDIT, Kind.RETRACT):
+            text, target = split_body(frame.kind, frame.flags, frame.body)
+            if target >= frame.seq:  # nothing yet; and it may be larger than what SQLite takes
+                return
+            query = "SELECT author, revision + 1 FROM messages WHERE seq = ?"
+            author_index, revision = database.execute(query, (target,)).fetchone() or (0, 0)
+            if not revision or not self._is_same(author_index, frame.author):
+                return
+            if frame.kind == Kind.RETRACT or revision == 1 << _REVISION_BITS:
+                database.execute("DELETE FROM messages WHERE seq = ?", (target,))
+                return
+            self._add(database, frame, target, revision, text)
+            database.execute("UPDATE messages SET revision = ?, shown = ? WHERE seq = ?", (revision, frame.seq, target))
+
+    def _add(self, database: sqlite3.Connection, frame: Frame, seq: int, revision: int, text: str) -> None:
+        _, nick = self._authors.get(frame.author, (b"", ""))
+        row = (seq << _REVISION_BITS | revision, nick, cut(text))
+        database.execute("INSERT INTO words (rowid, nick, text) VALUES (?, ?, ?)", row)
+
+    def _is_same(self, one: int, other: int) -> bool:
+        """Whether two author indexes are one key's: each process of a member has its own."""
+        key, _ = self._authors.get(one, (b"", ""))
+        return one == other or (key != b"" and key == self._authors.get(other, (b"", ""))[0])
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary error code; one that Python itself raises counts as an error of the database."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

@@ -1,0 +1,496 @@
+"""The host's disk: batches as they go over the wire, and who is who.
+
+Rules:
+
+1. A row of the log is a wire batch: replay is select and send.
+2. ``commit`` returns when the batches are on the disk (WAL, ``synchronous=FULL``: SQLite calls fsync
+   before it returns). Only then may anybody see them.
+3. A failed fsync is never tried again: the kernel may have dropped the pages and say yes the second time.
+   Nothing is written after it. A full disk is different: nothing was written, and it may be tried again.
+4. A flipped bit in the WAL makes SQLite silently forget the frames after it, and ``integrity_check`` says
+   "ok". Hence a hash chain over the batches, and a mark beside the database that says how far the log had
+   come. The mark is written after the commit, without fsync: the database may be ahead of it, never behind.
+   A row has the links on both sides of it, so that each can be judged alone, also behind a hole.
+5. One connection writes, and one process: the folder is locked. Nobody else opens the database. Any thread
+   may write, one at a time; reads belong to the thread that opened the store, and wait for nobody.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import secrets
+import sqlite3
+import struct
+import threading
+from contextlib import ExitStack, closing, contextmanager, suppress
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote
+
+from chat.core.errors import StoreError, StoreFull, Text
+from chat.core.log import Batch
+from chat.core.wire import MAX_BATCH, Author, Gap, split
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from chat.core.room import RoomChanges
+
+_logger: Final = logging.getLogger("chat.host.store")
+_ROOM_BITS: Final = 48  # a batch's row is room << 48 | its first number, so one tree finds both
+_SEQ_MASK: Final = (1 << _ROOM_BITS) - 1
+_MARK: Final = struct.Struct("!QQ16s")  # room, next number, the chain there; a digest of these follows
+_MARK_SIZE: Final = 64
+_CHAINED: Final = struct.Struct("!QQ")  # what a link of the chain vouches for beside the data: at, frames
+
+_SCHEMA: Final = """
+BEGIN;
+CREATE TABLE rooms (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, epoch BLOB NOT NULL, invite BLOB NOT NULL);
+CREATE TABLE batches (
+    at INTEGER PRIMARY KEY, frames INTEGER NOT NULL, before BLOB NOT NULL, chain BLOB NOT NULL, data BLOB NOT NULL);
+CREATE TABLE authors (
+    room INTEGER, id INTEGER, key BLOB, stream INTEGER, nick TEXT, PRIMARY KEY (room, id)) WITHOUT ROWID;
+CREATE TABLE marks (
+    room INTEGER, key BLOB, stream INTEGER, mark INTEGER, PRIMARY KEY (room, key, stream)) WITHOUT ROWID;
+CREATE TABLE nicks (
+    room INTEGER, skeleton TEXT, nick TEXT, key BLOB, PRIMARY KEY (room, skeleton)) WITHOUT ROWID;
+CREATE TABLE members (room INTEGER, key BLOB, role TEXT, PRIMARY KEY (room, key)) WITHOUT ROWID;
+CREATE TABLE invites (
+    room INTEGER, secret BLOB, expires INTEGER, uses INTEGER, PRIMARY KEY (room, secret)) WITHOUT ROWID;
+CREATE TABLE addresses (room INTEGER, asked TEXT, given TEXT, PRIMARY KEY (room, asked)) WITHOUT ROWID;
+PRAGMA user_version = 1;
+COMMIT;
+"""
+_LATER: Final = (  # what came with each version after the first; a new database goes through them all
+    "BEGIN; ALTER TABLE authors ADD COLUMN bot INTEGER NOT NULL DEFAULT 0; PRAGMA user_version = 2; COMMIT;",
+    """
+    BEGIN;
+    CREATE TABLE reads (room INTEGER, key BLOB, seq INTEGER, PRIMARY KEY (room, key)) WITHOUT ROWID;
+    PRAGMA user_version = 3;
+    COMMIT;
+    """,
+)
+_VERSION: Final = 1 + len(_LATER)
+_SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # it may quote damaged text, which sqlite3 cannot decode
+_CHAIN_START: Final = bytes(16)
+
+
+class StoredInvite(NamedTuple):
+    """``expires`` in ms since 1970, 0 for never; ``uses`` left, -1 without limit."""
+
+    secret: bytes
+    expires: int
+    uses: int
+
+
+class RoomState(NamedTuple):
+    """What the host needs to open a room again."""
+
+    id: int
+    name: str
+    epoch: bytes
+    invite: bytes  # the secret of the invite that may be used many times, made with the room
+    next_seq: int
+    last_time: int
+    authors: list[Author]
+    marks: list[tuple[bytes, int, int]]
+    nicks: list[tuple[str, str, bytes]]
+    members: list[tuple[bytes, str]]
+    reads: list[tuple[bytes, int]]
+
+
+class Store:
+    """The database of one host, in a folder of its own.
+
+    Raises StoreError when the folder is in use, when the database is of a newer version, or when it has
+    lost messages that members were shown.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._chains: dict[int, bytes] = {}
+        self._writing = threading.Lock()
+        self._failure = ""  # why nothing may be written any more
+        path = folder / "log.db"
+        with ExitStack() as opened:
+            try:
+                opened.callback(os.close, _lock(folder))
+                _make_private(path)
+                self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+                opened.callback(self._database.close)
+                self._prepare()
+                # Reads go by a connection of their own: they see what is committed, also while a thread commits.
+                self._reader = sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro", uri=True)
+                opened.callback(self._reader.close)
+                self._reader.execute("PRAGMA mmap_size = 0")
+                self._mark_fd = os.open(folder / "log.mark", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                opened.callback(os.close, self._mark_fd)
+            except (OSError, *_SQLITE_ERRORS) as error:
+                raise StoreError("the database {path} cannot be opened: {why}", path=path, why=error) from None
+            self._opened = opened.pop_all()
+
+    def _prepare(self) -> None:
+        execute = self._database.execute
+        execute("PRAGMA busy_timeout = 5000")
+        (version,) = execute("PRAGMA user_version").fetchone()
+        if version > _VERSION:
+            raise StoreError(
+                "the database is of version {version}, this program knows {known}; upgrade manywire",
+                version=version,
+                known=_VERSION,
+            )
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = FULL")
+        execute("PRAGMA fullfsync = ON")  # macOS: fsync(2) there leaves the bytes in the drive's cache
+        execute("PRAGMA mmap_size = 0")  # a failing disk under a mapping is a SIGBUS, not an error
+        execute("PRAGMA journal_size_limit = 67108864")
+        for step in (_SCHEMA, *_LATER)[version:]:
+            self._database.executescript(step)
+
+    def close(self) -> None:
+        """Close the database and let the next host in. A second time does nothing."""
+        self._opened.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, and on the disk at the end. Raises StoreFull, StoreError."""
+        with self._writing:
+            if self._failure:
+                raise StoreError(self._failure)
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                yield self._database
+                self._database.execute("COMMIT")
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+                    raise StoreFull("the disk is full; messages wait until there is room again") from None
+                self._failure = Text(
+                    "the database cannot be written: {why}; messages are no longer accepted", why=error
+                )
+                raise StoreError(self._failure) from None
+            finally:
+                if self._database.in_transaction:
+                    with suppress(sqlite3.Error):
+                        self._database.execute("ROLLBACK")
+
+    def search_path(self, room: int) -> Path:
+        """Where the room's search index belongs (chat.search): made from the log, and no part of it."""
+        return self._folder / f"search-{room}.db"
+
+    # -- rooms -----------------------------------------------------------------------------------
+
+    def open_room(self, name: str) -> RoomState:
+        """Return the room of this name, made with a random epoch where it is new.
+
+        Raises StoreError when the database has lost messages of the room, or the room itself.
+        """
+        with _reading():
+            known = self._reader.execute("SELECT id, epoch, invite FROM rooms WHERE name = ?", (name,)).fetchone()
+            if known is None:
+                self._check_no_room_lost(name)
+                known = self._make_room(name)
+            room, epoch, invite = known
+            last = self._reader.execute(_HOLDS, (room << _ROOM_BITS, room << _ROOM_BITS | _SEQ_MASK)).fetchone()
+            next_seq, last_time, chain = 1, 0, _CHAIN_START
+            if last is not None:
+                at, frames, chain = last
+                next_seq = (at & _SEQ_MASK) + frames
+                found = self.read(room, next_seq - 1)  # a Gap where it is damaged: then the host's clock must do
+                last_time = max((f.time for f in split(found.data)), default=0) if isinstance(found, Batch) else 0
+            self._check_mark(room, name, next_seq)
+            self._chains[room] = chain
+            execute = self._reader.execute
+            return RoomState(
+                room,
+                name,
+                epoch,
+                invite,
+                next_seq,
+                last_time,
+                [
+                    Author(index=index, key=key, stream=_unsigned(stream), nick=nick, bot=bool(bot))
+                    for index, key, stream, nick, bot in execute(
+                        "SELECT id, key, stream, nick, bot FROM authors WHERE room = ?", (room,)
+                    )
+                ],
+                [
+                    (key, _unsigned(stream), mark)
+                    for key, stream, mark in execute("SELECT key, stream, mark FROM marks WHERE room = ?", (room,))
+                ],
+                execute("SELECT skeleton, nick, key FROM nicks WHERE room = ?", (room,)).fetchall(),
+                execute("SELECT key, role FROM members WHERE room = ?", (room,)).fetchall(),
+                execute("SELECT key, seq FROM reads WHERE room = ?", (room,)).fetchall(),
+            )
+
+    def direct_rooms(self, key: bytes, limit: int) -> list[tuple[str, bytes, int, int]]:
+        """Return (name, the other's key, next number, the last one read) of this key's direct rooms that hold anything.
+
+        The ``limit`` that were made last. Raises StoreError.
+        """
+        with _reading():
+            return self._reader.execute(
+                """
+                SELECT rooms.name, other.key, (batches.at & ?) + batches.frames, ifnull(reads.seq, 0)
+                FROM members AS mine
+                JOIN members AS other ON other.room = mine.room AND other.key != mine.key
+                JOIN rooms ON rooms.id = mine.room AND substr(rooms.name, 1, 1) = '@'
+                JOIN batches ON batches.at = (
+                    SELECT max(at) FROM batches WHERE at BETWEEN mine.room << ? AND mine.room << ? | ?)
+                LEFT JOIN reads ON reads.room = mine.room AND reads.key = mine.key
+                WHERE mine.key = ? ORDER BY rooms.id DESC LIMIT ?
+                """,
+                (_SEQ_MASK, _ROOM_BITS, _ROOM_BITS, _SEQ_MASK, key, limit),
+            ).fetchall()
+
+    def _make_room(self, name: str) -> tuple[int, bytes, bytes]:
+        epoch, invite = secrets.token_bytes(8), secrets.token_bytes(16)
+        with self._transaction() as database:
+            made = database.execute("INSERT INTO rooms (name, epoch, invite) VALUES (?, ?, ?)", (name, epoch, invite))
+            assert made.lastrowid is not None
+            return made.lastrowid, epoch, invite
+
+    # -- the log ---------------------------------------------------------------------------------
+
+    def commit(self, room: int, batches: list[Batch], changes: RoomChanges) -> None:
+        """Put batches and changes on the disk, all or nothing. From any thread.
+
+        Raises StoreFull (try again later) or StoreError (never again: stop acknowledging).
+        """
+        chain = self._chains[room]
+        rows = []
+        for batch in batches:
+            at, before = room << _ROOM_BITS | batch.first, chain
+            chain = _link(before, at, batch.frames, batch.data)
+            rows.append((at, batch.frames, before, chain, batch.data))
+        with self._transaction() as database:
+            database.executemany("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", rows)
+            if changes.authors:
+                database.executemany(
+                    "INSERT INTO authors VALUES (?, ?, ?, ?, ?, ?)",
+                    [(room, a.index, a.key, _signed(a.stream), a.nick, a.bot) for a in changes.authors],
+                )
+            if changes.marks:
+                database.executemany(
+                    "INSERT INTO marks VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET mark = excluded.mark",
+                    [(room, key, _signed(stream), mark) for key, stream, mark in changes.marks],
+                )
+            if changes.nicks:
+                database.executemany(
+                    "INSERT OR REPLACE INTO nicks VALUES (?, ?, ?, ?)",
+                    [(room, *nick) for nick in changes.nicks],
+                )
+            if changes.members:
+                database.executemany(
+                    "INSERT OR REPLACE INTO members VALUES (?, ?, ?)",
+                    [(room, *member) for member in changes.members],
+                )
+            if changes.reads:
+                database.executemany(
+                    "INSERT OR REPLACE INTO reads VALUES (?, ?, ?)", [(room, *read) for read in changes.reads]
+                )
+        self._chains[room] = chain
+        if batches:
+            self._write_mark(room, batches[-1].next_seq, chain)
+
+    def read(self, room: int, seq: int) -> Batch | Gap | None:
+        """Return up to 64 KiB of the log that hold ``seq``: rows that follow each other, as one batch.
+
+        A row whose bytes are not what the chain says is damaged: it is a Gap, and an error in the host's log.
+        None where nothing is stored from ``seq`` on.
+        """
+        base, top = room << _ROOM_BITS, room << _ROOM_BITS | _SEQ_MASK
+        with _reading():
+            at, frames, _ = self._reader.execute(_HOLDS, (base, base | seq)).fetchone() or (base, 0, b"")
+            if damaged := at + frames > base | seq:
+                found = self._read_from(at, top)
+                if found is not None:
+                    return found
+            (after,) = self._reader.execute(_AFTER, (base | seq, top)).fetchone()
+        end = (at + frames if after is None else after) & _SEQ_MASK
+        if damaged:
+            _logger.error("messages %d to %d on the disk are damaged; members are told of a gap", seq, end - 1)
+        return Gap(first=seq, count=end - seq) if end > seq else None
+
+    def _read_from(self, at: int, top: int) -> Batch | None:
+        """Return the sound rows from ``at`` on, as one batch. None where the first is damaged."""
+        for limit in (512, 1):  # one alone where SQLite stops at the damage of another, or the disk does
+            with suppress(sqlite3.DatabaseError), closing(self._reader.execute(_ROWS, (at, top, limit))) as rows:
+                return _follow(rows)
+        return None
+
+    # -- invites and addresses -------------------------------------------------------------------
+
+    def invites(self, room: int) -> list[StoredInvite]:
+        """The room's further invites, spent and expired ones included."""
+        with _reading():
+            rows = self._reader.execute("SELECT secret, expires, uses FROM invites WHERE room = ?", (room,)).fetchall()
+        return [StoredInvite(*row) for row in rows]
+
+    def add_invite(self, room: int, invite: StoredInvite) -> None:
+        """Raises StoreFull, StoreError."""
+        with self._transaction() as database:
+            database.execute("INSERT INTO invites VALUES (?, ?, ?, ?)", (room, *invite))
+
+    def use_invite(self, room: int, secret: bytes) -> None:
+        """Count one use of an invite that has a limit. Raises StoreFull, StoreError."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE invites SET uses = uses - 1 WHERE room = ? AND secret = ? AND uses > 0", (room, secret)
+            )
+
+    def address(self, room: int, asked: str) -> str:
+        """Return the address that was given the last time ``asked`` was asked for, or ""."""
+        query = "SELECT given FROM addresses WHERE room = ? AND asked = ?"
+        with _reading():
+            row = self._reader.execute(query, (room, asked)).fetchone()
+        return row[0] if row else ""
+
+    def remember_address(self, room: int, asked: str, given: str) -> None:
+        """Raises StoreFull, StoreError."""
+        with self._transaction() as database:
+            database.execute("INSERT OR REPLACE INTO addresses VALUES (?, ?, ?)", (room, asked, given))
+
+    # -- the mark --------------------------------------------------------------------------------
+
+    def _write_mark(self, room: int, next_seq: int, chain: bytes) -> None:
+        record = _MARK.pack(room, next_seq, chain)
+        try:
+            os.pwrite(self._mark_fd, record + _digest(record), room * _MARK_SIZE)
+        except OSError as error:  # a full disk: what was committed is committed, with an older mark beside it
+            _logger.warning("the mark %s cannot be written: %s", self._folder / "log.mark", error.strerror)
+
+    def _read_mark(self, room: int) -> tuple[int, bytes] | None:
+        """Return how far the room had come, and its chain there; None for a mark that is torn or was never written."""
+        data = os.pread(self._mark_fd, _MARK_SIZE, room * _MARK_SIZE)
+        record = data[: _MARK.size]
+        if len(data) < _MARK_SIZE or _digest(record) != data[_MARK.size :]:
+            return None
+        _, next_seq, chain = _MARK.unpack(record)
+        return next_seq, chain
+
+    def _check_mark(self, room: int, name: str, next_seq: int) -> None:
+        if (mark := self._read_mark(room)) is None:
+            return
+        marked, chain = mark
+        if marked > next_seq:
+            raise StoreError(
+                "room {name!r} has lost messages {first} to {last}, which members were shown; {advice}",
+                name=name,
+                first=next_seq,
+                last=marked - 1,
+                advice=self._advice,
+            )
+        row = self._reader.execute(_HOLDS, (room << _ROOM_BITS, room << _ROOM_BITS | marked - 1)).fetchone()
+        if (row[2] if row else _CHAIN_START) != chain:
+            raise StoreError(
+                "room {name!r} is not the log that members were shown, at message {last}; {advice}",
+                name=name,
+                last=marked - 1,
+                advice=self._advice,
+            )
+
+    def _check_no_room_lost(self, name: str) -> None:
+        """A database that lost its beginning is an empty one: it must not take a lost room for a new one."""
+        (highest,) = self._reader.execute("SELECT coalesce(max(id), 0) FROM rooms").fetchone()
+        slots = os.fstat(self._mark_fd).st_size // _MARK_SIZE
+        lost = [mark[0] - 1 for room in range(highest + 1, slots) if (mark := self._read_mark(room))]
+        if lost:
+            raise StoreError(
+                "cannot make room {name!r}: the database has lost {count} of its rooms, with messages 1 to "
+                "{numbers}, which members were shown; {advice}",
+                name=name,
+                count=len(lost),
+                numbers=" and 1 to ".join(map(str, lost)),
+                advice=self._advice,
+            )
+
+    @property
+    def _advice(self) -> Text:
+        mark = self._folder / "log.mark"
+        return Text("restore a backup, or delete {mark} to go on; members will be told", mark=mark)
+
+
+# A flipped bit can make a value one of another type: what the chain judges is read as the type it should have.
+# 2048 frames of 32 bytes fill a batch.
+_HOLDS: Final = """
+SELECT at, max(1, min(2048, ifnull(cast(frames AS INTEGER), 1))), ifnull(cast(chain AS BLOB), x'')
+FROM batches WHERE at >= ? AND at <= ? ORDER BY at DESC LIMIT 1
+"""
+_ROWS: Final = """
+SELECT at, max(1, min(2048, ifnull(cast(frames AS INTEGER), 1))), ifnull(cast(before AS BLOB), x''),
+    ifnull(cast(chain AS BLOB), x''), ifnull(cast(data AS BLOB), x'')
+FROM batches WHERE at >= ? AND at <= ? ORDER BY at LIMIT ?
+"""
+_AFTER: Final = "SELECT min(at) FROM batches WHERE at > ? AND at <= ?"
+
+
+def _follow(rows: sqlite3.Cursor) -> Batch | None:
+    """Make one batch of rows that follow each other, as far as they are sound and 64 KiB go.
+
+    None where the first is damaged.
+    """
+    first = frames_in_all = size = expected = 0
+    parts: list[bytes] = []
+    for at, frames, before, chain, data in rows:
+        if _link(before, at, frames, data) != chain or (parts and (at != expected or size + len(data) > MAX_BATCH)):
+            break
+        first = first or at & _SEQ_MASK
+        frames_in_all += frames
+        size += len(data)
+        parts.append(data)
+        expected = at + frames
+    return Batch(first, frames_in_all, b"".join(parts)) if parts else None
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except _SQLITE_ERRORS as error:
+        raise StoreError("the database cannot be read: {why}; restore a backup", why=error) from None
+
+
+def _lock(folder: Path) -> int:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise StoreError(
+            "another host uses {folder}; stop it, or choose another folder with --data", folder=folder
+        ) from None
+    return fd
+
+
+def _make_private(path: Path) -> None:
+    """Make the file before SQLite does, which would go by the umask; its journal takes over the mode."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(fd, 0o600)
+    finally:
+        os.close(fd)
+
+
+def _link(chain: bytes, at: int, frames: int, data: bytes) -> bytes:
+    digest = hashlib.sha256(chain)
+    digest.update(_CHAINED.pack(at, frames))
+    digest.update(data)
+    return digest.digest()[:16]
+
+
+def _digest(record: bytes) -> bytes:
+    return hashlib.sha256(record).digest()[: _MARK_SIZE - _MARK.size]
+
+
+def _signed(number: int) -> int:
+    """SQLite's integers are signed, a stream's id is not."""
+    return number - (1 << 64) if number >> 63 else number
+
+
+def _unsigned(number: int) -> int:
+    return number + (1 << 64) if number < 0 else number

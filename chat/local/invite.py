@@ -1,0 +1,143 @@
+"""Invites: one line that names the addresses, the room, the host's key and a secret."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import unicodedata
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import quote, unquote
+
+from chat.core.errors import AddressError, Text
+from chat.core.text import room_name
+from chat.local.identity import KEY_SIZE, to_text
+from chat.transport import Address
+
+SECRET_SIZE: Final = 16
+
+
+# -- invites -------------------------------------------------------------------------------------
+
+_INVITE_START: Final = "chat://"
+_LOOKS_LIKE: Final = Text("an invite is one line like chat://HOST:PORT/ROOM#...")
+_COPY_AGAIN: Final = Text("copy the whole line again")
+# What a tcp address is written as. Anything else has its scheme before it and no bare ":DIGITS" behind.
+_TCP_PLACE: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class Invite:
+    """What lets its reader into a room: where it is, by which key its host is known, and a secret.
+
+        chat://192.0.2.1:7711,[2001:db8::1]:7711,pipe:%2Ftmp%2Fa/lobby#HASH.SECRET
+
+    HASH and SECRET are base64url without padding (RFC 4648, section 5), 43 and 22 characters. Who holds
+    the text may enter: treat it like a password.
+    """
+
+    addresses: tuple[Address, ...]
+    room: str
+    host: bytes  # SHA-256 of the host's public key
+    secret: bytes = field(repr=False)  # 16 random bytes
+
+    def __post_init__(self) -> None:
+        if not self.addresses or len(self.host) != KEY_SIZE or len(self.secret) != SECRET_SIZE:
+            raise ValueError("an invite has an address, a hash of 32 bytes and a secret of 16")
+
+    @classmethod
+    def parse(cls, text: str) -> Invite:
+        """Raises AddressError, whose text never repeats what may be the secret."""
+        text = text.strip()
+        if text[: len(_INVITE_START)].lower() != _INVITE_START:
+            raise AddressError("this is not an invite; {advice}", advice=_LOOKS_LIKE)
+        if any(map(str.isspace, text)):
+            raise AddressError("there is a space or a line break in the invite; {advice}", advice=_LOOKS_LIKE)
+        place, hash_sign, key = text[len(_INVITE_START) :].partition("#")
+        if not hash_sign:
+            raise AddressError("the invite has no # and nothing after it; {advice}", advice=_COPY_AGAIN)
+        host, _, secret = key.partition(".")
+        addresses, _, room = place.partition("/")
+        if not addresses:
+            raise AddressError("the invite names no address; {advice}", advice=_LOOKS_LIKE)
+        if not room:
+            raise AddressError("the invite names no room; {advice}", advice=_LOOKS_LIKE)
+        return cls(
+            addresses=tuple(_read_address(part, n) for n, part in enumerate(addresses.split(","), 1)),
+            room=_read_room(room),
+            host=_from_text(host, KEY_SIZE, Text("hash of the host's key")),
+            secret=_from_text(secret, SECRET_SIZE, Text("secret")),
+        )
+
+    def __str__(self) -> str:
+        """Return the invite with its secret, as ``parse`` takes it."""
+        place = ",".join(map(_write_address, self.addresses)) + "/" + _write_room(self.room)
+        return f"{_INVITE_START}{place}#{to_text(self.host)}.{to_text(self.secret)}"
+
+    @property
+    def id(self) -> bytes:
+        """By what the host knows it: 8 bytes, which do not tell the secret."""
+        return hashlib.sha256(self.secret).digest()[:8]
+
+    def mac(self, data: bytes) -> bytes:
+        """Return the HMAC-SHA256 of a transcript under the secret; compare with ``hmac.compare_digest``."""
+        return hmac.digest(self.secret, data, "sha256")
+
+
+def _write_address(address: Address) -> str:
+    if _TCP_PLACE.fullmatch(address.place) and _read_address(address.place, 0) == address:
+        return address.place
+    rest = quote(str(address).removeprefix(address.scheme).removeprefix(":"), safe="")
+    if rest.isdigit():  # queue:7711 would read as port 7711 of a machine called queue
+        rest = f"%{ord(rest[0]):02X}{rest[1:]}"
+    return f"{address.scheme}:{rest}"
+
+
+def _read_address(text: str, position: int) -> Address:
+    if _TCP_PLACE.fullmatch(text):
+        return Address("tcp", text)
+    scheme, colon, rest = text.partition(":")
+    try:
+        if colon:
+            return Address.parse(f"{scheme}:{unquote(rest, errors='strict')}")
+    except (AddressError, UnicodeDecodeError):
+        pass
+    raise AddressError(
+        "address {position} in the invite cannot be read; {advice}, or ask for a new one",
+        position=position,
+        advice=_COPY_AGAIN,
+    )
+
+
+def _write_room(room: str) -> str:
+    return "".join(c if c in "-_." or unicodedata.category(c)[0] in "LMN" else quote(c, safe="") for c in room)
+
+
+def _read_room(text: str) -> str:
+    try:
+        return room_name(unquote(text, errors="strict"))
+    except UnicodeDecodeError:
+        raise AddressError("the room in the invite cannot be read; {advice}", advice=_COPY_AGAIN) from None
+    except ValueError as error:
+        raise AddressError("the room in the invite cannot be: {why}", why=error) from None
+
+
+def _from_text(text: str, size: int, what: Text) -> bytes:
+    """Read base64url of exactly ``size`` bytes, written in the only right way."""
+    length = (size * 8 + 5) // 6
+    if len(text) != length:
+        raise AddressError(
+            "the invite's {what} has {count} characters in place of {length}; {advice}",
+            what=what,
+            count=len(text),
+            length=length,
+            advice=_COPY_AGAIN,
+        )
+    with suppress(ValueError):
+        data = base64.urlsafe_b64decode(text + "=" * (-length % 4))
+        if to_text(data) == text:
+            return data
+    raise AddressError("the invite's {what} has a wrong character in it; {advice}", what=what, advice=_COPY_AGAIN)

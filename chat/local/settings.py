@@ -1,0 +1,511 @@
+"""What one user has set: config.toml, checked into one ``Settings``, with a default for everything.
+
+    ~/.config/manywire/config.toml   or $CHAT_CONFIG       TOML 1.0 (https://toml.io/en/v1.0.0)
+      theme = "dark"                                       a setting
+      [keys]
+      send = ["alt+enter"]                                 an action, and the keys that do it
+
+Rules:
+
+1. A broken file never stops a command. What cannot be understood is told of and has its default; the rest holds.
+2. ``Settings`` is the only table: what is allowed, the file that ``chat config edit`` begins with, and the
+   reference page are made from it.
+3. A setting is changed by line, so comments and order stay. The new text is read again before it replaces
+   the old one; a file that this cannot change is left to the editor.
+4. Nothing in it names a program or a file: who can write here can change how chat looks, and no more.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import shlex
+import stat
+import subprocess
+import tomllib
+from contextlib import suppress
+from datetime import UTC, datetime, time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, get_args
+
+import msgspec
+from msgspec import Meta
+
+from chat.core.errors import ChatError, Text, WrongValue, reason
+from chat.core.text import room_name
+from chat.local.private_files import locked, replace_private
+from chat.ui.commands import KEYS, Key, rebind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+MAX_FILE: Final = 256 * 1024  # bytes
+
+
+# -- the table -----------------------------------------------------------------------------------
+
+
+class Settings(msgspec.Struct, kw_only=True, frozen=True):
+    """All that can be set. ``Meta`` says what it is for, and what is allowed where the type does not say it."""
+
+    theme: Annotated[
+        Literal["auto", "dark", "light", "high-contrast", "none"],
+        Meta(description="Colours. auto: whatever is readable on dark and on light"),
+    ] = "auto"
+    language: Annotated[
+        Literal["auto", "en", "zh"],
+        Meta(description="Language of chat's own words. auto: as LC_ALL, LC_MESSAGES or LANG say"),
+    ] = "auto"
+    time_format: Annotated[
+        str,
+        Meta(
+            description="The time beside a message, as strftime has it; empty: none",
+            extra={"allowed": Text("a format of one line that gives at most 32 characters")},
+        ),
+    ] = "%H:%M"
+    side_bar: Annotated[
+        Literal["auto", "always", "never"],
+        Meta(description="The list of who is here. auto: where the screen is wide enough"),
+    ] = "auto"
+    mouse: Annotated[
+        bool, Meta(description="Whether the wheel scrolls; the terminal then selects text only with Shift")
+    ] = False
+    emoji_names: Annotated[bool, Meta(description="Whether :smile: becomes the emoji")] = True
+    paste_confirm_lines: Annotated[
+        int, Meta(ge=0, le=10_000, description="A paste of more lines is asked about; 0: none is")
+    ] = 20
+    bell: Annotated[
+        Literal["mention", "all", "never"], Meta(description="The messages that ring the terminal's bell")
+    ] = "mention"
+    quiet_hours: Annotated[
+        str,
+        Meta(
+            description="No bell between these times of this machine's clock; empty: none are quiet",
+            extra={"allowed": Text('two times like "22:00-07:00", or ""')},
+        ),
+    ] = ""
+    away_minutes: Annotated[
+        int, Meta(ge=0, le=1440, description="You are shown as away after so long without a key; 0: never")
+    ] = 10
+    muted: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Rooms whose messages ring no bell", extra={"allowed": Text('a list of rooms, like ["lobby"]')}
+        ),
+    ] = ()
+    ignore: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="People whose messages you do not see",
+            extra={"allowed": Text("a list of fingerprints, as `chat id` prints them, or of keys of 64 hex digits")},
+        ),
+    ] = ()
+    keys: Annotated[
+        dict[str, tuple[str, ...]],
+        Meta(
+            description="Keys of your own, by action",
+            extra={"allowed": Text('a table of lists, like send = ["Alt+Enter", "Ctrl+X Ctrl+S"]')},
+        ),
+    ] = {}
+
+    def is_quiet(self, now: time) -> bool:
+        """Say whether the quiet hours are on at this time of day."""
+        if not self.quiet_hours:
+            return False
+        begin, end = map(time.fromisoformat, self.quiet_hours.split("-"))
+        return begin <= now < end if begin < end else now >= begin or now < end
+
+
+DEFAULTS: Final = Settings()
+_FIELDS: Final = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+_KEYS: Final = {row.action: row for row in KEYS}
+NAMES: Final = (*(name for name in _FIELDS if name != "keys"), *(f"keys.{action}" for action in _KEYS))
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+class Found(NamedTuple):
+    """What ``load`` has made of a file."""
+
+    path: Path
+    settings: Settings
+    lines: dict[str, int]  # where the file sets what, by the names of ``NAMES``
+    problems: list[Text]  # one line each, beginning with PATH:LINE:
+
+
+def path() -> Path:
+    """Return where the settings are: ``$CHAT_CONFIG``, or what the platform offers. There may be no such file."""
+    chosen = os.environ.get("CHAT_CONFIG", "")
+    if chosen:
+        return Path(chosen)
+    import platformdirs
+
+    return platformdirs.user_config_path("manywire") / "config.toml"
+
+
+def load(file: Path | None = None) -> Found:
+    """Read the settings of ``file``, or of ``path()``. Raises nothing: what is wrong is told in ``problems``."""
+    file = file or path()
+    try:
+        text = _read(file)
+        data = _parse(file, text)
+    except FileNotFoundError:
+        return Found(file, DEFAULTS, {}, [])
+    except ChatError as error:
+        return Found(file, DEFAULTS, {}, [error.words])
+    lines = _lines(text)
+    good: dict[str, Any] = {}
+    own_keys: dict[str, tuple[str, ...]] = {}
+    problems: list[tuple[int, Text]] = []
+    for name, value in _flat(data):
+        try:
+            checked = check(name, value)
+            table, _, action = name.rpartition(".")
+            if table:
+                _bound(own_keys | {action: checked})  # raises where another action has one of its keys
+                own_keys[action] = checked
+            else:
+                good[name] = checked
+        except WrongValue as error:
+            problems.append((lines.get(name, 1), error.words))
+    try:
+        rebind(KEYS, own_keys)
+    except WrongValue as error:  # what sends by default now does something else
+        for action in [row.action for row in _bound(own_keys) if set(row.keys) & set(_KEYS["send"].keys)]:
+            told = Text("{name}: {why}", name=f"keys.{action}", why=error)
+            problems.append((lines.get(f"keys.{action}", 1), told))
+            del own_keys[action]
+    settings = Settings(**good, keys=own_keys)
+    lines = {name: line for name, line in lines.items() if name in NAMES}
+    told_of = [Text("{name}: {why}", name=f"{file}:{line}", why=why) for line, why in sorted(problems)]
+    return Found(file, settings, lines, told_of)
+
+
+def _bound(own_keys: dict[str, tuple[str, ...]]) -> tuple[Key, ...]:
+    """Return the rows of the actions that somebody has given keys to. Raises ValueError; see ``rebind``."""
+    return rebind([_KEYS[action] for action in own_keys], own_keys)
+
+
+def _flat(data: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    for name, value in data.items():
+        if name == "keys" and isinstance(value, dict):
+            yield from ((f"keys.{action}", keys) for action, keys in value.items())
+        else:
+            yield name, value
+
+
+def complaint(problems: list[Text]) -> Text:
+    """Return one line that tells of them all."""
+    more = Text(", and {count} more", count=len(problems) - 1) if len(problems) > 1 else ""
+    return Text("{problem}{more}; the default is used; see: chat config check", problem=problems[0], more=more)
+
+
+def check(name: str, value: object) -> Any:
+    """Return ``value`` as ``Settings`` holds it, of one setting. Raises ValueError: what is allowed instead."""
+    table, _, action = name.rpartition(".")
+    if table != "keys" and name not in _FIELDS:
+        raise WrongValue("unknown setting {name!r}; {hint}", name=name, hint=_near(name, _FIELDS))
+    try:
+        checked = msgspec.convert(value, tuple[str, ...] if table else _FIELDS[name])
+        checked = _checked_more(name, checked)
+    except (msgspec.ValidationError, ValueError) as error:
+        why = "" if isinstance(error, msgspec.ValidationError) else Text(" ({why})", why=error)
+        shown = toml(value)
+        shown = shown if len(shown) <= 60 else f"{shown[:59]}…"
+        raise WrongValue(
+            "{name} cannot be {shown}{why}; allowed: {allowed}", name=name, shown=shown, why=why, allowed=allowed(name)
+        ) from None
+    if table:
+        try:
+            rebind([_KEYS[action]] if action in _KEYS else KEYS, {action: checked})
+        except ValueError as error:
+            raise WrongValue("{name}: {why}", name=name, why=error) from None
+    return checked
+
+
+def allowed(name: str) -> Text:
+    """Return what a setting may be."""
+    if name.startswith("keys."):
+        return Text('a list of keys, like ["Alt+Enter", "Ctrl+X Ctrl+S"]')
+    kind, meta = get_args(_FIELDS[name])
+    if meta.extra:
+        return Text(meta.extra["allowed"])
+    if kind is bool:
+        return Text("true or false")
+    if kind is int:
+        return Text("a whole number from {least} to {most}", least=meta.ge, most=meta.le)
+    *first, last = map(toml, get_args(kind))
+    return Text("{values} or {last}", values=", ".join(first), last=last)
+
+
+def choices(name: str) -> tuple[str, ...]:
+    """Return the values of a setting that has few; none for any other name."""
+    if name not in _FIELDS:
+        return ()
+    kind, _ = get_args(_FIELDS[name])
+    return ("true", "false") if kind is bool else tuple(one for one in get_args(kind) if isinstance(one, str))
+
+
+def _near(name: str, known: Iterable[str]) -> Text:
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return Text("did you mean {near!r}?", near=near[0])
+    return Text("there are: {known}", known=", ".join(known))
+
+
+_TIME: Final = r"(?:[01]\d|2[0-3]):[0-5]\d"
+_WHO: Final = re.compile(r"SHA256:[\w-]{43}|[0-9a-f]{64}", re.ASCII)
+
+
+def _checked_more(name: str, value: Any) -> Any:
+    """Check what the type cannot say, and return the value as it is compared. Raises ValueError: what is wrong."""
+    if name == "quiet_hours" and value:
+        if not re.fullmatch(f"{_TIME}-{_TIME}", value, re.ASCII):
+            raise WrongValue("this is not two times with a dash between them")
+        if value[:5] == value[6:]:
+            raise WrongValue("the two times are the same")
+    elif name == "time_format":
+        made = datetime(2026, 12, 30, 20, 15, 30, tzinfo=UTC).strftime(value)  # of two digits each
+        if len(made) > 32 or (made and not made.isprintable()):
+            raise WrongValue("it gives {made!r}", made=made)
+    elif name == "ignore":
+        for who in value:
+            if not _WHO.fullmatch(who):
+                raise WrongValue("{who!r} is neither", who=who)
+    elif name == "muted":
+        return tuple(map(room_name, value))
+    return value
+
+
+def _read(file: Path) -> str:
+    """Raises FileNotFoundError, ChatError."""
+    try:
+        fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO in its place would wait for its writer
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise ChatError("{file}:1: this is not a plain file; put the settings into one", file=file)
+            with os.fdopen(fd, "rb", closefd=False) as opened:
+                data = opened.read(MAX_FILE + 1)
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ChatError("{file}:1: cannot be read: {why}", file=file, why=reason(error)) from None
+    if len(data) > MAX_FILE:
+        raise ChatError("{file}:1: it is longer than {limit} bytes; shorten it", file=file, limit=MAX_FILE)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ChatError("{file}:{line}: this is not UTF-8 text; save it as UTF-8", file=file, line=line) from None
+
+
+def _parse(file: Path, text: str) -> dict[str, Any]:
+    """Raises ChatError: the line, and what is wrong with it."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        what, _, where = str(error).rpartition(" (at ")
+        found = re.match(r"line (\d+)", where)
+        line = int(found[1]) if found else text.rstrip("\n").count("\n") + 1
+        raise ChatError(
+            "{file}:{line}: this is not TOML: {what}", file=file, line=line, what=what[:1].lower() + what[1:]
+        ) from None
+    except RecursionError:
+        raise ChatError("{file}:1: this is not TOML: it is nested too deeply", file=file) from None
+
+
+_HEADER: Final = re.compile(r"\s*\[\s*([\w-]+)\s*\]")
+_SETTING: Final = re.compile(r"\s*(?:([\w-]+)\s*\.\s*)?([\w-]+)\s*=")
+
+
+def _lines(text: str) -> dict[str, int]:
+    """Return the numbers, from 1, of the lines on which settings and tables begin.
+
+    tomllib tells no places. This takes a line inside a string of several lines for a setting; no setting is one.
+    """
+    found: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.split("\n"), 1):
+        if header := _HEADER.match(line):
+            table = f"{header[1]}."
+            found.setdefault(header[1], number)
+        elif setting := _SETTING.match(line):
+            dotted = f"{setting[1]}." if setting[1] else ""
+            found.setdefault(table + dotted + setting[2], number)
+            if dotted and not table:
+                found.setdefault(setting[1], number)
+    return found
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+def toml(value: object) -> str:
+    """Return a value as TOML. JSON's strings are TOML's but for U+007F."""
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{name} = {toml(one)}' for name, one in value.items())} }}" if value else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, str | bool | int):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value)  # a float or a date: no setting is one, but an error quotes it
+
+
+def value_of(settings: Settings, name: str) -> Any:
+    """Return one setting by its name in ``NAMES``; of an action, its keys. Raises ValueError."""
+    table, _, action = name.rpartition(".")
+    if name == "keys":
+        raise WrongValue("keys is a table; name one action, like keys.{action}", action=KEYS[0].action)
+    if name not in NAMES:
+        check(name, ())  # raises what fits
+    return settings.keys.get(action, _KEYS[action].keys) if table else getattr(settings, name)
+
+
+def parse(name: str, text: str) -> Any:
+    """Return what somebody has typed as the value of a setting. Raises ValueError.
+
+    A text is taken as it is; a list is TOML, or its members with commas between them.
+    """
+    default = value_of(DEFAULTS, name)
+    value: object = text
+    if isinstance(default, tuple) and not text.startswith("["):
+        value = [part.strip() for part in text.split(",") if part.strip()]
+    elif not isinstance(default, str):
+        with suppress(tomllib.TOMLDecodeError):  # ``check`` says what is allowed
+            value = tomllib.loads(f"value = {text}")["value"]
+    return check(name, value)
+
+
+def change(file: Path, name: str, value: object) -> None:
+    """Set one setting in a file, which is made where it is missing, and leave the rest of it as it is.
+
+    ``value`` is what ``check`` or ``parse`` returned. A link stays a link, and a file's mode what it was. This
+    waits for the disk, so an event loop calls it in a thread. Raises ChatError when the file cannot be read,
+    changed or written; then nothing has changed.
+    """
+    target = file.resolve()  # the folder of a link's target may be under version control, as dotfiles are
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with locked(target.with_name(f"{target.name}.lock")):
+            try:
+                old, mode = _read(file), stat.S_IMODE(target.stat().st_mode)
+            except FileNotFoundError:
+                old, mode = template(), 0o600
+            fd = replace_private(target, changed(file, old, name, value).encode())
+            try:
+                os.fchmod(fd, mode)
+            finally:
+                os.close(fd)
+    except OSError as error:
+        raise ChatError("cannot write {file}: {why}", file=file, why=reason(error)) from None
+
+
+def changed(file: Path, text: str, name: str, value: object) -> str:
+    """Return the text of ``file`` with one setting changed. Raises ChatError."""
+    newline = "\r\n" if "\r\n" in text else "\n"
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    table, _, key = name.rpartition(".")
+    wanted = _parse(file, text)
+    dotted = table in wanted
+    where = wanted.setdefault(table, {}) if table else wanted
+    if isinstance(where, dict):
+        where[key] = list(value) if isinstance(value, tuple) else value
+    headers = {found[1]: number for number, line in enumerate(lines) if (found := _HEADER.match(line))}
+    if number := _lines("\n".join(lines)).get(name):
+        end, comment = _extent(lines, number - 1)
+        before, equals, _ = lines[number - 1].partition("=")
+        lines[number - 1 : end] = [f"{before}{equals} {toml(value)}{comment}"]
+    elif table and table not in headers and not dotted:
+        lines += ["", f"[{table}]", f"{key} = {toml(value)}"]
+    else:
+        # Below its default in the template; else first in its table, and without one behind all but the tables.
+        begin = headers[table] + 1 if table in headers else 0
+        stop = min((at for at in headers.values() if at >= begin), default=len(lines))
+        own = (at for at, line in enumerate(lines[begin:stop], begin + 1) if line.startswith(f"#{key} = "))
+        spelt = key if table in headers else name
+        lines.insert(next(own, begin or stop), f"{spelt} = {toml(value)}")
+    made = newline.join((*lines, ""))
+    if _is_toml(made) and tomllib.loads(made) == wanted:
+        return made
+    raise ChatError(
+        "{file} is written so that {name} cannot be changed by itself; use: chat config edit", file=file, name=name
+    )
+
+
+def _extent(lines: list[str], start: int) -> tuple[int, str]:
+    """Return where the setting that begins on a line ends (the next line's number), and the comment behind it."""
+    for end in range(start + 1, len(lines) + 1):
+        chunk = "\n".join(lines[start:end])
+        if _is_toml(chunk):
+            # The first # with a whole setting before it: not one in a string, nor one inside a list.
+            marks = (found.start() for found in re.finditer(r"[ \t]*#", chunk))
+            return end, next((chunk[at:] for at in marks if _is_toml(chunk[:at])), "")
+    return start + 1, ""
+
+
+def _is_toml(text: str) -> bool:
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return False
+    return True
+
+
+def edit(file: Path) -> None:
+    """Open a file in ``$VISUAL`` or ``$EDITOR``, and return when the editor has ended. It is made where it is missing.
+
+    Raises ChatError when there is no editor, or it fails.
+    """
+    try:
+        command = shlex.split(os.environ.get("VISUAL", "") or os.environ.get("EDITOR", "")) or ["vi"]
+    except ValueError as error:
+        raise ChatError(
+            "VISUAL or EDITOR cannot be understood: {why}; set it anew", why=Text(str(error).lower())
+        ) from None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), file.open("x", encoding="utf-8") as made:
+            made.write(template())
+    except OSError as error:
+        raise ChatError("cannot write {file}: {why}", file=file, why=reason(error)) from None
+    try:
+        code = subprocess.run([*command, str(file)], check=False).returncode
+    except OSError as error:
+        raise ChatError(
+            "cannot run {command}: {why}; set EDITOR to an editor that you have", command=command[0], why=reason(error)
+        ) from None
+    if code:
+        raise ChatError(
+            "{command} ended with exit code {code}; if the settings are to change, try again",
+            command=command[0],
+            code=code,
+        )
+
+
+def template() -> str:
+    """Return the file that somebody begins with: every default, as a comment."""
+    made = ["# The settings of chat. What is commented out is the default; chat config check says what is wrong.", ""]
+    for name in _FIELDS:
+        if name != "keys":
+            made += [f"# {_summary(name)}. Allowed: {allowed(name)}", f"#{name} = {toml(getattr(DEFAULTS, name))}", ""]
+    made += [f"# {_summary('keys')}.", "[keys]"]
+    made += [f"#{row.action} = {toml(row.keys)}  # {row.help}" for row in KEYS]
+    return "\n".join((*made, ""))
+
+
+def _summary(name: str) -> str:
+    return str(get_args(_FIELDS[name])[1].description)
+
+
+def reference() -> str:
+    """Return the table of docs/reference/settings.md."""
+    made = ["| setting | default | allowed | |", "| --- | --- | --- | --- |"]
+    for name in _FIELDS:
+        default = f"`{toml(getattr(DEFAULTS, name))}`" if name != "keys" else "[keys](keys.md)"
+        made.append(f"| `{name}` | {default} | {allowed(name)} | {_summary(name)} |")
+    return "\n".join(made) + "\n"

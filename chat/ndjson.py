@@ -1,0 +1,83 @@
+"""The NDJSON codec: one JSON object a line, in ASCII."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from chat.client.client import Lost, Up
+from chat.core.session import Here, Joined, Message, Rewound, Stored
+from chat.core.wire import Gap, Kind, Notice
+
+if TYPE_CHECKING:
+    from chat.client.client import Client, ClientEvent
+
+
+_KINDS: Final = {kind.value: kind.name.lower() for kind in Kind}
+
+
+def dump(thing: dict[str, Any]) -> str:
+    """One object as one line of ASCII."""
+    return json.dumps(thing, ensure_ascii=True, separators=(",", ":"))
+
+
+def stamp(ms: int) -> str:
+    """A time of the host's clock, as RFC 3339 in UTC with milliseconds."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03}Z"
+
+
+def as_object(event: ClientEvent, client: Client) -> dict[str, Any] | None:
+    """Return what a program is told of an event; None for what is of no use to it."""
+    match event:
+        case Message():
+            return message_object(event)
+        case Stored(entry, seq):
+            return {"event": "stored", "id": entry.id, "seq": seq or None} if entry.id else None
+        case Joined(room, epoch, next_seq, nick, role, resumed):
+            return {
+                "event": "joined",
+                "room": room,
+                "epoch": epoch.hex(),
+                "next_seq": next_seq,
+                "me": {"nick": nick, "key": client.session.key.hex(), "role": role},
+                "pending": client.pending,
+                "resumed": resumed,
+            }
+        case Here(came, went, first):
+            return {
+                "event": "presence",
+                "first": first,
+                "came": [{"nick": nick, "key": key.hex()} for key, nick in came],
+                "went": [{"nick": nick, "key": key.hex()} for key, nick in went],
+            }
+        case Gap():
+            return {"event": "gap", "first": event.first, "count": event.count}
+        case Rewound(why):
+            return {"event": "rewound", "why": why}
+        case Notice():
+            return {"event": "notice", "code": event.code, "text": event.text}
+        case Lost(why):
+            return {"event": "link", "state": "lost", "why": why}
+        case Up(address):
+            return {"event": "link", "state": "up", "address": str(address)}
+    return None
+
+
+def message_object(message: Message) -> dict[str, Any]:
+    """Return a message as programs see it."""
+    kind = _KINDS.get(message.kind, f"kind-{message.kind}")
+    made: dict[str, Any] = {
+        "event": "message",
+        "seq": message.seq,
+        "time": stamp(message.time),
+        "nick": message.author.nick,
+        "key": message.author.key.hex(),
+        "kind": kind,
+        "text": message.text,
+    }
+    if message.target:
+        made["target"] = message.target
+    if message.author.bot:
+        made["bot"] = True  # the host says so; nobody can claim it, or get rid of it
+    return made

@@ -1,0 +1,107 @@
+"""Which transports and boards are installed: they come by entry points, the built-in ones too."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Final
+
+from chat.core.errors import AddressError, Text, UnknownScheme
+from chat.transport.api import Forking
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from importlib.metadata import EntryPoint
+
+    from chat.transport.api import BoardMaker, Transport
+
+
+_lent: Final[dict[str, Transport]] = {}
+
+
+@cache
+def _entry_points(group: str = "chat.transports") -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=group)}
+
+
+def schemes() -> list[str]:
+    """The names of the installed transports, sorted."""
+    return sorted(_entry_points())
+
+
+@contextmanager
+def lend(transport: Transport) -> Iterator[None]:
+    """Have ``find`` return this very object meanwhile, whether its scheme is installed or not. For tests."""
+    before = dict(_lent)
+    _lent[transport.scheme] = transport
+    try:
+        yield
+    finally:
+        _lent.clear()
+        _lent.update(before)
+
+
+def find(scheme: str) -> Transport:
+    """Return the transport of this name. Raises UnknownScheme; AddressError when it cannot be loaded."""
+    if scheme in _lent:
+        return _lent[scheme]
+    if not _entry_points():
+        raise AddressError("no transports are installed; run scripts/chat, which installs them, or: pip install .")
+    door = _entry_points().get(scheme)
+    if door is None:
+        raise UnknownScheme(scheme, _entry_points())
+    try:
+        transport: Transport = door.load()
+    except ImportError as error:
+        raise AddressError(
+            "the transport {scheme!r} cannot be loaded: {why}; install what it needs", scheme=scheme, why=error
+        ) from None
+    return transport
+
+
+def cost(scheme: str) -> int:
+    """Return a transport's cost; for one that cannot be used here, the highest."""
+    try:
+        found: int = getattr(find(scheme), "cost", 10)
+    except AddressError:  # UnknownScheme, too
+        return 100
+    return found
+
+
+def forking() -> Forking:
+    """Return an installed transport that reaches processes which are started here. Raises AddressError for none."""
+    for scheme in schemes():
+        transport = find(scheme)
+        if isinstance(transport, Forking):
+            return transport
+    raise AddressError("no transport here can reach a process that is started here; install manywire's own")
+
+
+def boards() -> list[str]:
+    """The names of the installed boards, sorted."""
+    return sorted(_entry_points("chat.boards"))
+
+
+def find_board(name: str) -> BoardMaker:
+    """Return the board of this name. Raises AddressError when it is not installed, or cannot be loaded."""
+    door = _entry_points("chat.boards").get(name)
+    if door is None:
+        raise AddressError(
+            "unknown board {name!r}; installed: {known}",
+            name=name,
+            known=", ".join(boards()) or Text("none: run scripts/chat"),
+        )
+    try:
+        maker: BoardMaker = door.load()
+    except ImportError as error:
+        raise AddressError(
+            "the board {name!r} cannot be loaded: {why}; install what it needs", name=name, why=error
+        ) from None
+    return maker
+
+
+def board_maker() -> BoardMaker | None:
+    """Return what makes boards on this system, None where nothing does: then members are told of each other instead."""
+    names = boards()
+    return find_board(names[0]) if names else None

@@ -1,0 +1,1 @@
+"""The faces: full screen, plain lines and NDJSON, over one table of commands."""

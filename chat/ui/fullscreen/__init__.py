@@ -1,0 +1,1 @@
+"""The full-screen face, drawn with prompt_toolkit."""

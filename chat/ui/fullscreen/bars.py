@@ -1,0 +1,139 @@
+"""The bars around the pane: what each says of the rooms in the window, as text and styles.
+
+     title    room, own name, address          a side bar: the rooms, and who is here
+     status   what is at work, what is unread, the link, who types, the wire and why it is trusted
+
+Rules:
+
+1. A bar tells the truth of this moment: it is made anew at each redraw, and holds nothing.
+2. What does not fit is clipped, and so what matters more stands further to the left.
+3. Names and notes are peers' text: they come through ``shown``, and ``sealed`` keeps each in its columns.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from chat.core.status import Level
+from chat.i18n import _, later
+from chat.ui import theme
+from chat.ui.fullscreen.pane import clip, columns, sealed, shown
+from chat.ui.fullscreen.view import CATCHING_UP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from prompt_toolkit.formatted_text import StyleAndTextTuples
+
+    from chat.ui.fullscreen.view import Progress, View
+
+SIDE_BAR: Final = 18  # columns, and one for the line beside it
+_BAR_CELLS: Final = (4, 20)  # of a bar, at least and at most
+_LEVELS: Final = {Level.AWAY: "z ", Level.BUSY: "! ", Level.ONLINE: ""}
+_WIRES: Final = (later("same user"), later("pinned"), later("known"), later("trust on first use"))  # of Client.wire
+_STATES: Final = (  # of the link; the session has them in English
+    later("no link"),
+    later("waiting for the host's first words"),
+    later("deciding whether to trust the host"),
+    later("waiting to be let in"),
+    later("in the room"),
+)
+
+
+def row(text: str, width: int) -> StyleAndTextTuples:
+    """Return a text of one line, in so many columns."""
+    return [*sealed([("", clip(shown(text, lines=False), width))], width)]
+
+
+def title(view: View, width: int) -> StyleAndTextTuples:
+    told = _("{room} as {nick} over {address}")
+    if view.partner:  # before the address: of a narrow screen it is to stay
+        told = _("{room} as {nick} · the host's owner can read this · over {address}")
+    address = view.client.address.brief if view.client.address else ""
+    return row(" " + told.format(room=view.name, nick=view.session.nick, address=address), width)
+
+
+def status(
+    view: View, views: Sequence[View], width: int, *, muted: Collection[str], key: Callable[[str], str]
+) -> StyleAndTextTuples:
+    """``view`` is looked at, of all ``views``. ``key`` tells the key of an action."""
+    session = view.session
+    unsent, new = len(session.unsettled), 0 if view.pane.following else view.timeline.unread
+    parts = [_work(view.progress, width, key)] if view.progress is not None else []
+    if view.search is not None and (place := view.search.place)[1]:
+        told = _("hit {number} of {count}").format(number=place[0], count=place[1])
+        parts.append(told + ("+" if view.search.more else ""))
+    if new:
+        named = view.timeline.unread_mentions
+        parts.append(_("{count} new below").format(count=new) + (f" ({named}@)" if named else ""))
+    if view.is_new_above:
+        parts.append(_("new above: {key}").format(key=key("unread")))
+    parts += [
+        f"{number}:{other.name} {unread(other)}"
+        for number, other in enumerate(views, 1)
+        if other is not view and other.timeline.unread and other.session.room not in muted
+    ]
+    state = session.state.value
+    parts.append(_(state) if state in _STATES else state)
+    parts += [_("{count} unsent").format(count=unsent)] if unsent else []
+    types = [nick for (who, nick), state in view.people.items() if state.typing and who != session.key]
+    if types:
+        parts.append(_("{nicks} types").format(nicks=", ".join(types[:3])))
+    parts.append(_("{count} here").format(count=len(session.here)))
+    if view.client.wire:
+        scheme, trust = view.client.wire
+        parts += [scheme, _(trust) if trust in _WIRES else trust]
+    if view.lag:
+        parts.append(f"{view.lag} ms")
+    return row(" " + " · ".join(parts), width)
+
+
+def _work(progress: Progress, width: int, key: Callable[[str], str]) -> str:
+    """The bar of what is at work: with what it is, and how it is stopped, where there is room for that."""
+    what, drawn = _(progress.what), bar(progress, width - 1)
+    stops = "" if progress.what == CATCHING_UP else f" ({key('stop')})"
+    room = width - 1 - columns(drawn)
+    before = next((told for told in (what + stops, what) if columns(told) < room), "")
+    return f"{before} {bar(progress, width - 2 - columns(before))}".lstrip()
+
+
+def side_bar(view: View, views: Sequence[View], rows: int) -> StyleAndTextTuples:
+    """Return ``rows`` rows: the rooms, where there are several, and who is here."""
+    entries: list[tuple[str, str]] = []
+    if len(views) > 1:
+        for number, other in enumerate(views, 1):
+            news = f" {unread(other)}" if other.timeline.unread and other is not view else ""
+            style = "class:bold" if other is view or other.asks_for_you else ""
+            name = clip(f"{number} {shown(other.name, lines=False)}", SIDE_BAR - len(news))
+            entries.append((style, name + news))
+        entries.append(("", ""))
+    here = sorted(view.session.here, key=lambda who: who[1].casefold())
+    room = max(rows - len(entries), 1)
+    more = _("and {count} more").format(count=len(here) - room + 1)
+    folded = [("class:faint", more)] if len(here) > room else []
+    for who in here[: room - len(folded)]:
+        state = view.people.get(who)
+        before = ("~ " if state.typing else _LEVELS[state.level]) if state else ""
+        if view.session.here[who]:
+            before += f"[{_('bot')}] "
+        entries.append((theme.nick_style(who[0]), clip(before + who[1], SIDE_BAR)))
+    return [part for entry in entries + folded for part in (*sealed([entry], SIDE_BAR), ("", "\n"))]
+
+
+def unread(view: View) -> str:
+    """Return how much is unread, and how much of it names the reader; in a room for two all of it does."""
+    count, named = view.timeline.unread, view.timeline.unread_mentions
+    if view.partner:
+        return f"{count}!"
+    return f"{count} ({named}@)" if named else f"{count}"
+
+
+def bar(progress: Progress, width: int) -> str:
+    """Return a bar of at most ``width`` columns, if they are 20 or more: ``[####......] 41% 5200/s``.
+
+    It is made of ASCII: a terminal set up for Chinese or Japanese draws blocks two columns wide.
+    """
+    told = f" {progress.part:.0%} {progress.rate}/s"
+    least, most = _BAR_CELLS
+    cells = max(least, min(most, width - len(told) - 2))
+    return f"[{'#' * int(progress.part * cells):.<{cells}}]{told}"

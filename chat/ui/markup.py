@@ -1,0 +1,347 @@
+"""Light markdown: a text cut into fragments, each with the roles that it plays. What a role looks like, themes say.
+
+    **bold**   *italic*   _italic_   `code`   ```python        > quote     - item     http://…   nickname
+                                              a = 1
+                                              ```
+
+Rules:
+
+1. The fragments of a text, put together, are the text. What only marks (the asterisks, the fences) is a fragment
+   of its own, so a face may leave it out; what is copied is always the original.
+2. What is not well formed stands as it was typed. A mark opens and closes only at the borders of words, so
+   2*3*4 and snake_case_names are left alone, and nothing but a code block reaches beyond its line.
+3. A link is only underlined, and all of it can be read. No escape sequence (OSC 8) ever makes a text lead
+   elsewhere than it says.
+4. Time is linear in the length, whatever the text: each pass looks at each character a bounded number of times.
+5. Roles come from the fixed set ``ROLES``. Nothing of a text ever becomes one.
+
+Code is coloured by a scanner of our own, for comments, strings, numbers and keywords. A library's lexers know
+far more, and take quadratic time where a stranger wants them to: Pygments needs a second for 4 KiB of empty lines
+in a block of C or Java.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from chat.core.text import _is_unspaced, mentions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+Fragment: TypeAlias = tuple[str, str]  # roles, with spaces between them; a part of the text
+
+ROLES: Final = frozenset(
+    {
+        *("bold", "italic", "code", "link", "mention"),
+        *("quote", "quote-mark", "item-mark"),  # a quoted line; its "> "; the "- " or "* " of a list
+        *("marker", "fence"),  # what only marks: inside a line; a line of its own
+        *("code-comment", "code-string", "code-number", "code-keyword"),
+    }
+)
+
+_MOST_MENTIONS: Final = 100  # in one message: each is judged by ``mentions``, which takes 10 µs
+_WORD: Final = re.compile(r"\w")
+# What may begin something, leftmost first. A URL is ASCII (RFC 3986): Chinese goes on without a space behind it.
+_TOKEN: Final = re.compile(
+    r"(?P<ticks>`+)|(?P<link>(?<![A-Za-z0-9])(?:https?|chat)://[!#-;=?-\[\]_a-z~]+)|(?P<delimiter>\*+|_+)"
+)
+_AFTER_LINK: Final = ".,;:!?'*_)]"
+_FENCE: Final = re.compile(r"```[ ]*([A-Za-z0-9+#-]{0,16})[ ]*")
+_INSTEAD: Final = {"quote-mark>": "▌", "item-mark-": "•", "item-mark*": "•"}  # for what marks a line: its look
+_MARKERS: Final = {"**": "bold", "*": "italic", "_": "italic"}
+
+
+def parse(text: str, me: str = "") -> list[list[Fragment]]:
+    r"""Return the fragments of each line of a text that has passed ``chat.text.visible``.
+
+    ``me`` is the reader's nickname, which gets the role ``mention`` wherever it is addressed.
+    ``"\n".join`` of the joined lines is ``text`` again.
+    """
+    if not _may_mark(text, me):
+        return [[("", line)] for line in text.split("\n")]
+    lines = text.split("\n")
+    closings = [at for at, line in enumerate(lines) if line.rstrip(" ") == "```"]
+    addressed = _Addressed(me)
+    made: list[list[Fragment]] = []
+    while (at := len(made)) < len(lines):
+        line = lines[at]
+        opening = _FENCE.fullmatch(line)
+        after = bisect_right(closings, at + 1)  # a block has at least one line
+        if opening and after < len(closings):
+            end = closings[after]
+            made.append([("fence", line)])
+            made += highlight(lines[at + 1 : end], opening[1])
+            made.append([("fence", lines[end])])
+        elif line.startswith("> ") or line == ">":
+            made.append([("quote quote-mark", line[:2]), *_inline(line[2:], "quote", addressed)])
+        elif line.startswith(("- ", "* ")):
+            made.append([("item-mark", line[:2]), *_inline(line[2:], "", addressed)])
+        else:
+            made.append(_inline(line, "", addressed))
+    return made
+
+
+def tidied(lines: Iterable[list[Fragment]]) -> Iterator[list[Fragment]]:
+    """Yield lines as they are shown where the roles can be seen: without what only marks."""
+    for line in lines:
+        if line[0][0] == "fence":
+            continue
+        yield [
+            (roles, _INSTEAD.get(roles.rpartition(" ")[2] + part[0:1], part[0:1]) + part[1:])
+            for roles, part in line
+            if roles.rpartition(" ")[2] != "marker"
+        ]
+
+
+def _may_mark(text: str, me: str) -> bool:
+    """Say whether there may be anything to find: most messages are a few plain words."""
+    return any(mark in text for mark in ("*", "_", "`", "://", "> ", ">\n", "- ")) or (
+        bool(me) and me.casefold() in text.casefold()
+    )
+
+
+# -- inside a line ------------------------------------------------------------------------------------
+
+
+class _Part(NamedTuple):
+    """A piece of a line that begins or ends something, or that is taken as it is."""
+
+    start: int
+    end: int
+    role: str
+
+
+def _inline(line: str, outer: str, addressed: _Addressed) -> list[Fragment]:
+    """Return the fragments of one line; ``outer`` is a role that they all have."""
+    parts = _pair(line)
+    made: list[Fragment] = []
+    open_roles: list[str] = []
+    at = 0
+
+    def add(role: str, start: int, end: int) -> None:
+        roles = " ".join(filter(None, (outer, *open_roles, role)))
+        if role:
+            made.append((roles, line[start:end]))
+            return
+        for addressing, stop in addressed.pieces(line, start, end):
+            if start < stop:
+                made.append((f"{roles} mention".lstrip() if addressing else roles, line[start:stop]))
+            start = stop
+
+    for start, end, role in parts:
+        add("", at, start)
+        if role.startswith("/"):
+            open_roles.remove(role[1:])
+        add("marker" if role in _BOUNDS else role, start, end)
+        if role in _OPENS:
+            open_roles.append(role)
+        at = end
+    add("", at, len(line))
+    return made or [(outer, "")]
+
+
+_OPENS: Final = frozenset(_MARKERS.values())
+_BOUNDS: Final = _OPENS | {f"/{role}" for role in _OPENS} | {"tick"}
+
+
+def _pair(line: str) -> list[_Part]:
+    """Find what belongs together: code and links first, from the left; then marks between them, the nearest two."""
+    ticks: dict[int, list[int]] = {}  # runs of backticks by their length: where they begin
+    for match in re.finditer("`+", line):
+        ticks.setdefault(len(match[0]), []).append(match.start())
+    parts: list[_Part] = []
+    opened: list[tuple[str, int]] = []  # marks that may still be closed: at most one of each, and their place in parts
+    at = 0
+    while token := _TOKEN.search(line, at):
+        start, at = token.span()
+        if token["ticks"]:
+            runs = ticks[at - start]
+            after = bisect_right(runs, start)
+            if after < len(runs) and runs[after] > at:
+                end = runs[after]
+                parts += (_Part(start, at, "tick"), _Part(at, end, "code"), _Part(end, end + at - start, "tick"))
+                at = end + at - start
+        elif token["link"]:
+            at = start + len(_without_end(token["link"]))
+            parts.append(_Part(start, at, "link"))
+        else:
+            _delimiter(line, start, at, parts, opened)
+    return [part for part in parts if part.role]
+
+
+def _delimiter(line: str, start: int, end: int, parts: list[_Part], opened: list[tuple[str, int]]) -> None:
+    """Take one run of marks: it closes what is open, else it may open."""
+    mark = line[start:end]
+    role = _MARKERS.get(mark)
+    if role is None:
+        return
+    before, after = line[start - 1 : start], line[end : end + 1]
+    names = [name for name, _ in opened]
+    if mark in names and before != " " and not _goes_on(after):
+        which = names.index(mark)
+        place = opened[which][1]
+        del opened[which:]  # what was opened inside and not closed is text
+        parts[place] = parts[place]._replace(role=role)
+        parts.append(_Part(start, end, f"/{role}"))
+    elif after not in ("", " ") and not _goes_on(before):
+        if mark in names:
+            del opened[names.index(mark)]
+        opened.append((mark, len(parts)))
+        parts.append(_Part(start, end, ""))
+
+
+def _goes_on(char: str) -> bool:
+    """Say whether a word goes on with this character. Words of Chinese and its like have borders everywhere."""
+    return bool(_WORD.match(char)) and not _is_unspaced(char)
+
+
+def _without_end(url: str) -> str:
+    """Return a URL without the punctuation behind it; a bracket stays where the URL has its other half."""
+    end = len(url)
+    opened = {")": url.count("("), "]": url.count("[")}
+    closed = {")": url.count(")"), "]": url.count("]")}
+    while (last := url[end - 1]) in _AFTER_LINK:
+        if last in opened:
+            if closed[last] <= opened[last]:
+                break
+            closed[last] -= 1
+        end -= 1
+    return url[:end]
+
+
+class _Addressed:
+    """Where a text addresses the reader."""
+
+    def __init__(self, nick: str) -> None:
+        self._nick = nick
+        self._pattern = re.compile(f"@?{re.escape(nick)}", re.IGNORECASE) if nick else None
+        self._left = _MOST_MENTIONS
+
+    def pieces(self, line: str, start: int, end: int) -> Iterator[tuple[bool, int]]:
+        """Yield the ends of the pieces of ``line[start:end]``, and for each whether it addresses the reader."""
+        for match in self._pattern.finditer(line, start, end) if self._pattern else ():
+            if self._left <= 0:
+                break
+            self._left -= 1
+            # ``mentions`` looks at two characters on each side, no further.
+            if mentions(line[max(0, match.start() - 2) : match.end() + 2], self._nick):
+                yield False, match.start()
+                yield True, match.end()
+        yield False, end
+
+
+# -- code ---------------------------------------------------------------------------------------------
+
+
+class _Language(NamedTuple):
+    comment: str  # what begins a comment that ends with the line
+    keywords: frozenset[str]
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_C: Final = _words(
+    "auto bool break case catch char class const continue default delete do double else enum extern false float for"
+    " goto if inline int long namespace new nullptr operator private protected public return short signed sizeof"
+    " static struct switch template this throw true try typedef typename union unsigned using virtual void volatile"
+    " while abstract boolean byte extends final finally implements import instanceof interface native null package"
+    " super synchronized throws transient var"
+)
+_JAVASCRIPT: Final = _words(
+    "async await break case catch class const continue debugger default delete do else export extends false finally"
+    " for from function if import in instanceof interface let new null of return static super switch this throw true"
+    " try type typeof undefined var void while with yield"
+)
+_PYTHON: Final = _words(
+    "False None True and as assert async await break case class continue def del elif else except finally for from"
+    " global if import in is lambda match nonlocal not or pass raise return try while with yield"
+)
+_SHELL: Final = _words(
+    "case do done elif else esac exit export fi for function if in local read return set shift then unset until while"
+)
+_RUST: Final = _words(
+    "as async await break const continue crate dyn else enum extern false fn for if impl in let loop match mod move mut"
+    " pub ref return self Self static struct super trait true type unsafe use where while"
+)
+_GO: Final = _words(
+    "break case chan const continue default defer else fallthrough false for func go goto if import interface map nil"
+    " package range return select struct switch true type var"
+)
+_SQL: Final = _words(
+    "add all alter and as asc between by case commit create delete desc distinct drop else end exists from group having"
+    " in index insert into is join left like limit not null on or order primary key references rollback select set"
+    " table then union unique update values when where with"
+)
+_RUBY: Final = _words(
+    "alias and begin break case class def do else elsif end ensure false for if in module next nil not or redo require"
+    " rescue retry return self super then true undef unless until when while yield"
+)
+_LANGUAGES: Final = {
+    **dict.fromkeys(("c", "cpp", "c++", "h", "java", "cs", "c#"), _Language("//", _C)),
+    **dict.fromkeys(("js", "javascript", "ts", "typescript", "jsx", "tsx"), _Language("//", _JAVASCRIPT)),
+    **dict.fromkeys(("py", "python", "python3"), _Language("#", _PYTHON)),
+    **dict.fromkeys(("sh", "bash", "shell", "zsh"), _Language("#", _SHELL)),
+    **dict.fromkeys(("rs", "rust"), _Language("//", _RUST)),
+    **dict.fromkeys(("go", "golang"), _Language("//", _GO)),
+    "sql": _Language("--", _SQL | {word.upper() for word in _SQL}),
+    **dict.fromkeys(("rb", "ruby"), _Language("#", _RUBY)),
+    "json": _Language("", _words("true false null")),
+    **dict.fromkeys(("yaml", "yml", "toml", "ini"), _Language("#", _words("true false null yes no"))),
+}
+# A string ends on its line; one that does not is no string, and the quote stands for itself.
+_SYMBOL: Final = re.compile(r"(?P<word>[^\W\d]\w*)|(?P<number>\d[\w.]*)|(?P<other>[^\w])")
+
+
+def highlight(lines: list[str], language: str) -> Iterator[list[Fragment]]:
+    """Yield the fragments of each line of a code block. In a language that is not known all of it is plain code."""
+    known = _LANGUAGES.get(language.casefold())
+    for line in lines:
+        if known is None or not line:
+            yield [("code", line)]
+            continue
+        marks = [(0, "code"), *_symbols(line, known), (len(line), "")]
+        yield [(roles, line[start:end]) for (start, roles), (end, _) in pairwise(marks) if start < end]
+
+
+def _symbols(line: str, language: _Language) -> Iterator[tuple[int, str]]:
+    """Yield where roles begin in a line of code."""
+    quotes = {quote: line.rfind(quote) for quote in "\"'`"}  # no quote behind its last one has an end
+    at = 0
+    while at < len(line):
+        symbol = _SYMBOL.match(line, at)
+        assert symbol is not None  # every character is one of the three
+        start, at = symbol.span()
+        role = ""
+        if symbol["word"]:
+            role = "code-keyword" if symbol["word"] in language.keywords else ""
+        elif symbol["number"]:
+            role = "code-number"
+        elif language.comment and line.startswith(language.comment, start):
+            role, at = "code-comment", len(line)
+        elif start < quotes.get(symbol["other"], -1):
+            end = _end_of_string(line, start)
+            role, at = ("code-string", end) if end else ("", at)
+            if not end:
+                quotes[symbol["other"]] = -1
+        if role:
+            yield start, f"code {role}"
+            yield at, "code"
+
+
+def _end_of_string(line: str, start: int) -> int:
+    """Return where the string ends that begins at ``start``, 0 where it does not end."""
+    quote, at = line[start], start + 1
+    while (at := line.find(quote, at)) >= 0:
+        escaped = 0
+        while line[at - 1 - escaped] == "\\":
+            escaped += 1
+        if escaped % 2 == 0:
+            return at + 1
+        at += 1
+    return 0

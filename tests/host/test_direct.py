@@ -1,0 +1,157 @@
+"""Direct rooms: for the two whose keys make the name, and for nobody else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chat.core.errors import NoSuchRoom, Refused
+from chat.core.room import direct_name
+from chat.core.wire import PREFACE, Direct, Kind, Refusal, pack, unpack
+from chat.local.identity import Identity
+from tests.host.host_fixture import House, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def key(house: House, nick: str) -> bytes:
+    return Identity.load(house.folder / f"{nick}.pem").key
+
+
+def test_two_talk_alone(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with House(tmp_path) as house, house.members("ann", "bob", "cid") as (_ann, bob, cid):
+            async with house.client("ann", other="bob") as to_bob:
+                (seq,) = await to_bob.stored(await to_bob.say("psst"))
+                news = await bob.event(Direct)
+                assert (news.other, news.nick, news.next_seq, news.read) == (key(house, "ann"), "ann", seq + 1, 0)
+                assert news.room == direct_name(key(house, "bob"), key(house, "ann"))
+                async with house.client("bob", other="ann") as to_ann:
+                    await to_ann.hear("psst")
+                    await to_ann.stored(await to_ann.say("what?"))
+                    await to_bob.hear("what?")
+            await cid.stored(await cid.say("where are they?"))
+            assert house.texts() == ["where are they?"]
+            assert cid.so_far(Direct) == []
+
+    run(scene())
+
+
+def test_who_is_in_it_is_not_told_of_it_elsewhere(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with House(tmp_path) as house, house.members("ann", "bob") as (_, bob):
+            async with house.client("ann", other="bob") as to_bob, house.client("bob", other="ann") as to_ann:
+                await to_bob.say("psst")
+                await to_ann.hear("psst")
+            await bob.stored(await bob.say("so"))
+            assert bob.so_far(Direct) == []
+
+    run(scene())
+
+
+def test_it_outlives_the_host_and_is_told_of_to_those_who_come(tmp_path: Path) -> None:
+    async def scene() -> None:
+        house = House(tmp_path)
+        async with (
+            house,
+            house.members("ann", "bob", "cid"),
+            house.client("ann", other="bob") as to_bob,
+            house.client("cid", other="ann"),
+        ):
+            await to_bob.stored(await to_bob.say("psst"))  # and cid says nothing
+        async with house:
+            async with house.client("bob") as bob, house.client("cid") as cid, house.client("ann") as ann:
+                assert (await bob.event(Direct)).nick == "ann"
+                assert (await ann.event(Direct)).nick == "bob"
+                await cid.stored(await cid.say("so"))
+                assert cid.so_far(Direct) == []
+            async with house.client("bob", other="ann") as to_ann:
+                await to_ann.hear("psst")
+
+    run(scene())
+
+
+def test_how_far_one_has_read_goes_along_with_it(tmp_path: Path) -> None:
+    async def scene() -> None:
+        house = House(tmp_path)
+        async with house, house.members("ann", "bob") as (_, bob), house.client("ann", other="bob") as to_bob:
+            async with house.client("bob", other="ann", looks=True) as to_ann:
+                (seq,) = await to_bob.stored(await to_bob.say("psst"))
+                await to_ann.hear("psst")
+                to_ann.show(read=seq)
+            await to_bob.stored(await to_bob.say("psst again"))
+            while (news := await bob.event(Direct)).next_seq < seq + 2:
+                pass
+            assert news.read == seq
+        async with house, house.client("bob") as bob:
+            news = await bob.event(Direct)
+            assert (news.next_seq, news.read) == (seq + 2, seq)
+
+    run(scene())
+
+
+def test_nobody_else_gets_in(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with (
+            House(tmp_path) as house,
+            house.members("ann", "bob", "cid"),
+            house.client("ann", other="bob") as to_bob,
+        ):
+            await to_bob.stored(await to_bob.say("psst"))
+            name = to_bob.session.room
+            for room_of in (house.client("cid", room=name), house.client("owner", room=name)):
+                with pytest.raises(Refused, match="for its two members alone"):
+                    async with room_of:
+                        pass
+            invite = house.host.invite(name)
+            with pytest.raises(Refused, match="for its two members alone"):
+                async with house.client("cid", room=name, invite=invite):
+                    pass
+
+    run(scene())
+
+
+def test_a_name_that_does_not_fit_the_keys_opens_nothing(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with House(tmp_path) as house, house.members("ann", "bob", "cid"):
+            ann, bob, cid = (key(house, nick) for nick in ("ann", "bob", "cid"))
+            for name, other in ((direct_name(ann, bob), ann), (direct_name(cid, cid), cid), ("@lobby", ann)):
+                peer = await house.knock()
+                hello = await peer.hello("cid", room=name, other=other)
+                await peer.send(PREFACE + pack(Kind.HELLO, hello))
+                refusal = unpack(Refusal, await peer.frame(Kind.REFUSED))
+                assert refusal.code == "protocol"
+                await peer.link.aclose()
+            assert list(house.host.rooms) == ["lobby"]
+
+    run(scene())
+
+
+def test_strangers_have_no_direct_rooms(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with House(tmp_path) as house, house.members("ann"):
+            for nick, other in (("ann", "zoe"), ("zoe", "ann")):  # zoe has never been here
+                with pytest.raises(NoSuchRoom, match="you share no room with that key"):
+                    async with house.client(nick, other=other):
+                        pass
+            assert list(house.host.rooms) == ["lobby"]
+
+    run(scene())
+
+
+def test_one_key_opens_so_many_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat.host.host.MAX_DIRECT_ROOMS", 1)
+
+    async def scene() -> None:
+        async with (
+            House(tmp_path) as house,
+            house.members("ann", "bob", "cid"),
+            house.client("ann", other="bob"),
+        ):
+            with pytest.raises(Refused, match="1 direct rooms of yours are open"):
+                async with house.client("ann", other="cid"):
+                    pass
+
+    run(scene())

@@ -1,0 +1,292 @@
+"""chat.host.programs within a host: what --peer is read as, /peer, and what happens when processes do not behave."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chat.core.errors import AddressError
+from chat.core.session import Message
+from chat.core.wire import Ask, Kind, Notice
+from chat.host import programs as chat_peers
+from chat.host.programs import Forked, Peers, Program
+from tests.host.host_fixture import House, Member, run, until
+from transports.pipe import PipePair
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("leaves_nothing")
+ECHO = ("sh", "-c", 'while IFS= read -r line; do printf "<%s>\\n" "$line"; done')
+
+
+@asynccontextmanager
+async def room(tmp_path: Path, address: str = "", **more: Any) -> AsyncIterator[tuple[House, Peers, Member]]:
+    """A house with peers, and its owner."""
+    async with House(tmp_path / "house", address) as house:
+        peers = Peers(house.host, "lobby", tmp_path / "house" / "peers", **more)
+        try:
+            async with house.client("owner") as owner:
+                yield house, peers, owner
+        finally:
+            await peers.aclose()
+
+
+async def told(member: Member) -> str:
+    return (await member.event(Notice, lambda notice: notice.code == "peer")).text
+
+
+async def here(house: House, *nicks: str) -> None:
+    await until(lambda: set(nicks) <= set(house.nicks()), f"{nicks} are here")
+
+
+# -- what is asked for ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "command"),
+    [
+        ("cat", "cat", ["cat"]),
+        ("cat -n 'a b'", "cat", ["cat", "-n", "a b"]),
+        ("bot=cat", "bot", ["cat"]),
+        ("小明=cat a=b", "小明", ["cat", "a=b"]),
+        ("bot=sh -c 'x=1; echo $x'", "bot", ["sh", "-c", "x=1; echo $x"]),
+        ("sed s/a=b/c/", "sed", ["sed", "s/a=b/c/"]),
+        ("/bin/sh x=y", "sh", ["/bin/sh", "x=y"]),
+        ("'/bin/sh' x=y", "sh", ["/bin/sh", "x=y"]),
+        ("bot=cat\nx", "bot", ["cat", "x"]),
+    ],
+)
+def test_a_program_is_read(spec: str, name: str, command: list[str]) -> None:
+    assert Program.parse(spec) == Program(name, tuple(command))
+    assert Program.parse(spec, as_json=True) == Program(name, tuple(command), as_json=True)
+
+
+def test_programs_are_read_together() -> None:
+    assert Program.parse_all(["cat", "a=cat"], ["b=cat"]) == [
+        Program("cat", ("cat",)),
+        Program("a", ("cat",)),
+        Program("b", ("cat",), as_json=True),
+    ]
+    with pytest.raises(AddressError, match="2 programs are called cat; name them: NAME=COMMAND"):
+        Program.parse_all(["cat"], ["cat=sh"])
+
+
+def test_a_name_that_cannot_be_one_is_told_with_advice(tmp_path: Path) -> None:
+    (tmp_path / "-x").touch(0o755)
+    with pytest.raises(AddressError, match=r"begins with a dash.*; name the program: NAME="):
+        Program.parse(shlex.quote(str(tmp_path / "-x")))
+
+
+# -- while the room is open -------------------------------------------------------------------------------
+
+
+def test_the_owner_starts_a_program_by_hand_where_the_kernel_says_who_asks(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with room(tmp_path, f"pipe:{tmp_path}/house/door") as (house, _, owner):
+            ask = Ask(what="peer", text=f"echo={shlex.join(ECHO)}")
+            assert (await owner.ask(ask)).text == "echo is started"
+            assert (await owner.ask(ask)).error == (
+                "a program called echo is in the room already; give this one a name: NAME=COMMAND"
+            )
+            assert "there is no program" in (await owner.ask(Ask(what="peer", text="/nowhere/x"))).error
+            async with house.client("bob") as bob:
+                assert "only the room's owner" in (await bob.ask(ask)).error
+            await here(house, "echo")
+            await owner.say("hi")
+            await owner.hear("hi", "<owner: hi>")
+
+    run(scene())
+
+
+def test_over_another_wire_even_the_owner_starts_nothing(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with room(tmp_path) as (house, _, owner):
+            answer = await owner.ask(Ask(what="peer", text="cat"))
+            assert answer.error.startswith("programs are started from a seat on the host's own machine")
+            assert house.nicks() == ["owner"]
+
+    run(scene())
+
+
+def test_the_host_says_who_is_a_bot_and_only_that_author_is(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with room(tmp_path) as (house, peers, owner):
+            peers.start(Program("echo", ECHO))
+            await here(house, "echo")
+            await owner.say("hi")
+            said = await owner.hear("hi", "<owner: hi>")
+            assert [message.author.bot for message in said] == [False, True]
+            await owner.say("waves", kind=Kind.ACTION)
+            await owner.hear("waves", "<* owner waves>")
+
+    run(scene())
+
+
+def test_a_program_that_comes_back_has_its_key_and_says_what_it_had_not_stored(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with room(tmp_path) as (house, peers, owner):
+            keys = []
+            for _ in range(2):
+                peers.start(Program("bot", ("sh", "-c", "echo here")))
+                keys.append((await owner.event(Message)).author.key)
+                assert await told(owner) == "bot has left: it ended with exit status 0"
+            assert keys[0] == keys[1]
+            assert house.texts() == ["here", "here"]
+
+    run(scene())
+
+
+# -- processes that do not behave -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["pidfd", "poll"])
+@pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGRTMIN + 3, f"signal {signal.SIGRTMIN + 3}")]
+)
+def test_a_signal_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, number: int, name: str) -> None:
+    if how == "poll":  # as on macOS
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+
+    async def scene() -> None:
+        async with room(tmp_path) as (house, peers, owner):
+            peers.start(Program("bot", ("cat",)))
+            await here(house, "bot")
+            (pid,) = peers._pids
+            os.kill(pid, number)
+            assert await told(owner) == f"bot has left: it was ended by {name}"
+            assert not peers._pids
+            assert not peers._running
+
+    run(scene())
+
+
+def test_a_peer_whose_link_is_lost_is_ended(tmp_path: Path) -> None:
+    """It ends by itself, and COMMAND, which knows nothing of it, before it."""
+
+    async def scene() -> None:
+        async with room(tmp_path) as (house, peers, owner):
+            peers.start(Program("bot", ("sh", "-c", "echo up; exec sleep 1000")))
+            await owner.hear("up")
+            (member,) = [member for member in house.kept.served if member.nick == "bot"]
+            await house.kept.served[member].link.aclose()
+            assert await told(owner) == "bot has left: it ended with exit status 1"
+
+    run(scene())
+
+
+def test_who_has_left_is_named_as_the_room_names_it(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with room(tmp_path) as (_house, peers, owner):
+            peers.start(Program("owner", ("sh", "-c", "exit 5")))
+            assert await told(owner) == "owner-2 has left: it ended with exit status 5"
+
+    run(scene())
+
+
+def test_a_peer_that_does_not_leave_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_peers, "GRACE", 0.05)
+
+    async def scene() -> None:
+        async with room(tmp_path) as (house, peers, owner):
+            peers.start(Program("bot", ("sh", "-c", "echo up; exec sleep 1000")))
+            await owner.hear("up")
+            (pid,) = peers._pids
+            os.kill(pid, signal.SIGSTOP)
+            (member,) = [member for member in house.kept.served if member.nick == "bot"]
+            await house.kept.served[member].link.aclose()
+            assert await told(owner) == "bot has left: it was ended by SIGKILL"
+
+    run(scene())
+
+
+def test_a_process_that_cannot_be_started_is_told_of_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_peers, "_FIRST_DELAY", 0.01)
+    monkeypatch.setattr(chat_peers, "_LAST_DELAY", 0.02)
+    python = sys.executable
+
+    async def scene() -> None:
+        async with room(tmp_path, restart=True) as (house, peers, owner):
+            monkeypatch.setattr(sys, "executable", "/nowhere/python")
+            peers.start(Program("bot", ("cat",)))
+            for seconds in ("0.01", "0.02", "0.02"):
+                how = f"it could not be started: no such file or directory; it is started again in {seconds} s"
+                assert await told(owner) == f"bot has left: {how}"
+            monkeypatch.setattr(sys, "executable", python)
+            await here(house, "bot")
+
+    run(scene())
+
+
+def test_a_folder_that_others_can_enter_keeps_no_key(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with room(tmp_path) as (_, peers, owner):
+            folder = tmp_path / "house" / "peers" / "bot"
+            folder.mkdir(mode=0o777)
+            folder.chmod(0o777)
+            peers.start(Program("bot", ("cat",)))
+            assert "bot has left: it could not be started: " in (said := await told(owner))
+            assert "is open to other users" in said
+
+    run(scene())
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 5, 50])
+def test_closed_at_any_moment_it_leaves_nothing(tmp_path: Path, turns: int) -> None:
+    async def scene() -> None:
+        async with room(tmp_path) as (_, peers, _owner):
+            for name in ("a", "b"):
+                peers.start(Program(name, ("cat",)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        assert not peers._pids
+
+    run(scene())
+
+
+def test_a_forked_peer_is_seen_off_too_when_all_is_closed_at_once(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with room(tmp_path) as (_, peers, _owner):
+            pair = PipePair()
+            process = subprocess.Popen(["sleep", "1000"], process_group=0)  # noqa: ASYNC220
+            peers.adopt(Forked("bot", process.pid, bytes(32), pair))
+            await peers.aclose()
+        process.returncode = 0  # it has been reaped
+
+    run(scene())
+
+
+def test_what_is_printed_by_the_dying_reaches_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scene() -> None:
+        async with room(tmp_path) as (_, peers, owner):
+            script = (
+                f'i=0; while [ $i -lt 200 ]; do echo "{"x" * 90} $i" >&2; i=$((i+1)); done; printf "no newline" >&2'
+            )
+            peers.start(Program("bot", ("sh", "-c", script)))
+            await told(owner)
+
+    run(scene())
+    log = "\n".join(record.getMessage() for record in caplog.records).splitlines()
+    assert [line for line in log if "xxx" in line] == [f"bot: {'x' * 90} {number}" for number in range(200)]
+    assert "bot: no newline" in log
+
+
+def test_a_line_without_end_is_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scene() -> None:
+        async with room(tmp_path) as (_, peers, _owner):
+            peers.start(Program("bot", ("sh", "-c", "tr '\\0' x </dev/zero >&2")))
+            await until(lambda: sum("xxx" in record.getMessage() for record in caplog.records) >= 2, "two pieces")
+
+    run(scene())
+    assert max(len(record.getMessage()) for record in caplog.records) < 128 * 1024

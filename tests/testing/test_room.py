@@ -1,0 +1,149 @@
+"""A room over every transport; and what a room must not do, to see that the clauses of the room notice it."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import permutations
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chat import testing
+from chat.client.client import Client
+from chat.core.errors import StoreFull
+from chat.core.session import Message
+from chat.core.wire import Gap
+from chat.host.host import _DISK_FULL, Host
+from tests.harness import KITS, Memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from chat.client.client import ClientEvent, Target
+    from chat.host.host import HostedRoom
+    from chat.transport import Link
+
+
+@pytest.mark.parametrize("clause", testing.ROOM_CLAUSES)
+@pytest.mark.parametrize("kit", KITS, ids=lambda kit: kit.__name__)
+def test_room(kit: type[testing.Kit], clause: str, tmp_path: Path) -> None:
+    if clause in kit.skips:
+        pytest.skip(kit.skips[clause])
+    asyncio.run(testing.check(kit(tmp_path), clause))
+
+
+# One kit for each transport that is installed under its own name: R4 finds the other one by that.
+LISTENING = [kit for kit in KITS if "R4" not in kit.skips and kit.door.startswith("transports.")]
+INSTALLED = {kit.door: kit for kit in reversed(LISTENING)}.values()
+
+
+@pytest.mark.parametrize(("kit", "elsewhere"), list(permutations(INSTALLED, 2)), ids=lambda kit: kit.__name__)
+def test_a_member_may_resume_on_every_other_transport(
+    kit: type[testing.Kit], elsewhere: type[testing.Kit], tmp_path: Path
+) -> None:
+    here = kit(tmp_path)
+    here.elsewhere = elsewhere(tmp_path).address()
+    asyncio.run(testing.check(here, "R4"))
+
+
+class ShowsTwice(Client):
+    def take(self) -> list[ClientEvent]:
+        events = super().take()
+        return events + [event for event in events if isinstance(event, Message) and event.seq % 50 == 0]
+
+
+class ShowsInItsOwnOrder(Client):
+    def take(self) -> list[ClientEvent]:
+        return sorted(super().take(), key=lambda event: event.author.nick if isinstance(event, Message) else "")
+
+
+class SwallowsItsOwn(Client):
+    """What it knows to be stored it takes for shown."""
+
+    def take(self) -> list[ClientEvent]:
+        return [event for event in super().take() if not (isinstance(event, Message) and event.mine)]
+
+
+class ForgetsWhatItSaid(Client):
+    async def _drop(self, link: Link) -> None:
+        await super()._drop(link)
+        self.session.unsettled.clear()
+
+
+class StaysAway(Client):
+    async def _come_back(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+
+class StaysPut(Client):
+    def __init__(self, locate: Callable[[], Target], *arguments: Any, **options: Any) -> None:
+        target = locate()
+        super().__init__(lambda: target, *arguments, **options)
+
+
+class HidesGaps(Client):
+    def take(self) -> list[ClientEvent]:
+        return [event for event in super().take() if not isinstance(event, Gap)]
+
+
+class SendsBeforeItStores(Host):
+    def _tick(self, kept: HostedRoom) -> None:
+        kept.tick_due = False
+        batches = kept.room.log.seal()
+        kept.room.log.publish(batches)
+        self._serve_all(kept)
+        try:
+            self._store.commit(kept.number, batches, kept.room.take_changes())
+        except StoreFull:
+            self._tell(kept, _DISK_FULL)
+            self._serve_all(kept)
+
+
+class WaitsForTheSlow(Host):
+    def _serve_all(self, kept: HostedRoom) -> None:
+        if all(served.clogged is None for served in kept.served.values()):
+            super()._serve_all(kept)
+
+
+class DropsTheSlow(Host):
+    def _serve_all(self, kept: HostedRoom) -> None:
+        for served in list(kept.served.values()):
+            if served.member.cursor.lag(kept.room.log) > 10:
+                self._drop(kept, served.member)
+        super()._serve_all(kept)
+
+
+BROKEN: list[tuple[str, type[Any], str]] = [
+    ("R1", ShowsTwice, "was shown has"),
+    ("R1", ShowsInItsOwnOrder, "was shown has"),
+    ("R1", SwallowsItsOwn, "was shown has|still not done"),
+    ("R2", ForgetsWhatItSaid, "the log has|still not done"),
+    ("R2", SendsBeforeItStores, "had been shown what the host does not hold"),
+    ("R2", StaysAway, "still not done"),
+    ("R3", WaitsForTheSlow, "with cid stalled, took longer"),
+    ("R3", DropsTheSlow, "lost its link|still not done"),
+    ("R3", HidesGaps, "what cid was shown has"),
+    ("R4", ForgetsWhatItSaid, "the log has|still not done"),
+    ("R4", StaysPut, "was only over"),
+]
+
+
+@pytest.mark.parametrize(("clause", "broken", "told"), BROKEN, ids=lambda value: getattr(value, "__name__", value))
+def test_what_is_broken_is_told(
+    clause: str, broken: type[Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(testing, "Client" if issubclass(broken, Client) else "Host", broken)
+    kit = Memory(tmp_path)
+    kit.unit = 0.5
+    with pytest.raises(testing.ContractBroken, match=told) as raised:
+        asyncio.run(testing.check(kit, clause))
+    assert clause in str(raised.value) + "".join(getattr(raised.value, "__notes__", []))
+
+
+def test_every_clause_has_something_that_breaks_it() -> None:
+    assert {clause for clause, _, _ in BROKEN} == set(testing.ROOM_CLAUSES)
+
+
+def test_the_rooms_clauses_are_numbered() -> None:
+    assert list(testing.ROOM_CLAUSES) == ["R1", "R2", "R3", "R4"]

@@ -1,0 +1,492 @@
+"""chat.transport.link, beyond the contract: descriptors, errors and the end of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import struct
+import sys
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chat.core.errors import LinkBroken, LinkBusy, LinkClosed
+from chat.transport import Peer, link
+from chat.transport.link import DescriptorLink, NotTls, SocketLink, StreamLink, TlsLink, Waiter, begin_tls
+from tests.harness import host_certificate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
+BOB = Peer("bob")
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await main
+
+    asyncio.run(bounded())
+
+
+async def turns(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], bool]) -> int:
+    """Let the loop turn until something is so; return how often it turned."""
+    turned = 0
+    while not condition():
+        await turns(1)
+        turned += 1
+    return turned
+
+
+def sockets() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a TCP connection, both non-blocking."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        near = socket.create_connection(server.getsockname())
+        far, _ = server.accept()
+    near.setblocking(False)
+    far.setblocking(False)
+    return near, far
+
+
+def reset(sock: socket.socket) -> None:
+    """Close so that the peer gets a reset, as from a kernel whose process was killed with bytes unread."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+# -- waiting for a descriptor -----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_a_wait_takes_its_registration_away() -> None:
+    async def main() -> None:
+        near, far = socket.socketpair()
+        with near, far:
+            waiter = Waiter.for_reading(near.fileno())
+            far.send(b"x")
+            await waiter.wait()
+            assert not asyncio.get_running_loop().remove_reader(near.fileno())
+            waiting = asyncio.ensure_future(waiter.wait())
+            near.recv(1)
+            await turns()
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            assert not asyncio.get_running_loop().remove_reader(near.fileno())
+            far.send(b"x")
+            await waiter.wait()  # as good as new
+
+    run(main())
+
+
+def test_closing_a_waiter_leaves_the_number_to_its_next_owner() -> None:
+    async def main() -> None:
+        near, far = socket.socketpair()
+        fd = near.fileno()
+        waiter = Waiter.for_reading(fd)
+        waiting = asyncio.ensure_future(waiter.wait())
+        await turns()
+        waiter.close()
+        os.dup2(far.fileno(), fd)  # closes it, and somebody else has the number
+        woken = asyncio.Event()
+        asyncio.get_running_loop().add_reader(fd, woken.set)
+        with pytest.raises(LinkClosed):
+            await waiting
+        assert asyncio.get_running_loop().remove_reader(fd)
+        near.close()
+        far.close()
+
+    run(main())
+
+
+def test_a_wait_that_could_not_begin_does_not_count() -> None:
+    async def main() -> None:
+        near, far = socket.socketpair()
+        fd = near.fileno()
+        near.close()
+        far.close()
+        waiter = Waiter.for_reading(fd)
+        for _ in range(2):  # not LinkBusy the second time
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                await waiter.wait()
+
+    run(main())
+
+
+# -- links over descriptors ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_a_link_over_two_pipes() -> None:
+    def over(source: int, sink: int) -> DescriptorLink:
+        def close() -> None:
+            os.close(source)
+            os.close(sink)
+
+        os.set_blocking(source, False)
+        os.set_blocking(sink, False)
+        return DescriptorLink(
+            BOB,
+            source,
+            sink,
+            read=lambda size: os.read(source, size),
+            write=lambda data: os.write(sink, data),
+            close=close,
+        )
+
+    async def main() -> None:
+        (there, here), (back, forth) = os.pipe(), os.pipe()
+        near, far = over(back, here), over(there, forth)
+        assert near.send(b"hello") == 5
+        assert await far.receive() == b"hello"
+        assert far.send(b"good") == 4
+        await far.aclose()
+        assert await near.receive() == b"good"
+        assert await near.receive() == b""
+        with pytest.raises(LinkBroken, match=r"^the link to bob broke: broken pipe$"):
+            near.send(b"x")
+        await near.aclose()
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no SOCK_SEQPACKET")
+def test_an_empty_send_is_no_message() -> None:
+    async def main() -> None:
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        near.setblocking(False)
+        far.setblocking(False)
+        ours, theirs = DescriptorLink.over_socket(near, BOB), DescriptorLink.over_socket(far, BOB)
+        assert ours.send(b"") == 0
+        assert ours.send(b"x") == 1
+        assert await theirs.receive() == b"x"  # an empty message would read as the end
+        await ours.aclose()
+        await theirs.aclose()
+
+    run(main())
+
+
+def test_a_link_that_broke_never_shows_an_end() -> None:
+    async def main() -> None:
+        near, far = sockets()
+        link = DescriptorLink.over_socket(near, BOB)
+        assert far.send(b"last words") == 10
+        assert await link.receive() == b"last words"
+        reset(far)
+        for _ in range(3):  # the kernel tells ECONNRESET once, and then reads as the end
+            with pytest.raises(LinkBroken, match=r"^the link to bob broke: connection reset by peer$"):
+                await link.receive()
+        await link.aclose()
+
+    run(main())
+
+
+def test_what_arrived_before_the_break_is_read() -> None:
+    async def main() -> None:
+        near, far = sockets()
+        link = DescriptorLink.over_socket(near, BOB)
+        assert far.send(b"you are banned") == 14
+        far.close()
+        with pytest.raises(LinkBroken):  # noqa: PT012  the first sends reach a kernel that says no one by one
+            while True:
+                link.send(b"x")
+                await link.writable()
+        assert await link.receive() == b"you are banned"
+        await link.aclose()
+
+    run(main())
+
+
+def test_one_who_never_stops_sending_does_not_keep_the_others_waiting() -> None:
+    async def main() -> None:
+        near, far = sockets()
+        link = DescriptorLink.over_socket(near, BOB)
+        served = 0
+
+        async def others() -> None:
+            nonlocal served
+            while True:
+                served += 1
+                await asyncio.sleep(0)
+
+        serving = asyncio.ensure_future(others())
+        far.send(bytes(200_000))
+        before = served
+        for _ in range(3):  # there is always something to read
+            assert await link.receive()
+        assert served - before >= 3
+        serving.cancel()
+        await link.aclose()
+        far.close()
+
+    run(main())
+
+
+# -- sockets between machines: the close lingers -----------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_a_close_lingers_no_longer_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "LINGER", 0.05)
+
+    async def main() -> None:
+        near, far = sockets()  # far does nothing at all: no read, no close
+        fd = near.fileno()
+        await SocketLink(near, BOB).aclose()
+        assert is_open(fd)
+        await until(lambda: not is_open(fd))
+        assert far.recv(1) == b""
+        far.close()
+
+    run(main())
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_a_close_is_over_when_the_peer_closes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "LINGER", 3600.0)
+
+    async def main() -> None:
+        near, far = sockets()
+        fd = near.fileno()
+        await SocketLink(near, BOB).aclose()
+        far.close()
+        await until(lambda: not is_open(fd))
+
+    run(main())
+
+
+def test_one_who_floods_us_while_we_leave_does_not_keep_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "LINGER", 1.0)
+
+    async def main() -> None:
+        near, far = sockets()
+        leaving = SocketLink(near, BOB)
+        stop = asyncio.Event()
+
+        def flood() -> None:
+            far.setblocking(True)
+            with suppress(OSError):
+                while not stop.is_set():
+                    far.send(bytes(100_000))
+
+        flooding = asyncio.get_running_loop().run_in_executor(None, flood)
+        while not await leaving.receive():
+            pass
+        await leaving.aclose()
+        assert await until(lambda: leaving._sock.fileno() == -1) > 3
+        stop.set()
+        await flooding
+        far.close()
+
+    run(main())
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_the_loop_may_end_right_after_the_close() -> None:
+    near, far = sockets()
+
+    async def main() -> None:
+        await SocketLink(near, BOB).aclose()
+
+    run(main())
+    assert far.recv(1) == b""
+    far.close()
+
+
+# -- TLS ---------------------------------------------------------------------------------------------------------
+
+
+def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """The client's and the server's, straight from the ssl module."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.num_tickets = 0
+    (folder / "pem").write_bytes(host_certificate())
+    server.load_cert_chain(folder / "pem")
+    return client, server
+
+
+async def tls_pair(folder: Path) -> tuple[TlsLink, TlsLink]:
+    near, far = sockets()
+    client, server = contexts(folder)
+    dialled, accepted = await asyncio.gather(
+        begin_tls(near, client, server_side=False), begin_tls(far, server, server_side=True)
+    )
+    return TlsLink(dialled, Peer("host")), TlsLink(accepted, BOB)
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_tls_ends_with_a_goodbye(tmp_path: Path) -> None:
+    async def main() -> None:
+        near, far = await tls_pair(tmp_path)
+        near.send(b"hello")
+        await near.aclose()
+        assert await far.receive() == b"hello"
+        assert await far.receive() == b""
+        await far.aclose()
+
+    run(main())
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_a_bare_end_under_tls_is_a_break(tmp_path: Path) -> None:
+    """Anyone on the way can forge a FIN; nobody can forge close_notify (RFC 8446, section 6.1)."""
+
+    async def main() -> None:
+        near, far = await tls_pair(tmp_path)
+        near.send(b"hello")
+        near._sock.shutdown(socket.SHUT_WR)
+        assert await far.receive() == b"hello"
+        for _ in range(2):
+            with pytest.raises(LinkBroken, match=r"^the link to bob broke: it ended without TLS's goodbye"):
+                await far.receive()
+        await far.aclose()
+        await near.aclose()
+
+    run(main())
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_bytes_that_are_not_tls_in_the_middle_of_it_break_the_link(tmp_path: Path) -> None:
+    async def main() -> None:
+        near, far = await tls_pair(tmp_path)
+        socket.socket.send(near._sock, b"\x17\x03\x03\x00\x20" + bytes(32))  # a record that does not decrypt
+        with pytest.raises(LinkBroken, match=r"^the link to bob broke: TLS failed: "):
+            await far.receive()
+        await far.aclose()
+        await near.aclose()
+
+    run(main())
+
+
+def test_tls_tells_the_caller_who_sends_while_a_piece_waits(tmp_path: Path) -> None:
+    async def main() -> None:
+        near, far = await tls_pair(tmp_path)
+        while near.send(bytes(65_536)):
+            pass
+        assert near._piece
+        waiting = asyncio.ensure_future(near.writable())
+        await turns()
+        with pytest.raises(LinkBusy):
+            await near.writable()
+        reset(far._sock)  # the piece can go nowhere now
+        with pytest.raises(LinkBroken):  # noqa: PT012
+            await waiting
+            while True:
+                near.send(b"x")
+                await near.writable()
+        await near.aclose()
+
+    run(main())
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "it sent an HTTP request"),
+        (b"chat/1 manywire\n", "it speaks chat in the clear"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", r"it began with 'SSH-2.0-OpenSSH_9.9\\r\\n'"),
+        (b"\x1b[2J\x07\x9b", r"it began with '\\x1b\[2J\\x07\\x9b'"),
+    ],
+)
+@pytest.mark.parametrize("server_side", [True, False])
+def test_what_is_not_tls_is_told_by_its_first_bytes(said: bytes, told: str, server_side: bool, tmp_path: Path) -> None:
+    async def main() -> None:
+        near, far = sockets()
+        client, server = contexts(tmp_path)
+        shaking = asyncio.ensure_future(begin_tls(near, server if server_side else client, server_side=server_side))
+        await turns()
+        far.send(said)
+        with pytest.raises(NotTls, match=f"^{told}$"):
+            await shaking
+        far.close()
+
+    run(main())
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_one_who_leaves_before_tls_is_no_stranger(tmp_path: Path) -> None:
+    async def main() -> None:
+        near, far = sockets()
+        far.close()
+        with pytest.raises(ConnectionError, match="it closed the connection before TLS began"):
+            await begin_tls(near, contexts(tmp_path)[1], server_side=True)
+
+    run(main())
+
+
+# -- over a library's streams ----------------------------------------------------------------------------------------
+
+
+async def stream_pair() -> tuple[StreamLink, socket.socket]:
+    near, far = socket.socketpair()
+    far.setblocking(False)
+    return StreamLink(BOB, *await asyncio.open_connection(sock=near)), far
+
+
+def test_a_stream_holds_one_piece_and_no_more() -> None:
+    async def main() -> None:
+        link, far = await stream_pair()
+        while link.send(bytes(65_536)):
+            pass
+        assert 0 < link._writer.transport.get_write_buffer_size() <= 65_536
+        assert link.send(b"x") == 0
+        far.close()
+        with pytest.raises(LinkBroken, match=r"^the link to bob broke"):  # noqa: PT012
+            while True:
+                await link.writable()
+                link.send(b"x")
+        await link.aclose()
+
+    run(main())
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_a_stream_whose_peer_reads_no_more_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "LINGER", 0.05)
+
+    async def main() -> None:
+        stream, far = await stream_pair()
+        fd = stream._writer.get_extra_info("socket").fileno()
+        while stream.send(bytes(65_536)):
+            pass
+        await stream.aclose()
+        await until(lambda: not is_open(fd))
+        far.close()
+
+    run(main())
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+def test_the_loop_may_end_right_after_a_stream_was_closed() -> None:
+    far: socket.socket | None = None
+
+    async def main() -> None:
+        nonlocal far
+        stream, far = await stream_pair()
+        while stream.send(bytes(65_536)):
+            pass
+        await stream.aclose()
+
+    run(main())
+    assert far is not None
+    far.close()
