@@ -35,12 +35,29 @@ _HISTORY: Final = 50  # messages of the past that a face begins with
 
 def main() -> None:
     """Run the command and leave with its exit code."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # the caller closed it, and our next descriptor must not take its place
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8", closefd=False))
+    try:
+        sys.exit(_exit_code())
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except OSError:
+            from chat.ui.lines import drop_unwritten  # costs `chat --help` too much otherwise
+
+            drop_unwritten()
+
+
+def _exit_code() -> int:
     os.umask(0o077)  # whatever is made here is nobody else's to read
     i18n.use(_language_that_is_set)  # looked up at the first word, unless an option says it before
+    code: int
     try:
         code = chat.main(prog_name="chat", standalone_mode=False, auto_envvar_prefix="CHAT") or DONE
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        _warn(error.format_message())
         code = USAGE
     except click.UsageError as error:
         where = _("; see: {command} --help").format(command=error.ctx.command_path) if error.ctx else ""
@@ -59,14 +76,20 @@ def main() -> None:
             raise
         told = _("a fault of this program: {what}; please report it, with what CHAT_DEBUG=1 shows")
         code = _complain(told.format(what=f"{type(error).__name__}: {error}"), FAILED)
-    sys.exit(code)
+    return code
 
 
 def _complain(message: str, code: int) -> int:
     from chat.core.text import visible
 
-    click.echo(f"chat: {visible(message, lines=False)}", err=True)
+    _warn(f"chat: {visible(message, lines=False)}")
     return code
+
+
+def _warn(message: str) -> None:
+    """Write to standard error. A terminal that is gone must not change the exit code."""
+    with suppress(OSError):
+        click.echo(message, err=True)
 
 
 # -- what the commands share ---------------------------------------------------------------------
@@ -374,7 +397,7 @@ def host(
         client = home.client(room, "", nick=nick, speaks=True, history=_HISTORY, looks=True)
         _run(hosted.while_it_runs(_face(client, home, plain=plain, as_json=json, hosts=True)))
     if not json:
-        click.echo(_("room {room} is closed; open it again with: chat host {room}").format(room=room), err=True)
+        _warn(_("room {room} is closed; open it again with: chat host {room}").format(room=room))
 
 
 @chat.command(name="peer", hidden=True, context_settings={"ignore_unknown_options": True})
@@ -474,7 +497,7 @@ async def _face(client: Client, home: _Home, *, plain: bool, as_json: bool, host
                 from chat.ui import linear
 
                 if complaint:
-                    click.echo(f"chat: {complaint}", err=True)
+                    _warn(f"chat: {complaint}")
                 await linear.run(client, settings=found.settings, opener=opener, file=found.path)
             else:
                 import gc
@@ -499,7 +522,7 @@ async def _face(client: Client, home: _Home, *, plain: bool, as_json: bool, host
                 "{count} messages are not stored yet; they wait in the outbox and go out when {nick} joins again",
                 unsettled,
             )
-            click.echo(f"chat: {told.format(count=unsettled, nick=client.nick)}", err=True)
+            _warn(f"chat: {told.format(count=unsettled, nick=client.nick)}")
 
 
 @chat.command()

@@ -136,6 +136,20 @@ def _write_all(fd: int, data: bytes) -> None:
         at += os.write(fd, memoryview(data)[at:end])
 
 
+def drop_unwritten() -> None:
+    """Flush the standard streams, and point one whose reader is gone at /dev/null.
+
+    Python keeps what it could not write and flushes again at exit; failing there makes the exit code 120.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+
+
 async def converse(
     client: Client, out: Output, reader: Coroutine[None, None, None], show: Callable[[ClientEvent], list[str]]
 ) -> None:

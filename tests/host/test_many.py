@@ -31,7 +31,7 @@ async def talk(client: Member, name: int) -> None:
 
 
 def test_two_hundred_members_hear_eight_in_one_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.room.house.BOUND", 120)
+    monkeypatch.setattr("tests.host.host_fixture.BOUND", 120)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard) if hard >= 0 else 4096, hard))
 

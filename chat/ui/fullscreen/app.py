@@ -77,6 +77,7 @@ from chat.ui.fullscreen import bars
 from chat.ui.fullscreen.composer import Composer, clean
 from chat.ui.fullscreen.pane import FLAGS, JOINED, clip, shown
 from chat.ui.fullscreen.view import Attention, Search, View
+from chat.ui.lines import drop_unwritten
 from chat.ui.people import direct_told, ignored, is_unread, list_ignored, listed, names_of, nobody, to_heed
 
 if TYPE_CHECKING:
@@ -229,6 +230,7 @@ class Face:
             with suppress(OSError):  # prompt_toolkit leaves it off where the last redraw fails
                 self.app.output.enable_autowrap()
                 self.app.output.flush()
+            drop_unwritten()
             for number in (signal.SIGHUP, signal.SIGTERM):
                 loop.remove_signal_handler(number)
             loop.set_exception_handler(before)

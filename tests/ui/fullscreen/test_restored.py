@@ -31,7 +31,7 @@ PATIENCE = 30  # seconds for anything that a program should do
 # which are on in a terminal that is as it was.
 MODES = {47, 1047, 1049, 9, 1000, 1002, 1003, 1005, 1006, 1015, 1004, 2004}
 FACE = "from tests.ui.fullscreen.test_app import main; main({folder!r})"
-FAULT = "from chat.ui.fullscreen import app as fullscreen; app.Face._help = lambda *_: 1 / 0; " + FACE
+FAULT = "from chat.ui.fullscreen import app; app.Face._help = lambda *_: 1 / 0; " + FACE
 
 
 class Seat:
@@ -42,13 +42,15 @@ class Seat:
         termios.tcsetwinsize(self.ours, (24, 80))
         self.before = termios.tcgetattr(self.ours)
         self.written = ""
+        environment = os.environ | {"TERM": "xterm-256color", "PYTHONPATH": str(ROOT)}
+        environment.pop("PYTHONUNBUFFERED", None)  # it hides what is written when Python exits
         self.process = subprocess.Popen(
             command,
             stdin=self.ours,
             stdout=self.ours,
             stderr=subprocess.PIPE,
             cwd=ROOT,
-            env=os.environ | {"TERM": "xterm-256color", "PYTHONPATH": str(ROOT)},
+            env=environment,
             process_group=0,  # in our session: else nobody would be there to whom Ctrl-Z could give the terminal
         )
 
