@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Memory(testing.Kit):
-    door = "transports.memory:transport"
+    entry_point = "transports.memory:transport"
     elsewhere = Address.parse("tcp:127.0.0.1:0?tls=0")
 
     def address(self) -> Address:
@@ -51,7 +51,7 @@ class Memory(testing.Kit):
 
 
 class Tcp(testing.Kit):
-    door = "transports.tcp:transport"
+    entry_point = "transports.tcp:transport"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -62,7 +62,7 @@ class Tcp(testing.Kit):
 
 
 class TcpPlain(testing.Kit):
-    door = "transports.tcp:transport"
+    entry_point = "transports.tcp:transport"
 
     def address(self) -> Address:
         return Address.parse("tcp:[::1]:0?tls=0")
@@ -71,7 +71,7 @@ class TcpPlain(testing.Kit):
 class Pipe(testing.Kit):
     """By name: through a door."""
 
-    door = "transports.pipe:transport"
+    entry_point = "transports.pipe:transport"
 
     def address(self) -> Address:
         return Address("pipe", str(self.folder / secrets.token_hex(4)))
@@ -80,7 +80,7 @@ class Pipe(testing.Kit):
 class PipeForked(testing.Kit):
     """By inheritance: a pair of pipes, made before the process that gets its other ends."""
 
-    door = "transports.pipe:transport"
+    entry_point = "transports.pipe:transport"
     skips = dict.fromkeys(
         (*(f"T{n}" for n in range(1, 7)), "L12", "L13", *testing.ROOM_CLAUSES),
         "it begins with a listener, and here nobody listens: whoever starts the process has the link",
@@ -110,7 +110,7 @@ class PipeForked(testing.Kit):
 
     @contextmanager
     def _child(self, made: PipePair, does: str) -> Iterator[subprocess.Popen[bytes]]:
-        words = [self.door, "dial", str(made.address), does, str(self.folder), str(self.site.certificate)]
+        words = [self.entry_point, "dial", str(made.address), does, str(self.folder), str(self.site.certificate)]
         with subprocess.Popen([sys.executable, "-m", "chat.testing", *words], pass_fds=made.fds) as process:
             try:
                 yield process
@@ -119,7 +119,7 @@ class PipeForked(testing.Kit):
 
 
 class Queue(testing.Kit):
-    door = "transports.localqueue:transport"
+    entry_point = "transports.localqueue:transport"
 
     def __init__(self, folder: Path) -> None:
         # Not the test's own folder: a socket's path fails at 104 bytes on macOS and 108 on Linux.
@@ -132,7 +132,7 @@ class Queue(testing.Kit):
 class QueueStream(Queue):
     """As on systems that have no SOCK_SEQPACKET."""
 
-    door = "tests.kits:queue_of_streams"
+    entry_point = "tests.harness:queue_of_streams"
 
 
 queue_of_streams = QueueTransport(socket.SOCK_STREAM)

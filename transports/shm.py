@@ -9,19 +9,19 @@ each has read. The last value wins, nothing queues, nobody is woken, and a thous
 nothing. What must arrive is a link's business; this is a board, not a link.
 
      byte 0     256        512        768               byte 262 400
-       | header | cell 0   | cell 1   | ...   | cell 1023 |
-                 ann ───▲    bob ───▲                             each writes her own cell and no other,
+       | header | slot 0   | slot 1   | ...   | slot 1023 |
+                 ann ───▲    bob ───▲                             each writes her own slot and no other,
                  ╰ lock ╯    ╰ lock ╯                             which a lock of the kernel sees to;
        ◀───────────── one pread, by anybody ──────────────▶       all look, and change nothing
 
        0         8         16       18                     252    256
-       | version | beat    | length | payload, 0 to 234    | CRC  |     a cell; all numbers big-endian
+       | version | beat    | length | payload, 0 to 234    | CRC  |     a slot; all numbers big-endian
          u64       u64 ms    u16                             u32
 
 Four facts:
-  capacity          1 024 cells of 234 bytes; a write replaces what was there
-  borders           the cell: it is read whole as it was written, or not at all
-  how death shows   the kernel drops the lock at once, so the cell can be claimed at once; those who look ask
+  capacity          1 024 slots of 234 bytes; a write replaces what was there
+  borders           the slot: it is read whole as it was written, or not at all
+  how death shows   the kernel drops the lock at once, so the slot can be claimed at once; those who look ask
                     for the lock once a heartbeat is 5 s old. A stopped process (SIGSTOP) keeps its lock, and
                     only its heartbeat shows it
   what wakes you    nothing: look as often as you like to know
@@ -30,8 +30,8 @@ The heartbeat is in milliseconds of CLOCK_MONOTONIC, which is one clock for all 
 clock begins anew when the machine starts, so the header names the start (boot_id) under which it was made.
 
 A read is torn when it falls into the middle of a write. No order of memory accesses is trusted to prevent
-that, nor could Python ask for one. It is *detected*: the CRC at a cell's end covers all before it, the version
-too, which no two writes have in common. Who meets a torn cell looks again, and then shows what it had before.
+that, nor could Python ask for one. It is *detected*: the CRC at a slot's end covers all before it, the version
+too, which no two writes have in common. Who meets a torn slot looks again, and then shows what it had before.
 
 Why not multiprocessing.shared_memory: until Python 3.13 each process that only looks hands the segment to its
 own resource tracker, which removes it under everybody's hands when that process ends (cpython issue 82300).
@@ -56,7 +56,7 @@ Traps:
                     (F_OFD_SETLK: Linux 3.15, newer macOS) belong to the descriptor and have no such trap. The
                     two kinds see each other. Neither sees a second writer of its own kind in the same process (on
                     the same descriptor): hence ``held``.
-  fork              A child has the same open file description, thus the same locks: it would keep the cells of a
+  fork              A child has the same open file description, thus the same locks: it would keep the slots of a
                     killed parent alive, and could claim them all. So a forked child closes it first of all.
   struct flock      has its fields in another order on macOS, and padding: packed as ``@`` (native) says.
 """
@@ -87,17 +87,17 @@ if TYPE_CHECKING:
 
 NAME: Final = "board"  # of the file, in the room's runtime folder
 CELLS: Final = 1024
-CELL_SIZE: Final = 256  # bytes; cells do not cross the border of a page
-SIZE: Final = CELL_SIZE * (1 + CELLS)  # bytes of the file: the header takes the place of a cell
-TRIES: Final = 3  # looks at a torn cell before it shows what it showed before
+CELL_SIZE: Final = 256  # bytes; slots do not cross the border of a page
+SIZE: Final = CELL_SIZE * (1 + CELLS)  # bytes of the file: the header takes the place of a slot
+TRIES: Final = 3  # looks at a torn slot before it shows what it showed before
 
-_HEADER: Final = struct.Struct("!8sHHI16sI")  # magic, layout, bytes of a cell, cells, which start, CRC of these
+_HEADER: Final = struct.Struct("!8sHHI16sI")  # magic, layout, bytes of a slot, slots, which start, CRC of these
 _MAGIC: Final = b"mwboard\n"
 _LAYOUT: Final = 1
 _CELL: Final = struct.Struct(f"!QQH{MAX_SLOT}sI")  # version, beat, length, payload, CRC of these
-_FRAME: Final = struct.Struct(f"!8xQH{MAX_SLOT}xI")  # of a cell, what tells whether to believe it: beat, length, CRC
+_FRAME: Final = struct.Struct(f"!8xQH{MAX_SLOT}xI")  # of a slot, what tells whether to believe it: beat, length, CRC
 _PAYLOAD_AT: Final = 18
-_HEADS: Final = struct.Struct("16s240x")  # version and beat: two writes of one cell never have both in common
+_HEADS: Final = struct.Struct("16s240x")  # version and beat: two writes of one slot never have both in common
 _CRC_SIZE: Final = 4
 _CRC_AT: Final = CELL_SIZE - _CRC_SIZE
 _MAX_VERSION: Final = 2**64 - 1
@@ -173,7 +173,7 @@ def _offset(index: int) -> int:
 
 
 class _File:
-    """The one descriptor that this process has for a board, and the cells that it holds there."""
+    """The one descriptor that this process has for a board, and the slots that it holds there."""
 
     def __init__(self, path: Path, fd: int, calls: _Calls) -> None:
         self.path: Final = path
@@ -211,7 +211,7 @@ class _File:
         return ""
 
     def take(self, index: int) -> bool:
-        """Take a cell's lock, or return False when somebody else has it. Raises OSError."""
+        """Take a slot's lock, or return False when somebody else has it. Raises OSError."""
         if index in self.held:
             return False
         try:
@@ -285,11 +285,11 @@ def _leave_it_to_the_parent() -> None:
 os.register_at_fork(after_in_child=_leave_it_to_the_parent)
 
 
-# -- cells and boards -----------------------------------------------------------------------------
+# -- slots and boards -----------------------------------------------------------------------------
 
 
 class ShmCell:
-    """A cell whose lock this process holds."""
+    """A slot whose lock this process holds."""
 
     def __init__(self, file: _File, index: int, version: int) -> None:
         self.index: Final = index
@@ -300,14 +300,14 @@ class ShmCell:
 
     def write(self, payload: Buffer) -> None:
         if len(payload) > MAX_SLOT:
-            raise ValueError(f"a cell holds at most {MAX_SLOT} bytes, not {len(payload)}")
+            raise ValueError(f"a slot holds at most {MAX_SLOT} bytes, not {len(payload)}")
         self._payload = bytes(payload)
         self.beat()
 
     def beat(self) -> None:
         fd = self._file.must_be_open()
         if self._closed:
-            raise ChatError(f"cell {self.index} of the board {self._file.path} was closed here")
+            raise ChatError(f"slot {self.index} of the board {self._file.path} was closed here")
         self._version = self._version % _MAX_VERSION + 1  # whatever stood there before, also at the very end
         record = _CELL.pack(self._version, _now(), len(self._payload), self._payload, 0)[:-_CRC_SIZE]
         try:
@@ -328,9 +328,9 @@ class ShmCell:
 
 
 class ShmBoard:
-    """A board as one looks at it. Several in one process share its descriptor, and never a cell."""
+    """A board as one looks at it. Several in one process share its descriptor, and never a slot."""
 
-    cell: type[ShmCell] = ShmCell
+    slot: type[ShmCell] = ShmCell
 
     def __init__(self, file: _File) -> None:
         self._file = file
@@ -338,7 +338,7 @@ class ShmBoard:
         self._claimed: list[ShmCell] = []
         self._next = os.getpid() % CELLS  # where to look first: those who come at once do not all begin at 0
         self._data = b""  # what was read last
-        self._heads = [bytes(16)] * CELLS  # of each cell's last copy that was good
+        self._heads = [bytes(16)] * CELLS  # of each slot's last copy that was good
         self._known: dict[int, tuple[int, bytes]] = {}  # beat and payload of that copy, where it shows anything
         self._closed = False
 
@@ -358,18 +358,18 @@ class ShmBoard:
                 return None
             before = os.pread(fd, CELL_SIZE, _offset(index))
         except OSError as error:
-            raise ChatError(f"cannot claim a cell of the board {self._file.path}: {_reason(error)}") from None
+            raise ChatError(f"cannot claim a slot of the board {self._file.path}: {_reason(error)}") from None
         # Even if it is damaged: whoever has seen this version must see another one from now on.
-        cell = self.cell(self._file, index, int.from_bytes(before[:8], "big"))
+        slot = self.slot(self._file, index, int.from_bytes(before[:8], "big"))
         try:
-            cell.write(b"")  # what a dead writer left must not come to life again under our lock
+            slot.write(b"")  # what a dead writer left must not come to life again under our lock
         except BaseException:
             self._file.let_go(index)
             raise
         self._next = index + 1
         self._claimed = [claimed for claimed in self._claimed if not claimed._closed]
-        self._claimed.append(cell)
-        return cell
+        self._claimed.append(slot)
+        return slot
 
     def read(self, trust_ms: int = TRUST_MS) -> list[Reading]:
         fd = self._must_be_open()
@@ -380,7 +380,7 @@ class ShmBoard:
             raise ChatError(f"cannot read the board {self._file.path}: {_reason(error)}") from None
 
     def _look(self, fd: int) -> None:
-        """Take in the cells that were written since the last look."""
+        """Take in the slots that were written since the last look."""
         for _ in range(TRIES):
             data = os.pread(fd, SIZE, 0)
             if len(data) != SIZE:  # somebody cut it short
@@ -401,7 +401,7 @@ class ShmBoard:
 
     @staticmethod
     def _decode(data: bytes, indices: Iterable[int]) -> dict[int, tuple[int, bytes]]:
-        """Return the beat and the payload of these cells, but for those that are torn or damaged."""
+        """Return the beat and the payload of these slots, but for those that are torn or damaged."""
         good, unpack, crc32 = {}, _FRAME.unpack_from, zlib.crc32
         for index in indices:
             at = CELL_SIZE + CELL_SIZE * index
@@ -415,7 +415,7 @@ class ShmBoard:
         doubted = now - trust_ms  # a beat so old, or one in the future, is a question to the kernel
         for index in [index for index, (beat, _payload) in self._known.items() if not doubted < beat <= now]:
             if not (index in file.held or file.is_held_by_others(index)):
-                # Dead, and dead for good: whoever claims the cell writes first of all, and then its head is another.
+                # Dead, and dead for good: whoever claims the slot writes first of all, and then its head is another.
                 del self._known[index]
         return [(index, payload, now - beat if beat < now else 0) for index, (beat, payload) in self._known.items()]
 
@@ -430,8 +430,8 @@ class ShmBoard:
         if self._closed:
             return
         self._closed = True
-        for cell in self._claimed:
-            cell.close()
+        for slot in self._claimed:
+            slot.close()
         self._file.users -= 1
         _release(self._file)
 
@@ -497,25 +497,25 @@ def _demo() -> None:
         ours, theirs = os.pipe()
         bob = os.fork()
         if not bob:
-            cell = board.open(Path(folder)).claim()
-            assert cell is not None
-            cell.write(b"bob: hello")
+            slot = board.open(Path(folder)).claim()
+            assert slot is not None
+            slot.write(b"bob: hello")
             os.write(theirs, b".")
             signal.pause()  # until he is killed
         os.close(theirs)
         os.read(ours, 1)
         os.close(ours)
-        print(f"ann made a board of {CELLS} cells; bob, process {bob}, wrote into one of them")
+        print(f"ann made a board of {CELLS} slots; bob, process {bob}, wrote into one of them")
         for index, payload, age in anns.read():
-            print(f"ann looks: cell {index} shows {payload.decode()!r}, {age} ms after bob's last beat")
+            print(f"ann looks: slot {index} shows {payload.decode()!r}, {age} ms after bob's last beat")
         os.kill(bob, signal.SIGKILL)
         os.waitpid(bob, 0)
         print(f"bob is killed; his last beat is young, so he is still shown: {[text for _, text, _ in anns.read()]}")
         print(f"ann asks the kernel who holds a lock, as she does after {TRUST_MS} ms: {anns.read(trust_ms=0)}")
-        cell = anns.claim()
-        assert cell is not None
-        cell.write(b"ann: hello?")
-        cell.write(b"ann: anybody here?")
+        slot = anns.claim()
+        assert slot is not None
+        slot.write(b"ann: hello?")
+        slot.write(b"ann: anybody here?")
         print(f"ann writes twice, and the last value wins: {[text for _, text, _ in anns.read()]}")
         anns.close()
 

@@ -280,13 +280,13 @@ class Client:
     def _show(self) -> None:
         if not self._is_seen or self.session.state is not LinkState.JOINED:
             return
-        cell = status.pack_slot(self.session.key, self.session.nick, self.shows)
+        slot = status.pack_slot(self.session.key, self.session.nick, self.shows)
         if self._cell is not None:
             with suppress(ChatError):
-                self._cell.write(cell)
-        elif self._showing is None and cell != self._shown:
-            self._shown = cell
-            self.session.show(cell)
+                self._cell.write(slot)
+        elif self._showing is None and slot != self._shown:
+            self._shown = slot
+            self.session.show(slot)
             self._flush_soon()
             self._showing = asyncio.get_running_loop().call_later(SHOW, self._show_newest)
 
@@ -307,7 +307,7 @@ class Client:
             self._board.close()
         self._board = self._cell = None
 
-    def _beat_cell(self) -> None:
+    def beat_slot(self) -> None:
         """Show that we live; and begin anew where the board was damaged, and the host has made another."""
         if self._target.board is None or self.session.states is not None or self.session.state is not LinkState.JOINED:
             return
@@ -591,7 +591,7 @@ class Client:
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(BEAT)
-            self._beat_cell()
+            self.beat_slot()
             self.session.beat()
             self._flush()
             reading = len(self._events) <= _EVENTS

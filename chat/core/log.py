@@ -176,7 +176,7 @@ class Log:
         at = wire.offset_of(found.data, seq - found.first)
         return next(wire.split(found.data[at : at + wire.length_at(found.data, at)])).raw
 
-    def back(self, messages: int) -> int:
+    def start_of_last(self, messages: int) -> int:
         """Return the number from which on the log holds its last ``messages`` spoken messages.
 
         They are fewer where the log begins or has a gap, and where most of what was said is of other kinds:
@@ -219,38 +219,38 @@ def digest(raw: bytes) -> bytes:
 class Cursor:
     """A member's place in the log, and the piece of bytes that is on its way.
 
-    ``pending`` says what to send next and ``took`` how much of it went. Frames to this member alone wait in
+    ``pending`` says what to send next and ``advance`` how much of it went. Frames to this member alone wait in
     the control lane and go between batches.
     """
 
-    __slots__ = ("_lane", "_piece", "lane_size", "seq")
+    __slots__ = ("_control", "_piece", "control_size", "seq")
 
     def __init__(self, seq: int) -> None:
         self.seq = seq  # the next number to fetch from the log
-        self.lane_size = 0  # bytes in the control lane
-        self._lane: deque[bytes] = deque()
+        self.control_size = 0  # bytes in the control lane
+        self._control: deque[bytes] = deque()
         self._piece: bytes | memoryview = b""
 
     def post(self, data: bytes) -> None:
         """Put whole frames for this member alone into the control lane."""
-        self._lane.append(data)
-        self.lane_size += len(data)
+        self._control.append(data)
+        self.control_size += len(data)
 
     @property
     def at_border(self) -> bool:
         """Nothing is half sent and nothing waits in the control lane."""
-        return not self._piece and not self._lane
+        return not self._piece and not self._control
 
     def pending(self, log: Log) -> bytes | memoryview:
         """Return the bytes to send next, empty when this member has everything.
 
-        The same bytes come first again until ``took`` has counted them.
+        The same bytes come first again until ``advance`` has counted them.
         """
         if self._piece:
             return self._piece
-        if self._lane:
-            piece = self._lane.popleft()
-            self.lane_size -= len(piece)
+        if self._control:
+            piece = self._control.popleft()
+            self.control_size -= len(piece)
         elif (found := log.read(self.seq)) is None:
             return b""
         elif isinstance(found, Gap):
@@ -264,7 +264,7 @@ class Cursor:
         self._piece = piece
         return piece
 
-    def took(self, count: int) -> None:
+    def advance(self, count: int) -> None:
         """``count`` bytes of what ``pending`` returned went out."""
         if count == len(self._piece):
             self._piece = b""

@@ -78,7 +78,19 @@ class Stream:
 class Member:
     """A cursor with a name: one link of one key."""
 
-    __slots__ = ("cell", "cursor", "key", "nick", "own_cell", "presence", "role", "shown", "sights", "silent", "stream")
+    __slots__ = (
+        "cursor",
+        "key",
+        "nick",
+        "own_slot",
+        "presence",
+        "role",
+        "shown",
+        "silent",
+        "slot",
+        "statuses",
+        "stream",
+    )
 
     def __init__(
         self, key: bytes, nick: str, role: str, stream: Stream | None, cursor: Cursor, *, silent: bool
@@ -90,18 +102,18 @@ class Member:
         self.cursor = cursor
         self.silent = silent
         self.presence = -1  # the version of the roster that it knows; below any, so that it is told of an empty one
-        self.sights: float = 0  # the version of what others show that it knows; infinity for one that does not ask
-        self.cell = b""  # what it shows of itself by STATE
+        self.statuses: float = 0  # the version of what others show that it knows; infinity for one that does not ask
+        self.slot = b""  # what it shows of itself by STATE
         self.shown = b""  # what of that the host has put on the board
-        self.own_cell = False  # it shows that on the board itself
+        self.own_slot = False  # it shows that on the board itself
 
     def pending(self, log: Log, roster: Roster) -> bytes | memoryview:
         """The bytes to send next: the cursor's, and who is here whenever the lane is free."""
         if self.presence < roster.version and self.cursor.at_border:
             page, self.presence = roster.page(self.presence)
             self.cursor.post(page)
-        elif self.sights < roster.sights.version and self.cursor.at_border:
-            page, self.sights = roster.sights.page(int(self.sights))
+        elif self.statuses < roster.statuses.version and self.cursor.at_border:
+            page, self.statuses = roster.statuses.page(int(self.statuses))
             self.cursor.post(page)
         return self.cursor.pending(log)
 
@@ -231,11 +243,11 @@ class Room:
             stream = self._streams.setdefault((hello.key, hello.stream), Stream(hello.key, hello.stream))
             replaced = stream.member
         member = Member(hello.key, nick, role, stream, Cursor(start), silent=hello.silent)
-        member.own_cell = hello.board
+        member.own_slot = hello.board
         if not hello.states:
-            member.sights = inf
-        if not (member.silent or member.own_cell):
-            member.cell = pack_slot(member.key, nick, status.Status())
+            member.statuses = inf
+        if not (member.silent or member.own_slot):
+            member.slot = pack_slot(member.key, nick, status.Status())
         if replaced is not None:
             self.leave(replaced)
         if stream is not None:
@@ -294,7 +306,7 @@ class Room:
         if hello.next_seq and not hello.epoch:  # it holds nothing yet, and asks for the log from there on
             show = min(hello.next_seq, log.end)
         else:
-            show = log.back(min(hello.history, _MAX_HISTORY))
+            show = log.start_of_last(min(hello.history, _MAX_HISTORY))
         return max(1, min(show, hello.since)) if hello.since else show, show, rewound
 
     def _give_nick(self, wanted: str, key: bytes) -> str:
@@ -340,12 +352,12 @@ class Room:
             shown = status.unpack_slot(frame.body)
             if shown is None or shown[0] != (member.key, member.nick):
                 raise RemoteProtocolError("the peer sent a STATE that cannot be read, or is not its own")
-            member.cell = frame.body
+            member.slot = frame.body
         elif frame.kind == Kind.ASK:
             ask = unpack(Ask, frame)
-            if len(ask.authors) > _NAMES_PAGE or member.cursor.lane_size > MAX_CONTROL:
+            if len(ask.authors) > _NAMES_PAGE or member.cursor.control_size > MAX_CONTROL:
                 raise RemoteProtocolError(
-                    f"the peer asked for {len(ask.authors)} names with {member.cursor.lane_size} bytes of answers ahead"
+                    f"the peer asked for {len(ask.authors)} names with {member.cursor.control_size} bytes queued"
                 )
             if ask.what != "names":
                 return ask

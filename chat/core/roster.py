@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from chat.core.status import Status, Who
 
-_STATUSES: Final = MAX_CONTROL // 256  # cells in a page
+_STATUSES: Final = MAX_CONTROL // 256  # slots in a page
 _PAGE: Final = MAX_CONTROL // 128  # changes in a page: a key (32 bytes) and a nickname (at most 64) and their tags
 
 
@@ -39,16 +39,16 @@ class Roster:
         self._order: list[tuple[int, Who]] = []  # all changes by version; overtaken ones are skipped
         self._floor = 0  # who knows only what was before this version starts anew
         self._pages: dict[int, tuple[bytes, int]] = {}  # by the member's version, for this version
-        self.sights = Statuses()
+        self.statuses = Statuses()
 
     def __len__(self) -> int:
         return len(self._windows)
 
-    def look(self, sights: Mapping[Who, Status]) -> bool:
+    def look(self, statuses: Mapping[Who, Status]) -> bool:
         """Take note of what all show now. Returns whether anybody shows something else."""
-        before = self.sights.version
-        self.sights.show(sights, self._windows)
-        return self.sights.version != before
+        before = self.statuses.version
+        self.statuses.show(statuses, self._windows)
+        return self.statuses.version != before
 
     def here(self) -> list[Who]:
         """(key, nickname) of everyone here, in the order in which they came."""
@@ -118,24 +118,24 @@ class Roster:
 
 
 class Statuses:
-    """What each of them shows, for those who cannot see the board: cells by (key, nickname), the newest only."""
+    """What each of them shows, for those who cannot see the board: slots by (key, nickname), the newest only."""
 
     def __init__(self) -> None:
         self.version = 0
-        self._cells: dict[Who, tuple[int, bytes]] = {}  # the version of its last change, and the cell; by version
+        self._cells: dict[Who, tuple[int, bytes]] = {}  # the version of its last change, and the slot; by version
         self._pages: dict[int, tuple[bytes, int]] = {}
 
-    def show(self, sights: Mapping[Who, Status], here: Collection[Who]) -> None:
+    def show(self, statuses: Mapping[Who, Status], here: Collection[Who]) -> None:
         """Take note of what all show now. Who is not ``here`` is forgotten."""
         for who in [who for who in self._cells if who not in here]:
             del self._cells[who]
         for who in here:
-            state = sights.get(who)
-            cell = pack_slot(*who, state) if state else b""
-            if self._cells.get(who, (0, b""))[1] != cell:
+            state = statuses.get(who)
+            slot = pack_slot(*who, state) if state else b""
+            if self._cells.get(who, (0, b""))[1] != slot:
                 self.version += 1
                 self._cells.pop(who, None)
-                self._cells[who] = (self.version, cell)
+                self._cells[who] = (self.version, slot)
                 self._pages.clear()
 
     def page(self, since: int) -> tuple[bytes, int]:
@@ -148,7 +148,7 @@ class Statuses:
     def _make_page(self, since: int) -> tuple[bytes, int]:
         newer = list(takewhile(lambda item: item[1][0] > since, reversed(self._cells.items())))
         page = newer[: -_STATUSES - 1 : -1]  # the oldest of them first
-        cells = [cell for _, (_, cell) in page if cell]
-        gone = [who for who, (_, cell) in page if not cell]
+        slots = [slot for _, (_, slot) in page if slot]
+        gone = [who for who, (_, slot) in page if not slot]
         reached = page[-1][1][0] if len(page) < len(newer) else self.version
-        return pack(Kind.STATES, States(cells=cells, gone=gone)), reached
+        return pack(Kind.STATES, States(slots=slots, gone=gone)), reached

@@ -307,10 +307,10 @@ class Session:
         if self.state is LinkState.JOINED:
             self._out += _BEAT
 
-    def show(self, cell: bytes) -> None:
-        """Tell the host what we show of ourselves, from ``presence.pack_cell``: for its board, and for the others."""
+    def show(self, slot: bytes) -> None:
+        """Tell the host what we show of ourselves, from ``presence.pack_slot``: for its board, and for the others."""
         if self.state is LinkState.JOINED:
-            self._out += encode(Kind.STATE, cell)
+            self._out += encode(Kind.STATE, slot)
 
     def bye(self) -> None:
         """Leave on purpose."""
@@ -363,7 +363,7 @@ class Session:
             events.append(unpack(Notice, frame))
         elif frame.kind == Kind.STATES and self.states is not None:
             found = unpack(States, frame)
-            shown = filter(None, map(unpack_slot, found.cells))
+            shown = filter(None, map(unpack_slot, found.slots))
             self.states.update((who, state) for who, state in shown if who in self.here)
             for who in found.gone:
                 self.states.pop(who, None)

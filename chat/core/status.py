@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 Who: TypeAlias = tuple[bytes, str]  # key and nickname
 
 
-# -- what a cell means ----------------------------------------------------------------------------
+# -- what a slot means ----------------------------------------------------------------------------
 
-MAX_NOTE_COLUMNS: Final = 60  # cells of a terminal
-MAX_NOTE_BYTES: Final = 114  # of UTF-8: what is left of a cell
+MAX_NOTE_COLUMNS: Final = 60  # of a terminal
+MAX_NOTE_BYTES: Final = 114  # of UTF-8: what is left of a slot
 STALE_MS: Final = 15_000  # milliseconds without a beat after which a window that lives is not present all the same
 
 _STATE: Final = struct.Struct(f"!32sBBB5xQQ{MAX_NAME_BYTES}s")  # key, layout, level, flags, read, active, nickname
@@ -54,7 +54,7 @@ class Status(NamedTuple):
 
 
 def pack_slot(key: bytes, nick: str, state: Status) -> bytes:
-    """Return what to write into a cell, at most 234 bytes. Raises ValueError when a part does not fit."""
+    """Return what to write into a slot, at most 234 bytes. Raises ValueError when a part does not fit."""
     if len(key) != 32:
         raise ValueError(f"a key has 32 bytes, not {len(key)}")
     if nickname(nick) != nick:
@@ -72,9 +72,9 @@ def pack_slot(key: bytes, nick: str, state: Status) -> bytes:
     return fixed + state.note.encode()
 
 
-@lru_cache(maxsize=2048)  # two full boards: a board that has not changed costs a look-up a cell
+@lru_cache(maxsize=2048)  # two full boards: a board that has not changed costs a look-up a slot
 def unpack_slot(payload: bytes) -> tuple[Who, Status] | None:
-    """Return who wrote this and the state, or None for what ``pack_cell`` never makes.
+    """Return who wrote this and the state, or None for what ``pack_slot`` never makes.
 
     Unknown flags are ignored; a layout or a level that we do not know, or a time in no year of ours, is None.
     """
@@ -129,8 +129,8 @@ def seen(readings: Iterable[tuple[int, bytes, int]]) -> dict[Who, Status]:
     found: dict[Who, Status] = {}
     several: dict[Who, list[Status]] = {}
     for _index, payload, age in readings:
-        if age < STALE_MS and (cell := unpack_slot(payload)) is not None:
-            who, state = cell
+        if age < STALE_MS and (slot := unpack_slot(payload)) is not None:
+            who, state = slot
             if (other := found.setdefault(who, state)) is not state:
                 several.setdefault(who, [other]).append(state)
     for who, states in several.items():
@@ -139,7 +139,7 @@ def seen(readings: Iterable[tuple[int, bytes, int]]) -> dict[Who, Status]:
 
 
 def _merged(states: list[Status]) -> Status:
-    # By all that tells two apart, so that the order of the cells does not matter.
+    # By all that tells two apart, so that the order of the slots does not matter.
     noted = max(states, key=lambda state: (bool(state.note), state.level, state.active, state.note))
     return Status(
         level=max(state.level for state in states),

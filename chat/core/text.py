@@ -34,7 +34,7 @@ from typing import Final
 
 from chat.core.errors import Text, WrongValue
 
-MAX_NAME_COLUMNS: Final = 32  # cells of a terminal
+MAX_NAME_COLUMNS: Final = 32  # of a terminal
 MAX_NAME_BYTES: Final = 64  # of UTF-8
 
 _MAX_MARKS: Final = 8  # on one base in text; Hebrew with points and accents needs about four

@@ -75,8 +75,8 @@ class Kind(IntEnum):
     NOTICE = 74  # host -> member: Notice, a line for people
     BYE = 75  # member -> host: leaving on purpose; no body
     DIRECT = 76  # host -> member: Direct, a room that you share with one other
-    STATE = 77  # member -> host: what it shows of itself; the body is a cell of the board (docs/reference/board.md)
-    STATES = 78  # host -> member: States, the newest cells of those whose board it cannot see
+    STATE = 77  # member -> host: what it shows of itself; the body is a slot of the board (docs/reference/board.md)
+    STATES = 78  # host -> member: States, the newest slots of those whose board it cannot see
 
 
 SPOKEN_END: Final = 16
@@ -371,7 +371,7 @@ class Presence(Struct):
 class States(Struct):
     """What others show of themselves, as it changes. Who leaves the room is told of by PRESENCE alone."""
 
-    cells: list[bytes] = []
+    slots: list[bytes] = []
     gone: list[tuple[bytes, str]] = []  # (key, nick): here, but showing nothing any more
 
 

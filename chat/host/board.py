@@ -1,15 +1,15 @@
 """The board of one room, as its host keeps it: for those who cannot see it, and for what outlives a window.
 
-    ann (queue) ── writes her cell ──▶ board ◀── looks, and so do all on this machine
+    ann (queue) ── writes her slot ──▶ board ◀── looks, and so do all on this machine
                                          │
-    host:   bob (tcp) ── STATE ──▶ writes his cell      looks ──▶ STATES, to those who asked for them
+    host:   bob (tcp) ── STATE ──▶ writes his slot      looks ──▶ STATES, to those who asked for them
                                          └──▶ how far each key has read ──▶ the room
 
 Rules:
 
 1. Presence is advisory. A board that is full, damaged or gone costs what it shows, and never the talk: it is said
    in the host's log, and the room goes on.
-2. Only the newest counts: cells are written, and the board is looked at, when the host has time for it.
+2. Only the newest counts: slots are written, and the board is looked at, when the host has time for it.
 3. A room without a board (on a machine that has none) shows what members sent.
 """
 
@@ -60,34 +60,34 @@ class HostBoard:
         self._told = told
 
     def claim(self, member: Member) -> bool:
-        """Give a member that cannot have its own a cell; return False where the board is full."""
-        if self._board is None or not member.cell:
+        """Give a member that cannot have its own a slot; return False where the board is full."""
+        if self._board is None or not member.slot:
             return True
         try:
-            cell = self._board.claim()
-            if cell is None:
+            slot = self._board.claim()
+            if slot is None:
                 return False
-            self._cells[member] = cell
-            cell.write(member.cell)
+            self._cells[member] = slot
+            slot.write(member.slot)
         except ChatError as error:
             self._warn(str(error))
         return True
 
     def release(self, member: Member) -> None:
         """A member has left. Its last word on how far it has read may have come without a look at the board."""
-        if (shown := status.unpack_slot(member.cell)) is not None:
+        if (shown := status.unpack_slot(member.slot)) is not None:
             self._room.has_read(member.key, shown[1].read)
-        if (cell := self._cells.pop(member, None)) is not None:
-            cell.close()
+        if (slot := self._cells.pop(member, None)) is not None:
+            slot.close()
 
     def look(self) -> bool:
         """Write what members have sent, and look for those who cannot. Return whether there is something to tell."""
         try:
-            for member, cell in self._cells.items():
-                if member.cell is not member.shown:
-                    cell.write(member.cell)
-                    member.shown = member.cell
-            if all(member.sights == inf for member in self._room.members):
+            for member, slot in self._cells.items():
+                if member.slot is not member.shown:
+                    slot.write(member.slot)
+                    member.shown = member.slot
+            if all(member.statuses == inf for member in self._room.members):
                 return False
             return self._room.roster.look(status.seen(self._read()))
         except ChatError as error:
@@ -97,17 +97,17 @@ class HostBoard:
     def _read(self) -> list[tuple[int, bytes, int]]:
         if self._board is not None:
             return self._board.read()
-        return [(0, member.cell, 0) for member in self._room.members if member.cell]
+        return [(0, member.slot, 0) for member in self._room.members if member.slot]
 
     def beat(self) -> list[Member]:
         """Show that those live for whom we write, and have a board made anew that is damaged or could not be made.
 
-        Returns who has no cell on the new one: others may have come first.
+        Returns who has no slot on the new one: others may have come first.
         """
         try:
             if self._board is not None and self._board.sound():
-                for cell in self._cells.values():
-                    cell.beat()
+                for slot in self._cells.values():
+                    slot.beat()
                 return []
             if self._board is not None:
                 self._warn(f"the board of {self._room.name} was damaged, and is made anew")

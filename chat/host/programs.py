@@ -126,7 +126,7 @@ class Peers:
         """Take in a peer that was forked before there was a host. Raises AddressError as ``start`` does."""
         self._check_name(forked.name)
         link = forked.pair.in_parent(Peer(f"pipe to process {forked.pid}", uid=os.geteuid(), pid=forked.pid))
-        member = self._host.take_in(self._room, link, forked.key)
+        member = self._host.attach(self._room, link, forked.key)
         self._pids.add(forked.pid)
         self._keys[forked.name] = forked.key
         self._keep_task(forked.name, self._keep_forked(forked.name, _Process(forked.pid), member))
@@ -178,7 +178,7 @@ class Peers:
     def _tell(self, name: str, how: str) -> None:
         """Tell the room how a program has left: by the nickname it has there, since a person may have its name."""
         nick = self._host.rooms[self._room].room.nick_of(self._keys.get(name, b""))
-        self._host.tell(self._room, "peer", f"{nick or name} has left: it {how}")
+        self._host.announce(self._room, "peer", f"{nick or name} has left: it {how}")
 
     async def _run(self, program: Program) -> str:
         """Run it once, from its start to its end; return how it ended. Raises OSError, ChatError."""
@@ -199,7 +199,7 @@ class Peers:
             os.close(its_errors)
         self._pids.add(started.pid)
         link = pair.in_parent(Peer(f"pipe to process {started.pid}", uid=os.geteuid(), pid=started.pid))
-        member = self._host.take_in(self._room, link, key)
+        member = self._host.attach(self._room, link, key)
         log = asyncio.ensure_future(_log(errors, program.name))
         try:
             return await self._see_off(_Process(started.pid), member)

@@ -3,7 +3,7 @@
 Ten lines hold a transport to it:
 
     class Toy(testing.Kit):
-        door = "manywire_toy:transport"  # as in the entry point
+        entry_point = "manywire_toy:transport"  # as in the entry point
 
         def address(self) -> Address:
             return Address("toy", str(self.folder / secrets.token_hex(4)))
@@ -86,7 +86,7 @@ def _fail(text: str) -> NoReturn:
 class Kit:
     """One transport under test: give it a door and an address, and override the rest where it must be."""
 
-    door: ClassVar[str]  # "module:object", as in the entry point; a process of its own loads it too
+    entry_point: ClassVar[str]  # "module:object", as in the entry point; a process of its own loads it too
     skips: ClassVar[Mapping[str, str]] = {}  # the clauses that cannot be checked here, each with its reason
     elsewhere: Address = Address("memory")  # where R4 resumes: on another transport, which is installed
 
@@ -96,7 +96,7 @@ class Kit:
 
     @property
     def transport(self) -> Transport:
-        transport: Transport = _load(self.door)
+        transport: Transport = _load(self.entry_point)
         return transport
 
     @property
@@ -170,7 +170,7 @@ class Kit:
 
     @contextmanager
     def _victim(self, role: str, address: Address, *, sends: bool) -> Iterator[subprocess.Popen[str]]:
-        words = [self.door, role, str(address), "sends" if sends else "silent", str(self.folder)]
+        words = [self.entry_point, role, str(address), "sends" if sends else "silent", str(self.folder)]
         process = subprocess.Popen(
             [sys.executable, "-m", "chat.testing", *words, str(self.site.certificate)],
             stdout=subprocess.PIPE,
@@ -948,7 +948,7 @@ def _no_gaps(seats: list[_Seat]) -> None:
 class BoardKit:
     """One board under test: give it a door."""
 
-    door: ClassVar[str]  # "module:object", as in the entry point; processes of their own load it too
+    entry_point: ClassVar[str]  # "module:object", as in the entry point; processes of their own load it too
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder  # empty, private, for this kit alone
@@ -956,7 +956,7 @@ class BoardKit:
 
     @property
     def maker(self) -> BoardMaker:
-        maker: BoardMaker = _load(self.door)
+        maker: BoardMaker = _load(self.entry_point)
         return maker
 
     def board(self) -> AbstractContextManager[Board]:
@@ -967,7 +967,7 @@ class BoardKit:
     def hand(self) -> Iterator[Hand]:
         """A process that has opened the board. It is killed in the end, unless it has left before."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "chat.testing", "board", self.door, str(self.folder)],
+            [sys.executable, "-m", "chat.testing", "board", self.entry_point, str(self.folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -1004,11 +1004,11 @@ class Hand:
         return self.hear()
 
     def claim(self, most: int) -> list[int]:
-        """Have it claim so many cells, or all that are to be had; return their indices."""
+        """Have it claim so many slots, or all that are to be had; return their indices."""
         return self.ask("claim", most)
 
     def write(self, payload: bytes) -> None:
-        """Have it write into the cell that it claimed last."""
+        """Have it write into the slot that it claimed last."""
         self.ask("write", payload.hex())
 
     def stop(self) -> None:
@@ -1025,21 +1025,21 @@ class Hand:
         self.process.wait()
 
 
-def _obey(door: str, folder: str) -> None:
+def _obey(entry_point: str, folder: str) -> None:
     """What a Hand's process does: one line in, one line out."""
-    board: Board = _load(door).open(Path(folder))
-    cells: list[BoardSlot] = []
+    board: Board = _load(entry_point).open(Path(folder))
+    slots: list[BoardSlot] = []
     for line in sys.stdin:
         words = line.split()
         answer: list[int] = []
         match words[0]:
             case "claim":
-                answer = _claim(board, cells, int(words[1]))
+                answer = _claim(board, slots, int(words[1]))
             case "write":
-                cells[-1].write(bytes.fromhex(words[1] if len(words) > 1 else ""))
+                slots[-1].write(bytes.fromhex(words[1] if len(words) > 1 else ""))
             case "scribble":
                 for number in range(*map(int, words[1:])):
-                    cells[-1].write(scribble(number))
+                    slots[-1].write(scribble(number))
             case "watch":
                 answer = watch(board, set(map(int, words[1:])))
             case "close":
@@ -1052,13 +1052,13 @@ def _obey(door: str, folder: str) -> None:
         print(*answer, flush=True)  # noqa: T201  to the one who told us
 
 
-def _claim(board: Board, cells: list[BoardSlot], most: int) -> list[int]:
+def _claim(board: Board, slots: list[BoardSlot], most: int) -> list[int]:
     indices: list[int] = []
-    while len(indices) < most and (cell := board.claim()) is not None:
-        cells.append(cell)
-        indices.append(cell.index)
+    while len(indices) < most and (slot := board.claim()) is not None:
+        slots.append(slot)
+        indices.append(slot.index)
         if len(indices) > _MANY_CELLS:
-            _fail(f"{len(indices)} cells were claimed, and there are more: the board has no bound")
+            _fail(f"{len(indices)} slots were claimed, and there are more: the board has no bound")
     return indices
 
 
@@ -1068,9 +1068,9 @@ def scribble(number: int) -> bytes:
 
 
 def watch(board: Board, last: set[int]) -> list[int]:
-    """Look at scribbles until every cell has shown one of the ``last``; return how often, and how many were torn.
+    """Look at scribbles until every slot has shown one of the ``last``; return how often, and how many were torn.
 
-    Those are counted that are no scribble, and those older than one that the cell has shown before.
+    Those are counted that are no scribble, and those older than one that the slot has shown before.
     """
     shown: dict[int, int] = {}
     looks = torn = 0
@@ -1085,7 +1085,7 @@ def watch(board: Board, last: set[int]) -> list[int]:
     return [looks, torn]
 
 
-_ALL: Final = 1 << 20  # cells: more than any board has
+_ALL: Final = 1 << 20  # slots: more than any board has
 _MANY_CELLS: Final = 1 << 16  # a board of so many has no bound
 
 
@@ -1096,26 +1096,26 @@ def _shows(board: Board, expected: Mapping[int, bytes]) -> None:
         wrong = {index for index in found.keys() | expected if found.get(index) != expected.get(index)}
         index = min(wrong)
         _fail(
-            f"{len(wrong)} cells do not show what they should; "
-            f"cell {index} shows {found.get(index)!r} and should show {expected.get(index)!r}"
+            f"{len(wrong)} slots do not show what they should; "
+            f"slot {index} shows {found.get(index)!r} and should show {expected.get(index)!r}"
         )
 
 
 @_clause("B1", BOARD_CLAUSES)
 async def last_write_wins(kit: BoardKit) -> None:
-    """A cell shows what was last written to it, whole, to whoever looks, however many writes nobody looked at."""
+    """A slot shows what was last written to it, whole, to whoever looks, however many writes nobody looked at."""
     with kit.board() as board, kit.hand() as ann, kit.hand() as bob:
         (other,) = bob.claim(1)
         bob.write(b"bob")
         (index,) = ann.claim(1)
-        _shows(board, {other: b"bob"})  # and nothing for a cell that was only claimed
+        _shows(board, {other: b"bob"})  # and nothing for a slot that was only claimed
         for size in (1, 0, MAX_SLOT, 2, MAX_SLOT - 1, 100):
             for number in range(3):
                 ann.write(pattern(4 * number, size))
             _shows(board, {other: b"bob", index: pattern(8, size)} if size else {other: b"bob"})
         ours = board.claim()
         if ours is None:
-            _fail("there are no more than two cells")
+            _fail("there are no more than two slots")
         data = bytearray(b"ours")
         ours.write(data)
         data[:] = b"lost"
@@ -1126,11 +1126,11 @@ async def last_write_wins(kit: BoardKit) -> None:
         except ValueError:
             _shows(board, {other: b"bob", index: pattern(8, 100), ours.index: b"ours"})
         else:
-            _fail(f"a cell took {MAX_SLOT + 1} bytes")
+            _fail(f"a slot took {MAX_SLOT + 1} bytes")
 
 
 async def never_torn(kit: BoardKit, writers: int = 2, readers: int = 2, writes: int = 10_000) -> None:
-    """Nobody sees a torn cell, or an older value after a newer one, while others write as fast as they can."""
+    """Nobody sees a torn slot, or an older value after a newer one, while others write as fast as they can."""
     with kit.board() as board, ExitStack() as stack:
         hands = [stack.enter_context(kit.hand()) for _ in range(writers)]
         watching = [stack.enter_context(kit.hand()) for _ in range(readers)]
@@ -1144,7 +1144,7 @@ async def never_torn(kit: BoardKit, writers: int = 2, readers: int = 2, writes: 
             hand.tell("scribble", start, start + writes)
         seen = [watch(board, last), *(hand.hear() for hand in watching)]
         if torn := sum(torn for _looks, torn in seen):
-            _fail(f"{torn} cells were torn, or went back, in {sum(looks for looks, _torn in seen)} looks")
+            _fail(f"{torn} slots were torn, or went back, in {sum(looks for looks, _torn in seen)} looks")
 
 
 _clause("B2", BOARD_CLAUSES)(never_torn)
@@ -1152,30 +1152,30 @@ _clause("B2", BOARD_CLAUSES)(never_torn)
 
 @_clause("B3", BOARD_CLAUSES)
 async def one_writer_a_cell(kit: BoardKit) -> None:
-    """Two writers never share a cell, whether of one process or of several; who finds none free is told so."""
+    """Two writers never share a slot, whether of one process or of several; who finds none free is told so."""
     with kit.board() as board, closing(kit.maker.open(kit.folder)) as second, ExitStack() as stack:
-        ours = [cell for _ in range(10) for cell in (board.claim(), second.claim()) if cell is not None]
+        ours = [slot for _ in range(10) for slot in (board.claim(), second.claim()) if slot is not None]
         hands = [stack.enter_context(kit.hand()) for _ in range(3)]
         for hand in hands:
             hand.tell("claim", _ALL)
-        claimed = [cell.index for cell in ours]
+        claimed = [slot.index for slot in ours]
         for hand in hands:
             claimed += hand.hear()
         if shared := len(claimed) - len(set(claimed)):
-            _fail(f"{len(claimed)} cells were claimed, and {shared} of them by two writers")
+            _fail(f"{len(claimed)} slots were claimed, and {shared} of them by two writers")
         for here in (board, second):
-            if (cell := here.claim()) is not None:
-                _fail(f"all {len(claimed)} cells are taken, and cell {cell.index} was claimed once more")
+            if (slot := here.claim()) is not None:
+                _fail(f"all {len(claimed)} slots are taken, and slot {slot.index} was claimed once more")
         ours[0].close()
         ours[0].close()
         again = [index for hand in hands for index in hand.claim(_ALL)]
         if again != [ours[0].index]:
-            _fail(f"cell {ours[0].index} was let go, and then {again} could be claimed")
+            _fail(f"slot {ours[0].index} was let go, and then {again} could be claimed")
 
 
 @_clause("B4", BOARD_CLAUSES)
 async def dead_writers_leave_room(kit: BoardKit) -> None:
-    """A writer that dies leaves its cells free at once, and they show nothing; one that is only stopped keeps them."""
+    """A writer that dies leaves its slots free at once, and they show nothing; one that is only stopped keeps them."""
     for way in ("kill", "exit", "return", "close"):
         with kit.board() as board, kit.hand() as bob, kit.hand() as ann:
             (kept,) = bob.claim(1)
@@ -1189,18 +1189,18 @@ async def dead_writers_leave_room(kit: BoardKit) -> None:
             _shows(board, {kept: b"bob"})
             free = set(_claim(board, [], _ALL))
             if free != taken:
-                _fail(f"{len(taken)} cells were left by a process ({way}), and {len(free)} could be claimed")
+                _fail(f"{len(taken)} slots were left by a process ({way}), and {len(free)} could be claimed")
             with closing(kit.maker.open(kit.folder)) as late:  # a claim must not bring back what the dead had shown
                 _shows(late, {kept: b"bob"})
 
 
 @_clause("B5", BOARD_CLAUSES)
 async def readers_destroy_nothing(kit: BoardKit) -> None:
-    """A reader that leaves, however it does, takes nothing away: not the board, not a cell, not a claim."""
+    """A reader that leaves, however it does, takes nothing away: not the board, not a slot, not a claim."""
     with kit.board() as board, kit.hand() as ann, kit.hand() as bob:
         ours = board.claim()
         if ours is None:
-            _fail("an empty board has no cell")
+            _fail("an empty board has no slot")
         (hers,) = ann.claim(1)
         ours.write(b"ours")
         ann.write(b"ann")
@@ -1217,7 +1217,7 @@ async def readers_destroy_nothing(kit: BoardKit) -> None:
                     _shows(each, {ours.index: b"ours", hers: b"ann"})
         stolen = {ours.index, hers} & set(bob.claim(_ALL))
         if stolen:
-            _fail(f"with the readers went the claim on {len(stolen)} cells of writers who are there")
+            _fail(f"with the readers went the claim on {len(stolen)} slots of writers who are there")
         ours.write(b"ours still")
         ann.write(b"ann still")
         _shows(board, {ours.index: b"ours still", hers: b"ann still"})
@@ -1576,14 +1576,14 @@ def _alarm(seconds: float) -> Iterator[None]:
             _fail(text)
 
 
-def _load(door: str) -> Any:
-    module, _, name = door.partition(":")
+def _load(entry_point: str) -> Any:
+    module, _, name = entry_point.partition(":")
     return getattr(import_module(module), name)
 
 
-async def _die_some_day(door: str, role: str, address: str, habit: str, folder: str, certificate: str) -> None:
+async def _die_some_day(entry_point: str, role: str, address: str, habit: str, folder: str, certificate: str) -> None:
     """What ``Kit.doomed`` runs in a process of its own: it reads nothing, and waits to be killed."""
-    transport: Transport = _load(door)
+    transport: Transport = _load(entry_point)
     if role == "listen":
         listener = await transport.listen(Address.parse(address), Site(Path(folder), Path(certificate)))
         print(listener.address, flush=True)  # noqa: T201  to the one who will kill us

@@ -6,7 +6,7 @@ Rules:
 2. It keeps no queue: what does not fit now stays at the member's cursor, where it costs nothing.
 3. It is found by its entry point in the group ``chat.transports``, the built-in ones too. This package
    names none of them.
-4. A board is the opposite of a link: nothing is sent, each writes its own cell, and all look. What was
+4. A board is the opposite of a link: nothing is sent, each writes its own slot, and all look. What was
    there before is gone. Boards come in by the group ``chat.boards``.
 
 The numbered promises that every transport and every board must keep are in ``chat.testing``.
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from chat.transport.address import Address
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
-Reading: TypeAlias = tuple[int, bytes, int]  # a cell's index, what is in it, milliseconds since its writer's last beat
+Reading: TypeAlias = tuple[int, bytes, int]  # a slot's index, what is in it, milliseconds since its writer's last beat
 
-MAX_SLOT: Final = 234  # bytes that a cell of a board holds
+MAX_SLOT: Final = 234  # bytes that a slot of a board holds
 TRUST_MS: Final = 5_000  # milliseconds after its last beat for which a writer is taken to be alive without asking
 
 
@@ -144,7 +144,7 @@ class BoardSlot(Protocol):
     def index(self) -> int: ...
 
     def write(self, payload: Buffer) -> None:
-        """Show this, at most ``MAX_CELL`` bytes, in place of what was there; nothing is shown for nothing.
+        """Show this, at most ``MAX_SLOT`` bytes, in place of what was there; nothing is shown for nothing.
 
         It counts as a beat. Keeps no reference. Raises ValueError when it is too long, ChatError.
         """
@@ -153,23 +153,23 @@ class BoardSlot(Protocol):
         """Say that the writer lives, every 4 s or so. Raises ChatError."""
 
     def close(self) -> None:
-        """Wipe the cell and let go of it. Idempotent; never raises."""
+        """Wipe the slot and let go of it. Idempotent; never raises."""
 
 
 class Board(Protocol):
-    """A fixed number of cells that all processes of this machine see, for as long as they like to look.
+    """A fixed number of slots that all processes of this machine see, for as long as they like to look.
 
     Nothing queues and nobody is woken. No call waits for another process. For one thread.
     """
 
     def claim(self) -> BoardSlot | None:
-        """Take a cell that nobody alive holds; None when there is none. Raises ChatError."""
+        """Take a slot that nobody alive holds; None when there is none. Raises ChatError."""
 
     def read(self, trust_ms: int = TRUST_MS) -> list[Reading]:
-        """Return what the cells show whose writers are alive, by index; empty cells are left out.
+        """Return what the slots show whose writers are alive, by index; empty slots are left out.
 
         A writer whose last beat is ``trust_ms`` old or older is asked for at the kernel: one that is dead is left
-        out, one that lives and does not beat (SIGSTOP) is not, and its age tells. A cell that cannot be read just
+        out, one that lives and does not beat (SIGSTOP) is not, and its age tells. A slot that cannot be read just
         now shows what it showed before. A payload that has not changed is the same object. Raises ChatError.
         """
 
@@ -181,7 +181,7 @@ class Board(Protocol):
         """
 
     def close(self) -> None:
-        """Close it, and every cell that was claimed through it. Idempotent; nobody else's cell changes."""
+        """Close it, and every slot that was claimed through it. Idempotent; nobody else's slot changes."""
 
 
 class BoardMaker(Protocol):

@@ -48,11 +48,11 @@ def find(scheme: str) -> Transport:
         return _lent[scheme]
     if not _entry_points():
         raise AddressError("no transports are installed; run scripts/chat, which installs them, or: pip install .")
-    door = _entry_points().get(scheme)
-    if door is None:
+    entry = _entry_points().get(scheme)
+    if entry is None:
         raise UnknownScheme(scheme, _entry_points())
     try:
-        transport: Transport = door.load()
+        transport: Transport = entry.load()
     except ImportError as error:
         raise AddressError(
             "the transport {scheme!r} cannot be loaded: {why}; install what it needs", scheme=scheme, why=error
@@ -85,15 +85,15 @@ def boards() -> list[str]:
 
 def find_board(name: str) -> BoardMaker:
     """Return the board of this name. Raises AddressError when it is not installed, or cannot be loaded."""
-    door = _entry_points("chat.boards").get(name)
-    if door is None:
+    entry = _entry_points("chat.boards").get(name)
+    if entry is None:
         raise AddressError(
             "unknown board {name!r}; installed: {known}",
             name=name,
             known=", ".join(boards()) or Text("none: run scripts/chat"),
         )
     try:
-        maker: BoardMaker = door.load()
+        maker: BoardMaker = entry.load()
     except ImportError as error:
         raise AddressError(
             "the board {name!r} cannot be loaded: {why}; install what it needs", name=name, why=error

@@ -7,10 +7,10 @@ costs by how many have changed and is the same for every way. Before each look a
 process, write theirs anew: a heartbeat comes every 4 s, and a window looks every half second. What counts is the median
 of all looks; the ways take turns.
 
-    board           transports/shm.py: one pread of 257 KiB, a CRC for each cell that has changed
+    board           transports/shm.py: one pread of 257 KiB, a CRC for each slot that has changed
     quiet board     the same, where nobody has written since the last look
     busy board      the same, where half of the members have
-    first look      the same, by one who has just opened it: a CRC for every cell, and every state is taken apart
+    first look      the same, by one who has just opened it: a CRC for every slot, and every state is taken apart
     with locks      the same, asking the kernel about every writer, as one does where heartbeats are over 5 s old
     mp.Array        multiprocessing.Array, copied under its lock, which keeps out all writers meanwhile
     Manager.dict    multiprocessing.Manager().dict(), copied: a question to its process
@@ -109,8 +109,8 @@ class Board(Way):
 
     def writer(self) -> Callable[[int, bytes], object]:
         board = shm.board.open(self.folder)
-        cells = [cell for _ in range(MEMBERS) if (cell := board.claim()) is not None]
-        return lambda number, payload: cells[number].write(payload)
+        slots = [slot for _ in range(MEMBERS) if (slot := board.claim()) is not None]
+        return lambda number, payload: slots[number].write(payload)
 
     def look(self) -> list[Reading]:
         self.board = self.board or shm.board.open(self.folder)

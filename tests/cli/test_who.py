@@ -70,14 +70,14 @@ def test_whoever_is_killed_the_board_shows_those_who_live_each_once(tmp_path: Pa
         assert maker is not None
 
         def on_board() -> list[str]:
-            """What is on the board now, cell by cell: whoever had two would be here twice."""
+            """What is on the board now, slot by slot: whoever had two would be here twice."""
             board = maker.open(rooms.room_folder("lobby"))
             try:
                 found = [unpack_slot(payload) for _, payload, _ in board.read(trust_ms=0)]
             except ChatError:
                 return []
             else:
-                return sorted(cell[0][1] for cell in found if cell is not None)
+                return sorted(slot[0][1] for slot in found if slot is not None)
             finally:
                 board.close()
 

@@ -25,7 +25,17 @@ from chat.core.session import Joined, Message, Rewound, Stored
 from chat.core.wire import PREFACE, Answer, Ask, Challenge, Kind, Refusal, encode, pack
 from chat.local.identity import fingerprint
 from chat.transport import Address
-from tests.host.host_fixture import House, Member, Script, Scripted, SlowHouse, ToldLink, ToldTransport, run, until
+from tests.host.host_fixture import (
+    HostFixture,
+    Member,
+    Script,
+    Scripted,
+    SlowHostFixture,
+    ToldLink,
+    ToldTransport,
+    run,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +52,7 @@ TCP = "tcp:127.0.0.1:0"
 @pytest.mark.parametrize("wire", ["", TCP])
 def test_a_host_is_known_again(tmp_path: Path, wire: str) -> None:
     async def scene() -> None:
-        async with House(tmp_path, wire) as house:
+        async with HostFixture(tmp_path, wire) as house:
             async with house.client("ann") as ann:
                 assert ann.trusted_on_first_use == fingerprint(house.host.identity.key)
             async with house.client("ann") as ann:
@@ -56,7 +66,7 @@ def test_a_host_is_known_again(tmp_path: Path, wire: str) -> None:
 @pytest.mark.parametrize("wire", ["", TCP])
 def test_a_host_with_another_key_is_refused_loudly(tmp_path: Path, wire: str) -> None:
     async def scene() -> None:
-        async with House(tmp_path, wire) as house:
+        async with HostFixture(tmp_path, wire) as house:
             invite = replace(house.host.invite("lobby"), host=bytes(32))
             with pytest.raises(Refused, match="has not the key that the invite names") as caught:
                 async with house.client("ann", invite=invite):
@@ -79,7 +89,7 @@ def test_a_host_whose_key_is_not_the_known_one_gets_no_word_from_us(tmp_path: Pa
     """Not even one that could prove the key it shows."""
 
     async def scene() -> None:
-        house = House(tmp_path, "memory:twice-taken")
+        house = HostFixture(tmp_path, "memory:twice-taken")
         for name in ("first", "second"):
             house.address = house.asked
             async with Script(tmp_path / name, house.asked) as script:
@@ -108,7 +118,7 @@ async def meet(script: Script, **fields: Any) -> Scripted:
 
 def test_a_host_that_cannot_prove_its_key_is_not_remembered(tmp_path: Path) -> None:
     async def scene() -> None:
-        house = House(tmp_path)
+        house = HostFixture(tmp_path)
         async with Script(tmp_path / "eve", house.asked) as eve:
             house.address = house.asked
             meeting = asyncio.ensure_future(meet(eve, proof=bytes(64)))
@@ -127,13 +137,13 @@ def test_nothing_is_sent_to_whoever_took_the_hosts_place(tmp_path: Path, monkeyp
     monkeypatch.setattr(client_module, "BEAT", 0.01)
 
     async def scene() -> None:
-        async with House(tmp_path, "memory:stolen-place") as house, house.client("ann") as ann:
+        async with HostFixture(tmp_path, "memory:stolen-place") as house, house.client("ann") as ann:
             await ann.stored(await ann.say("to the host"))
             await house.close()
             await ann.event(Lost)
             waiting = await ann.say("for the host alone")
             async with Script(tmp_path / "eve", house.address, key=house.host.identity) as eve:
-                link = await meet(eve, proof=bytes(64), epoch=house.kept.room.log.epoch)
+                link = await meet(eve, proof=bytes(64), epoch=house.hosted.room.log.epoch)
                 with pytest.raises(Refused, match="does not hold the key"):
                     await ann.event(Stored)
                 with pytest.raises(Refused, match="does not hold the key"):
@@ -153,7 +163,7 @@ def test_an_impostor_cannot_make_us_forget_what_waits(tmp_path: Path) -> None:
     """It says that it holds everything, or nothing, and then cannot prove its key: the outbox stays as it was."""
 
     async def scene() -> None:
-        async with House(tmp_path, "memory:forgetful") as house:
+        async with HostFixture(tmp_path, "memory:forgetful") as house:
             async with house.client("ann") as ann:
                 await ann.stored(*[await ann.say(text) for text in ("one", "two")])
                 ann.take()
@@ -165,7 +175,7 @@ def test_an_impostor_cannot_make_us_forget_what_waits(tmp_path: Path) -> None:
                     accepting = asyncio.ensure_future(eve.accept())
                     coming = asyncio.ensure_future(house.client("ann").__aenter__())
                     link = await accepting
-                    epoch = house.kept.room.log.epoch
+                    epoch = house.hosted.room.log.epoch
                     await link.let_in(proof=bytes(64), first_unsettled=first_unsettled, epoch=epoch, next_seq=50)
                     with pytest.raises(Refused, match="does not hold the key"):
                         await coming
@@ -183,7 +193,7 @@ def test_an_impostor_cannot_make_us_forget_what_waits(tmp_path: Path) -> None:
 
 def test_one_address_of_several_is_enough(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             async with house.client("ann", addresses=(NOWHERE, Address("nosuch"), house.address)) as ann:
                 assert (await ann.event(Up)).address == house.address
             for addresses, error in (
@@ -205,8 +215,8 @@ def test_one_address_of_several_is_enough(tmp_path: Path) -> None:
 def test_an_address_that_has_become_anothers_is_passed_by(tmp_path: Path, wire: str) -> None:
     async def scene() -> None:
         async with (
-            House(tmp_path / "another", wire) as another,
-            House(tmp_path / "ours", wire) as house,
+            HostFixture(tmp_path / "another", wire) as another,
+            HostFixture(tmp_path / "ours", wire) as house,
             Script(tmp_path / "no-host", Address("memory", "no-host")) as script,
         ):
 
@@ -239,7 +249,7 @@ def test_an_address_that_has_become_anothers_is_passed_by(tmp_path: Path, wire: 
 
 def test_a_card_may_change_while_the_host_is_away(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path, TCP) as house, house.client("ann") as ann:
+        async with HostFixture(tmp_path, TCP) as house, house.client("ann") as ann:
             await house.close()
             await ann.event(Lost)
             house.asked = Address("memory", "moved")
@@ -254,7 +264,7 @@ def test_who_takes_the_call_and_says_nothing_is_no_host(tmp_path: Path, monkeypa
     monkeypatch.setattr(client_module, "HELLO_TIMEOUT", 0.05)
 
     async def scene() -> None:
-        house = House(tmp_path)
+        house = HostFixture(tmp_path)
         house.address = house.asked
         async with Script(tmp_path / "mute", house.asked) as mute:
             accepting = asyncio.ensure_future(mute.accept())
@@ -277,7 +287,7 @@ def test_who_takes_the_call_and_says_nothing_is_no_host(tmp_path: Path, monkeypa
 )
 def test_what_is_no_welcome_ends_the_first_try(tmp_path: Path, answer: bytes, error: type[Exception]) -> None:
     async def scene() -> None:
-        house = House(tmp_path)
+        house = HostFixture(tmp_path)
         house.address = house.asked
         async with Script(tmp_path / "host", house.asked) as script:
 
@@ -303,7 +313,7 @@ def test_a_host_that_falls_silent_is_left_and_dialled_again(tmp_path: Path, monk
     monkeypatch.setattr(client_module, "SILENCE", 0.4)
 
     async def scene() -> None:
-        house = House(tmp_path)
+        house = HostFixture(tmp_path)
         house.address = house.asked
         async with Script(tmp_path / "host", house.asked) as script:
             meeting = asyncio.ensure_future(meet(script))
@@ -327,7 +337,7 @@ def test_coming_back_outlasts_hosts_that_are_not_ready(tmp_path: Path, monkeypat
     monkeypatch.setattr(client_module, "_FIRST_DELAY", 0.001)
 
     async def scene() -> None:
-        house = House(tmp_path)
+        house = HostFixture(tmp_path)
         house.address = house.asked
         async with Script(tmp_path / "host", house.asked) as script:
             meeting = asyncio.ensure_future(meet(script))
@@ -369,15 +379,15 @@ def test_as_long_as_nobody_takes_events_the_host_is_not_silent(tmp_path: Path, m
     monkeypatch.setattr("chat.host.host.BEAT", 0.01)
 
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("bob") as bob:
+        async with HostFixture(tmp_path) as house, house.client("bob") as bob:
             flood = await house.rude("cid")
             await flood.say(1, "x" * 1000, times=300)
             await until(lambda: len(house.texts()) == 300, "all is stored")
-            (served,) = [s for m, s in house.kept.served.items() if m.nick == "bob"]
+            (served,) = [s for m, s in house.hosted.connections.items() if m.nick == "bob"]
             await until(lambda: served.clogged is not None, "bob's link is full")
             for _ in range(80):  # for longer than SILENCE
                 await flood.frame(Kind.BEAT)
-            assert served in house.kept.served.values()
+            assert served in house.hosted.connections.values()
             assert len(bob._events) < 300
             heard = 0
             while heard < 300:
@@ -391,13 +401,13 @@ def test_as_long_as_nobody_takes_events_the_host_is_not_silent(tmp_path: Path, m
 @pytest.mark.parametrize("wire", ["", TCP])
 def test_to_come_back_again_and_again_leaves_nothing_behind(tmp_path: Path, wire: str) -> None:
     async def scene() -> None:
-        async with House(tmp_path, wire) as house, house.client("ann") as ann:
+        async with HostFixture(tmp_path, wire) as house, house.client("ann") as ann:
             await ann.event(Up)
-            await until(lambda: len(house.kept.served) == 1, "she is in")
+            await until(lambda: len(house.hosted.connections) == 1, "she is in")
             tasks = len(asyncio.all_tasks())
             for number in range(20):
                 entry = await ann.say(str(number))
-                (served,) = house.kept.served.values()
+                (served,) = house.hosted.connections.values()
                 served.task.cancel()  # the host's side ends
                 await ann.event(Up)
                 if entry in ann.session.unsettled:
@@ -405,7 +415,7 @@ def test_to_come_back_again_and_again_leaves_nothing_behind(tmp_path: Path, wire
             await until(lambda: len(asyncio.all_tasks()) <= tasks, "no task is left of those links")
             await ann.settled()
             assert house.texts() == [str(number) for number in range(20)]
-            assert house.host._door._value == 63  # one waits to accept; all the strangers have gone
+            assert house.host._places._value == 63  # one waits to accept; all the strangers have gone
 
     run(scene())
 
@@ -413,7 +423,7 @@ def test_to_come_back_again_and_again_leaves_nothing_behind(tmp_path: Path, wire
 @pytest.mark.parametrize("wire", ["", TCP])
 def test_a_cancelled_join_leaves_nothing_behind(tmp_path: Path, wire: str) -> None:
     async def scene() -> None:
-        async with House(tmp_path, wire) as house:
+        async with HostFixture(tmp_path, wire) as house:
             joined = 0
             for turns in range(60):
                 client = house.client("ann")
@@ -427,7 +437,7 @@ def test_a_cancelled_join_leaves_nothing_behind(tmp_path: Path, wire: str) -> No
                 coming.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await coming
-            await until(lambda: not house.kept.served, "nobody is in")
+            await until(lambda: not house.hosted.connections, "nobody is in")
             async with house.client("ann"):
                 pass
             assert joined or wire
@@ -437,9 +447,9 @@ def test_a_cancelled_join_leaves_nothing_behind(tmp_path: Path, wire: str) -> No
 
 def test_a_link_that_is_gone_is_not_kept_in_memory(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("ann") as ann:
+        async with HostFixture(tmp_path) as house, house.client("ann") as ann:
             await ann.stored(await ann.say("hello"))
-            (served,) = house.kept.served.values()
+            (served,) = house.hosted.connections.values()
             assert ann._link is not None
             kept = weakref.ref(served.link), weakref.ref(ann._link)
             gc.collect()
@@ -461,7 +471,7 @@ def test_a_link_that_is_gone_is_not_kept_in_memory(tmp_path: Path) -> None:
 
 def test_questions_are_answered_or_fail_with_their_link(tmp_path: Path) -> None:
     async def scene() -> None:
-        house = House(tmp_path)
+        house = HostFixture(tmp_path)
         house.address = house.asked
         async with Script(tmp_path / "host", house.asked) as script:
             meeting = asyncio.ensure_future(meet(script))
@@ -512,7 +522,7 @@ def test_closing_wakes_all_who_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(client_module, "WINDOW", 2)
 
     async def scene() -> None:
-        async with SlowHouse(tmp_path) as house:
+        async with SlowHostFixture(tmp_path) as house:
             async with house.client("ann") as ann:
                 await ann.say("one")
                 await ann.say("two")
@@ -550,7 +560,7 @@ def test_what_ends_the_client_is_told_to_all_who_wait(
     monkeypatch.setattr(client_module, "WINDOW", 1)
 
     async def scene() -> None:
-        house = House(tmp_path)
+        house = HostFixture(tmp_path)
         house.address = house.asked
         async with Script(tmp_path / "host", house.asked) as script:
             meeting = asyncio.ensure_future(meet(script))
@@ -578,7 +588,7 @@ def test_a_fault_of_ours_is_no_silence(tmp_path: Path, monkeypatch: pytest.Monke
     """Whatever a link raises, whoever waits for an event learns of it."""
 
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             told = ToldTransport()
             async with house.client("ann") as ann:
                 await ann.event(Up)
@@ -586,7 +596,7 @@ def test_a_fault_of_ours_is_no_silence(tmp_path: Path, monkeypatch: pytest.Monke
                 broken = ToldLink()
                 broken.fails["receive"] = ZeroDivisionError("a bug")
                 told.dialled.append(broken)
-                for served in house.kept.served.values():
+                for served in house.hosted.connections.values():
                     served.task.cancel()
                 await ann.event(Lost)
                 with pytest.raises(ZeroDivisionError):
@@ -603,7 +613,7 @@ def test_a_fault_of_ours_is_no_silence(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_next_process_sends_what_the_last_one_could_not(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             async with house.client("ann") as ann:
                 await ann.stored(await ann.say("one", name="id-1"))
                 ann.take()
@@ -625,7 +635,7 @@ def test_the_next_process_sends_what_the_last_one_could_not(tmp_path: Path) -> N
 
 def test_two_windows_of_one_person_have_an_outbox_each(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("ann") as one, house.client("ann") as two:
+        async with HostFixture(tmp_path) as house, house.client("ann") as one, house.client("ann") as two:
             assert one.session.stream != two.session.stream
             await one.stored(await one.say("one"))
             await two.stored(await two.say("two"))
@@ -638,7 +648,7 @@ def test_two_windows_of_one_person_have_an_outbox_each(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fails", [True, False])
 def test_what_was_told_is_told_again_if_it_may_not_have_been_dealt_with(tmp_path: Path, *, fails: bool) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             try:
                 async with house.client("ann") as ann:
                     await ann.say("hello", name="mine")
@@ -661,11 +671,11 @@ def test_what_a_host_lost_is_numbered_anew_on_the_disk_too(tmp_path: Path) -> No
     """The host goes back, and so does whoever waits in the outbox; then that process dies."""
 
     async def scene() -> None:
-        async with SlowHouse(tmp_path) as house:
+        async with SlowHostFixture(tmp_path) as house:
             house.disk.set()
             async with house.client("ann") as ann:
                 await ann.stored(await ann.say("one"))
-                await until(lambda: not house.kept.room.changed, "it rests")
+                await until(lambda: not house.hosted.room.changed, "it rests")
                 backup = house.copy_store("backup")
                 await ann.stored(*[await ann.say(text) for text in ("two", "three")])
                 ann.take()
@@ -689,11 +699,11 @@ def test_only_so_many_may_be_unsettled(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(client_module, "WINDOW", 3)
 
     async def scene() -> None:
-        async with SlowHouse(tmp_path) as house, house.client("ann") as ann:
+        async with SlowHostFixture(tmp_path) as house, house.client("ann") as ann:
             for number in range(3):
                 await ann.say(str(number))
             fourth = asyncio.ensure_future(ann.say("3"))
-            await until(lambda: house.kept.room.log.next_seq == 5, "the host has the three")
+            await until(lambda: house.hosted.room.log.next_seq == 5, "the host has the three")
             assert not fourth.done()
             house.disk.set()
             await ann.stored(await fourth)
@@ -703,7 +713,7 @@ def test_only_so_many_may_be_unsettled(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_what_a_link_cannot_take_at_once_goes_out_later(tmp_path: Path) -> None:
     async def scene() -> None:
-        house = House(tmp_path)
+        house = HostFixture(tmp_path)
         house.address = house.asked
         async with Script(tmp_path / "host", house.asked) as script:
             meeting = asyncio.ensure_future(meet(script))
@@ -721,7 +731,7 @@ def test_what_a_link_cannot_take_at_once_goes_out_later(tmp_path: Path) -> None:
 
 def test_readers_do_not_speak(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("ann", reads_only=True) as ann:
+        async with HostFixture(tmp_path) as house, house.client("ann", reads_only=True) as ann:
             with pytest.raises(LocalProtocolError, match="only reads"):
                 await ann.say("hello")
             await ann.settled()
@@ -734,7 +744,7 @@ def test_readers_do_not_speak(tmp_path: Path) -> None:
 
 def test_history_and_numbers_to_begin_with(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             async with house.client("ann") as ann:
                 await ann.stored(*[await ann.say(str(number)) for number in range(10)])  # numbers 2 to 11
             for history, since, first in ((3, 0, "7"), (0, 5, "3"), (99, 0, "0")):

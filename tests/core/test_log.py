@@ -34,7 +34,7 @@ def drain(cursor: Cursor, log: Log) -> list[Frame]:
     data = b""
     while piece := cursor.pending(log):
         data += piece
-        cursor.took(len(piece))
+        cursor.advance(len(piece))
     return list(split(data))
 
 
@@ -257,7 +257,7 @@ def test_older_batches_are_joined_and_their_bytes_stay() -> None:
     cursor, pieces = Cursor(1), []
     while piece := cursor.pending(log):
         pieces.append(bytes(piece))
-        cursor.took(len(piece))
+        cursor.advance(len(piece))
     assert b"".join(pieces) == every
     assert len(pieces) < 100  # one that catches up must not cost a send for every message
     for seq in range(1, 5001, 99):
@@ -334,9 +334,9 @@ def test_looking_back_counts_messages_only() -> None:
     log = Log(EPOCH)
     for number in range(1, 31):  # every third is a message
         publish(log, b"", kind=(Kind.SAY, Kind.REACT, Kind.AUTHOR, Kind.ACTION, Kind.EDIT, Kind.RETRACT)[number % 6])
-    assert [log.back(messages) for messages in (0, 1, 2, 3, 10)] == [31, 30, 27, 24, 3]
-    assert log.back(11) == 1
-    assert log.back(-5) == 31
+    assert [log.start_of_last(messages) for messages in (0, 1, 2, 3, 10)] == [31, 30, 27, 24, 3]
+    assert log.start_of_last(11) == 1
+    assert log.start_of_last(-5) == 31
 
 
 @pytest.mark.parametrize("window", [0, 1 << 20])
@@ -346,7 +346,7 @@ def test_looking_back_goes_as_far_as_it_must(window: int, messages: int) -> None
     log = Log(EPOCH, older=disk, window=window)
     for number in range(400):
         disk.batches.append(publish(log, *[b"%d" % number] * 5))
-    assert log.back(messages) == 2001 - messages
+    assert log.start_of_last(messages) == 2001 - messages
 
 
 def test_looking_back_ends_at_a_gap() -> None:
@@ -355,9 +355,9 @@ def test_looking_back_ends_at_a_gap() -> None:
     for _ in range(1000):
         disk.batches.append(publish(log, b"hi"))
     disk.lost = [Gap(first=700, count=50)]
-    assert [log.back(messages) for messages in (250, 251, 252, 900)] == [751, 750, 750, 750]
+    assert [log.start_of_last(messages) for messages in (250, 251, 252, 900)] == [751, 750, 750, 750]
     disk.lost = [Gap(first=1, count=900)]
-    assert log.back(500) == 901
+    assert log.start_of_last(500) == 901
 
 
 def test_looking_back_reads_each_batch_a_few_times_at_most() -> None:
@@ -366,7 +366,7 @@ def test_looking_back_reads_each_batch_a_few_times_at_most() -> None:
     for _ in range(200):
         disk.batches.append(publish(log, *[b"hi"] * 10))
     disk.reads = 0
-    assert log.back(1000) == 1001
+    assert log.start_of_last(1000) == 1001
     assert disk.reads <= 110
 
 
@@ -376,7 +376,7 @@ def test_a_newcomer_cannot_make_the_host_read_the_whole_log() -> None:
     publish(log, b"the only message")
     disk.batches = [publish(log, *[b""] * 2000, kind=Kind.REACT) for _ in range(20)]
     disk.reads = 0
-    assert log.back(100) == log.end - 1400
+    assert log.start_of_last(100) == log.end - 1400
     assert disk.reads <= 10
 
 
@@ -396,26 +396,26 @@ def test_a_cursor_says_the_same_again_until_it_is_taken() -> None:
     log, cursor = Log(EPOCH), Cursor(1)
     data = publish(log, b"hello").data
     assert cursor.pending(log) is cursor.pending(log) is data
-    cursor.took(0)
+    cursor.advance(0)
     assert cursor.pending(log) is data
-    cursor.took(10)
+    cursor.advance(10)
     assert bytes(cursor.pending(log)) == data[10:]
-    cursor.took(len(data) - 11)
+    cursor.advance(len(data) - 11)
     assert bytes(cursor.pending(log)) == data[-1:]
-    cursor.took(1)
+    cursor.advance(1)
     assert cursor.pending(log) == b""
 
 
 def test_frames_for_one_member_go_between_batches() -> None:
     log, cursor = Log(EPOCH), Cursor(1)
     publish(log, b"1")
-    cursor.took(len(cursor.pending(log)) - 1)  # one byte of the batch is still to go
+    cursor.advance(len(cursor.pending(log)) - 1)  # one byte of the batch is still to go
     cursor.post(encode(Kind.NOTICE, b"a"))
     cursor.post(encode(Kind.NOTICE, b"b"))
     publish(log, b"2")
     rest = bytes(cursor.pending(log))
     assert len(rest) == 1
-    cursor.took(1)
+    cursor.advance(1)
     assert [(found.kind, found.body) for found in drain(cursor, log)] == [
         (Kind.NOTICE, b"a"),
         (Kind.NOTICE, b"b"),
@@ -425,12 +425,12 @@ def test_frames_for_one_member_go_between_batches() -> None:
 
 def test_the_control_lane_says_how_full_it_is() -> None:
     log, cursor = Log(EPOCH), Cursor(1)
-    assert (cursor.lane_size, cursor.at_border) == (0, True)
+    assert (cursor.control_size, cursor.at_border) == (0, True)
     cursor.post(encode(Kind.BEAT))
-    assert (cursor.lane_size, cursor.at_border) == (HEADER_SIZE, False)
+    assert (cursor.control_size, cursor.at_border) == (HEADER_SIZE, False)
     piece = cursor.pending(log)
-    assert (cursor.lane_size, cursor.at_border) == (0, False)
-    cursor.took(len(piece))
+    assert (cursor.control_size, cursor.at_border) == (0, False)
+    cursor.advance(len(piece))
     assert cursor.at_border
 
 

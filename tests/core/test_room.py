@@ -72,7 +72,7 @@ def sent(member: Member, room: Room) -> list[Frame]:
     data = b""
     while piece := member.pending(room.log, room.roster):
         data += piece
-        member.cursor.took(len(piece))
+        member.cursor.advance(len(piece))
     return [one for one in split(data) if one.kind != Kind.PRESENCE]
 
 
@@ -582,10 +582,10 @@ def test_who_asks_and_does_not_read_is_stopped(what: str) -> None:
     """Or the answers would pile up in the host's memory."""
     room = a_room()
     ann = enter(room, hello())
-    while ann.cursor.lane_size <= MAX_CONTROL:
+    while ann.cursor.control_size <= MAX_CONTROL:
         if room.handle(ann, ask(what, [1]), 0):
             ann.cursor.post(pack(Kind.ANSWER, Answer(text="an answer")))
-    with pytest.raises(RemoteProtocolError, match="bytes of answers ahead"):
+    with pytest.raises(RemoteProtocolError, match="bytes queued"):
         room.handle(ann, ask(what, [1]), 0)
 
 
@@ -672,14 +672,14 @@ def test_presence_goes_between_frames_and_never_queues() -> None:
     reader = enter(room, hello(stream=0, silent=True, nick=""))
     reader.cursor.post(b"".join(encode(Kind.BEAT) for _ in range(3)))
     piece = reader.pending(room.log, room.roster)
-    reader.cursor.took(40)  # half a frame
+    reader.cursor.advance(40)  # half a frame
     for number in range(100):
         key = number.to_bytes(32, "big")
         room.leave(enter(room, hello(key, f"n{number}x")))
     rest = reader.pending(room.log, room.roster)
     assert bytes(rest) == bytes(piece)[40:]
-    assert reader.cursor.lane_size == 0
-    reader.cursor.took(len(rest))
+    assert reader.cursor.control_size == 0
+    reader.cursor.advance(len(rest))
     page = frame(bytes(reader.pending(room.log, room.roster)))
     assert page.kind == Kind.PRESENCE
     assert reader.presence == room.roster.version

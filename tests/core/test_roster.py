@@ -1,6 +1,6 @@
 """The roster: whoever asks, however late, ends with the same list; and nothing queues meanwhile.
 
-And cells: what one writes the others read, and what is no state is nobody's.
+And slots: what one writes the others read, and what is no state is nobody's.
 """
 
 from __future__ import annotations
@@ -246,7 +246,7 @@ def test_every_reader_ends_with_the_same_list(steps: list[tuple[int, str, int]],
     assert set(roster.here()) == {*windows, *((key(100 + number), f"n{number}") for number in range(crowd))}
 
 
-# -- cells ----------------------------------------------------------------------------------------
+# -- slots ----------------------------------------------------------------------------------------
 
 NUMBERS = st.integers(0, 2**64 - 1)
 STATES = st.builds(
@@ -261,9 +261,9 @@ STATES = st.builds(
 
 @given(st.binary(min_size=32, max_size=32), st.sampled_from(["a", "小明Tom", "x" * 32, "한" * 16]), STATES)
 def test_a_cell_is_read_as_it_was_written(key: bytes, nick: str, state: Status) -> None:
-    cell = pack_slot(key, nick, state)
-    assert len(cell) <= MAX_SLOT
-    assert unpack_slot(cell) == ((key, nick), state)
+    slot = pack_slot(key, nick, state)
+    assert len(slot) <= MAX_SLOT
+    assert unpack_slot(slot) == ((key, nick), state)
 
 
 def test_a_cell_byte_by_byte() -> None:
@@ -299,38 +299,38 @@ def test_what_does_not_fit_is_not_written(who: bytes, nick: str, state: Status, 
 
 
 def test_a_time_that_breaks_calendars_is_no_state() -> None:
-    cell = bytearray(pack_slot(key(1), "ann", Status(active=YEAR_9999 - 1)))
-    assert unpack_slot(bytes(cell)) is not None
-    cell[48:56] = YEAR_9999.to_bytes(8, "big")
-    assert unpack_slot(bytes(cell)) is None
+    slot = bytearray(pack_slot(key(1), "ann", Status(active=YEAR_9999 - 1)))
+    assert unpack_slot(bytes(slot)) is not None
+    slot[48:56] = YEAR_9999.to_bytes(8, "big")
+    assert unpack_slot(bytes(slot)) is None
 
 
-CELL = pack_slot(b"k" * 32, "ann", Status(note="lunch"))
+SLOT = pack_slot(b"k" * 32, "ann", Status(note="lunch"))
 
 
 @pytest.mark.parametrize(
-    "cell",
+    "slot",
     {
         "empty": b"",
-        "short": CELL[:119],
-        "long": CELL[:120] + b"x" * 115,
-        "wide": CELL[:120] + b"x" * 61,
-        "another layout": CELL[:32] + b"\x02" + CELL[33:],
-        "level 0": CELL[:33] + b"\0" + CELL[34:],
-        "level 4": CELL[:33] + b"\x04" + CELL[34:],
-        "no nickname": CELL[:56] + bytes(64),
-        "nickname of an escape": CELL[:56] + b"\x1b[2J".ljust(64, b"\0"),
-        "nickname not in NFKC": CELL[:56] + "\uff41".encode().ljust(64, b"\0"),
-        "nickname with a hole": CELL[:56] + b"a\0b".ljust(64, b"\0"),
-        "nickname of no text": CELL[:56] + b"\xff".ljust(64, b"\0"),
-        "note of no text": CELL[:120] + b"\xff",
-        "note cut in a character": CELL[:120] + "漢".encode()[:2],
+        "short": SLOT[:119],
+        "long": SLOT[:120] + b"x" * 115,
+        "wide": SLOT[:120] + b"x" * 61,
+        "another layout": SLOT[:32] + b"\x02" + SLOT[33:],
+        "level 0": SLOT[:33] + b"\0" + SLOT[34:],
+        "level 4": SLOT[:33] + b"\x04" + SLOT[34:],
+        "no nickname": SLOT[:56] + bytes(64),
+        "nickname of an escape": SLOT[:56] + b"\x1b[2J".ljust(64, b"\0"),
+        "nickname not in NFKC": SLOT[:56] + "\uff41".encode().ljust(64, b"\0"),
+        "nickname with a hole": SLOT[:56] + b"a\0b".ljust(64, b"\0"),
+        "nickname of no text": SLOT[:56] + b"\xff".ljust(64, b"\0"),
+        "note of no text": SLOT[:120] + b"\xff",
+        "note cut in a character": SLOT[:120] + "漢".encode()[:2],
     }.items(),
-    ids=lambda cell: cell[0],
+    ids=lambda slot: slot[0],
 )
-def test_what_is_no_state_is_nobody(cell: tuple[str, bytes]) -> None:
-    assert unpack_slot(cell[1]) is None
-    assert seen([(0, cell[1], 0)]) == {}
+def test_what_is_no_state_is_nobody(slot: tuple[str, bytes]) -> None:
+    assert unpack_slot(slot[1]) is None
+    assert seen([(0, slot[1], 0)]) == {}
 
 
 @given(st.binary(max_size=MAX_SLOT))
@@ -341,13 +341,13 @@ def test_junk_is_nobody_or_a_state_that_can_be_written(junk: bytes) -> None:
         pack_slot(*who, state)
 
 
-@given(st.integers(0, len(CELL) - 1), st.integers(0, 255))
+@given(st.integers(0, len(SLOT) - 1), st.integers(0, 255))
 def test_a_changed_byte_is_no_error(at: int, byte: int) -> None:
-    unpack_slot(CELL[:at] + bytes([byte]) + CELL[at + 1 :])
+    unpack_slot(SLOT[:at] + bytes([byte]) + SLOT[at + 1 :])
 
 
 def test_unknown_flags_are_ignored() -> None:
-    assert unpack_slot(CELL[:34] + b"\xfe" + CELL[35:]) == unpack_slot(CELL)
+    assert unpack_slot(SLOT[:34] + b"\xfe" + SLOT[35:]) == unpack_slot(SLOT)
 
 
 def test_several_windows_of_one_show_once_and_the_most_present_wins() -> None:
@@ -357,16 +357,16 @@ def test_several_windows_of_one_show_once_and_the_most_present_wins() -> None:
     windows = [pack_slot(key(1), "ann", state) for state in (at_work, at_home, silent)]
     bob = pack_slot(key(2), "bob", Status())
     due = {(key(1), "ann"): Status(Level.ONLINE, "in a call", typing=True, read=9, active=7), (key(2), "bob"): Status()}
-    readings = [(index, cell, 0) for index, cell in enumerate([*windows, bob])]
+    readings = [(index, slot, 0) for index, slot in enumerate([*windows, bob])]
     assert seen(readings) == due
     assert seen(reversed(readings)) == due
 
 
 def test_two_nicknames_of_one_key_are_two() -> None:
-    cells = [pack_slot(key(1), nick, Status()) for nick in ("ann", "ann-at-home")]
-    assert set(seen((0, cell, 0) for cell in cells)) == {(key(1), "ann"), (key(1), "ann-at-home")}
+    slots = [pack_slot(key(1), nick, Status()) for nick in ("ann", "ann-at-home")]
+    assert set(seen((0, slot, 0) for slot in slots)) == {(key(1), "ann"), (key(1), "ann-at-home")}
 
 
 def test_a_window_that_does_not_beat_is_not_present() -> None:
-    assert seen([(0, CELL, STALE_MS)]) == {}
-    assert len(seen([(0, CELL, STALE_MS - 1)])) == 1
+    assert seen([(0, SLOT, STALE_MS)]) == {}
+    assert len(seen([(0, SLOT, STALE_MS - 1)])) == 1

@@ -76,7 +76,7 @@ async def until(holds: Callable[[], object], what: str) -> None:
         raise AssertionError(f"it never came to this: {what}") from None
 
 
-class House:
+class HostFixture:
     """A host of the room "lobby". It can be closed and opened again, from the same store or from a copy."""
 
     def __init__(self, folder: Path, address: str = "", *, open_to_all: bool = True, rate: int = 0) -> None:
@@ -103,7 +103,7 @@ class House:
     async def open(self) -> None:
         self.store = self.make_store()
         self.host = Host(load_host(self.key), self.store, owner=self.owner.key, rate=self.rate)
-        self.kept = self.host.open_room("lobby", open_to_all=self.open_to_all, folder=self.board)
+        self.hosted = self.host.open_room("lobby", open_to_all=self.open_to_all, folder=self.board)
         self.address = await self.host.listen(self.asked, Site(self.folder, self.key), "lobby")
         self.running = asyncio.ensure_future(self.host.run())
 
@@ -135,7 +135,7 @@ class House:
         """The whole log, as it is stored."""
         found: list[Frame] = []
         seq = 1
-        while batch := self.store.read(self.kept.number, seq):
+        while batch := self.store.read(self.hosted.number, seq):
             assert not isinstance(batch, Gap)
             found += split(batch.data)
             seq = batch.next_seq
@@ -146,7 +146,7 @@ class House:
         return [frame.body.decode() for frame in self.log() if frame.kind == Kind.SAY]
 
     def nicks(self) -> list[str]:
-        return [nick for _, nick in self.kept.room.roster.here()]
+        return [nick for _, nick in self.hosted.room.roster.here()]
 
     # -- those who come --------------------------------------------------------------------------
 
@@ -209,7 +209,7 @@ class SlowStore(Store):
         super().commit(room, batches, changes)
 
 
-class SlowHouse(House):
+class SlowHostFixture(HostFixture):
     """A house whose commits all go to a thread, and wait there for ``disk``."""
 
     store: SlowStore
@@ -232,7 +232,7 @@ class SlowHouse(House):
 class Rude:
     """A peer that speaks the wire byte by byte."""
 
-    def __init__(self, house: House, link: Link) -> None:
+    def __init__(self, house: HostFixture, link: Link) -> None:
         self.house = house
         self.link = link
         self.parser = Parser()

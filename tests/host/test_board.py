@@ -17,7 +17,7 @@ from chat.core.status import Level, Status, pack_slot, seen, unpack_slot
 from chat.core.wire import Kind, Notice, Refusal, States, encode, unpack
 from chat.local.identity import Identity
 from chat.transport import board_maker
-from tests.host.host_fixture import House, Member, run, until
+from tests.host.host_fixture import HostFixture, Member, run, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from chat.client.client import Target
 
 
-class BoardHouse(House):
+class BoardHouse(HostFixture):
     """A house whose room has a board, in a folder of its own."""
 
     board: Path
@@ -89,14 +89,14 @@ def test_near_and_far_see_the_same(tmp_path: Path) -> None:
 def test_who_is_near_sends_nothing_and_is_sent_nothing(tmp_path: Path) -> None:
     async def scene() -> None:
         async with BoardHouse(tmp_path) as house, house.near_and_far() as (ann, bob):
-            (served,) = [served for member, served in house.kept.served.items() if member.nick == "ann"]
+            (served,) = [served for member, served in house.hosted.connections.items() if member.nick == "ann"]
             heard = served.heard
             ann.show(note="here")
             bob.show(note="there")
             await until(lambda: state_of(bob, "ann") == ann.shows, "bob sees it")
             await until(lambda: state_of(ann, "bob") == bob.shows, "ann sees it")
             assert served.heard == heard
-            assert served.member.sights > house.kept.room.roster.sights.version
+            assert served.member.statuses > house.hosted.room.roster.statuses.version
 
     run(scene())
 
@@ -110,7 +110,7 @@ def test_only_the_newest_is_told(tmp_path: Path) -> None:
             told: list[int] = []
             while not told or told[-1] != 999:
                 found = unpack(States, await peer.frame(Kind.STATES))
-                told += [s.read for (_, nick), s in filter(None, map(unpack_slot, found.cells)) if nick == "ann"]
+                told += [s.read for (_, nick), s in filter(None, map(unpack_slot, found.slots)) if nick == "ann"]
             assert len(told) < 500  # one for each look, and not one for each change
             await peer.link.aclose()
 
@@ -128,7 +128,7 @@ def test_who_leaves_is_on_no_list_and_its_cell_is_free(tmp_path: Path) -> None:
             await until(lambda: len(bob.people()) == 1, "ann has left")
             assert [nick for _, nick in seen(reader.read())] == ["bob"]
             await bob.__aexit__(None, None, None)
-            await until(lambda: not reader.read(), "bob's cell, which the host wrote, is wiped")
+            await until(lambda: not reader.read(), "bob's slot, which the host wrote, is wiped")
             reader.close()
 
     run(scene())
@@ -156,14 +156,14 @@ def test_a_state_that_is_not_ones_own_is_against_the_rules(tmp_path: Path) -> No
     async def scene() -> None:
         async with BoardHouse(tmp_path) as house, house.near_and_far() as (ann, _bob):
             eve = Identity.load(house.folder / "eve.pem").key
-            for cell in (
+            for slot in (
                 pack_slot(ann.session.key, "ann", Status(Level.AWAY)),
                 pack_slot(eve, "ann", Status(Level.AWAY)),
                 b"",
                 os.urandom(200),
             ):
                 peer = await house.rude("eve")
-                await peer.send(encode(Kind.STATE, cell))
+                await peer.send(encode(Kind.STATE, slot))
                 assert unpack(Refusal, await peer.frame(Kind.REFUSED)).code == "protocol"
                 await peer.link.aclose()
             found = state_of(ann, "ann")
@@ -241,7 +241,7 @@ def test_a_board_that_cannot_be_made_is_told_of_once_and_tried_again(
 
 def test_a_room_without_a_board_tells_all(tmp_path: Path) -> None:
     async def scene() -> None:
-        house = House(tmp_path)
+        house = HostFixture(tmp_path)
         async with house, house.client("ann", looks=True) as ann, house.client("bob", looks=True) as bob:
             ann.show(level=Level.AWAY, note="tea")
             await until(lambda: (state_of(bob, "ann") or Status()).note == "tea", "bob is told")
@@ -258,7 +258,7 @@ def test_a_room_without_a_board_tells_all(tmp_path: Path) -> None:
 
 def test_a_note_that_is_too_long_changes_nothing(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("ann", looks=True) as ann:
+        async with HostFixture(tmp_path) as house, house.client("ann", looks=True) as ann:
             ann.show(note="ok")
             with pytest.raises(ValueError, match="at most 60 columns"):
                 ann.show(note="x" * 61)
@@ -269,11 +269,11 @@ def test_a_note_that_is_too_long_changes_nothing(tmp_path: Path) -> None:
 
 def test_sights_come_in_pages_and_all_of_them(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("ann", looks=True) as ann:
+        async with HostFixture(tmp_path) as house, house.client("ann", looks=True) as ann:
             peers = [await house.rude(f"m{n:02}", stream=0) for n in range(40)]
             for n, peer in enumerate(peers):
-                cell = pack_slot(Identity.load(house.folder / f"m{n:02}.pem").key, f"m{n:02}", Status(read=n + 1))
-                await peer.send(encode(Kind.STATE, cell))
+                slot = pack_slot(Identity.load(house.folder / f"m{n:02}.pem").key, f"m{n:02}", Status(read=n + 1))
+                await peer.send(encode(Kind.STATE, slot))
             await until(lambda: sum(s.read for s in ann.people().values()) == 40 * 41 / 2, "all are told")
             for peer in peers:
                 await peer.link.aclose()
@@ -284,9 +284,9 @@ def test_sights_come_in_pages_and_all_of_them(tmp_path: Path) -> None:
 
 def test_a_program_that_says_nothing_is_known_for_one(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             beep = Identity.load(tmp_path / "beep.pem").key
-            house.kept.room.admit(beep, BOT)
+            house.hosted.room.admit(beep, BOT)
             async with house.client("ann") as ann, house.client("beep"):
                 await until(lambda: (beep, "beep") in ann.session.here, "it is here")
                 assert ann.session.here == {(ann.session.key, "ann"): False, (beep, "beep"): True}
@@ -303,16 +303,16 @@ async def read_by(house: BoardHouse, nick: str) -> int:
         return (await client.event(Joined)).read
 
 
-async def speak(house: House, count: int) -> int:
+async def speak(house: HostFixture, count: int) -> int:
     """Have bob say so much; return the last number."""
     async with house.client("bob") as bob:
         said = [await bob.say(str(number)) for number in range(count)]
         await bob.stored(*said)
-    return house.kept.room.log.end - 1
+    return house.hosted.room.log.end - 1
 
 
-async def gone(house: House) -> None:
-    await until(lambda: not house.kept.served, "everybody has left")
+async def gone(house: HostFixture) -> None:
+    await until(lambda: not house.hosted.connections, "everybody has left")
 
 
 @pytest.mark.parametrize("near", [True, False], ids=["near", "far"])

@@ -10,19 +10,19 @@ from chat.core.errors import NoSuchRoom, Refused
 from chat.core.room import direct_name
 from chat.core.wire import PREFACE, Direct, Kind, Refusal, pack, unpack
 from chat.local.identity import Identity
-from tests.host.host_fixture import House, run
+from tests.host.host_fixture import HostFixture, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def key(house: House, nick: str) -> bytes:
+def key(house: HostFixture, nick: str) -> bytes:
     return Identity.load(house.folder / f"{nick}.pem").key
 
 
 def test_two_talk_alone(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.members("ann", "bob", "cid") as (_ann, bob, cid):
+        async with HostFixture(tmp_path) as house, house.members("ann", "bob", "cid") as (_ann, bob, cid):
             async with house.client("ann", other="bob") as to_bob:
                 (seq,) = await to_bob.stored(await to_bob.say("psst"))
                 news = await bob.event(Direct)
@@ -41,7 +41,7 @@ def test_two_talk_alone(tmp_path: Path) -> None:
 
 def test_who_is_in_it_is_not_told_of_it_elsewhere(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.members("ann", "bob") as (_, bob):
+        async with HostFixture(tmp_path) as house, house.members("ann", "bob") as (_, bob):
             async with house.client("ann", other="bob") as to_bob, house.client("bob", other="ann") as to_ann:
                 await to_bob.say("psst")
                 await to_ann.hear("psst")
@@ -53,7 +53,7 @@ def test_who_is_in_it_is_not_told_of_it_elsewhere(tmp_path: Path) -> None:
 
 def test_it_outlives_the_host_and_is_told_of_to_those_who_come(tmp_path: Path) -> None:
     async def scene() -> None:
-        house = House(tmp_path)
+        house = HostFixture(tmp_path)
         async with (
             house,
             house.members("ann", "bob", "cid"),
@@ -75,7 +75,7 @@ def test_it_outlives_the_host_and_is_told_of_to_those_who_come(tmp_path: Path) -
 
 def test_how_far_one_has_read_goes_along_with_it(tmp_path: Path) -> None:
     async def scene() -> None:
-        house = House(tmp_path)
+        house = HostFixture(tmp_path)
         async with house, house.members("ann", "bob") as (_, bob), house.client("ann", other="bob") as to_bob:
             async with house.client("bob", other="ann", looks=True) as to_ann:
                 (seq,) = await to_bob.stored(await to_bob.say("psst"))
@@ -95,7 +95,7 @@ def test_how_far_one_has_read_goes_along_with_it(tmp_path: Path) -> None:
 def test_nobody_else_gets_in(tmp_path: Path) -> None:
     async def scene() -> None:
         async with (
-            House(tmp_path) as house,
+            HostFixture(tmp_path) as house,
             house.members("ann", "bob", "cid"),
             house.client("ann", other="bob") as to_bob,
         ):
@@ -115,7 +115,7 @@ def test_nobody_else_gets_in(tmp_path: Path) -> None:
 
 def test_a_name_that_does_not_fit_the_keys_opens_nothing(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.members("ann", "bob", "cid"):
+        async with HostFixture(tmp_path) as house, house.members("ann", "bob", "cid"):
             ann, bob, cid = (key(house, nick) for nick in ("ann", "bob", "cid"))
             for name, other in ((direct_name(ann, bob), ann), (direct_name(cid, cid), cid), ("@lobby", ann)):
                 peer = await house.knock()
@@ -131,7 +131,7 @@ def test_a_name_that_does_not_fit_the_keys_opens_nothing(tmp_path: Path) -> None
 
 def test_strangers_have_no_direct_rooms(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.members("ann"):
+        async with HostFixture(tmp_path) as house, house.members("ann"):
             for nick, other in (("ann", "zoe"), ("zoe", "ann")):  # zoe has never been here
                 with pytest.raises(NoSuchRoom, match="you share no room with that key"):
                     async with house.client(nick, other=other):
@@ -146,7 +146,7 @@ def test_one_key_opens_so_many_and_no_more(tmp_path: Path, monkeypatch: pytest.M
 
     async def scene() -> None:
         async with (
-            House(tmp_path) as house,
+            HostFixture(tmp_path) as house,
             house.members("ann", "bob", "cid"),
             house.client("ann", other="bob"),
         ):

@@ -36,7 +36,7 @@ from chat.core.wire import (
 from chat.host import host as host_module
 from chat.host.store import StoredInvite
 from chat.local.invite import Invite
-from tests.host.host_fixture import House, Rude, SlowHouse, ToldLink, ToldTransport, run, until
+from tests.host.host_fixture import HostFixture, Rude, SlowHostFixture, ToldLink, ToldTransport, run, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ def no_beats(monkeypatch: pytest.MonkeyPatch) -> None:
 @every_wire
 def test_what_is_said_reaches_everyone_once_and_in_one_order(tmp_path: Path, wire: str) -> None:
     async def scene() -> None:
-        async with House(tmp_path, wire) as house, house.members("ann", "bob", "cid") as members:
+        async with HostFixture(tmp_path, wire) as house, house.members("ann", "bob", "cid") as members:
 
             async def talk(client: Client, name: str) -> None:
                 for number in range(50):
@@ -88,7 +88,7 @@ def test_what_is_said_reaches_everyone_once_and_in_one_order(tmp_path: Path, wir
 @every_wire
 def test_an_echo_says_where_in_the_log_a_message_stands(tmp_path: Path, wire: str) -> None:
     async def scene() -> None:
-        async with House(tmp_path, wire) as house, house.client("ann") as ann:
+        async with HostFixture(tmp_path, wire) as house, house.client("ann") as ann:
             entries = [await ann.say(text) for text in ("one", "two")]
             seqs = await ann.stored(*entries)
             at = {frame.seq: frame.body for frame in house.log()}
@@ -99,7 +99,7 @@ def test_an_echo_says_where_in_the_log_a_message_stands(tmp_path: Path, wire: st
 
 def test_a_room_of_any_size_of_message(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.members("ann", "bob") as (ann, bob):
+        async with HostFixture(tmp_path) as house, house.members("ann", "bob") as (ann, bob):
             texts = ["x" * size for size in (0, 1, MAX_TEXT - 1, MAX_TEXT)]
             for text in texts:
                 await ann.say(text)
@@ -113,7 +113,7 @@ def test_a_room_of_any_size_of_message(tmp_path: Path) -> None:
 
 def test_the_standing_invite_lets_in_also_after_a_restart(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path, open_to_all=False) as house:
+        async with HostFixture(tmp_path, open_to_all=False) as house:
             invite = house.host.invite("lobby")
             for nick in ("ann", "bob"):
                 async with house.client(nick, invite=invite):
@@ -129,7 +129,7 @@ def test_the_standing_invite_lets_in_also_after_a_restart(tmp_path: Path) -> Non
     run(scene())
 
 
-async def refused(house: House, nick: str, code: str, invite: Invite | None = None) -> str:
+async def refused(house: HostFixture, nick: str, code: str, invite: Invite | None = None) -> str:
     with pytest.raises(Refused) as caught:
         async with house.client(nick, invite=invite):
             pytest.fail(f"{nick} was let in")
@@ -139,7 +139,7 @@ async def refused(house: House, nick: str, code: str, invite: Invite | None = No
 
 def test_without_the_right_invite_nobody_gets_in(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path, open_to_all=False) as house:
+        async with HostFixture(tmp_path, open_to_all=False) as house:
             invite = house.host.invite("lobby")
             assert "by invite only" in await refused(house, "ann", "not-invited")
             await refused(house, "ann", "wrong-invite", replace(invite, secret=bytes(16)))
@@ -153,7 +153,7 @@ def test_to_know_an_invite_by_its_number_is_not_to_hold_it(tmp_path: Path) -> No
     """What is seen on the wire of one HELLO is of no use in another."""
 
     async def scene() -> None:
-        async with House(tmp_path, open_to_all=False) as house:
+        async with HostFixture(tmp_path, open_to_all=False) as house:
             peer = await house.knock()
             hello = await peer.hello("ann", invite=house.host.invite("lobby"), stream=1)
             seen = hello.invite_mac
@@ -172,7 +172,7 @@ def test_to_know_an_invite_by_its_number_is_not_to_hold_it(tmp_path: Path) -> No
     run(scene())
 
 
-async def new_invite(house: House, **limits: Any) -> Invite:
+async def new_invite(house: HostFixture, **limits: Any) -> Invite:
     async with house.client("owner") as owner:
         answer = await owner.ask(Ask(what="invite", **limits))
     assert answer.error == ""
@@ -181,7 +181,7 @@ async def new_invite(house: House, **limits: Any) -> Invite:
 
 def test_an_invite_for_two(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path, open_to_all=False) as house:
+        async with HostFixture(tmp_path, open_to_all=False) as house:
             invite = await new_invite(house, uses=2)
             async with house.client("ann", invite=invite):
                 pass
@@ -198,7 +198,7 @@ def test_an_invite_for_two(tmp_path: Path) -> None:
 
 def test_who_is_refused_for_a_nickname_has_not_used_the_invite(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path, open_to_all=False) as house:
+        async with HostFixture(tmp_path, open_to_all=False) as house:
             invite = await new_invite(house, uses=1)
             async with house.client("bill", invite=house.host.invite("lobby")):
                 pass
@@ -211,9 +211,9 @@ def test_who_is_refused_for_a_nickname_has_not_used_the_invite(tmp_path: Path) -
 
 def test_invites_expire(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path, open_to_all=False) as house:
+        async with HostFixture(tmp_path, open_to_all=False) as house:
             expired = replace(house.host.invite("lobby"), secret=b"0123456789abcdef")
-            house.store.add_invite(house.kept.number, StoredInvite(expired.secret, expires=1, uses=-1))
+            house.store.add_invite(house.hosted.number, StoredInvite(expired.secret, expires=1, uses=-1))
             await refused(house, "ann", "invite-expired", expired)
             async with house.client("ann", invite=await new_invite(house, seconds=3600)):
                 pass
@@ -223,7 +223,7 @@ def test_invites_expire(tmp_path: Path) -> None:
 
 def test_the_standing_invite_needs_no_other(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path, open_to_all=False) as house:
+        async with HostFixture(tmp_path, open_to_all=False) as house:
             assert str(await new_invite(house)) == str(house.host.invite("lobby"))
 
     run(scene())
@@ -231,10 +231,10 @@ def test_the_standing_invite_needs_no_other(tmp_path: Path) -> None:
 
 def test_only_the_owner_makes_invites_and_odd_questions_are_answered(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("owner") as owner, house.client("ann") as ann:
+        async with HostFixture(tmp_path) as house, house.client("owner") as owner, house.client("ann") as ann:
             assert "only the room's owner" in (await ann.ask(Ask(what="invite", uses=1))).error
             assert "'the time'" in (await owner.ask(Ask(what="the time"))).error
-            assert house.store.invites(house.kept.number) == []
+            assert house.store.invites(house.hosted.number) == []
             assert [joined.role for joined in owner.so_far(Joined)] == ["owner"]
 
     run(scene())
@@ -242,7 +242,7 @@ def test_only_the_owner_makes_invites_and_odd_questions_are_answered(tmp_path: P
 
 def test_rooms_are_found_by_name_and_the_only_one_without(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             async with house.client("ann", room="") as ann:
                 assert (await ann.event(Joined)).room == "lobby"
             with pytest.raises(NoSuchRoom):
@@ -290,7 +290,7 @@ BAD_HELLOS: Final[dict[str, tuple[Callable[[Hello], bytes], str]]] = {
 def test_what_is_no_hello_is_answered_with_the_reason(tmp_path: Path, name: str) -> None:
     async def scene() -> None:
         make, why = BAD_HELLOS[name]
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             peer = await house.knock()
             data = make(await peer.hello("eve", stream=1))
             await peer.send(data if data.startswith(b"GET") else PREFACE + data)
@@ -304,7 +304,7 @@ def test_what_is_no_hello_is_answered_with_the_reason(tmp_path: Path, name: str)
 
 def test_who_only_looks_is_no_matter(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             for data in (b"", PREFACE, PREFACE + pack(Kind.ASK, Ask(what="names"))[:-1]):
                 peer = await house.knock()
                 await peer.frame(Kind.CHALLENGE)
@@ -324,7 +324,7 @@ def test_a_stranger_has_so_long_to_say_hello(
     monkeypatch.setattr(host_module, "HELLO_TIMEOUT", 0.05)
 
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             peer = await house.knock()
             await peer.send(PREFACE)
             received = await peer.everything()
@@ -337,7 +337,7 @@ def test_a_stranger_has_so_long_to_say_hello(
 
 def test_at_a_full_door_the_next_waits_and_members_notice_nothing(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.members("ann", "bob") as (ann, bob):
+        async with HostFixture(tmp_path) as house, house.members("ann", "bob") as (ann, bob):
             strangers = [await house.knock() for _ in range(host_module.MAX_UNAUTHENTICATED)]
             for stranger in strangers:
                 await stranger.frame(Kind.CHALLENGE)
@@ -366,7 +366,7 @@ def test_at_a_full_door_the_next_waits_and_members_notice_nothing(tmp_path: Path
 
 def test_a_nickname_that_is_taken_gets_a_suffix_and_a_look_alike_is_refused(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("bill"):
+        async with HostFixture(tmp_path) as house, house.client("bill"):
             peer = await house.knock()
             hello = await peer.hello("other", stream=1)
             hello.nick = "bill"
@@ -381,7 +381,7 @@ def test_a_nickname_that_is_taken_gets_a_suffix_and_a_look_alike_is_refused(tmp_
 
 def test_silent_readers_are_not_seen(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("ann") as ann:
+        async with HostFixture(tmp_path) as house, house.client("ann") as ann:
             async with house.client("reader", reads_only=True) as reader:
                 here = await reader.event(Here)
                 assert [nick for _, nick in here.came] == ["ann"]
@@ -396,7 +396,7 @@ def test_silent_readers_are_not_seen(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_beats")
 def test_everyone_is_told_who_comes_and_goes(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("ann") as ann:
+        async with HostFixture(tmp_path) as house, house.client("ann") as ann:
             async with house.client("bob"):
                 await ann.event(Here, lambda here: "bob" in [nick for _, nick in here.came])
             await ann.event(Here, lambda here: "bob" in [nick for _, nick in here.went])
@@ -412,7 +412,7 @@ def test_everyone_is_told_who_comes_and_goes(tmp_path: Path) -> None:
 @every_wire
 def test_a_newer_link_of_a_stream_replaces_the_older_and_no_other(tmp_path: Path, wire: str) -> None:
     async def scene() -> None:
-        async with House(tmp_path, wire) as house:
+        async with HostFixture(tmp_path, wire) as house:
             other_window, other_key = await house.rude("ann", stream=2), await house.rude("bob", stream=1)
             older = await house.rude("ann", stream=1)
             await older.say(1)
@@ -438,9 +438,9 @@ def test_a_newer_link_of_a_stream_replaces_the_older_and_no_other(tmp_path: Path
 @pytest.mark.usefixtures("no_beats")
 def test_a_member_that_does_not_read_delays_nobody_and_is_caught_up(tmp_path: Path, wire: str) -> None:
     async def scene() -> None:
-        async with House(tmp_path, wire) as house, house.members("ann", "bob") as (ann, bob):
+        async with HostFixture(tmp_path, wire) as house, house.members("ann", "bob") as (ann, bob):
             slow = await house.rude("cid")
-            (served,) = [s for m, s in house.kept.served.items() if m.nick == "cid"]
+            (served,) = [s for m, s in house.hosted.connections.items() if m.nick == "cid"]
             spoken = 0
             while not served.clogged:
                 await ann.say(f"{spoken} ".ljust(MAX_TEXT, "."))
@@ -459,9 +459,9 @@ def test_a_member_that_does_not_read_delays_nobody_and_is_caught_up(tmp_path: Pa
 
 def test_a_member_that_leaves_with_a_full_link_is_forgotten(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("ann") as ann:
+        async with HostFixture(tmp_path) as house, house.client("ann") as ann:
             slow = await house.rude("cid")
-            (served,) = [s for m, s in house.kept.served.items() if m.nick == "cid"]
+            (served,) = [s for m, s in house.hosted.connections.items() if m.nick == "cid"]
             while not served.clogged:
                 await ann.say("." * MAX_TEXT)
                 await ann.settled()
@@ -470,7 +470,7 @@ def test_a_member_that_leaves_with_a_full_link_is_forgotten(tmp_path: Path) -> N
             await slow.leave()
             await until(lambda: house.nicks() == ["ann"], "cid has left")
             await until(clogged.done, "nobody waits for its link any more")
-            assert len(house.kept.served) == 1
+            assert len(house.hosted.connections) == 1
 
     run(scene())
 
@@ -486,7 +486,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> ToldTransport:
 class Guest:
     """A member over a ToldLink."""
 
-    def __init__(self, house: House, told: ToldTransport, nick: str) -> None:
+    def __init__(self, house: HostFixture, told: ToldTransport, nick: str) -> None:
         self.nick = nick
         self.link = ToldLink(nick)
         self.rude = Rude(house, self.link)
@@ -515,7 +515,7 @@ def test_who_catches_up_gets_so_much_a_turn_and_the_others_theirs_in_between(
     tmp_path: Path, told: ToldTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             ann, bob = Guest(house, told, "ann"), Guest(house, told, "bob")
             await ann.come()
             for number in range(1, 129):
@@ -552,7 +552,7 @@ def spans(order: list[int]) -> list[tuple[int, int]]:
 
 def test_a_member_that_floods_is_read_at_its_rate_and_the_others_at_theirs(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path, rate=50) as house, house.client("ann") as ann:
+        async with HostFixture(tmp_path, rate=50) as house, house.client("ann") as ann:
             flood = await house.rude("cid")
             await flood.say(1, "a flood", times=1500)  # in one piece: 29 s of its rate, after the first second's
             await until(lambda: len(house.texts()) == 1500, "what was read at once is stored")
@@ -562,9 +562,9 @@ def test_a_member_that_floods_is_read_at_its_rate_and_the_others_at_theirs(tmp_p
             await ann.settled()
             assert house.texts()[1500:] == [f"ann {number}" for number in range(20)]
             await flood.leave()
-            (served,) = [s for m, s in house.kept.served.items() if m.nick == "cid"]
+            (served,) = [s for m, s in house.hosted.connections.items() if m.nick == "cid"]
             assert served.heard == math.inf  # it is the host that does not listen: no silence of cid's
-            house.kept.room.leave(served.member)  # the test is over; nobody waits for the rest
+            house.hosted.room.leave(served.member)  # the test is over; nobody waits for the rest
             served.task.cancel()
 
     run(scene())
@@ -572,11 +572,11 @@ def test_a_member_that_floods_is_read_at_its_rate_and_the_others_at_theirs(tmp_p
 
 def test_without_a_limit_all_is_read(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path, rate=0) as house:
+        async with HostFixture(tmp_path, rate=0) as house:
             flood = await house.rude("cid")
             for start in range(1, 20_001, 2000):
                 await flood.say(start, "f", times=2000)
-            await until(lambda: house.kept.room.log.end == 20_002, "all is stored")
+            await until(lambda: house.hosted.room.log.end == 20_002, "all is stored")
             await flood.leave()
 
     run(scene())
@@ -585,16 +585,16 @@ def test_without_a_limit_all_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["names", "invite", "the time"])
 def test_who_asks_and_asks_and_does_not_read_is_dropped(tmp_path: Path, told: ToldTransport, what: str) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             cid = Guest(house, told, "cid")
             await cid.come()
-            await until(lambda: house.kept.served, "cid is in")
+            await until(lambda: house.hosted.connections, "cid is in")
             cid.link.room = 0
-            (served,) = house.kept.served.values()
+            (served,) = house.hosted.connections.values()
             for _ in range(1000):
                 cid.link.arrive(pack(Kind.ASK, Ask(what=what, authors=[1] * 20)))
-            await until(lambda: not house.kept.served, "cid was dropped")
-            assert served.member.cursor.lane_size < 2 * MAX_CONTROL
+            await until(lambda: not house.hosted.connections, "cid was dropped")
+            assert served.member.cursor.control_size < 2 * MAX_CONTROL
 
     run(scene())
 
@@ -608,7 +608,7 @@ def test_beats_keep_members_and_silence_ends_them(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("chat.client.client.BEAT", 0.02)
 
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("ann") as ann:
+        async with HostFixture(tmp_path) as house, house.client("ann") as ann:
             silent = await house.rude("cid")
             received = list(split(await silent.everything()))  # its end comes from the host
             assert Kind.BEAT in {frame.kind for frame in received}
@@ -626,10 +626,10 @@ def test_a_member_that_the_host_does_not_read_is_not_silent(tmp_path: Path, monk
     monkeypatch.setattr(host_module, "BACKLOG", 1000)
 
     async def scene() -> None:
-        async with SlowHouse(tmp_path) as house:
+        async with SlowHostFixture(tmp_path) as house:
             cid = await house.rude("cid", more_data=encode(Kind.SAY, bytes(2000), number=1))
             await cid.say(2)
-            (served,) = house.kept.served.values()
+            (served,) = house.hosted.connections.values()
             await until(lambda: served.heard == math.inf, "the host waits for its disk")
             newcomer = await house.rude("dan")  # is let in all the same
             await newcomer.leave()
@@ -650,7 +650,7 @@ def test_a_member_that_the_host_does_not_read_is_not_silent(tmp_path: Path, monk
 
 def test_slow_commits_go_to_a_thread_and_keep_the_order(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with SlowHouse(tmp_path) as house:
+        async with SlowHostFixture(tmp_path) as house:
             house.disk.set()
             async with house.members("ann", "bob") as (ann, bob):
                 house.disk.clear()
@@ -675,13 +675,13 @@ def test_nothing_counts_as_stored_before_the_disk_has_it(tmp_path: Path) -> None
     """Not even for one that comes back while the commit is under way, and not for its next process."""
 
     async def scene() -> None:
-        async with SlowHouse(tmp_path) as house:
+        async with SlowHostFixture(tmp_path) as house:
             house.disk.set()
             async with house.client("ann") as ann:
                 await ann.settled()
                 house.disk.clear()
                 entry = await ann.say("is it there?")
-                await until(lambda: house.kept.committing, "the commit is under way")
+                await until(lambda: house.hosted.committing, "the commit is under way")
                 assert ann._link is not None
                 await ann._link.aclose()
                 await ann.event(Up)
@@ -701,12 +701,12 @@ def test_nothing_counts_as_stored_before_the_disk_has_it(tmp_path: Path) -> None
 
 def test_closing_stores_what_was_said_even_during_a_slow_commit(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with SlowHouse(tmp_path) as house:
+        async with SlowHostFixture(tmp_path) as house:
             peer = await house.rude("ann")
             await peer.say(1, "first")
-            await until(lambda: house.kept.committing, "the commit is under way")
+            await until(lambda: house.hosted.committing, "the commit is under way")
             await peer.say(2, "second")
-            await until(lambda: house.kept.room.log.next_seq == 4, "both are in the log")
+            await until(lambda: house.hosted.room.log.next_seq == 4, "both are in the log")
             closing = asyncio.ensure_future(house.close())
             await closing
             await peer.leave()
@@ -718,13 +718,13 @@ def test_closing_stores_what_was_said_even_during_a_slow_commit(tmp_path: Path) 
 
 def test_two_rooms_on_one_slow_disk(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with SlowHouse(tmp_path) as house:
+        async with SlowHostFixture(tmp_path) as house:
             garden = house.add_room("garden")
             ann, bob = await house.rude("ann"), await house.rude("bob", room="garden")
             for number in range(1, 20):
                 await ann.say(number, f"lobby {number}")
                 await bob.say(number, f"garden {number}")
-            await until(lambda: house.kept.committing and garden.committing, "both commits are under way")
+            await until(lambda: house.hosted.committing and garden.committing, "both commits are under way")
             house.disk.set()
             for number in range(1, 20):
                 assert (await ann.frame(Kind.SAY)).body == f"lobby {number}".encode()
@@ -735,13 +735,13 @@ def test_two_rooms_on_one_slow_disk(tmp_path: Path) -> None:
     run(scene())
 
 
-def fill_disk(house: House) -> None:
+def fill_disk(house: HostFixture) -> None:
     """From now on SQLite says that the disk is full, as the system would say to it: SQLITE_FULL."""
     (pages,) = house.store._database.execute("PRAGMA page_count").fetchone()
     house.store._database.execute(f"PRAGMA max_page_count = {pages}")
 
 
-def free_disk(house: House) -> None:
+def free_disk(house: HostFixture) -> None:
     house.store._database.execute("PRAGMA max_page_count = 1000000")
 
 
@@ -757,7 +757,7 @@ def test_a_full_disk_keeps_messages_waiting_and_stores_them_when_there_is_room(
     monkeypatch.setattr(host_module, "SLOW_COMMIT", -1 if in_thread else math.inf)
 
     async def scene() -> None:
-        async with House(tmp_path) as house, house.members("ann", "bob") as (ann, bob):
+        async with HostFixture(tmp_path) as house, house.members("ann", "bob") as (ann, bob):
             before = await ann.say("before")
             await ann.stored(before)
             fill_disk(house)
@@ -792,7 +792,7 @@ def test_a_host_closed_while_its_disk_is_full_writes_no_more(
     monkeypatch.setattr(host_module, "_RETRY", 0.01)
 
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("ann") as ann:
+        async with HostFixture(tmp_path) as house, house.client("ann") as ann:
             fill_disk(house)
             await ann.say(LONG)
             await ann.event(Notice)
@@ -814,14 +814,14 @@ def test_while_the_disk_is_full_others_are_served_at_once(tmp_path: Path, monkey
     monkeypatch.setattr(host_module, "_RETRY", 3600)
 
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("ann") as ann:
+        async with HostFixture(tmp_path) as house, house.client("ann") as ann:
             fill_disk(house)
             await ann.say(LONG)
             await ann.event(Notice)
-            retry = house.kept.retry
+            retry = house.hosted.retry
             async with house.client("bob") as bob:
                 assert "is it older" in (await bob.ask(Ask(what="the time"))).error
-                assert house.kept.retry is retry  # nobody has tried in between
+                assert house.hosted.retry is retry  # nobody has tried in between
             free_disk(house)
 
     run(scene())
@@ -832,7 +832,7 @@ def test_a_full_disk_keeps_no_new_invite(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(host_module, "_RETRY", 0.02)
 
     async def scene() -> None:
-        async with House(tmp_path, open_to_all=False) as house, house.client("owner") as owner:
+        async with HostFixture(tmp_path, open_to_all=False) as house, house.client("owner") as owner:
             fill_disk(house)
             made = 0
             while not (answer := await owner.ask(Ask(what="invite", uses=1))).error:
@@ -841,14 +841,14 @@ def test_a_full_disk_keeps_no_new_invite(tmp_path: Path, monkeypatch: pytest.Mon
             assert answer.text == ""
             free_disk(house)
             await owner.stored(await owner.say("still here"))
-            assert len(house.store.invites(house.kept.number)) == made
+            assert len(house.store.invites(house.hosted.number)) == made
 
     run(scene())
 
 
 def test_an_invite_whose_use_cannot_be_counted_lets_nobody_in(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path, open_to_all=False) as house:
+        async with HostFixture(tmp_path, open_to_all=False) as house:
             invite = await new_invite(house, uses=1)
             execute = house.store._database.execute
             execute("CREATE TABLE ballast (data BLOB)")
@@ -869,13 +869,13 @@ def test_an_invite_whose_use_cannot_be_counted_lets_nobody_in(tmp_path: Path) ->
 
 def test_two_who_come_with_the_last_use_of_an_invite_while_the_disk_is_busy(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with SlowHouse(tmp_path, open_to_all=False) as house:
+        async with SlowHostFixture(tmp_path, open_to_all=False) as house:
             house.disk.set()
             invite = await new_invite(house, uses=1)
             owner = await house.rude("owner", key=house.owner)
             house.disk.clear()
             await owner.say(1)
-            await until(lambda: house.kept.committing, "the commit is under way")
+            await until(lambda: house.hosted.committing, "the commit is under way")
             guests = [await house.knock() for _ in range(2)]
             for nick, guest in zip(("ann", "bob"), guests, strict=True):
                 hello = await guest.hello(nick, invite=invite, stream=1)
@@ -898,9 +898,9 @@ def test_a_disk_that_fails_ends_the_host_and_acknowledges_nothing(
     monkeypatch.setattr(host_module, "SLOW_COMMIT", -1 if in_thread else math.inf)
 
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             ann = await house.rude("ann")
-            await until(lambda: not house.kept.room.changed, "her name is stored")
+            await until(lambda: not house.hosted.room.changed, "her name is stored")
             # An error that is not SQLITE_FULL, as a failed fsync would be.
             house.store._database.execute(
                 "CREATE TEMP TRIGGER broken BEFORE INSERT ON batches BEGIN SELECT RAISE(ABORT, 'it broke'); END"
@@ -931,11 +931,11 @@ def test_a_fault_of_one_link_costs_the_others_nothing(
     tmp_path: Path, told: ToldTransport, caplog: pytest.LogCaptureFixture, where: str, *, early: bool
 ) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             assert house.running is not None
             bad, ann, bob = (Guest(house, told, nick) for nick in ("bad", "ann", "bob"))
             await bad.come()  # before the others, so that it is served before them
-            await until(lambda: house.kept.served, "it is in")
+            await until(lambda: house.hosted.connections, "it is in")
             link = ToldLink("bad at the door") if early else bad.link
             link.fails[where] = RuntimeError("a bug")
             link.room = 0 if where == "writable" else math.inf
@@ -975,7 +975,7 @@ BAD_FRAMES: Final = {
 def test_who_breaks_the_rules_is_told_why_and_nobody_else_is_harmed(tmp_path: Path, name: str) -> None:
     async def scene() -> None:
         data, why = BAD_FRAMES[name]
-        async with House(tmp_path) as house, house.members("ann", "bob") as (ann, bob):
+        async with HostFixture(tmp_path) as house, house.members("ann", "bob") as (ann, bob):
             eve = await house.rude("eve")
             await eve.frame(Kind.PRESENCE)
             await eve.send(data)
@@ -993,11 +993,11 @@ def test_a_refusal_never_stands_in_the_middle_of_a_message(tmp_path: Path, told:
     """A member whose link is full breaks a rule. What it has been sent must stay what the log says."""
 
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             ann, eve = Guest(house, told, "ann"), Guest(house, told, "eve")
             await ann.come()
             await eve.come()
-            await until(lambda: len(house.kept.served) == 2, "both are in")
+            await until(lambda: len(house.hosted.connections) == 2, "both are in")
             eve.link.room = HEADER_SIZE + 100
             ann.say(1, "x" * 5000)
             await until(lambda: ann.has("x" * 5000), "it is stored and sent")
@@ -1013,7 +1013,7 @@ def test_a_refusal_never_stands_in_the_middle_of_a_message(tmp_path: Path, told:
 
 def test_a_goodbye_ends_it(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             ann = await house.rude("ann")
             await ann.send(encode(Kind.SAY, b"last words", number=1) + encode(Kind.BYE) + b"junk after it")
             await ann.everything()
@@ -1026,7 +1026,7 @@ def test_a_goodbye_ends_it(tmp_path: Path) -> None:
 
 def test_frames_right_behind_hello_are_handled_too(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             ann = await house.rude("ann", more_data=encode(Kind.SAY, bytes(MAX_TEXT), number=1))
             assert len((await ann.frame(Kind.SAY)).body) == MAX_TEXT
             await ann.leave()
@@ -1043,14 +1043,14 @@ def test_frames_right_behind_hello_are_handled_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("turns", range(5))
 def test_a_host_that_is_closed_leaves_no_link_open(tmp_path: Path, told: ToldTransport, turns: int) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             ann, bob = Guest(house, told, "ann"), Guest(house, told, "bob")
             await ann.come()
-            await until(lambda: house.kept.served, "ann is in")
+            await until(lambda: house.hosted.connections, "ann is in")
             ann.link.room = 0
-            house.kept.room.log.append(Kind.SAY, b"x", time=0)
-            house.host._wake(house.kept)
-            (served,) = house.kept.served.values()
+            house.hosted.room.log.append(Kind.SAY, b"x", time=0)
+            house.host._wake(house.hosted)
+            (served,) = house.hosted.connections.values()
             await until(lambda: served.clogged, "her link is full")
             told.accepted.put_nowait(bob.link)  # he is at the door in the same moment
             for _ in range(turns):
@@ -1068,7 +1068,7 @@ def test_a_host_that_is_closed_leaves_no_link_open(tmp_path: Path, told: ToldTra
 @every_wire
 def test_a_host_that_restarts_is_found_again_and_nothing_is_lost_or_doubled(tmp_path: Path, wire: str) -> None:
     async def scene() -> None:
-        async with House(tmp_path, wire) as house, house.members("ann", "bob") as (ann, bob):
+        async with HostFixture(tmp_path, wire) as house, house.members("ann", "bob") as (ann, bob):
             texts = [f"{number}" for number in range(30)]
             listening = asyncio.ensure_future(bob.hear(*texts))
             for number in texts:
@@ -1089,15 +1089,15 @@ def test_a_host_that_restarts_is_found_again_and_nothing_is_lost_or_doubled(tmp_
 
 def test_what_a_crash_takes_is_sent_again(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with SlowHouse(tmp_path) as house:
+        async with SlowHostFixture(tmp_path) as house:
             house.disk.set()
             async with house.client("ann") as ann:
                 await ann.stored(await ann.say("on the disk"))
                 house.disk.clear()
                 lost = await ann.say("not yet")
-                await until(lambda: house.kept.committing, "the commit is under way")
+                await until(lambda: house.hosted.committing, "the commit is under way")
                 image = house.copy_store("image")
-                for served in house.kept.served.values():  # nothing of the last moments reaches anybody
+                for served in house.hosted.connections.values():  # nothing of the last moments reaches anybody
                     served.task.cancel()
                 await house.go_back_to(image)
                 house.disk.set()
@@ -1110,9 +1110,9 @@ def test_what_a_crash_takes_is_sent_again(tmp_path: Path) -> None:
 
 def test_a_host_that_went_back_is_noticed_and_told(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.members("ann", "bob") as (ann, bob):
+        async with HostFixture(tmp_path) as house, house.members("ann", "bob") as (ann, bob):
             await ann.stored(await ann.say("kept"))
-            await until(lambda: not house.kept.room.changed, "it rests")
+            await until(lambda: not house.hosted.room.changed, "it rests")
             backup = house.copy_store("backup")
             await ann.stored(await ann.say("lost"))
             await bob.hear("kept", "lost")
@@ -1132,7 +1132,7 @@ def test_a_host_that_went_back_is_noticed_and_told(tmp_path: Path) -> None:
 
 def test_an_author_is_introduced_with_its_name(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("ann") as ann:
+        async with HostFixture(tmp_path) as house, house.client("ann") as ann:
             await ann.stored(await ann.say("hi"))
             author = unpack(Author, house.log()[0])
             assert (author.nick, author.key, author.stream) == ("ann", ann.session.key, ann.session.stream)
@@ -1144,7 +1144,7 @@ def test_who_comes_in_is_told_who_speaks_here_without_asking(tmp_path: Path) -> 
     """A member that floods would wait for the answer until the host has read all that it says itself."""
 
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("bob") as bob, house.client("cid") as cid:
+        async with HostFixture(tmp_path) as house, house.client("bob") as bob, house.client("cid") as cid:
             async with house.client("dan") as dan:
                 await dan.stored(await dan.say("and leaves"))
             await bob.stored(await bob.say("one"))
@@ -1159,7 +1159,7 @@ def test_who_comes_in_is_told_who_speaks_here_without_asking(tmp_path: Path) -> 
 
 def test_of_many_who_speak_those_are_told_who_came_last(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.members(*(f"m{n}" for n in range(30))) as members:
+        async with HostFixture(tmp_path) as house, house.members(*(f"m{n}" for n in range(30))) as members:
             for member in members:
                 await member.stored(await member.say("here"))
             eve = await house.rude("eve", history=0)
@@ -1177,7 +1177,7 @@ def test_one_key_has_so_many_links_and_a_stream_that_comes_back_is_none_more(
     monkeypatch.setattr(host_module, "LINKS", 2)
 
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("bob"):
+        async with HostFixture(tmp_path) as house, house.client("bob"):
             first = await house.rude("cid", stream=1)
             second = await house.rude("cid", stream=2)
             with pytest.raises(Refused, match="your key has 2 links to this room already") as refused:
@@ -1201,7 +1201,7 @@ def test_a_host_that_was_stopped_hears_those_who_spoke_meanwhile(
     monkeypatch.setattr(host_module, "SILENCE", 0.3)
 
     async def scene() -> None:
-        async with House(tmp_path) as house, house.client("ann") as ann:
+        async with HostFixture(tmp_path) as house, house.client("ann") as ann:
             cid = await house.rude("cid")
             await cid.frame(Kind.BEAT)
             await cid.say(1)

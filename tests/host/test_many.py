@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from chat.core.session import Message
-from tests.host.host_fixture import House, Member, run
+from tests.host.host_fixture import HostFixture, Member, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ def test_two_hundred_members_hear_eight_in_one_order(tmp_path: Path, monkeypatch
     tmp_path.chmod(0o700)
 
     async def scene() -> None:
-        async with House(tmp_path, f"queue:{tmp_path}/q") as house, AsyncExitStack() as stack:
+        async with HostFixture(tmp_path, f"queue:{tmp_path}/q") as house, AsyncExitStack() as stack:
             producers = [await stack.enter_async_context(house.client(f"p{n}")) for n in range(PRODUCERS)]
             members = [
                 await stack.enter_async_context(house.client(f"m{n}", reads_only=True))

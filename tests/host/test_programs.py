@@ -18,7 +18,7 @@ from chat.core.session import Message
 from chat.core.wire import Ask, Kind, Notice
 from chat.host import programs as chat_peers
 from chat.host.programs import Forked, Peers, Program
-from tests.host.host_fixture import House, Member, run, until
+from tests.host.host_fixture import HostFixture, Member, run, until
 from transports.pipe import PipePair
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ ECHO = ("sh", "-c", 'while IFS= read -r line; do printf "<%s>\\n" "$line"; done'
 
 
 @asynccontextmanager
-async def room(tmp_path: Path, address: str = "", **more: Any) -> AsyncIterator[tuple[House, Peers, Member]]:
+async def room(tmp_path: Path, address: str = "", **more: Any) -> AsyncIterator[tuple[HostFixture, Peers, Member]]:
     """A house with peers, and its owner."""
-    async with House(tmp_path / "house", address) as house:
+    async with HostFixture(tmp_path / "house", address) as house:
         peers = Peers(house.host, "lobby", tmp_path / "house" / "peers", **more)
         try:
             async with house.client("owner") as owner:
@@ -45,7 +45,7 @@ async def told(member: Member) -> str:
     return (await member.event(Notice, lambda notice: notice.code == "peer")).text
 
 
-async def here(house: House, *nicks: str) -> None:
+async def here(house: HostFixture, *nicks: str) -> None:
     await until(lambda: set(nicks) <= set(house.nicks()), f"{nicks} are here")
 
 
@@ -177,8 +177,8 @@ def test_a_peer_whose_link_is_lost_is_ended(tmp_path: Path) -> None:
         async with room(tmp_path) as (house, peers, owner):
             peers.start(Program("bot", ("sh", "-c", "echo up; exec sleep 1000")))
             await owner.hear("up")
-            (member,) = [member for member in house.kept.served if member.nick == "bot"]
-            await house.kept.served[member].link.aclose()
+            (member,) = [member for member in house.hosted.connections if member.nick == "bot"]
+            await house.hosted.connections[member].link.aclose()
             assert await told(owner) == "bot has left: it ended with exit status 1"
 
     run(scene())
@@ -202,8 +202,8 @@ def test_a_peer_that_does_not_leave_is_killed(tmp_path: Path, monkeypatch: pytes
             await owner.hear("up")
             (pid,) = peers._pids
             os.kill(pid, signal.SIGSTOP)
-            (member,) = [member for member in house.kept.served if member.nick == "bot"]
-            await house.kept.served[member].link.aclose()
+            (member,) = [member for member in house.hosted.connections if member.nick == "bot"]
+            await house.hosted.connections[member].link.aclose()
             assert await told(owner) == "bot has left: it was ended by SIGKILL"
 
     run(scene())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.core.wire import MAX_CONTROL, SEQ_PREFIX, Answer, Ask, Kind, encode, pack, unpack
-from tests.host.host_fixture import House, run
+from tests.host.host_fixture import HostFixture, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ async def search(member: Member, text: str, **more: int) -> Answer:
 
 def test_a_member_finds_what_was_said_a_moment_ago(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.members("ann", "bob") as (ann, bob):
+        async with HostFixture(tmp_path) as house, house.members("ann", "bob") as (ann, bob):
             one, two = await ann.stored(await ann.say("我们去北京吧"), await ann.say("let us go"))
             (three,) = await bob.stored(await bob.say("北京? go!"))
             found = await search(bob, "北京")
@@ -42,7 +42,7 @@ def test_a_member_finds_what_was_said_a_moment_ago(tmp_path: Path) -> None:
 
 def test_a_search_finds_what_was_said_before_the_host_was_closed(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             async with house.members("ann") as (ann,):
                 (seq,) = await ann.stored(await ann.say("hello"))
             for _ in range(2):
@@ -63,7 +63,7 @@ def test_a_search_finds_what_was_said_before_the_host_was_closed(tmp_path: Path)
 
 def test_rooms_of_one_store_do_not_find_each_others_messages(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             house.add_room("den")
             async with house.client("ann") as ann, house.client("bob", room="den") as bob:
                 await ann.stored(await ann.say("hello lobby"))
@@ -79,7 +79,7 @@ def test_an_answer_fits_one_control_frame(tmp_path: Path) -> None:
     assert len(pack(Kind.ANSWER, longest, number=1)) < MAX_CONTROL
 
     async def scene() -> None:
-        async with House(tmp_path) as house, house.members("ann") as (ann,):
+        async with HostFixture(tmp_path) as house, house.members("ann") as (ann,):
             await ann.stored(*[await ann.say("word") for _ in range(150)])
             assert len((await search(ann, "word", limit=2**32 - 1)).found) == 100
             assert len((await search(ann, "word")).found) == 20
@@ -90,7 +90,7 @@ def test_an_answer_fits_one_control_frame(tmp_path: Path) -> None:
 
 def test_one_search_at_a_time_and_who_leaves_meanwhile_is_not_waited_for(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             async with house.members("ann") as (ann,):
                 (seq,) = await ann.stored(await ann.say("word"))
             rude = await house.rude("bob")
@@ -115,7 +115,7 @@ def test_one_search_at_a_time_and_who_leaves_meanwhile_is_not_waited_for(tmp_pat
 
 def test_an_edit_by_somebody_else_is_not_searched(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house, house.members("ann", "bob") as (ann, bob):
+        async with HostFixture(tmp_path) as house, house.members("ann", "bob") as (ann, bob):
             (seq,) = await ann.stored(await ann.say("mine"))
             await bob.stored(await bob.say("yours", kind=Kind.EDIT, target=seq))
             assert (await search(bob, "mine")).found == [(seq, seq)]
@@ -134,7 +134,7 @@ def test_an_edit_by_somebody_else_is_not_searched(tmp_path: Path) -> None:
 
 def test_a_damaged_index_harms_nobody(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with House(tmp_path) as house:
+        async with HostFixture(tmp_path) as house:
             async with house.members("ann") as (ann,):
                 (seq,) = await ann.stored(await ann.say("hello"))
                 await search(ann, "hello")

@@ -20,7 +20,7 @@ if "toy" not in schemes():
 
 
 class Toy(testing.Kit):
-    door = "manywire_toy:transport"
+    entry_point = "manywire_toy:transport"
 
     def address(self) -> Address:
         return Address("toy", str(self.folder / secrets.token_hex(4)))

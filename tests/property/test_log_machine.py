@@ -174,7 +174,7 @@ class LogMachine(RuleBasedStateMachine):
         assert bytes(reader.cursor.pending(self.log)) == bytes(piece)
         count = round(len(piece) * share)
         sent = bytes(piece[:count])
-        reader.cursor.took(count)
+        reader.cursor.advance(count)
         for frame in reader.parser.feed(sent):
             if frame.kind == Kind.NOTICE:
                 reader.notices += 1
@@ -214,7 +214,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule(messages=st.integers(0, 300))
     def look_back(self, messages: int) -> None:
-        start = self.log.back(messages)
+        start = self.log.start_of_last(messages)
         said = [
             seq
             for seq in range(start, self.published + 1)
@@ -243,7 +243,7 @@ class LogMachine(RuleBasedStateMachine):
         assert len(sizes) <= 66 + 2 * self.window // MAX_BATCH
         for reader in self.readers:
             assert len(reader.cursor._piece) <= MAX_BATCH
-            assert reader.cursor.lane_size <= HEADER_SIZE * (reader.posted - reader.notices)
+            assert reader.cursor.control_size <= HEADER_SIZE * (reader.posted - reader.notices)
 
     def teardown(self) -> None:
         """In the end everybody has everything."""

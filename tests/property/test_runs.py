@@ -30,7 +30,7 @@ ODD: Final = st.sampled_from(
         encode(200, b"of a newer version", number=1),
         pack(Kind.ASK, Ask(what="names", authors=[1, 2]), number=3),
         pack(Kind.ASK, Ask(what="the time")),
-        encode(Kind.STATE, b"not a cell"),
+        encode(Kind.STATE, b"not a slot"),
         encode(Kind.AUTHOR, number=1),
         encode(0, number=1),
         b"\0\0\0\x1f",
@@ -73,7 +73,7 @@ class Seat:
             self.room.leave(self.member)
 
     def state(self) -> tuple[int, str, int, int]:
-        return self.frames, self.error, self.parser.unfinished, self.member.cursor.lane_size
+        return self.frames, self.error, self.parser.unfinished, self.member.cursor.control_size
 
 
 class RunMachine(RuleBasedStateMachine):

@@ -154,7 +154,7 @@ class Host:
             return
         while limit and (data := member.pending(self.room.log, self.room.roster)):
             piece = bytes(data[:limit])
-            member.cursor.took(len(piece))
+            member.cursor.advance(len(piece))
             link.down += piece
             limit -= len(piece)
 

@@ -263,7 +263,7 @@ def tick(room: Room, member: Member) -> list[Frame]:
     data = b""
     while piece := member.pending(room.log, room.roster):
         data += piece
-        member.cursor.took(len(piece))
+        member.cursor.advance(len(piece))
     return list(split(data))
 
 

@@ -17,11 +17,11 @@ posix = Shm(_POSIX)
 
 
 class Made(Shm):
-    """A maker of boards of this kind, with cells of that kind."""
+    """A maker of boards of this kind, with slots of that kind."""
 
-    def __init__(self, kind: type[ShmBoard], cell: type[ShmCell] = ShmCell) -> None:
+    def __init__(self, kind: type[ShmBoard], slot: type[ShmCell] = ShmCell) -> None:
         super().__init__()
-        self.board = type(kind.__name__, (kind,), {"cell": cell})
+        self.board = type(kind.__name__, (kind,), {"slot": slot})
 
 
 # -- sound, if awkward ------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ class Queues(ShmBoard):
 
 class KeepsTheBuffer(ShmCell):
     def write(self, payload: Buffer) -> None:
-        self.kept = payload
+        self.hosted = payload
         super().write(payload)
 
     def beat(self) -> None:
@@ -80,9 +80,9 @@ class BelievesAll(ShmBoard):
     def _decode(data: bytes, indices: Iterable[int]) -> dict[int, tuple[int, bytes]]:
         found = {}
         for index in indices:
-            cell = data[256 * (1 + index) :][:256]
-            length = int.from_bytes(cell[16:18], "big")
-            found[index] = int.from_bytes(cell[8:16], "big"), cell[18 : 18 + min(length, 234)]
+            slot = data[256 * (1 + index) :][:256]
+            length = int.from_bytes(slot[16:18], "big")
+            found[index] = int.from_bytes(slot[8:16], "big"), slot[18 : 18 + min(length, 234)]
         return found
 
     def _look(self, fd: int) -> None:
@@ -111,7 +111,7 @@ class ForgetsWhatItHolds(ShmBoard):
         self._next = 0
         held = set(self._file.held)
         self._file.held.clear()
-        self._file.held.update(cell.index for cell in self._claimed)
+        self._file.held.update(slot.index for slot in self._claimed)
         try:
             return super().claim()
         finally:
@@ -124,7 +124,7 @@ class AsksNobody(ShmBoard):
 
 
 class KeepsTheDead(ShmBoard):
-    """A cell that shows something is taken, whoever wrote it."""
+    """A slot that shows something is taken, whoever wrote it."""
 
     def claim(self) -> ShmCell | None:
         lengths = memoryview(os.pread(self._file.fd, SIZE, 0)).cast("H")[128 + 8 :: 128]

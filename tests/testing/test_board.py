@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 class Shm(testing.BoardKit):
-    door = "transports.shm:board"
+    entry_point = "transports.shm:board"
 
 
 class Posix(testing.BoardKit):
     """Where open file description locks are not to be had."""
 
-    door = "tests.contract.boards:posix"
+    entry_point = "tests.testing.boards:posix"
 
 
 class InTwoHalves(testing.BoardKit):
     """Every write is seen half done."""
 
-    door = "tests.contract.boards:in_two_halves"
+    entry_point = "tests.testing.boards:in_two_halves"
 
 
 KITS: tuple[type[testing.BoardKit], ...] = (Shm, Posix, InTwoHalves)
@@ -55,23 +55,23 @@ def test_every_clause_is_a_sentence_and_a_check() -> None:
 
 
 BROKEN: list[tuple[str, str, str]] = [
-    ("B1", "first_write_wins", "cell .* shows .* and should show"),
-    ("B1", "queues", "cell .* shows None and should show"),
+    ("B1", "first_write_wins", "slot .* shows .* and should show"),
+    ("B1", "queues", "slot .* shows None and should show"),
     ("B1", "keeps_the_buffer", "shows b'lost' and should show b'ours'"),
-    ("B1", "cuts_off", "a cell took 235 bytes"),
-    ("B2", "believes_all", "cells were torn, or went back, in"),
+    ("B1", "cuts_off", "a slot took 235 bytes"),
+    ("B2", "believes_all", "slots were torn, or went back, in"),
     ("B3", "no_locks", "of them by two writers"),
     ("B3", "forgets_what_it_holds", "of them by two writers"),
     ("B4", "asks_nobody", "shows b'ann' and should show None"),
-    ("B4", "keeps_the_dead", "cells were left by a process .*, and .* could be claimed"),
+    ("B4", "keeps_the_dead", "slots were left by a process .*, and .* could be claimed"),
     ("B5", "removes_the_file", "there is no board in|took the board with it"),
-    ("B5", "opens_it_once_more", "with the readers went the claim on 1 cells"),
+    ("B5", "opens_it_once_more", "with the readers went the claim on 1 slots"),
 ]
 
 
 @pytest.mark.parametrize(("clause", "broken", "told"), BROKEN)
 def test_what_is_broken_is_told(clause: str, broken: str, told: str, tmp_path: Path) -> None:
-    kit = type(broken, (testing.BoardKit,), {"door": f"tests.contract.boards:{broken}"})(tmp_path)
+    kit = type(broken, (testing.BoardKit,), {"entry_point": f"tests.testing.boards:{broken}"})(tmp_path)
     with pytest.raises(Exception, match=told) as raised:
         asyncio.run(testing.check(kit, clause))
     assert clause in str(raised.value) + "".join(getattr(raised.value, "__notes__", []))

@@ -198,7 +198,7 @@ class DropsAByte(PassOn):
 
 class KeepsTheBuffer(PassOn):
     def send(self, data: Buffer) -> int:
-        self.kept = memoryview(data)
+        self.hosted = memoryview(data)
         return super().send(data)
 
 

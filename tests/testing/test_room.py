@@ -34,8 +34,8 @@ def test_room(kit: type[testing.Kit], clause: str, tmp_path: Path) -> None:
 
 
 # One kit for each transport that is installed under its own name: R4 finds the other one by that.
-LISTENING = [kit for kit in KITS if "R4" not in kit.skips and kit.door.startswith("transports.")]
-INSTALLED = {kit.door: kit for kit in reversed(LISTENING)}.values()
+LISTENING = [kit for kit in KITS if "R4" not in kit.skips and kit.entry_point.startswith("transports.")]
+INSTALLED = {kit.entry_point: kit for kit in reversed(LISTENING)}.values()
 
 
 @pytest.mark.parametrize(("kit", "elsewhere"), list(permutations(INSTALLED, 2)), ids=lambda kit: kit.__name__)
@@ -102,13 +102,13 @@ class SendsBeforeItStores(Host):
 
 class WaitsForTheSlow(Host):
     def _serve_all(self, kept: HostedRoom) -> None:
-        if all(served.clogged is None for served in kept.served.values()):
+        if all(served.clogged is None for served in kept.connections.values()):
             super()._serve_all(kept)
 
 
 class DropsTheSlow(Host):
     def _serve_all(self, kept: HostedRoom) -> None:
-        for served in list(kept.served.values()):
+        for served in list(kept.connections.values()):
             if served.member.cursor.lag(kept.room.log) > 10:
                 self._drop(kept, served.member)
         super()._serve_all(kept)

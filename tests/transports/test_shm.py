@@ -39,20 +39,20 @@ from pathlib import Path
 from transports import shm
 maker = shm.Shm(shm._POSIX if sys.argv[2] == "posix" else shm._OFD)
 board = (maker.create if sys.argv[3] == "host" else maker.open)(Path(sys.argv[1]))
-cells = [board.claim() for _ in range(int(sys.argv[4]))]
-for cell in cells:
-    cell.write(b"%d" % os.getpid())
-print(*(cell.index for cell in cells), flush=True)
+slots = [board.claim() for _ in range(int(sys.argv[4]))]
+for slot in slots:
+    slot.write(b"%d" % os.getpid())
+print(*(slot.index for slot in slots), flush=True)
 sys.stdin.read()
 """
 
 
 class Writer:
-    """Another process, which shows its process id in some cells until it is killed."""
+    """Another process, which shows its process id in some slots until it is killed."""
 
-    def __init__(self, folder: Path, cells: int = 1, *, locks: str = "best", role: str = "member") -> None:
+    def __init__(self, folder: Path, slots: int = 1, *, locks: str = "best", role: str = "member") -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(folder), locks, role, str(cells)],
+            [sys.executable, "-c", WRITER, str(folder), locks, role, str(slots)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
@@ -78,23 +78,23 @@ def shown(seen: ShmBoard) -> dict[int, bytes]:
 
 
 def claim(seen: ShmBoard, payload: bytes = b"") -> ShmCell:
-    cell = seen.claim()
-    assert cell is not None
+    slot = seen.claim()
+    assert slot is not None
     if payload:
-        cell.write(payload)
-    return cell
+        slot.write(payload)
+    return slot
 
 
 def claim_all(seen: ShmBoard) -> set[int]:
     indices: set[int] = set()
-    while (cell := seen.claim()) is not None:
-        assert cell.index not in indices
-        indices.add(cell.index)
+    while (slot := seen.claim()) is not None:
+        assert slot.index not in indices
+        indices.add(slot.index)
     return indices
 
 
-def raw_cell(payload: bytes, *, version: int = 7, age: int = 0, length: int | None = None) -> bytes:
-    """A cell as docs/reference/board.md has it. ``age`` is in milliseconds."""
+def raw_slot(payload: bytes, *, version: int = 7, age: int = 0, length: int | None = None) -> bytes:
+    """A slot as docs/reference/board.md has it. ``age`` is in milliseconds."""
     beat = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000_000 - age
     record = struct.pack("!QQH234s", version, beat, len(payload) if length is None else length, payload)
     return record + struct.pack("!I", zlib.crc32(record))
@@ -286,19 +286,19 @@ def test_the_dead_are_shown_until_their_heartbeat_is_5_s_old_and_the_living_are_
         dead.kill()
         for ours, theirs, age in zip(alive.indices, dead.indices, (2_000, 6_000, -6_000), strict=True):
             for index in (ours, theirs):
-                put(tmp_path / "board", raw_cell(b"%d" % age, age=age), 256 * (1 + index))
+                put(tmp_path / "board", raw_slot(b"%d" % age, age=age), 256 * (1 + index))
         found = {index: (payload, age) for index, payload, age in host.read()}
         young, old, future = alive.indices
         assert set(found) == {young, old, future, dead.indices[0]}
         assert 2_000 <= found[young][1] < found[old][1]
         assert found[old][1] >= 6_000  # a stopped process, say: it is for those who look to judge
         assert found[future][1] == 0  # the heartbeat of another start of the machine
-        put(tmp_path / "board", raw_cell(b"back", version=8), 256 * (1 + dead.indices[1]))
+        put(tmp_path / "board", raw_slot(b"back", version=8), 256 * (1 + dead.indices[1]))
         assert (dead.indices[1], b"back") in [reading[:2] for reading in host.read()]
 
 
 @pytest.mark.usefixtures("leaves_nothing")
-def test_a_forked_child_has_no_part_in_its_parents_cells(tmp_path: Path) -> None:
+def test_a_forked_child_has_no_part_in_its_parents_slots(tmp_path: Path) -> None:
     """It would keep them alive after a kill -9 of its parent, and claim them all once more."""
     ours, theirs = os.pipe()
     board.create(tmp_path).close()
@@ -306,15 +306,15 @@ def test_a_forked_child_has_no_part_in_its_parents_cells(tmp_path: Path) -> None
     if not parent:
         try:
             mine = board.open(tmp_path)
-            cell = claim(mine, b"parent")
+            slot = claim(mine, b"parent")
             if not os.fork():
                 told = b"%d " % os.getpid()
-                for use in (mine.claim, mine.read, mine.sound, cell.beat):
+                for use in (mine.claim, mine.read, mine.sound, slot.beat):
                     try:
                         use()
                     except ChatError as error:
                         told += b"." if "closed in this process, or before it was forked" in str(error) else b"?"
-                cell.close()
+                slot.close()
                 mine.close()
                 os.write(theirs, told)
             signal.pause()
@@ -349,7 +349,7 @@ def test_random_bytes_harm_nobody_for_longer_than_a_beat(tmp_path: Path, seed: i
     with ExitStack() as stack:
         host = stack.enter_context(closing(board.create(tmp_path)))
         member = stack.enter_context(closing(board.open(tmp_path)))
-        cells = [claim(host, b"host %d" % number) for number in range(50)] + [claim(member, b"member")]
+        slots = [claim(host, b"host %d" % number) for number in range(50)] + [claim(member, b"member")]
         due = shown(host)
         assert shown(member) == due
         for _ in range(10):
@@ -361,23 +361,23 @@ def test_random_bytes_harm_nobody_for_longer_than_a_beat(tmp_path: Path, seed: i
             if late is not None:
                 assert shown(late).items() <= due.items()
                 late.close()
-                for cell in cells:
-                    cell.beat()
+                for slot in slots:
+                    slot.beat()
             else:
                 host, member = (stack.enter_context(closing(made(tmp_path))) for made in (board.create, board.open))
-                cells = [claim(host, b"host %d" % number) for number in range(50)] + [claim(member, b"member")]
+                slots = [claim(host, b"host %d" % number) for number in range(50)] + [claim(member, b"member")]
                 due = shown(host)
             with closing(board.open(tmp_path)) as newcomer:
                 assert shown(newcomer) == shown(member) == shown(host) == due
-        assert claim_all(host) == set(range(CELLS)) - {cell.index for cell in cells}
+        assert claim_all(host) == set(range(CELLS)) - {slot.index for slot in slots}
 
 
 @pytest.mark.parametrize("length", [MAX_SLOT + 1, 65_535])
 def test_a_length_that_cannot_be_is_not_believed_though_the_crc_is_right(tmp_path: Path, length: int) -> None:
     with closing(board.create(tmp_path)) as host:
-        cell = claim(host, b"good")
+        slot = claim(host, b"good")
         assert list(shown(host).values()) == [b"good"]
-        put(tmp_path / "board", raw_cell(b"bad", length=length), 256 * (1 + cell.index))
+        put(tmp_path / "board", raw_slot(b"bad", length=length), 256 * (1 + slot.index))
         assert list(shown(host).values()) == [b"good"]
         with closing(Shm().open(tmp_path)) as newcomer:
             assert shown(newcomer) == {}
@@ -396,12 +396,12 @@ def test_a_dead_writers_damaged_cell_goes_away_too(tmp_path: Path) -> None:
 def test_the_version_goes_on_after_the_last_one(tmp_path: Path, version: int) -> None:
     with closing(board.create(tmp_path)) as host:
         for index in range(CELLS):
-            put(tmp_path / "board", raw_cell(b"old", version=version, age=9_000), 256 * (1 + index))
+            put(tmp_path / "board", raw_slot(b"old", version=version, age=9_000), 256 * (1 + index))
         assert shown(host) == {}
-        cell = claim(host)
+        slot = claim(host)
         for payload in (b"a", b"b", b"c"):
-            cell.write(payload)
-            assert shown(host) == {cell.index: payload}
+            slot.write(payload)
+            assert shown(host) == {slot.index: payload}
 
 
 # -- use ------------------------------------------------------------------------------------------
@@ -410,11 +410,11 @@ def test_the_version_goes_on_after_the_last_one(tmp_path: Path, version: int) ->
 @pytest.mark.parametrize("maker", [board, POSIX], ids=["best", "posix"])
 def test_a_full_board_says_so_until_somebody_leaves(tmp_path: Path, maker: Shm) -> None:
     with closing(maker.create(tmp_path)) as host, closing(maker.open(tmp_path)) as member:
-        cells = [claim(host) for _ in range(CELLS)]
+        slots = [claim(host) for _ in range(CELLS)]
         assert host.claim() is None
         assert member.claim() is None
-        cells[77].close()
-        assert claim(member).index == cells[77].index
+        slots[77].close()
+        assert claim(member).index == slots[77].index
         assert host.claim() is None
     with closing(maker.open(tmp_path)) as after, Writer(tmp_path, 1):
         assert len(claim_all(after)) == CELLS - 1
@@ -422,19 +422,19 @@ def test_a_full_board_says_so_until_somebody_leaves(tmp_path: Path, maker: Shm) 
 
 def test_what_has_not_changed_is_the_same_object(tmp_path: Path) -> None:
     with closing(board.create(tmp_path)) as host:
-        cell = claim(host, b"hello")
+        slot = claim(host, b"hello")
         ((_, first, _),) = host.read()
         ((_, second, _),) = host.read()
         assert first is second
-        cell.write(b"hello, hello")
+        slot.write(b"hello, hello")
         assert list(shown(host).values()) == [b"hello, hello"]
 
 
 def test_what_is_closed_says_so(tmp_path: Path) -> None:
     with closing(board.create(tmp_path)) as host, closing(board.open(tmp_path)) as member:
-        cell, other = claim(host, b"mine"), claim(member, b"other")
+        slot, other = claim(host, b"mine"), claim(member, b"other")
         host.close()
-        for use in (host.claim, host.read, host.sound, cell.beat):
+        for use in (host.claim, host.read, host.sound, slot.beat):
             with pytest.raises(ChatError, match="closed here"):
                 use()
         assert shown(member) == {other.index: b"other"}
@@ -481,17 +481,17 @@ def test_another_program_reads_it_by_the_page_alone(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert len(code.strip().splitlines()) <= 10
     with closing(board.create(tmp_path)) as host:
-        cells = [claim(host, pack_slot(bytes(32), nick, Status(note="x"))) for nick in ("ann", "小明", "x" * 32, "dan")]
+        slots = [claim(host, pack_slot(bytes(32), nick, Status(note="x"))) for nick in ("ann", "小明", "x" * 32, "dan")]
         claim(host, b"no state")
         claim(host)
-        cells[0].close()
-        at = 256 * (1 + cells[3].index)
-        put(tmp_path / "board", raw_cell(pack_slot(bytes(32), "dan", Status()), age=15_001), at)
-        put(tmp_path / "board", raw_cell(pack_slot(bytes(32), "of-another-start", Status()), age=-60_000), 256 * CELLS)
+        slots[0].close()
+        at = 256 * (1 + slots[3].index)
+        put(tmp_path / "board", raw_slot(pack_slot(bytes(32), "dan", Status()), age=15_001), at)
+        put(tmp_path / "board", raw_slot(pack_slot(bytes(32), "of-another-start", Status()), age=-60_000), 256 * CELLS)
         command = [sys.executable, "-I", "-X", "utf8", "-c", code, str(tmp_path / "board")]
         done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
         assert done.stdout.splitlines() == [
-            nick for _, nick in sorted(zip((cell.index for cell in cells[1:3]), ("小明", "x" * 32), strict=True))
+            nick for _, nick in sorted(zip((slot.index for slot in slots[1:3]), ("小明", "x" * 32), strict=True))
         ]
 
 
@@ -504,8 +504,8 @@ def test_the_pages_tables_add_up_and_are_those_of_the_code() -> None:
         assert table[0][0] == 0
         for (at, size), (then, _) in pairwise(table):
             assert at + int(size) == then
-    file, cell, payload = tables
+    file, slot, payload = tables
     assert file[-1] == (CELL_SIZE, str(CELL_SIZE))
-    assert [size for _, size in cell] == ["8", "8", "2", str(MAX_SLOT), "4"]
-    assert sum(int(size) for _, size in cell) == CELL_SIZE
+    assert [size for _, size in slot] == ["8", "8", "2", str(MAX_SLOT), "4"]
+    assert sum(int(size) for _, size in slot) == CELL_SIZE
     assert payload[-1][0] + int(payload[-1][1].removeprefix("0 to ")) == MAX_SLOT

@@ -205,8 +205,8 @@ def test_the_pane_writes_nothing_that_a_terminal_obeys(seed: int, count: int) ->
                 screen = app.renderer.last_rendered_screen
                 assert screen is not None
                 assert not any(screen.zero_width_escapes.values())
-                cells = (cell for row in screen.data_buffer.values() for cell in row.values())
-                styles.update(*(cell.style.split() for cell in cells))
+                slots = (slot for row in screen.data_buffer.values() for slot in row.values())
+                styles.update(*(slot.style.split() for slot in slots))
     assert all(re.fullmatch(r"\[transparent\]|class:[a-z-]+\d?", style) for style in styles), styles
 
 
@@ -329,8 +329,8 @@ class HostileHost(Script):
             pack(Kind.DIRECT, Direct(room="@x", other=key, nick=text, next_seq=2))
             for key, text in zip(KEYS, TOLD, strict=True)
         ]
-        cell = pack_slot(BOB, "bob", Shown(level=Level.AWAY, note="\x1b]0;x\x07\x9b2J\u202e"))
-        more.append(pack(Kind.STATES, States(cells=[cell, cell.replace(b"bob", b"b\x1bc")])))
+        slot = pack_slot(BOB, "bob", Shown(level=Level.AWAY, note="\x1b]0;x\x07\x9b2J\u202e"))
+        more.append(pack(Kind.STATES, States(slots=[slot, slot.replace(b"bob", b"b\x1bc")])))
         with suppress(LinkBroken, LinkClosed, AssertionError):  # the guest has left
             await guest.let_in(next_seq=len(self.log) + 1, room="\x1b]0;room\x07")
             guest.send(*self.log[max(0, guest.hello.next_seq - 1) :], *more)
@@ -529,12 +529,12 @@ def test_what_a_board_shows_is_filtered() -> None:
         nick = text.encode()[:64]
         made = good[:56] + nick + bytes(64 - len(nick)) + good[120:]
         assert unpack_slot(good[:56] + b"bob" + bytes(61) + good[120:]) is not None
-        sights = seen([(0, made, 0)])
-        check_lines(as_names(sights))
-        check_lines("".join(as_line(*one) for one in sights.items()))
+        statuses = seen([(0, made, 0)])
+        check_lines(as_names(statuses))
+        check_lines("".join(as_line(*one) for one in statuses.items()))
         with suppress(ValueError):  # longer than a note may be
-            (cell,) = seen([(0, pack_slot(BOB, "bob", Shown(level=Level.AWAY, note=text)), 0)]).items()
-            check_lines(as_line(*cell))
+            (slot,) = seen([(0, pack_slot(BOB, "bob", Shown(level=Level.AWAY, note=text)), 0)]).items()
+            check_lines(as_line(*slot))
 
 
 def test_rooms_of_this_machine_are_listed_without_what_a_terminal_obeys(capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The full-screen face: on a screen without a terminal, on a terminal made of cells, and on a real pty."""
+"""The full-screen face: on a screen without a terminal, on a terminal made of slots, and on a real pty."""
 
 # ruff: noqa: RUF001 - Chinese has commas of its own
 
@@ -101,8 +101,8 @@ class Stage:
         if screen is None:
             return []
         size = self.face.app.output.get_size()
-        cells = (screen.data_buffer[y] for y in range(size.rows))
-        return ["".join(row[x].char for x in range(size.columns)).rstrip() for row in cells]
+        slots = (screen.data_buffer[y] for y in range(size.rows))
+        return ["".join(row[x].char for x in range(size.columns)).rstrip() for row in slots]
 
     def said(self, text: str) -> list[str]:
         """The rows with ``text`` in them; of the pane only."""
@@ -788,10 +788,10 @@ def test_nothing_of_a_peers_reaches_the_screen_unfiltered() -> None:
             await stage.until("here: ", "link lost")
             screen = stage.face.app.renderer.last_rendered_screen
             assert screen is not None
-            cells = [cell for row in screen.data_buffer.values() for cell in row.values()]
-            assert "".join(cell.char for cell in cells).isprintable()
+            slots = [slot for row in screen.data_buffer.values() for slot in row.values()]
+            assert "".join(slot.char for slot in slots).isprintable()
             assert not any(screen.zero_width_escapes.values())
-            assert {part for cell in cells for part in cell.style.split()} <= {
+            assert {part for slot in slots for part in slot.style.split()} <= {
                 *("[transparent]", "class:last-line"),
                 *(f"class:{role}" for role in roles_of("auto")),
             }
@@ -1358,7 +1358,7 @@ def test_who_is_ignored_and_who_is_not(tmp_path: Path) -> None:
     run(story())
 
 
-# -- a terminal made of cells -------------------------------------------------------------------------
+# -- a terminal made of slots -------------------------------------------------------------------------
 
 
 class Terminal:
@@ -1386,7 +1386,7 @@ class Terminal:
         return [row.rstrip() for row in self._screen.display]
 
     def column(self, y: int, text: str) -> int:
-        """The cell in which ``text`` begins. A wide character has two cells, the second one empty."""
+        """The slot in which ``text`` begins. A wide character has two slots, the second one empty."""
         self._feed()
         row = self._screen.buffer[y]
         return next(x for x in row if row[x].data and _from(row, x).startswith(text))

@@ -1,7 +1,7 @@
 """The whole full-screen face on a terminal of changing size: keys, pastes, peers, lost links and resizes in any order.
 
     keys, pastes ─▶ pipe ─▶ Face ─▶ Vt100_Output ─┬▶ what is written: no text that a terminal obeys
-    bob, cid ─▶ host in this process ──▶ client ──┘▶ a terminal made of cells: each as prompt_toolkit means it
+    bob, cid ─▶ host in this process ──▶ client ──┘▶ a terminal made of slots: each as prompt_toolkit means it
 
 After each step all that is due has happened, and the face is drawn; there is nothing to wait for by the clock.
 """
@@ -44,22 +44,22 @@ from chat.ui import timeline as timeline_module
 from chat.ui.commands import COMMANDS, KEYS
 from chat.ui.fullscreen import view as view_module
 from chat.ui.fullscreen.app import Face
-from tests.host.host_fixture import House, until
+from tests.host.host_fixture import HostFixture, until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
 
-# What no cell may hold and no text that is written: controls, bidi controls, line breaks, tags, halves of pairs.
+# What no slot may hold and no text that is written: controls, bidi controls, line breaks, tags, halves of pairs.
 OBEYED: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\U000e0000-\U000e0fff]"
 )
 SIDE_BAR: Final = 19  # columns with its border, from 60 columns on
 LEAST: Final = (4, 2)  # columns and rows: with fewer, the input has no room for a wide character
 
-# -- a terminal made of cells --------------------------------------------------------------------------
+# -- a terminal made of slots --------------------------------------------------------------------------
 
 
-class Cells(pyte.Screen):
+class Slots(pyte.Screen):
     """pyte's screen. pyte 0.8.2 drops all that follows some marks; here every mark joins the letter before it."""
 
     def draw(self, data: str) -> None:
@@ -72,14 +72,14 @@ class Cells(pyte.Screen):
 
 
 class Terminal(Vt100_Output):
-    """What prompt_toolkit writes to: it is checked, and drawn into cells."""
+    """What prompt_toolkit writes to: it is checked, and drawn into slots."""
 
     def __init__(self, columns: int, rows: int) -> None:
         self.size = Size(rows=rows, columns=columns)
         self.file = io.StringIO()
         super().__init__(self.file, lambda: self.size, term="xterm-256color", enable_cpr=False)
-        self.cells = Cells(columns, rows)
-        self._stream = pyte.Stream(self.cells)
+        self.slots = Slots(columns, rows)
+        self._stream = pyte.Stream(self.slots)
         self.written = ""  # as text, since it was checked last
 
     def write(self, data: str) -> None:
@@ -94,11 +94,11 @@ class Terminal(Vt100_Output):
     def resize(self, columns: int, rows: int) -> None:
         self.draw()
         self.size = Size(rows=rows, columns=columns)
-        self.cells.resize(rows, columns)
+        self.slots.resize(rows, columns)
 
     def row(self, y: int) -> list[str]:
-        """The letters of a row, without their marks; a wide one's second cell is empty."""
-        row = self.cells.buffer[y]
+        """The letters of a row, without their marks; a wide one's second slot is empty."""
+        row = self.slots.buffer[y]
         return [row[x].data for x in range(self.size.columns)]
 
 
@@ -224,14 +224,14 @@ class Whole(RuleBasedStateMachine):
         self.do(self.open(), self.sit_down())
 
     async def open(self) -> None:
-        self.house = House(self.folder / "house")
+        self.house = HostFixture(self.folder / "house")
         await self.open_rooms()
         for name in ("bob", "cid"):
             await self.come(name, name)
 
     async def open_rooms(self) -> None:
         await self.house.open()
-        self.kept = {"lobby": self.house.kept, "tea": self.house.add_room("tea")}
+        self.hosted = {"lobby": self.house.hosted, "tea": self.house.add_room("tea")}
 
     async def come(self, name: str, nick: str) -> None:
         member = self.members[name] = self.client(name, nick)
@@ -267,9 +267,9 @@ class Whole(RuleBasedStateMachine):
         await self.task
         await self.ann.aclose()
         self.terminal.draw()
-        assert not self.terminal.cells.mode & {mode << 5 for mode in (1049, 2004, 1000, 1003, 1006, 1015)}
-        assert pyte.modes.DECTCEM in self.terminal.cells.mode  # the cursor shows
-        assert pyte.modes.DECAWM in self.terminal.cells.mode
+        assert not self.terminal.slots.mode & {mode << 5 for mode in (1049, 2004, 1000, 1003, 1006, 1015)}
+        assert pyte.modes.DECTCEM in self.terminal.slots.mode  # the cursor shows
+        assert pyte.modes.DECAWM in self.terminal.slots.mode
 
     def teardown(self) -> None:
         async def leave() -> None:
@@ -321,7 +321,7 @@ class Whole(RuleBasedStateMachine):
 
     def is_behind(self, client: Client) -> bool:
         session = client.session
-        kept = self.kept.get(session.room)  # None of the room of two
+        kept = self.hosted.get(session.room)  # None of the room of two
         return (
             session.state is not LinkState.JOINED
             or bool(session.unsettled)
@@ -465,7 +465,7 @@ class Whole(RuleBasedStateMachine):
     @rule(text=texts)
     def is_told(self, text: str) -> None:
         async def tell() -> None:
-            self.house.host.tell("lobby", "test", text)
+            self.house.host.announce("lobby", "test", text)
 
         self.do(tell())
 
@@ -552,7 +552,7 @@ class Whole(RuleBasedStateMachine):
         columns, rows = self.terminal.size.columns, self.terminal.size.rows
         if columns < LEAST[0] or rows < LEAST[1]:
             return
-        cursor = self.terminal.cells.cursor
+        cursor = self.terminal.slots.cursor
         shown = ["".join(self.terminal.row(y)) for y in range(rows)]
         assert self.face.app.layout.current_control is self.face.composer.control
         assert 2 <= cursor.x <= columns, (cursor.x, cursor.y, shown)
