@@ -12,6 +12,7 @@ from chat.core.wire import Gap, Kind, Notice
 
 if TYPE_CHECKING:
     from chat.client.client import Client, ClientEvent
+    from chat.core.status import Status, Who
 
 
 _KINDS: Final = {kind.value: kind.name.lower() for kind in Kind}
@@ -62,6 +63,20 @@ def as_object(event: ClientEvent, client: Client) -> dict[str, Any] | None:
         case Up(address):
             return {"event": "link", "state": "up", "address": str(address)}
     return None
+
+
+def person_object(who: Who, state: Status) -> dict[str, Any]:
+    """Return a member, and what they show, as programs see it."""
+    key, nick = who
+    return {
+        "nick": nick,
+        "key": key.hex(),
+        "state": state.level.name.lower(),
+        "note": state.note,
+        "typing": state.typing,
+        "read": state.read,
+        "active": stamp(state.active) if state.active else None,
+    }
 
 
 def message_object(message: Message) -> dict[str, Any]:

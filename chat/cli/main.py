@@ -464,7 +464,11 @@ def join(
     since: int,
     data: Path | None,
 ) -> None:
-    """Enter the room TARGET and talk."""
+    """Enter the room TARGET and talk.
+
+    Without a terminal on standard input each line of it is a message as it stands, never a command.
+    Exit code 1 when one could not be sent.
+    """
     home = _Home(data)
     client = home.client(target, transport, nick=nick, speaks=True, history=history, since=since or 0, looks=True)
     _run(_face(client, home, plain=plain, as_json=json))
@@ -487,6 +491,7 @@ async def _face(client: Client, home: _Home, *, plain: bool, as_json: bool, host
 
     found = settings.load()
     complaint = translate(settings.complaint(found.problems)) if found.problems else ""
+    unsent = 0
 
     def opener(target: str) -> Client:
         return home.client(target, "", nick=client.nick, speaks=True, history=_HISTORY, looks=True)
@@ -498,7 +503,7 @@ async def _face(client: Client, home: _Home, *, plain: bool, as_json: bool, host
 
                 if complaint:
                     _warn(f"chat: {complaint}")
-                await linear.run(client, settings=found.settings, opener=opener, file=found.path)
+                unsent = await linear.run(client, settings=found.settings, opener=opener, file=found.path)
             else:
                 import gc
 
@@ -523,6 +528,8 @@ async def _face(client: Client, home: _Home, *, plain: bool, as_json: bool, host
                 unsettled,
             )
             _warn(f"chat: {told.format(count=unsettled, nick=client.nick)}")
+    if unsent:
+        raise click.exceptions.Exit(FAILED)
 
 
 @chat.command()

@@ -89,17 +89,6 @@ def since(ms: int, now: float | None = None) -> str:
 
 def as_object(who: Who, state: Status) -> str:
     """Return one line for programs."""
-    from chat.ndjson import dump, stamp
+    from chat.ndjson import dump, person_object
 
-    key, nick = who
-    return dump(
-        {
-            "nick": nick,
-            "key": key.hex(),
-            "state": state.level.name.lower(),
-            "note": state.note,
-            "typing": state.typing,
-            "read": state.read,
-            "active": stamp(state.active) if state.active else None,
-        }
-    )
+    return dump(person_object(who, state))

@@ -10,8 +10,9 @@
 Rules:
 
 1. Whatever came from somebody else goes through ``text.visible`` here, and nowhere later.
-2. A line of standard input is a message or a command of the table in ``commands``. What begins with a slash and is not
-   understood is answered, never sent.
+2. A line that is typed at a terminal is a message or a command of the table in ``commands``. What begins with a slash
+   and is not understood is answered, never sent. Any other input is text: each line is said exactly as it is, since
+   whoever writes a log that is piped in here must not be able to run commands.
 3. A line is a whole sentence: it can be heard without the lines around it. What is about an earlier message quotes its
    beginning, since nobody can look up to it.
 4. A message's number ends its line, where it can be listened past; behind a command it names the message:
@@ -31,15 +32,16 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import click
 from msgspec.structs import replace
 
 from chat.client.board_view import SHOWN_AS
 from chat.client.client import Lost, Up
-from chat.core.errors import ChatError, DialFailed
+from chat.core.errors import ChatError, DialFailed, WrongValue
 from chat.core.session import Here, Joined, LinkState, Message, Rewound
 from chat.core.status import Level
 from chat.core.text import visible
-from chat.core.wire import REPLY, Answer, Ask, Author, Direct, Gap, Kind, Notice
+from chat.core.wire import MAX_TEXT, REPLY, Answer, Ask, Author, Direct, Gap, Kind, Notice
 from chat.i18n import _, later, localize_remote, plural, translate
 from chat.local.identity import fingerprint
 from chat.local.settings import DEFAULTS, NAMES, change
@@ -47,7 +49,7 @@ from chat.local.settings import parse as parse_setting
 from chat.ui import emoji
 from chat.ui.answers import all_settings, details, open_here, rooms, setting
 from chat.ui.commands import COMMANDS, Action, Command, Say, Unknown, Usage, help_on, parse, rooms_like, written
-from chat.ui.lines import Output, converse, lines
+from chat.ui.lines import Output, converse, lines, whole_lines
 from chat.ui.people import People, direct_told, ignored, list_ignored, listed, names_of, nobody, read_marks, to_heed
 from chat.ui.timeline import Said, Timeline
 
@@ -77,12 +79,13 @@ async def run(
     settings: Settings = DEFAULTS,
     opener: Callable[[str], Client] | None = None,
     file: Path | None = None,
-) -> None:
-    """Speak for the terminal until the input ends or ``/quit``. Raises what ends the client.
+) -> int:
+    """Talk until the input ends or ``/quit``; return how many lines of text could not be sent.
 
+    Raises what ends the client.
     ``opener`` makes a client of a TARGET, for ``/join``; ``file`` is where settings are changed.
     """
-    await _Face(client, settings, opener, file).run()
+    return await _Face(client, settings, opener, file).run()
 
 
 @dataclass(eq=False)
@@ -120,6 +123,7 @@ class _Face:
         self._numbers = True
         self._away_later: asyncio.TimerHandle | None = None
         self._away_by_itself = False
+        self._unsent = 0  # lines that were not typed, and are not text
         self._next: tuple[str, Said] | None = None  # "reply", "quote" or "edit": what the next line does, and to what
         self._does: dict[str, Callable[[str, int], Any]] = {
             "help": self._help,
@@ -144,7 +148,7 @@ class _Face:
             "invite": lambda _argument, _seq: self._ask(Ask(what="invite")),
         }
 
-    async def run(self) -> None:
+    async def run(self) -> int:
         """See ``run`` of this module."""
         first = self._rooms[0]
         if first.client.trusted_on_first_use:
@@ -158,6 +162,7 @@ class _Face:
                 self._away_later.cancel()
             for room in self._rooms[1:]:
                 await self._close(room)
+        return self._unsent
 
     # -- what happens ----------------------------------------------------------------------------
 
@@ -222,6 +227,9 @@ class _Face:
     # -- what is typed ---------------------------------------------------------------------------
 
     async def _read(self) -> None:
+        if not sys.stdin.isatty():
+            await self._read_text()
+            return
         async for line in lines(sys.stdin):
             self._touch()
             try:
@@ -232,6 +240,20 @@ class _Face:
         for room in self._rooms[1:]:
             await room.client.settled()
 
+    async def _read_text(self) -> None:
+        """Say each line as it is; blank ones say nothing."""
+        number = 0
+        async for line in whole_lines(sys.stdin, MAX_TEXT):
+            number += 1
+            if isinstance(line, WrongValue):
+                self._unsent += 1
+                told = _("line {number} was not sent: {why}").format(number=number, why=translate(line))
+                with suppress(OSError):  # nobody reads our errors any more; the other lines are sent all the same
+                    click.echo(f"chat: {told}", err=True)
+            elif line.strip():
+                self._touch()
+                await self._say(line)
+
     async def _enter(self, line: str) -> bool:
         """Do what a line asks for. Returns False when it is time to leave."""
         if not line.strip():
@@ -239,7 +261,7 @@ class _Face:
                 self._next = None
                 await self._tell(_("stopped; the next line is a message again"))
             return True
-        if len(line.encode()) >= _LONGEST and sys.stdin.isatty():
+        if len(line.encode()) >= _LONGEST:
             told = _("the terminal cut this line at {limit} bytes, so it was not sent; use: chat send TARGET < FILE")
             await self._tell(told.format(limit=_LONGEST))
             return True
@@ -615,7 +637,11 @@ def describe(event: ClientEvent) -> list[str]:
         case Message():
             return describe_message(event)
         case Joined(room, _epoch, _next_seq, nick, _role, resumed=False):
-            told = _("you are {nick} in {room}; each line you type is a message; /help tells what else you can type")
+            told = (
+                _("you are {nick} in {room}; each line you type is a message; /help tells what else you can type")
+                if sys.stdin.isatty()
+                else _("you are {nick} in {room}; each line is a message, also one that begins with a slash")
+            )
             return [f"* {told.format(nick=visible(nick, lines=False), room=visible(room, lines=False))}"]
         case Here(came, went, first):
             told = _("here: {nicks}") if first else _("{nicks} came")

@@ -14,6 +14,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TextIO
 
+from chat.core.errors import WrongValue
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
@@ -42,6 +44,31 @@ async def lines(stream: TextIO, limit: int = 1024 * 1024) -> AsyncIterator[str]:
             rest = rest[cut:]
     if rest:
         yield rest.decode("utf-8", "replace").removesuffix("\r")
+
+
+async def whole_lines(stream: TextIO, limit: int) -> AsyncIterator[str | WrongValue]:
+    """Yield each line of a stream as it is, or why it is not text: over ``limit`` bytes, or not UTF-8.
+
+    A line ends with LF or CRLF; the last one needs neither.
+    """
+    rest = b""
+    async for data in _chunks(stream.fileno()):
+        *whole, rest = (rest + data).split(b"\n")
+        for line in whole:
+            yield _text(line, limit)
+        rest = rest[: limit + 2]  # enough to see that it is too long, with a CR at its end too
+    if rest:
+        yield _text(rest, limit)
+
+
+def _text(line: bytes, limit: int) -> str | WrongValue:
+    line = line.removesuffix(b"\r")
+    if len(line) > limit:
+        return WrongValue("it is longer than {limit} bytes", limit=limit)
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        return WrongValue("it is not UTF-8: byte {number} is wrong", number=error.start + 1)
 
 
 async def _chunks(fd: int) -> AsyncIterator[bytes]:

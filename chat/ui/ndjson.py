@@ -3,29 +3,58 @@
 Rules:
 
 1. Texts are exact and escaped to ASCII, so no terminal that shows them by accident obeys them.
-2. ``say`` never interprets anything: a text that begins with a slash is a text.
+2. ``say`` never interprets anything: a text that begins with a slash is a text. Only ``command`` names a command.
 3. An event is written out before the outbox forgets what it tells of.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from chat.core.errors import ChatError, LocalProtocolError
-from chat.ndjson import as_object, dump
-from chat.ui.lines import Output, converse, lines
+from chat.core.errors import ChatError, LocalProtocolError, TransportError, WrongValue
+from chat.core.status import Level
+from chat.core.wire import REPLY, U63, Ask, Kind
+from chat.ndjson import as_object, dump, person_object
+from chat.ui.lines import Output, converse, whole_lines
 
 if TYPE_CHECKING:
     from chat.client.client import Client, ClientEvent
 
+_LONGEST: Final = 1024 * 1024  # bytes of a line
+_COMMANDS: Final = {  # and the fields that each needs
+    "me": ("text",),
+    "reply": ("target", "text"),
+    "edit": ("target", "text"),
+    "retract": ("target",),
+    "react": ("target",),
+    "who": (),
+    "away": (),
+    "busy": (),
+    "back": (),
+    "invite": (),
+    "peer": ("text",),
+    "quit": (),
+}
+_SAYING: Final = {  # kind and flags of the commands that are messages
+    "me": (Kind.ACTION, 0),
+    "reply": (Kind.SAY, REPLY),
+    "edit": (Kind.EDIT, 0),
+    "retract": (Kind.RETRACT, 0),
+    "react": (Kind.REACT, 0),
+}
+_LEVELS: Final = {"away": Level.AWAY, "busy": Level.BUSY, "back": Level.ONLINE}
 
-class _Said(msgspec.Struct):
-    """What may come in; unknown fields are ignored."""
 
-    say: str
+class _Line(msgspec.Struct):
+    """What may come in; unknown fields are ignored. It has either ``say`` or ``command``."""
+
+    say: str | msgspec.UnsetType = msgspec.UNSET
+    command: str | msgspec.UnsetType = msgspec.UNSET
+    text: str = ""
+    target: U63 = 0
     id: str = ""
 
 
@@ -41,18 +70,63 @@ async def run(client: Client) -> None:
 
 
 async def _read(client: Client, out: Output) -> None:
-    number = unsaid = 0
-    async for line in lines(sys.stdin):
+    number = failed = 0
+    async for line in whole_lines(sys.stdin, _LONGEST):
         number += 1
-        if not line.strip():
+        if isinstance(line, str) and not line.strip():
             continue
-        name = ""
+        name, what = "", "not said"
         try:
-            said = msgspec.json.decode(line.encode(), type=_Said)
-            name = said.id
-            await client.say(said.say, name=name)
-        except (msgspec.DecodeError, LocalProtocolError) as error:
-            unsaid += 1
-            await out.write([dump({"event": "error", "line": number, "id": name, "message": f"not said: {error}"})])
-    if unsaid:
-        raise ChatError(f"{unsaid} of {number} lines were not said; the events of kind error say why")
+            wanted = _parse(line)
+            name = wanted.id
+            if isinstance(wanted.say, str):
+                await client.say(wanted.say, name=name)
+                continue
+            what = "not done"
+            if wanted.command == "quit":
+                break
+            done = await _do(client, wanted)
+            if done is not None:
+                await out.write([dump({"event": "done", "id": name, "command": wanted.command, **done})])
+        except (msgspec.DecodeError, LocalProtocolError, TransportError, WrongValue) as error:
+            failed += 1
+            await out.write([dump({"event": "error", "line": number, "id": name, "message": f"{what}: {error}"})])
+    if failed:
+        raise ChatError(f"{failed} of {number} lines were not said or done; the events of kind error say why")
+
+
+def _parse(line: str | WrongValue) -> _Line:
+    if isinstance(line, WrongValue):
+        raise line
+    wanted = msgspec.json.decode(line.encode(), type=_Line)
+    if isinstance(wanted.say, str) == isinstance(wanted.command, str):
+        raise LocalProtocolError("an object needs the field say, or the field command, and not both")
+    return wanted
+
+
+async def _do(client: Client, wanted: _Line) -> dict[str, Any] | None:
+    """Do a command; return what came of it, None for a message, whose echo tells that.
+
+    Raises LocalProtocolError for a line that is wrong, WrongValue for a host that says no, LinkBroken.
+    """
+    name = str(wanted.command)
+    if name not in _COMMANDS:
+        raise LocalProtocolError(f"{name!r} is no command; there are {', '.join(_COMMANDS)}")
+    for needed in _COMMANDS[name]:
+        if not getattr(wanted, needed):
+            raise LocalProtocolError(f"{name} needs the field {needed}")
+    if name in _SAYING:
+        kind, flags = _SAYING[name]
+        target = wanted.target if "target" in _COMMANDS[name] else 0
+        text = wanted.text if kind != Kind.RETRACT else ""
+        await client.say(text, kind=kind, target=target, flags=flags, name=wanted.id)
+        return None
+    if name in _LEVELS:
+        client.show(level=_LEVELS[name], note=wanted.text)
+        return {}
+    if name == "who":
+        return {"people": [person_object(who, state) for who, state in client.people().items()]}
+    answer = await client.ask(Ask(what=name, text=wanted.text if name == "peer" else ""))
+    if answer.error:
+        raise WrongValue(answer.error)
+    return {"text": answer.text}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import queue
 import signal
 import subprocess
@@ -120,10 +121,34 @@ def host(folder: Path, *options: str) -> Iterator[Program]:
 
 def run(folder: Path, *arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
+    return _run(folder, arguments, environment, input=stdin)
+
+
+def type_into(folder: Path, *arguments: str, typed: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with its input typed at a terminal, where it may be commands."""
+    with terminal(typed) as theirs:
+        return _run(folder, arguments, {}, stdin=theirs)
+
+
+@contextmanager
+def terminal(typed: str) -> Iterator[int]:
+    """A terminal at which this was typed, and then Ctrl+D."""
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, typed.encode() + b"\x04")
+        yield theirs
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def _run(
+    folder: Path, arguments: tuple[str, ...], environment: dict[str, str], **more: Any
+) -> subprocess.CompletedProcess[str]:
     folder.mkdir(mode=0o700, exist_ok=True)
     return subprocess.run(
         [*CHAT, *arguments],
-        input=stdin,
+        **more,
         capture_output=True,
         text=True,
         encoding="utf-8",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.programs import CHAT, PATIENCE, Program, host, run
+from tests.cli.programs import CHAT, PATIENCE, Program, host, run, type_into
 
 
 def test_a_message_reaches_the_other_member_and_the_log_exactly(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_what_one_nickname_left_in_the_outbox_does_not_go_out_as_anothers(tmp_pa
 def test_the_linear_face_shows_the_last_line_too(tmp_path: Path) -> None:
     with host(tmp_path / "host"):
         for number in range(5):
-            shown = run(tmp_path / "ann", "join", "--as", "ann", stdin=f"line {number}\n/quit\nnot said\n")
+            shown = type_into(tmp_path / "ann", "join", "--as", "ann", typed=f"line {number}\n/quit\nnot said\n")
             assert shown.returncode == 0
             assert re.search(rf" ann: line {number} #\d+\Z", shown.stdout.strip())
             assert "not said" not in shown.stdout

@@ -16,7 +16,7 @@ from wcwidth import wcswidth
 
 from chat.cli.main import chat
 from chat.i18n import catalogue
-from tests.cli.programs import CHAT, Program, host, run
+from tests.cli.programs import CHAT, Program, host, run, type_into
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,7 +219,7 @@ def test_what_a_host_refuses_is_told_in_chinese_and_to_programs_in_english(tmp_p
 def test_the_plain_face_tells_errors_in_chinese(tmp_path: Path) -> None:
     with host(tmp_path / "host"):
         typed = f"/set theme foo\n/join nowhere\n/peer cat\n/away {'x' * 99}\n/ignore\n"
-        done = run(tmp_path / "ann", "join", "--plain", "--lang=zh", "--as=ann", stdin=typed)
+        done = type_into(tmp_path / "ann", "join", "--plain", "--lang=zh", "--as=ann", typed=typed)
         assert done.returncode == 0
         for told in (
             'theme 不能是 "foo"；允许："auto", "dark", "light", "high-contrast" 或 "none"',
@@ -271,7 +271,8 @@ def test_lists_for_people_are_translated_and_what_people_wrote_is_not(tmp_path: 
         bob.until("joined")
         here = "1 member"
         assert f" {CHINESE[here].format(count=1)} " in run(tmp_path, "rooms", "--lang=zh").stdout
-        member = run(tmp_path / "ann", "join", "--plain", "--lang=zh", "--as=ann", stdin=f"{said}\n/away {said}\n")
+        typed = f"{said}\n/away {said}\n"
+        member = type_into(tmp_path / "ann", "join", "--plain", "--lang=zh", "--as=ann", typed=typed)
         assert f" ann: {said} #" in member.stdout
         assert f"* {CHINESE[said]}\n" in member.stdout
         with Program(tmp_path / "ann", "join", "--json", "--as=ann") as ann:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pty
 import re
@@ -185,11 +186,47 @@ def test_what_is_mistyped_is_answered_and_never_said(tmp_path: Path) -> None:
             ("x" * 17_000, "the terminal cut this line at 4095 bytes, so it was not sent"),
         ):
             assert ann.asks(typed, told).startswith("* "), typed
-        piped = run(tmp_path / "ann", "join", "--as=ann", "-n0", stdin="x" * 17_000)
-        assert re.search(r"^\* .*17000", piped.stdout, re.MULTILINE)
         ann.asks("//etc/hosts", "/etc/hosts")
         ann.asks("/me waves", "* ann waves")
         assert texts(tmp_path / "ann") == ["ann: /etc/hosts", "* ann waves"]
+
+
+ATTACKS = ("/peer x=touch {mark}", "/quit", "//x", "/var/log/x", "  /invite ", "/numbers", "/join nowhere", "/edit x")
+
+
+def test_input_that_nobody_types_is_text_and_never_a_command(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    lines = [*(line.format(mark=mark) for line in ATTACKS), "ends with blanks  ", "\ttab", ":tada:", "last"]
+    piped = "\n \n".join(lines)
+    expected = lines * 2 + ["/quit", piped]
+    hosted = run(tmp_path / "host", "host", "--plain", "--as=ann", stdin=piped)
+    assert (hosted.returncode, hosted.stderr.count("\n")) == (0, 1)  # the room is closed
+    with host(tmp_path / "host"):
+        joined = run(tmp_path / "host", "join", "--as=ann", "-n0", stdin=piped.replace("\n", "\r\n"))
+        assert (joined.returncode, joined.stderr) == (0, "")
+        assert "each line is a message, also one that begins with a slash" in joined.stdout
+        assert run(tmp_path / "host", "send", ".", "/quit").returncode == 0
+        assert run(tmp_path / "host", "send", ".", stdin=piped).returncode == 0
+        logged = run(tmp_path / "host", "log", "--json").stdout.splitlines()
+        assert [json.loads(line)["text"] for line in logged] == expected
+    assert not mark.exists()
+
+
+def test_a_line_that_cannot_be_sent_is_complained_of_and_the_others_are_sent(tmp_path: Path) -> None:
+    lines = (b"one", b"x" * 16_385, b"", b"caf\xe9", b"y" * 16_384, b"z" * 3_000_000, "é".encode() * 8192, b"last \xff")
+    with host(tmp_path / "host"):
+        command = [*CHAT, "join", "--as=ann", f"--data={tmp_path / 'ann'}"]
+        done = subprocess.run(command, input=b"\r\n".join(lines), capture_output=True, timeout=PATIENCE, check=False)
+        assert done.returncode == 1
+        assert done.stderr.decode().splitlines() == [
+            "chat: line 2 was not sent: it is longer than 16384 bytes",
+            "chat: line 4 was not sent: it is not UTF-8: byte 4 is wrong",
+            "chat: line 6 was not sent: it is longer than 16384 bytes",
+            "chat: line 8 was not sent: it is not UTF-8: byte 6 is wrong",
+        ]
+        assert texts(tmp_path / "ann") == ["ann: one", f"ann: {'y' * 16_384}", f"ann: {'é' * 8192}"]
+        hosted = run(tmp_path / "bob", "host", "dev", "--plain", stdin=f"{'x' * 16_385}\ngood")
+        assert hosted.returncode == 1
 
 
 def test_every_command_of_the_table_is_done_here_or_said_not_to_be(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import asyncio
 import io
 import json
 import logging
+import os
 import random
 import re
 import select
@@ -69,6 +70,7 @@ from chat.ui.fullscreen.pane import Conversation, Pane, clip
 from chat.ui.lines import Output
 from chat.ui.markup import parse, tidied
 from chat.ui.timeline import Timeline
+from tests.cli.programs import terminal
 from tests.host.host_fixture import Script, Scripted, until
 
 if TYPE_CHECKING:
@@ -423,13 +425,12 @@ TYPED = (
 def test_a_whole_linear_face_writes_nothing_that_a_terminal_obeys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "typed").write_text("".join(f"{line}\n" for line in TYPED))
-
     async def story() -> None:
         async with visited(tmp_path) as visitor:
             visit = visitor(nick="ann", outboxes=tmp_path / "outboxes", looks=True, since=1)
             with (
-                (tmp_path / "typed").open() as typed,
+                terminal("".join(f"{line}\n" for line in TYPED)) as theirs,
+                os.fdopen(os.dup(theirs)) as typed,
                 (tmp_path / "out").open("w") as out,
                 monkeypatch.context() as patched,
             ):
