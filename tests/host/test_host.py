@@ -1174,7 +1174,7 @@ def test_of_many_who_speak_those_are_told_who_came_last(tmp_path: Path) -> None:
 def test_one_key_has_so_many_links_and_a_stream_that_comes_back_is_none_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_module, "LINKS", 2)
+    monkeypatch.setattr(host_module, "MAX_LINKS_A_KEY", 2)
 
     async def scene() -> None:
         async with HostFixture(tmp_path) as house, house.client("bob"):
