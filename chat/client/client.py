@@ -26,7 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeAlias
 
-from chat.client.outbox import Outbox, OutboxEntry
+from chat.client.outbox import Outbox
 from chat.core import status
 from chat.core.errors import (
     AddressError,
@@ -41,9 +41,9 @@ from chat.core.errors import (
     Text,
     TransportError,
 )
-from chat.core.room import direct_name
-from chat.core.session import Answered, Challenged, Event, Joined, LinkState, Numbered, Session, Stored, text_body
-from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE, Answer, Ask, Kind, Notice
+from chat.core.outgoing import OutboxEntry, text_body
+from chat.core.session import Answered, Challenged, Event, Joined, LinkState, Numbered, Session, Stored
+from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE, Answer, Ask, Kind, Notice, direct_name
 from chat.local.identity import fingerprint, host_hash, transcript, verify
 from chat.transport import board_maker, find
 

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from chat.core.errors import StoreError, StoreFull, Text, reason
+from chat.core.outgoing import OutboxEntry
 from chat.local.private_files import make_private, replace_private, try_lock, unlock
 
 if TYPE_CHECKING:
@@ -50,18 +51,6 @@ _HEAD: Final = struct.Struct("!III")
 _INVERTED: Final = 0xFFFFFFFF
 _STREAM_NAME: Final = re.compile(r"[0-9a-f]{16}")
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
-
-
-class OutboxEntry(msgspec.Struct, omit_defaults=True):
-    """One thing said, as it will go on the wire. Who changes one that is in an outbox calls ``rewrite``."""
-
-    number: int  # the stream's own, from 1; 0: not numbered yet
-    kind: int
-    flags: int
-    body: bytes
-    id: str = ""  # the program's own name for it
-    epoch: bytes = b""  # the log that it was said to
-    since: int = 0  # that log's next_seq when it was said: its echo can only come at or after it
 
 
 class Outbox:

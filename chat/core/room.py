@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
-from hashlib import sha256
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -456,11 +455,6 @@ class Room:
         self._new_members[:0] = changes.members
         self._new_reads = {**dict(changes.reads), **self._new_reads}
         self._touched.update((self._streams[key, stream], None) for key, stream, _ in changes.marks)
-
-
-def direct_name(one: bytes, other: bytes) -> str:
-    """Return the name of the direct room of two keys. No room that people name begins with ``@``."""
-    return "@" + sha256(b"".join(sorted((one, other)))).hexdigest()[:32]
 
 
 def _with_suffix(nick: str, suffix: str) -> str:

@@ -22,16 +22,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from chat.core.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError, Text
 from chat.core.log import digest
+from chat.core.outgoing import split_body
 from chat.core.status import Status as Shown
 from chat.core.status import Who, unpack_slot
 from chat.core.text import nickname
 from chat.core.wire import (
     HEADER_SIZE,
     LOG_KINDS_END,
-    MAX_TEXT,
     PREFACE,
-    REPLY,
-    SEQ_PREFIX,
     SPOKEN_END,
     YEAR_9999,
     Answer,
@@ -58,7 +56,7 @@ from chat.core.wire import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chat.client.outbox import OutboxEntry
+    from chat.core.outgoing import OutboxEntry
 
 _NAMES_A_QUESTION: Final = 24  # authors asked for at once: their answer fits one control frame
 _MAX_HELD: Final = 4 * 1024 * 1024  # bytes of messages held back while their authors' names are on the way
@@ -532,31 +530,3 @@ class Session:
             went = [who for who in self._before if who not in self.here]
             events.append(Here(came, went, first=self._first_list))
             self._before, self._first_list = None, False
-
-
-def text_body(text: str, target: int = 0) -> bytes:
-    """Return a message's body: its text, after the number it refers to where there is one.
-
-    Raises LocalProtocolError over 16 KiB of UTF-8 or for text with lone surrogates.
-    """
-    try:
-        body = text.encode()
-    except UnicodeEncodeError:
-        told = Text("the text is not valid Unicode: it has half of a surrogate pair")
-        raise LocalProtocolError(told) from None
-    if len(body) > MAX_TEXT:
-        told = Text(
-            "the text is {size} bytes long; the limit is {limit}. Send it in parts", size=len(body), limit=MAX_TEXT
-        )
-        raise LocalProtocolError(told)
-    return SEQ_PREFIX.pack(target) + body if target else body
-
-
-def split_body(kind: int, flags: int, body: bytes) -> tuple[str, int]:
-    """Take a message's body apart: its text, and the number it refers to, 0 for none."""
-    target = 0
-    if kind in (Kind.EDIT, Kind.RETRACT, Kind.REACT) or (kind == Kind.SAY and flags & REPLY):
-        if len(body) >= SEQ_PREFIX.size:
-            (target,) = SEQ_PREFIX.unpack_from(body)
-        body = body[SEQ_PREFIX.size :]
-    return body.decode("utf-8", "replace"), target

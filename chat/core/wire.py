@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
@@ -315,6 +316,11 @@ class Hello(Struct):
     other: bytes = b""  # for a direct room: the other's key, of which the room's name is made
     board: bool = False  # it shows its state on the board of this machine by itself
     states: bool = False  # it cannot see that board, and wants STATES
+
+
+def direct_name(one: bytes, other: bytes) -> str:
+    """Return the name of the direct room of two keys. No room that people name begins with ``@``."""
+    return "@" + sha256(b"".join(sorted((one, other)))).hexdigest()[:32]
 
 
 class Welcome(Struct):

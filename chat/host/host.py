@@ -41,7 +41,7 @@ from chat.core.errors import (
 )
 from chat.core.log import Log
 from chat.core.loopguard import LIMIT
-from chat.core.room import BOT, Room, direct_name
+from chat.core.room import BOT, Room
 from chat.core.wire import (
     BEAT,
     HELLO_TIMEOUT,
@@ -61,6 +61,7 @@ from chat.core.wire import (
     Parser,
     Refusal,
     Welcome,
+    direct_name,
     encode,
     pack,
     unpack,

@@ -45,7 +45,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from chat.core.errors import ChatError
 from chat.core.log import digest
-from chat.core.session import split_body
+from chat.core.outgoing import split_body
 from chat.core.text import visible
 from chat.core.wire import MAX_BATCH, Author, Gap, Kind, split, unpack
 

@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat.client.outbox import REWRITE_AT, Outbox, OutboxEntry
+from chat.client.outbox import REWRITE_AT, Outbox
 from chat.core.errors import ChatError, StoreError
+from chat.core.outgoing import OutboxEntry
 
 ROOT = Path(__file__).parents[2]
 
@@ -257,7 +258,8 @@ sys.stdin.readline()
 
 def test_a_killed_process_leaves_all_it_added(folder: Path) -> None:
     code = """
-from chat.client.outbox import OutboxEntry as Entry, Outbox
+from chat.client.outbox import Outbox
+from chat.core.outgoing import OutboxEntry as Entry
 outbox = Outbox.open(Path(sys.argv[1]))
 number = 0
 while True:
@@ -378,7 +380,8 @@ def test_junk_never_stops_us(tmp_path_factory: pytest.TempPathFactory, junk: byt
 
 FULL = """
 import resource
-from chat.client.outbox import OutboxEntry as Entry, Outbox
+from chat.client.outbox import Outbox
+from chat.core.outgoing import OutboxEntry as Entry
 from chat.core.errors import StoreFull
 
 def limit(size):

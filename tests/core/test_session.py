@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chat.client.outbox import OutboxEntry
 from chat.core.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError
 from chat.core.log import digest
+from chat.core.outgoing import OutboxEntry, text_body
 from chat.core.session import (
     Answered,
     Challenged,
@@ -20,7 +20,6 @@ from chat.core.session import (
     Rewound,
     Session,
     Stored,
-    text_body,
 )
 from chat.core.wire import (
     HEADER_SIZE,

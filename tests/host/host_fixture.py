@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chat.client.client import ClientEvent
-    from chat.client.outbox import OutboxEntry
     from chat.core.log import Batch
+    from chat.core.outgoing import OutboxEntry
     from chat.core.room import RoomChanges
     from chat.host.host import HostedRoom
     from chat.local.invite import Invite

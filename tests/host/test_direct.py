@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.core.errors import NoSuchRoom, Refused
-from chat.core.room import direct_name
-from chat.core.wire import PREFACE, Direct, Kind, Refusal, pack, unpack
+from chat.core.wire import PREFACE, Direct, Kind, Refusal, direct_name, pack, unpack
 from chat.local.identity import Identity
 from tests.host.host_fixture import HostFixture, run
 

@@ -20,8 +20,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from chat.client.outbox import Outbox, OutboxEntry
+from chat.client.outbox import Outbox
 from chat.core.log import Batch, Log
+from chat.core.outgoing import OutboxEntry
 from chat.core.room import Member, Room, RoomChanges
 from chat.core.session import Challenged, Joined, LinkState, Message, Numbered, Session, Stored
 from chat.core.wire import PREFACE, Author, Challenge, Gap, Hello, Kind, Parser, Welcome, encode, pack, split, unpack

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from chat.client.outbox import OutboxEntry
 from chat.core.errors import LocalProtocolError, Refused, RemoteProtocolError
 from chat.core.log import Log
+from chat.core.outgoing import OutboxEntry
 from chat.core.room import Member, Room
 from chat.core.session import LinkState, Session
 from chat.core.wire import (

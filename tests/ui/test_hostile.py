@@ -38,7 +38,8 @@ from chat.cli import main, oneshot
 from chat.client.board_view import as_line, as_names
 from chat.client.client import Client, Lost, Target
 from chat.core.errors import ChatError, LinkBroken, LinkClosed
-from chat.core.session import Here, Joined, LinkState, Message, Rewound, text_body
+from chat.core.outgoing import text_body
+from chat.core.session import Here, Joined, LinkState, Message, Rewound
 from chat.core.status import Level, pack_slot, seen, unpack_slot
 from chat.core.status import Status as Shown
 from chat.core.text import visible

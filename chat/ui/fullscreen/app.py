@@ -61,7 +61,8 @@ from prompt_toolkit.layout.utils import explode_text_fragments
 
 from chat.client.board_view import SHOWN_AS
 from chat.core.errors import ChatError
-from chat.core.session import Rewound, text_body
+from chat.core.outgoing import text_body
+from chat.core.session import Rewound
 from chat.core.status import Level
 from chat.core.text import visible
 from chat.core.wire import REPLY, Ask, Kind

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from chat.client.client import Lost, Up
 from chat.core.errors import ChatError
-from chat.core.session import Here, Joined, Message, Rewound, Stored, split_body
+from chat.core.outgoing import split_body
+from chat.core.session import Here, Joined, Message, Rewound, Stored
 from chat.core.wire import Answer, Ask, Direct, Gap, Notice
 from chat.i18n import _, later, localize_remote, plural, translate
 from chat.local.identity import fingerprint
@@ -36,7 +37,7 @@ from chat.ui.timeline import Said, Timeline, folded
 
 if TYPE_CHECKING:
     from chat.client.client import Client, ClientEvent
-    from chat.client.outbox import OutboxEntry
+    from chat.core.outgoing import OutboxEntry
     from chat.core.status import Status, Who
     from chat.local.settings import Settings
 

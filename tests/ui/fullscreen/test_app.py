@@ -30,10 +30,10 @@ from prompt_toolkit.output import DummyOutput
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 from chat.client.client import Client, Lost, Target, Up
-from chat.client.outbox import OutboxEntry
 from chat.core import status
 from chat.core.errors import DialFailed, LinkBroken, Refused, reason
-from chat.core.session import Here, Joined, LinkState, Message, Rewound, Session, Stored, text_body
+from chat.core.outgoing import OutboxEntry, text_body
+from chat.core.session import Here, Joined, LinkState, Message, Rewound, Session, Stored
 from chat.core.wire import REPLY, Answer, Ask, Author, Gap, Kind, Notice
 from chat.host.host import Host
 from chat.host.store import Store
