@@ -9,10 +9,11 @@ Rules:
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    import click
+import click
+
+from chat.cli.help import command
 
 SHELLS: Final = {  # and how to use the script that each gets
     "bash": """put into ~/.bashrc:  eval "$(chat completion bash)\"""",
@@ -69,3 +70,13 @@ def setting_values(context: click.Context, _parameter: click.Parameter, incomple
 
         return [value for value in choices(context.params["name"]) if value.startswith(incomplete)]
     return []
+
+
+@command(name="completion")
+@click.argument("shell", type=click.Choice(list(SHELLS)))
+def print_completion(shell: str) -> None:
+    """Print the script that makes SHELL complete chat's commands, options, rooms and transports.
+
+    Its last line says how to install it.
+    """
+    click.echo(script(click.get_current_context().find_root().command, shell), nl=False)

@@ -17,11 +17,7 @@ import fcntl
 import os
 import re
 import select
-import shutil
-import socket
-import subprocess
 import sys
-import tempfile
 import termios
 import threading
 import time
@@ -29,9 +25,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from chat.core.errors import ChatError, reason
+import click
+
+from chat import i18n
+from chat.cli import options
+from chat.cli.help import command
+from chat.core.errors import DONE, FAILED, ChatError, reason
 from chat.i18n import _, translate
-from chat.local import private_files, rooms, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,6 +65,27 @@ class Finding(NamedTuple):
         return f"{self.level:<4}  {self.check:<10}  {told}"
 
 
+@command()
+@options.json
+@options.lang
+@options.data
+def doctor(json: bool, data: Path | None) -> None:
+    """Say what is wrong with this terminal and this machine, and how to mend it.
+
+    Exit code 1 when something fails; a warning is none.
+    """
+    from chat.core.text import visible
+    from chat.ndjson import dump
+
+    if json:
+        i18n.use("en")  # what programs read is the same in every language
+    worst = DONE
+    for finding in examine(data):
+        click.echo(dump(finding._asdict()) if json else visible(str(finding), lines=False))
+        worst = FAILED if finding.level == FAIL else worst
+    raise click.exceptions.Exit(worst)
+
+
 def examine(data: Path | None = None) -> Iterator[Finding]:
     """Yield what is found, check by check. ``data`` is the data folder, where it is not the platform's."""
     if data is None:
@@ -76,7 +97,7 @@ def examine(data: Path | None = None) -> Iterator[Finding]:
         "python": _python,
         "runtime": _runtime,
         "data": lambda: _data(folder),
-        "disk": lambda: _disk(folder, shutil.disk_usage(_there(folder)).free),
+        "disk": lambda: _disk(folder, _free(folder)),
         "identity": lambda: _identity(folder),
         "settings": _settings,
         "transports": _transports,
@@ -187,6 +208,8 @@ def _tmux() -> Iterator[Finding]:
 
 def _escape_time() -> int:
     """Return for how many milliseconds tmux waits after an Escape; 0 where it does not say."""
+    import subprocess
+
     with suppress(OSError, subprocess.SubprocessError, ValueError):
         done = subprocess.run(
             ["tmux", "show-options", "-sv", "escape-time"], capture_output=True, text=True, timeout=2, check=True
@@ -290,6 +313,10 @@ def _python() -> Iterator[Finding]:
 
 
 def _runtime() -> Iterator[Finding]:
+    import socket
+
+    from chat.local import rooms
+
     folder = rooms.runtime_folder()
     yield from _folder("runtime", folder)
     place = folder / f".doctor-{os.getpid()}".ljust(30, "-")  # no shorter than what a room has there
@@ -306,14 +333,18 @@ def _runtime() -> Iterator[Finding]:
 
 
 def _data(folder: Path) -> Iterator[Finding]:
+    from chat.local.private_files import make_private
+
     if folder.exists():
-        yield from _folder("data", private_files.make_private(folder))
+        yield from _folder("data", make_private(folder))
     else:
         yield Finding(OK, "data", _("{folder} is made on first use").format(folder=folder))
 
 
 def _folder(check: str, folder: Path) -> Iterator[Finding]:
     """Look at a folder that is ours alone: its kind of disk, and whether writing, locks and times hold there."""
+    import tempfile
+
     kind = filesystem(folder)
     with tempfile.NamedTemporaryFile(prefix=".doctor-", dir=folder) as file:
         file.write(b"chat doctor")
@@ -364,6 +395,12 @@ def _there(folder: Path) -> Path:
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
 
 
+def _free(folder: Path) -> int:
+    import shutil
+
+    return shutil.disk_usage(_there(folder)).free
+
+
 def _disk(folder: Path, free: int) -> Iterator[Finding]:
     text = _("{count} MiB free for {folder}").format(count=free >> 20, folder=folder)
     if free < _NONE:
@@ -385,6 +422,8 @@ def _identity(folder: Path) -> Iterator[Finding]:
 
 
 def _settings() -> Iterator[Finding]:
+    from chat.local import settings
+
     found = settings.load()
     for problem in found.problems:
         yield Finding(WARN, "settings", translate(problem), _("run: chat config edit"))
@@ -413,6 +452,8 @@ def _transports() -> Iterator[Finding]:
 
 
 def _sockets() -> Iterator[Finding]:
+    import socket
+
     try:
         pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     except OSError as error:
@@ -425,6 +466,8 @@ def _sockets() -> Iterator[Finding]:
 
 
 def _rooms() -> Iterator[Finding]:
+    from chat.local import rooms
+
     names = [found.room for found in rooms.records()]
     yield Finding(OK, "rooms", _("open on this machine: {rooms}").format(rooms=", ".join(names) or _("none")))
 

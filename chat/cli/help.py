@@ -108,3 +108,4 @@ def _wanted(kind: object) -> Text | None:
 
 
 option: Final = partial(click.option, cls=Option)
+command: Final = partial(click.command, cls=Command)

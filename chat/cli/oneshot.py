@@ -3,80 +3,78 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-import time
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from chat.client import board_view
-from chat.client.client import Lost, Up
+from chat.cli import completion, options
+from chat.cli.help import command, option
+from chat.cli.home import Home, run
 from chat.core.errors import ChatError, DialFailed, Text, TransportError
-from chat.core.session import Here, Joined, Message, Rewound, Stored
-from chat.core.text import visible
-from chat.core.wire import Ask, Gap
-from chat.i18n import _, later, localize_remote, translate
-from chat.ndjson import as_object, dump, message_object
-from chat.ui.linear import describe, describe_message, find
-from chat.ui.lines import Output
+from chat.i18n import _, later, translate
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from click._termui_impl import ProgressBar
+    from pathlib import Path
 
     from chat.client.client import Client
 
-_MOMENT: Final = 0.5  # seconds that work may take before a bar tells of it
-_FRAME: Final = 0.1  # seconds between two states of the bar
-_LOOK: Final = 0.02  # seconds between looks at what the host has told of what everybody shows
-_LOOKS: Final = 100
-_REST: Final = 55  # columns of a bar's line beside the bar: label, percent, time that is left, rate
 _WAITS: Final = later("it waits in the outbox and goes out with your next chat join or chat send")
 _NOTHING: Final = later("nothing was sent")
 
 
-class Progress:
-    """A bar with a rate on standard error, once the work has taken longer than a moment.
+@command()
+@click.argument("target", shell_complete=completion.rooms)
+@click.argument("words", metavar="[TEXT]...", nargs=-1)
+@options.transport
+@options.nick
+@option(
+    "--wait",
+    type=click.IntRange(0, 86_400),
+    default=10,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the host's disk, once the message has been sent.",
+)
+@options.lang
+@options.data
+def send(target: str, words: tuple[str, ...], transport: str, nick: str, wait: int, data: Path | None) -> None:
+    """Say TEXT in the room TARGET.
 
-    There is none where standard error is no terminal that can move its cursor, nor where standard output is one: the
-    lines that appear there say it, and a bar would stand among them.
+    Returns when the message is on the host's disk, and only then with exit code 0. Without TEXT,
+    standard input is one message. Use "." for the room open on this machine.
     """
+    from chat.core.wire import MAX_TEXT
 
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._bar: ProgressBar[str] | None = None
-        self._began = self._shown = time.monotonic()
-        self._wanted = sys.stderr.isatty() and not sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    text = " ".join(words) if words else _whole_input()
+    if not text:
+        raise click.UsageError(_("there is nothing to send; give the text as arguments or on standard input"))
+    if len(text.encode("utf-8", "surrogateescape")) > MAX_TEXT:
+        told = _("the text is longer than a message may be ({limit} bytes); send it in parts")
+        raise click.UsageError(told.format(limit=MAX_TEXT))
+    client = Home(data).client(target, transport, nick=nick, speaks=True, silent=True)
+    run(send_text(client, text, wait))
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.render_finish()  # shows the cursor again, and leaves the bar on a line of its own
+def _whole_input() -> str:
+    """Standard input as one message, less its last newline. Raises UsageError for what is too long or not text."""
+    from chat.core.wire import MAX_TEXT
 
-    def reached(self, done: int, of: int) -> None:
-        """Tell how much has been done, of how much."""
-        now = time.monotonic()
-        if not self._wanted or now - self._began < _MOMENT or (now - self._shown < _FRAME and done < of):
-            return
-        self._shown = now
-        if self._bar is None:
-            width = min(max(os.get_terminal_size(sys.stderr.fileno()).columns - _REST, 5), 30)
-            self._bar = click.progressbar(
-                length=of, label=self._label, file=sys.stderr, width=width, item_show_func=lambda rate: rate
-            )
-            self._bar.start -= now - self._began
-        rate = round(done / (now - self._began))
-        self._bar.update(done - self._bar.pos, _("{rate} a second").format(rate=f"{rate:,}"))
+    data = sys.stdin.buffer.read(MAX_TEXT + 2)
+    if len(data) > MAX_TEXT + 1:
+        told = _("standard input is longer than a message may be ({limit} bytes); send it in parts")
+        raise click.UsageError(told.format(limit=MAX_TEXT))
+    try:
+        return data.decode().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        told = _("standard input is not UTF-8 text: byte {number} is wrong")
+        raise click.UsageError(told.format(number=error.start)) from None
 
 
 async def send_text(client: Client, text: str, seconds: float) -> None:
     """Say one message and return when the host's disk has it, or raise DialFailed when it did not say so in time."""
+    from chat.core.session import Stored
+
     entry = None
     try:
         async with client:
@@ -97,8 +95,40 @@ async def send_text(client: Client, text: str, seconds: float) -> None:
         raise
 
 
+@command()
+@options.target
+@options.transport
+@option("-n", "--history", type=options.MESSAGES, metavar="N", help="Only the last N messages.")
+@option("--since", type=options.NUMBER, metavar="SEQ", help="From this number on.")
+@option("-f", "--follow", is_flag=True, help="Go on as new messages come.")
+@options.json
+@options.lang
+@options.data
+def log(
+    target: str, transport: str, history: int | None, since: int | None, follow: bool, json: bool, data: Path | None
+) -> None:
+    """Print what was said in the room TARGET.
+
+    All of it, unless -n or --since say less. Where it goes to a file or a pipe and takes longer than a moment, a bar
+    on standard error shows how far it is.
+    """
+    if since and history is not None:
+        raise click.UsageError(_("-n and --since exclude each other; give one"))
+    first = since or (1 if history is None else 0)
+    client = Home(data).client(target, transport, speaks=False, silent=True, history=history or 0, since=first)
+    run(print_log(client, follow=follow, as_json=json))
+
+
 async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
     """Print the room's messages up to now, or for ever with ``follow``."""
+    from chat.cli.progress import Progress
+    from chat.client.client import Lost, Up
+    from chat.core.session import Joined, Message, Rewound
+    from chat.core.wire import Gap
+    from chat.ndjson import as_object, dump, message_object
+    from chat.ui.linear import describe, describe_message
+    from chat.ui.lines import Output
+
     out = Output()
     async with client:
         begin, end, lost = client.session.next_seq, 0, False
@@ -134,31 +164,42 @@ async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
                         return
 
 
-async def print_who(client: Client, *, as_json: bool) -> None:
-    """Print who is in the room now, and what they show. ``client`` looks at that."""
-    async with client:
-        while not any(isinstance(event, Here) for event in await client.next_events()):
-            pass
-        for _look in range(_LOOKS):  # what they show comes when the host has looked at its board, and is no event
-            if len(client.session.states or {}) >= len(client.session.here):
-                break
-            await asyncio.sleep(_LOOK)
-        people = client.people()
-    for who, state in sorted(people.items(), key=lambda item: item[0][1].casefold()):
-        click.echo(board_view.as_object(who, state) if as_json else board_view.as_line(who, state))
+@command()
+@click.argument("target")
+@click.argument("words", metavar="WORDS...", nargs=-1, required=True)
+@options.transport
+@option(
+    "-n",
+    "--limit",
+    type=click.IntRange(1, 100),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="The newest N messages.",
+)
+@option("--before", type=options.NUMBER, metavar="SEQ", help="Only messages before this number.")
+@options.json
+@options.lang
+@options.data
+def search(
+    target: str, words: tuple[str, ...], transport: str, limit: int, before: int | None, json: bool, data: Path | None
+) -> None:
+    """Find messages in the room TARGET that have all WORDS.
 
-
-async def print_invite(client: Client, *, uses: int, seconds: int) -> None:
-    """Have the host make an invite, and print it."""
-    async with client:
-        answer = await client.ask(Ask(what="invite", uses=uses, seconds=seconds))
-    if answer.error:
-        raise ChatError(visible(localize_remote(answer.error), lines=False))
-    click.echo(visible(answer.text, lines=False))
+    from:NICK is who said it, '"two words"' is a phrase, and 'cats -dogs' leaves out what has dogs. The newest
+    comes last. Exit code 1 when nothing was found.
+    """
+    client = Home(data).client(target, transport, speaks=False, silent=True)
+    run(print_search(client, " ".join(words), limit=limit, before=before or 0, as_json=json))
 
 
 async def print_search(client: Client, query: str, *, limit: int, before: int, as_json: bool) -> None:
     """Print what a search finds, the newest last. Raises ChatError when that is nothing."""
+    from chat.cli.progress import Progress
+    from chat.ndjson import dump, message_object
+    from chat.ui.linear import describe_message, find
+    from chat.ui.lines import Output
+
     async with client:
         end = client.session.next_seq
         with Progress(_("reading what was found")) as progress:

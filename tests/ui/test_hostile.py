@@ -34,7 +34,7 @@ from prompt_toolkit.layout import FormattedTextControl, HSplit, Layout, VSplit, 
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 from chat import ndjson
-from chat.cli import main, oneshot
+from chat.cli import home, invite, main, oneshot, who
 from chat.client.board_view import as_line, as_names
 from chat.client.client import Client, Lost, Target
 from chat.core.errors import ChatError, LinkBroken, LinkClosed
@@ -389,15 +389,15 @@ def test_commands_print_nothing_that_a_terminal_obeys(
                 case "no-hit":
                     await oneshot.print_search(visit, "x", limit=100, before=0, as_json=as_json)
                 case "who":
-                    await oneshot.print_who(visit, as_json=as_json)
+                    await who.print_who(visit, as_json=as_json)
                 case "invite":
-                    await oneshot.print_invite(visit, uses=0, seconds=0)
+                    await invite.print_invite(visit, uses=0, seconds=0)
 
     try:
         asyncio.run(story())
     except ChatError as error:  # as main does
         assert command == "no-hit"
-        main._complain(str(error), 1)
+        home.complain(str(error), 1)
     told = capfd.readouterr()
     check_lines(told.out)
     check_lines(told.err)
@@ -516,7 +516,7 @@ def test_a_host_that_gives_a_name_that_is_none_is_told_of_in_one_line(
 
         with pytest.raises(ChatError) as caught:  # and not what main calls a fault of this program
             asyncio.run(story())
-        main._complain(str(caught.value), 1)
+        home.complain(str(caught.value), 1)
     told = capfd.readouterr()
     check_lines(told.out + told.err)
     assert told.err.count("\n") == len(TOLD)

@@ -1,0 +1,114 @@
+"""`chat config`: the settings, shown, changed and checked."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from chat.cli import completion
+from chat.cli.help import Group
+from chat.cli.home import complain
+from chat.core.errors import FAILED
+from chat.i18n import _, translate
+
+_setting: Final = click.argument("name", metavar="KEY", shell_complete=completion.setting_names)
+
+
+@click.group(cls=Group, invoke_without_command=True)
+@click.pass_context
+def config(context: click.Context) -> None:
+    """Show every setting, and where its value comes from."""
+    if context.invoked_subcommand:
+        return
+    from chat.local import settings
+
+    found = settings.load()
+    for name in settings.NAMES:
+        where = f"{found.path}:{found.lines[name]}" if name in found.lines else "default"
+        click.echo(f"{name:<20}  {settings.toml(settings.value_of(found.settings, name)):<26}  {where}")
+    if found.problems:
+        complain(translate(settings.complaint(found.problems)), FAILED)
+
+
+@config.command(name="get")
+@_setting
+def get_setting(name: str) -> None:
+    """Print the setting KEY as `set` takes it."""
+    from chat.local import settings
+
+    try:
+        value = settings.value_of(settings.load().settings, name)
+    except ValueError as error:
+        raise click.UsageError(translate(error)) from None
+    click.echo(value if isinstance(value, str) else settings.toml(value))
+
+
+@config.command(name="set")
+@_setting
+@click.argument("value", shell_complete=completion.setting_values)
+def set_setting(name: str, value: str) -> None:
+    """Set KEY to VALUE, and leave the rest of the file as it is.
+
+    A list is written with commas between its members.
+    """
+    from chat.local import settings
+
+    try:
+        checked = settings.parse(name, value)
+    except ValueError as error:
+        raise click.UsageError(translate(error)) from None
+    settings.change(settings.path(), name, checked)
+    found = settings.load()
+    for told in _taken_keys(found.settings.keys, name.removeprefix("keys.")):
+        click.echo(told)
+    if problems := found.problems:  # two actions with one key, each of which is well by itself
+        complain(translate(settings.complaint(problems)), FAILED)
+
+
+def _taken_keys(keys: dict[str, tuple[str, ...]], action: str = "") -> list[str]:
+    """Return a line for each key that an action has lost to another one: to this one, or to any."""
+    from chat.ui.commands import taken_keys
+
+    told = _("{key} does {action} now, and {other} no more")
+    return [
+        told.format(key=key, action=has, other=other) for key, other, has in taken_keys(keys) if action in ("", has)
+    ]
+
+
+@config.command(name="check")
+def check_settings() -> None:
+    """Say what is wrong with the settings.
+
+    Exit code 1 when something is.
+    """
+    from chat.core.text import visible
+    from chat.local import settings
+
+    found = settings.load()
+    problems = found.problems
+    for told in (*map(translate, problems), *_taken_keys(found.settings.keys)):
+        click.echo(visible(told, lines=False))
+    if problems:
+        raise click.exceptions.Exit(FAILED)
+
+
+@config.command(name="edit")
+@click.pass_context
+def edit_settings(context: click.Context) -> None:
+    """Open the settings in your editor ($VISUAL, $EDITOR), and check them afterwards.
+
+    A file with every default in it is made where there is none.
+    """
+    from chat.local import settings
+
+    settings.edit(settings.path())
+    context.invoke(check_settings)
+
+
+@config.command(name="path")
+def settings_path() -> None:
+    """Print where the settings are."""
+    from chat.local import settings
+
+    click.echo(str(settings.path()))

@@ -1,0 +1,195 @@
+"""`chat host`, the hidden command of a program's own process, and `chat transports`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from chat import i18n
+from chat.cli import completion, options
+from chat.cli.help import command, option
+from chat.cli.home import Home, run, warn
+from chat.cli.member import show
+from chat.core.errors import FAILED, ChatError
+from chat.i18n import _, translate
+
+if TYPE_CHECKING:
+    from chat.client.client import Client
+
+SEAT: Final = "queue"  # the transport by which the seat of a host is reached, and all that comes without a flag
+
+
+@command()
+@click.argument("room", default="lobby")
+@option(
+    "-t",
+    "--transport",
+    multiple=True,
+    metavar="NAME[:ADDRESS]",
+    default=(SEAT,),
+    show_default=True,
+    shell_complete=completion.transports,
+    help="Listen here; may be given several times.",
+)
+@option("--advertise", metavar="HOST", default="", help="The name or address for invites, where others reach you.")
+@option("--invite-only/--open", default=True, help="Whether newcomers need an invite.")
+@option(
+    "--rate",
+    type=click.IntRange(0),
+    default=5000,
+    show_default=True,
+    metavar="N",
+    help="Messages a second read from a member; 0: no limit.",
+)
+@option(
+    "--peer", multiple=True, metavar="[NAME=]COMMAND", help="Start a program as a member: it reads and prints lines."
+)
+@option(
+    "--peer-json",
+    multiple=True,
+    metavar="[NAME=]COMMAND",
+    help="The same for one that speaks NDJSON, as join --json does.",
+)
+@option("--restart", is_flag=True, help="Start these programs again when they end.")
+@option(
+    "--bot-turns",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Turns that programs may take among themselves before they are muted; 0: no limit.",
+)
+@option("--headless", is_flag=True, help="Serve only: no seat in the room.")
+@option("--control-fd", type=int, default=-1, hidden=True)
+@options.nick
+@options.plain
+@options.json
+@options.lang
+@options.data
+def host(
+    room: str,
+    transport: tuple[str, ...],
+    advertise: str,
+    invite_only: bool,
+    rate: int,
+    peer: tuple[str, ...],
+    peer_json: tuple[str, ...],
+    restart: bool,
+    bot_turns: int,
+    headless: bool,
+    control_fd: int,
+    nick: str,
+    plain: bool,
+    json: bool,
+    data: Path | None,
+) -> None:
+    """Open ROOM and take a seat in it.
+
+    The seat is an ordinary member window; the room lives in a process of its own and ends with the window.
+    With --headless there is no seat, and the room is open until SIGTERM or Ctrl-C.
+    """
+    from chat.core.text import room_name
+    from chat.host.programs import Program
+    from chat.transport import Address, find
+
+    try:
+        room = room_name(room)
+    except ValueError as error:
+        raise click.UsageError(translate(error)) from None
+    for address in transport:
+        find(Address.parse(address).scheme)  # a typo is told of before anything is started
+    programs = Program.parse_all(peer, peer_json)
+    home = Home(data)
+    if headless:
+        from chat.host.process import failed, serve
+
+        try:
+            run(
+                serve(
+                    room,
+                    transport,
+                    folder=home.room(room),
+                    host_key=home.host_key,
+                    owner=home.identity().key,
+                    open_to_all=not invite_only,
+                    advertise=advertise,
+                    rate=rate,
+                    bot_turns=bot_turns,
+                    programs=programs,
+                    restart=restart,
+                    as_json=json,
+                    control_fd=control_fd,
+                )
+            )
+        except ChatError as error:
+            if control_fd >= 0:
+                click.echo(failed(error))  # the seat tells it
+                i18n.use("en")  # and here it goes into the log
+            raise
+        return
+    from chat.host.process import Hosted
+    from chat.local.private_files import make_private
+
+    if not any(Address.parse(address).scheme == SEAT for address in transport):
+        transport = (*transport, SEAT)
+    arguments = [f"--transport={address}" for address in transport]
+    arguments += ["--invite-only" if invite_only else "--open", f"--advertise={advertise}", f"--rate={rate}"]
+    arguments += [*(f"--peer={spec}" for spec in peer), *(f"--peer-json={spec}" for spec in peer_json)]
+    arguments += [*(["--restart"] if restart else []), f"--bot-turns={bot_turns}", f"--lang={i18n.current_language()}"]
+    log = make_private(home.room(room)) / "host.log"
+    with Hosted(room, arguments, home.folder, log) as hosted:
+        if json:
+            for line in hosted.listening:
+                click.echo(line)
+        client = home.client(room, "", nick=nick, speaks=True, history=options.HISTORY, looks=True)
+        run(hosted.while_it_runs(show(client, home, plain=plain, as_json=json, hosts=True)))
+    if not json:
+        warn(_("room {room} is closed; open it again with: chat host {room}").format(room=room))
+
+
+@command(name="peer", hidden=True, context_settings={"ignore_unknown_options": True})
+@click.argument("room")
+@click.argument("name")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@option("--dial", required=True)
+@option("--host", required=True)
+@option("--home", type=click.Path(path_type=Path), required=True)
+@options.json
+def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str, home: Path, json: bool) -> None:
+    """Be the process around a program that a host has started."""
+    import asyncio
+
+    from chat.host.peer_process import HostGone, attend, meet
+    from chat.transport import Address
+
+    i18n.use("en")  # what it complains of comes into the host's log
+    code = 0
+
+    async def run(client: Client) -> None:
+        nonlocal code
+        code = await attend(client, command, as_json=json)
+
+    try:
+        asyncio.run(meet(run, Address.parse(dial), room=room, name=name, host=bytes.fromhex(host), home=home))
+    except HostGone:
+        code = FAILED  # and nobody is left who would want to know why
+    if code < 0:  # whoever waits for us is to see how the program ended
+        with suppress(OSError):  # SIGKILL is nobody's to set
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
+
+
+@command(name="transports")
+def list_transports() -> None:
+    """List the transports that are installed."""
+    from chat.transport import find, schemes
+
+    for scheme in schemes():
+        click.echo(f"{scheme}\t{find(scheme).summary}")

@@ -1,0 +1,52 @@
+"""`chat invite`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from chat.cli import options
+from chat.cli.help import Group, option
+from chat.cli.home import Home, run
+from chat.core.errors import ChatError
+from chat.i18n import localize_remote
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chat.client.client import Client
+
+
+@click.group(cls=Group)
+def invite() -> None:
+    """Invites to rooms that you own."""
+
+
+@invite.command()
+@options.target
+@options.transport
+@option("--uses", type=click.IntRange(1, 1_000_000), metavar="N", help="How many people may come in by it.")
+@option("--hours", type=click.IntRange(1, 100_000), metavar="HOURS", help="How long it lives.")
+@options.lang
+@options.data
+def new(target: str, transport: str, uses: int | None, hours: int | None, data: Path | None) -> None:
+    """Print an invite to the room TARGET.
+
+    Whoever has it can come in: send it by a way you trust. Without a limit it is the room's standing invite,
+    which is the same each time.
+    """
+    client = Home(data).client(target, transport, speaks=False, silent=True)
+    run(print_invite(client, uses=uses or 0, seconds=3600 * (hours or 0)))
+
+
+async def print_invite(client: Client, *, uses: int, seconds: int) -> None:
+    """Have the host make an invite, and print it."""
+    from chat.core.text import visible
+    from chat.core.wire import Ask
+
+    async with client:
+        answer = await client.ask(Ask(what="invite", uses=uses, seconds=seconds))
+    if answer.error:
+        raise ChatError(visible(localize_remote(answer.error), lines=False))
+    click.echo(visible(answer.text, lines=False))

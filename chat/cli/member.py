@@ -1,0 +1,128 @@
+"""`chat join`, `chat id`, and the face that a member gets."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from chat.cli import options
+from chat.cli.help import command, option
+from chat.cli.home import Home, run, warn
+from chat.core.errors import FAILED, Refused
+from chat.i18n import plural, translate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chat.client.client import Client
+
+
+@command()
+@options.target
+@options.transport
+@options.nick
+@options.plain
+@options.json
+@option(
+    "-n",
+    "--history",
+    type=options.MESSAGES,
+    default=options.HISTORY,
+    show_default=True,
+    metavar="N",
+    help="Begin with the last N messages.",
+)
+@option("--since", type=options.NUMBER, metavar="SEQ", help="Begin with this number instead.")
+@options.lang
+@options.data
+def join(
+    target: str,
+    transport: str,
+    nick: str,
+    plain: bool,
+    json: bool,
+    history: int,
+    since: int,
+    data: Path | None,
+) -> None:
+    """Enter the room TARGET and talk.
+
+    Without a terminal on standard input each line of it is a message as it stands, never a command.
+    Exit code 1 when one could not be sent.
+    """
+    home = Home(data)
+    client = home.client(target, transport, nick=nick, speaks=True, history=history, since=since or 0, looks=True)
+    run(show(client, home, plain=plain, as_json=json))
+
+
+async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts: bool = False) -> None:
+    """Join and show the room by the face that fits: NDJSON, linear, or the whole screen."""
+    if as_json:
+        from chat.ndjson import dump
+        from chat.ui import ndjson
+
+        try:
+            async with client:
+                await ndjson.run(client)
+        except Refused as error:
+            click.echo(dump({"event": "refused", "code": error.code, "message": str(error)}))
+            raise
+        return
+    from chat.local import settings
+
+    found = settings.load()
+    complaint = translate(settings.complaint(found.problems)) if found.problems else ""
+    unsent = 0
+
+    def opener(target: str) -> Client:
+        return home.client(target, "", nick=client.nick, speaks=True, history=options.HISTORY, looks=True)
+
+    try:
+        async with client:
+            if plain or os.environ.get("TERM", "dumb") == "dumb" or not (sys.stdout.isatty() and sys.stdin.isatty()):
+                from chat.ui import linear
+
+                if complaint:
+                    warn(f"chat: {complaint}")
+                unsent = await linear.run(client, settings=found.settings, opener=opener, file=found.path)
+            else:
+                import gc
+
+                from chat.local.private_files import make_private
+                from chat.ui.fullscreen import app
+
+                gc.freeze()  # what is loaded by now stays: looking at it again and again would hold up keys for 50 ms
+                await app.run(
+                    client,
+                    settings=found.settings,
+                    opener=opener,
+                    file=found.path,
+                    history=make_private(home.folder / "typed"),
+                    complaint=complaint,
+                    hosts=hosts,
+                )
+    finally:
+        if unsettled := len(client.session.unsettled):
+            told = plural(
+                "1 message is not stored yet; it waits in the outbox and goes out when {nick} joins again",
+                "{count} messages are not stored yet; they wait in the outbox and go out when {nick} joins again",
+                unsettled,
+            )
+            warn(f"chat: {told.format(count=unsettled, nick=client.nick)}")
+    if unsent:
+        raise click.exceptions.Exit(FAILED)
+
+
+@command(name="id")
+@options.data
+def show_id(data: Path | None) -> None:
+    """Print the fingerprint of your key.
+
+    The key is made when it is missing. Others may compare the fingerprint with what their screen shows.
+    """
+    from chat.local.identity import fingerprint
+
+    click.echo(fingerprint(Home(data).identity().key))

@@ -1,0 +1,59 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import click
+
+from chat import i18n
+from chat.cli import completion
+from chat.cli.help import option
+
+HISTORY: Final = 50  # messages of the past that a face begins with
+
+
+def _choose_language(_context: click.Context, _parameter: click.Parameter, language: str | None) -> None:
+    if language is not None:
+        i18n.use(lambda: i18n.language(language, os.environ))
+
+
+lang: Final = option(
+    "--lang",
+    type=click.Choice([*i18n.LANGUAGES, "auto"]),
+    expose_value=False,
+    is_eager=True,  # before --help
+    callback=_choose_language,
+    help="Language of chat's own words. auto: as the locale says; else as `chat config` has it.",
+)
+data: Final = option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="CHAT_DATA",
+    show_envvar=True,
+    help="Folder for keys, outboxes and, for a host, rooms.",
+)
+transport: Final = option(
+    "-t",
+    "--transport",
+    metavar="NAME",
+    default="",
+    shell_complete=completion.transports,
+    help="Insist on this transport.",
+)
+target: Final = click.argument("target", default="", shell_complete=completion.rooms)
+nick: Final = option(
+    "--as",
+    "nick",
+    metavar="NICK",
+    default="",
+    envvar="CHAT_AS",
+    show_envvar=True,
+    help="Your nickname here; else your login name.",
+)
+MESSAGES: Final = click.IntRange(0, 10_000)  # a host looks no further back; --since does
+NUMBER: Final = click.IntRange(1, 2**63 - 1)
+json: Final = option("--json", is_flag=True, help="One JSON object a line, for programs.")
+plain: Final = option("--plain", is_flag=True, help="One line a message: for screen readers and dumb terminals.")

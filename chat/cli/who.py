@@ -1,0 +1,100 @@
+"""`chat who` and `chat rooms`: looks at what is there, which nobody notices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from chat.cli import options
+from chat.cli.help import command, option
+from chat.cli.home import Home, run
+from chat.core.errors import ChatError, NoSuchRoom
+from chat.i18n import _, plural
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chat.client.client import Client
+
+_LOOK: Final = 0.02  # seconds between looks at what the host has told of what everybody shows
+_LOOKS: Final = 100
+
+
+@command()
+@options.json
+@options.lang
+def rooms(json: bool) -> None:
+    """List the rooms that are open on this machine: how they are reached, how many are in them, for how long."""
+    import time
+
+    from chat.client.board_view import statuses
+    from chat.core.text import visible
+    from chat.local.rooms import records
+    from chat.ndjson import dump
+
+    found = records()
+    for card in found:
+        minutes = max(0, int(time.time() - card.started / 1000)) // 60
+        shown = statuses(card.room)
+        members = None if shown is None else len(shown)
+        if json:
+            told = {"room": card.room, "addresses": card.addresses, "members": members}
+            click.echo(dump({**told, "pid": card.pid, "minutes": minutes}))
+        else:
+            hours = _("open for {hours} h {minutes} min") if minutes >= 60 else _("open for {minutes} min")
+            age = hours.format(hours=minutes // 60, minutes=minutes % 60)
+            wires = " ".join(address.partition(":")[0] for address in card.addresses)
+            here = plural("1 member", "{count} members", members or 0).format(count="?" if members is None else members)
+            click.echo(visible(f"{card.room}\t{wires}\t{here}\t{age}", lines=False))
+    if not found:
+        raise NoSuchRoom("no room is open on this machine; open one with: chat host")
+
+
+@command()
+@options.target
+@options.transport
+@option("--fast", is_flag=True, help="Nicknames only, on one line: for prompts and status lines.")
+@options.json
+@options.lang
+@options.data
+def who(target: str, transport: str, fast: bool, json: bool, data: Path | None) -> None:
+    """List who is in the room TARGET.
+
+    For a room on this machine that is a look at its board: no connection, and nobody notices.
+    """
+    from chat.client.board_view import as_line, as_names, as_object, room_of, statuses
+
+    room = "" if transport else room_of(target)
+    seen = statuses(room) if room else None
+    if fast and not room:
+        raise click.UsageError(_("--fast looks at a board, which only a room on this machine has; leave it out"))
+    if fast and seen is None:
+        raise ChatError(_("there is no board to look at; its host makes it anew: try again in some seconds"))
+    if fast and seen is not None:
+        click.echo(as_names(seen))
+        return
+    if seen is not None:
+        for who, state in seen.items():
+            click.echo(as_object(who, state) if json else as_line(who, state))
+        return
+    run(print_who(Home(data).client(target, transport, speaks=False, silent=True, looks=True), as_json=json))
+
+
+async def print_who(client: Client, *, as_json: bool) -> None:
+    """Print who is in the room now, and what they show. ``client`` looks at that."""
+    import asyncio
+
+    from chat.client import board_view
+    from chat.core.session import Here
+
+    async with client:
+        while not any(isinstance(event, Here) for event in await client.next_events()):
+            pass
+        for _look in range(_LOOKS):  # what they show comes when the host has looked at its board, and is no event
+            if len(client.session.states or {}) >= len(client.session.here):
+                break
+            await asyncio.sleep(_LOOK)
+        people = client.people()
+    for who, state in sorted(people.items(), key=lambda item: item[0][1].casefold()):
+        click.echo(board_view.as_object(who, state) if as_json else board_view.as_line(who, state))
