@@ -60,7 +60,7 @@ class Queues(ShmBoard):
 
 class KeepsTheBuffer(ShmCell):
     def write(self, payload: Buffer) -> None:
-        self.hosted = payload
+        self.kept = payload
         super().write(payload)
 
     def beat(self) -> None:
