@@ -178,7 +178,7 @@ class Peers:
     def _tell(self, name: str, how: str) -> None:
         """Tell the room how a program has left: by the nickname it has there, since a person may have its name."""
         nick = self._host.rooms[self._room].room.nick_of(self._keys.get(name, b""))
-        self._host.announce(self._room, "peer", f"{nick or name} has left: it {how}")
+        self._host.rooms[self._room].announce("peer", f"{nick or name} has left: it {how}")
 
     async def _run(self, program: Program) -> str:
         """Run it once, from its start to its end; return how it ended. Raises OSError, ChatError."""

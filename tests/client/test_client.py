@@ -415,7 +415,7 @@ def test_to_come_back_again_and_again_leaves_nothing_behind(tmp_path: Path, wire
             await until(lambda: len(asyncio.all_tasks()) <= tasks, "no task is left of those links")
             await ann.settled()
             assert house.texts() == [str(number) for number in range(20)]
-            assert house.host._places._value == 63  # one waits to accept; all the strangers have gone
+            assert house.host._admission._slots._value == 63  # one waits to accept; all the strangers have gone
 
     run(scene())
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from chat.core.log import Batch
     from chat.core.outgoing import OutboxEntry
     from chat.core.room import RoomChanges
-    from chat.host.host import HostedRoom
+    from chat.host.hosted_room import HostedRoom
     from chat.local.invite import Invite
     from chat.transport import Buffer, Link
 
@@ -222,7 +222,7 @@ class SlowHostFixture(HostFixture):
 
     async def open(self) -> None:
         await super().open()
-        self.host._commit_time = math.inf
+        self.host.runtime.commit_time = math.inf
 
     async def close(self) -> None:
         self.disk.set()

@@ -141,7 +141,7 @@ def test_strangers_have_no_direct_rooms(tmp_path: Path) -> None:
 
 
 def test_one_key_opens_so_many_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chat.host.host.MAX_DIRECT_ROOMS", 1)
+    monkeypatch.setattr("chat.host.admission.MAX_DIRECT_ROOMS", 1)
 
     async def scene() -> None:
         async with (

@@ -28,7 +28,7 @@ from chat.core.errors import ChatError
 from chat.host.host import Host
 from chat.local.identity import Identity, load_host; from chat.local.known_hosts import KnownHosts
 from chat.host.orphans import adopt_orphans
-from chat.host.programs import Peers
+from chat.host.programs import Peers, fork
 from chat.core.session import Message
 from chat.host.store import Store
 from chat.transport import Address, Site
@@ -46,7 +46,7 @@ async def echo(client):
                 return
 
 key = load_host(folder / "host.pem")
-forked = [Host.fork(echo, name=name, room="lobby", host=key, folder=folder / name) for name in names]
+forked = [fork(echo, name=name, room="lobby", host=key, folder=folder / name) for name in names]
 print("forked", *(one.pid for one in forked), flush=True)
 
 async def main():
@@ -208,23 +208,23 @@ def test_a_host_that_dies_before_it_adopts_leaves_no_peer(tmp_path: Path) -> Non
     ("before", "told"),
     [
         (
-            "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start(); fork()",
+            "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start(); go()",
             "there are 2 threads already",
         ),
-        ("import asyncio\nasync def main(): fork()\nasyncio.run(main())", "an event loop runs already"),
+        ("import asyncio\nasync def main(): go()\nasyncio.run(main())", "an event loop runs already"),
     ],
 )
 def test_who_has_begun_already_may_not_fork(tmp_path: Path, before: str, told: str) -> None:
     script = f"""
 import os, sys
 from pathlib import Path
-from chat.host.host import Host
+from chat.host.programs import fork
 from chat.local.identity import load_host
 folder = Path(sys.argv[1])
 key = load_host(folder / "host.pem")
-def fork():
+def go():
     try:
-        Host.fork(None, name="bob", room="lobby", host=key, folder=folder / "bob")
+        fork(None, name="bob", room="lobby", host=key, folder=folder / "bob")
     except Exception as error:
         print(type(error).__name__, error, flush=True)
         os._exit(0)

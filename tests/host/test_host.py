@@ -33,6 +33,7 @@ from chat.core.wire import (
     split,
     unpack,
 )
+from chat.host import admission, connection, hosted_room, runtime
 from chat.host import host as host_module
 from chat.host.store import StoredInvite
 from chat.local.invite import Invite
@@ -321,7 +322,7 @@ def test_who_only_looks_is_no_matter(tmp_path: Path, caplog: pytest.LogCaptureFi
 def test_a_stranger_has_so_long_to_say_hello(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(host_module, "HELLO_TIMEOUT", 0.05)
+    monkeypatch.setattr(admission, "HELLO_TIMEOUT", 0.05)
 
     async def scene() -> None:
         async with HostFixture(tmp_path) as house:
@@ -338,7 +339,7 @@ def test_a_stranger_has_so_long_to_say_hello(
 def test_at_a_full_door_the_next_waits_and_members_notice_nothing(tmp_path: Path) -> None:
     async def scene() -> None:
         async with HostFixture(tmp_path) as house, house.members("ann", "bob") as (ann, bob):
-            strangers = [await house.knock() for _ in range(host_module.MAX_UNAUTHENTICATED)]
+            strangers = [await house.knock() for _ in range(admission.MAX_UNAUTHENTICATED)]
             for stranger in strangers:
                 await stranger.frame(Kind.CHALLENGE)
             late = await house.knock()
@@ -521,7 +522,7 @@ def test_who_catches_up_gets_so_much_a_turn_and_the_others_theirs_in_between(
             for number in range(1, 129):
                 ann.say(number, f"{number} ".ljust(MAX_TEXT, "."))
             await until(lambda: ann.has("128 ".ljust(MAX_TEXT, ".")), "two MiB are in the log")
-            monkeypatch.setattr(host_module, "SERVE_BUDGET", 100_000)
+            monkeypatch.setattr(connection, "SEND_BUDGET", 100_000)
             order: list[int] = []  # bytes sent to bob, and a 0 for each turn of ann's
 
             def note(data: Any, *, send: Any = bob.link.send) -> int:
@@ -623,7 +624,7 @@ def test_a_member_that_the_host_does_not_read_is_not_silent(tmp_path: Path, monk
     """While the disk is full, say: it may have said a lot."""
     monkeypatch.setattr(host_module, "BEAT", 0.01)
     monkeypatch.setattr(host_module, "SILENCE", 0.5)
-    monkeypatch.setattr(host_module, "BACKLOG", 1000)
+    monkeypatch.setattr(connection, "BACKLOG", 1000)
 
     async def scene() -> None:
         async with SlowHostFixture(tmp_path) as house:
@@ -753,8 +754,8 @@ LONG: Final = "." * (MAX_TEXT - 10)  # more than what is free in the pages that 
 def test_a_full_disk_keeps_messages_waiting_and_stores_them_when_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, in_thread: bool
 ) -> None:
-    monkeypatch.setattr(host_module, "_RETRY", 0.02)
-    monkeypatch.setattr(host_module, "SLOW_COMMIT", -1 if in_thread else math.inf)
+    monkeypatch.setattr(hosted_room, "_RETRY", 0.02)
+    monkeypatch.setattr(runtime, "SLOW_COMMIT", -1 if in_thread else math.inf)
 
     async def scene() -> None:
         async with HostFixture(tmp_path) as house, house.members("ann", "bob") as (ann, bob):
@@ -789,7 +790,7 @@ def test_a_full_disk_keeps_messages_waiting_and_stores_them_when_there_is_room(
 def test_a_host_closed_while_its_disk_is_full_writes_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(host_module, "_RETRY", 0.01)
+    monkeypatch.setattr(hosted_room, "_RETRY", 0.01)
 
     async def scene() -> None:
         async with HostFixture(tmp_path) as house, house.client("ann") as ann:
@@ -811,7 +812,7 @@ def test_a_host_closed_while_its_disk_is_full_writes_no_more(
 @pytest.mark.usefixtures("no_beats")
 def test_while_the_disk_is_full_others_are_served_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A retry of the disk is far away, and no tick waits for it."""
-    monkeypatch.setattr(host_module, "_RETRY", 3600)
+    monkeypatch.setattr(hosted_room, "_RETRY", 3600)
 
     async def scene() -> None:
         async with HostFixture(tmp_path) as house, house.client("ann") as ann:
@@ -829,7 +830,7 @@ def test_while_the_disk_is_full_others_are_served_at_once(tmp_path: Path, monkey
 
 def test_a_full_disk_keeps_no_new_invite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And that is no reason to end the room for all."""
-    monkeypatch.setattr(host_module, "_RETRY", 0.02)
+    monkeypatch.setattr(hosted_room, "_RETRY", 0.02)
 
     async def scene() -> None:
         async with HostFixture(tmp_path, open_to_all=False) as house, house.client("owner") as owner:
@@ -895,7 +896,7 @@ def test_two_who_come_with_the_last_use_of_an_invite_while_the_disk_is_busy(tmp_
 def test_a_disk_that_fails_ends_the_host_and_acknowledges_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, in_thread: bool
 ) -> None:
-    monkeypatch.setattr(host_module, "SLOW_COMMIT", -1 if in_thread else math.inf)
+    monkeypatch.setattr(runtime, "SLOW_COMMIT", -1 if in_thread else math.inf)
 
     async def scene() -> None:
         async with HostFixture(tmp_path) as house:
@@ -1049,7 +1050,7 @@ def test_a_host_that_is_closed_leaves_no_link_open(tmp_path: Path, told: ToldTra
             await until(lambda: house.hosted.connections, "ann is in")
             ann.link.room = 0
             house.hosted.room.log.append(Kind.SAY, b"x", time=0)
-            house.host._wake(house.hosted)
+            house.hosted.wake()
             (served,) = house.hosted.connections.values()
             await until(lambda: served.clogged, "her link is full")
             told.accepted.put_nowait(bob.link)  # he is at the door in the same moment
@@ -1174,7 +1175,7 @@ def test_of_many_who_speak_those_are_told_who_came_last(tmp_path: Path) -> None:
 def test_one_key_has_so_many_links_and_a_stream_that_comes_back_is_none_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_module, "MAX_LINKS_A_KEY", 2)
+    monkeypatch.setattr(admission, "MAX_LINKS_A_KEY", 2)
 
     async def scene() -> None:
         async with HostFixture(tmp_path) as house, house.client("bob"):

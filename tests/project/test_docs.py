@@ -139,10 +139,10 @@ BROKEN = {
         "docs/reference/ndjson.md: does not tell of 'novel', which stands in chat/ndjson.py",
     ),
     "code": (
-        "chat/host/host.py",
+        "chat/host/admission.py",
         'Refused("invite-used", ',
         'Refused("invite-gone", ',
-        "docs/reference/errors.md: does not tell of 'invite-gone', which stands in chat/host/host.py",
+        "docs/reference/errors.md: does not tell of 'invite-gone', which stands in chat/host/admission.py",
     ),
     "variable": (
         "chat/local/rooms.py",

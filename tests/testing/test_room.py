@@ -13,7 +13,7 @@ from chat.client.client import Client
 from chat.core.errors import StoreFull
 from chat.core.session import Message
 from chat.core.wire import Gap
-from chat.host.host import _DISK_FULL, Host
+from chat.host.hosted_room import DISK_FULL, HostedRoom
 from tests.harness import KITS, Memory
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chat.client.client import ClientEvent, Target
-    from chat.host.host import HostedRoom
     from chat.transport import Link
 
 
@@ -87,31 +86,31 @@ class HidesGaps(Client):
         return [event for event in super().take() if not isinstance(event, Gap)]
 
 
-class SendsBeforeItStores(Host):
-    def _tick(self, kept: HostedRoom) -> None:
-        kept.tick_due = False
-        batches = kept.room.log.seal()
-        kept.room.log.publish(batches)
-        self._serve_all(kept)
+class SendsBeforeItStores(HostedRoom):
+    def _tick(self) -> None:
+        self._tick_due = False
+        batches = self.room.log.seal()
+        self.room.log.publish(batches)
+        self._send_all()
         try:
-            self._store.commit(kept.number, batches, kept.room.take_changes())
+            self.runtime.store.commit(self.number, batches, self.room.take_changes())
         except StoreFull:
-            self._tell(kept, _DISK_FULL)
-            self._serve_all(kept)
+            self._tell(DISK_FULL)
+            self._send_all()
 
 
-class WaitsForTheSlow(Host):
-    def _serve_all(self, kept: HostedRoom) -> None:
-        if all(served.clogged is None for served in kept.connections.values()):
-            super()._serve_all(kept)
+class WaitsForTheSlow(HostedRoom):
+    def _send_all(self) -> None:
+        if all(connection.clogged is None for connection in self.connections.values()):
+            super()._send_all()
 
 
-class DropsTheSlow(Host):
-    def _serve_all(self, kept: HostedRoom) -> None:
-        for served in list(kept.connections.values()):
-            if served.member.cursor.lag(kept.room.log) > 10:
-                self._drop(kept, served.member)
-        super()._serve_all(kept)
+class DropsTheSlow(HostedRoom):
+    def _send_all(self) -> None:
+        for connection in list(self.connections.values()):
+            if connection.member.cursor.lag(self.room.log) > 10:
+                self.drop(connection.member)
+        super()._send_all()
 
 
 BROKEN: list[tuple[str, type[Any], str]] = [
@@ -133,7 +132,8 @@ BROKEN: list[tuple[str, type[Any], str]] = [
 def test_what_is_broken_is_told(
     clause: str, broken: type[Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(testing, "Client" if issubclass(broken, Client) else "Host", broken)
+    where = "chat.testing.Client" if issubclass(broken, Client) else "chat.host.host.HostedRoom"
+    monkeypatch.setattr(where, broken)
     kit = Memory(tmp_path)
     kit.unit = 0.5
     with pytest.raises(testing.ContractBroken, match=told) as raised:

@@ -465,7 +465,7 @@ class Whole(RuleBasedStateMachine):
     @rule(text=texts)
     def is_told(self, text: str) -> None:
         async def tell() -> None:
-            self.house.host.announce("lobby", "test", text)
+            self.house.hosted.announce("test", text)
 
         self.do(tell())
 

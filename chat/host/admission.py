@@ -1,0 +1,306 @@
+"""How a peer gets in: a slot before the handshake, challenge, HELLO, the invite, WELCOME; or a refusal.
+
+Rules:
+
+1. Peers that have not said HELLO have a fixed number of slots and little time; more of them wait in the listener.
+2. A peer that breaks the rules loses its own link and costs one line in the host's log.
+3. Closing on unread input would destroy a refusal, so the peer gets a moment to read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import secrets
+import time
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Final
+
+from chat.core.errors import (
+    LinkClosed,
+    NoSuchRoom,
+    Refused,
+    RemoteProtocolError,
+    StoreError,
+    StoreFull,
+    TransportError,
+)
+from chat.core.wire import (
+    HELLO_TIMEOUT,
+    MAX_FRAME,
+    MAX_HELLO,
+    PREFACE,
+    Challenge,
+    Direct,
+    Frame,
+    Hello,
+    Kind,
+    Parser,
+    Refusal,
+    Welcome,
+    direct_name,
+    pack,
+    unpack,
+)
+from chat.host.hosted_room import DISK_FULL
+from chat.host.store import StoredInvite
+from chat.local.identity import transcript, verify
+
+if TYPE_CHECKING:
+    from chat.core.room import Member
+    from chat.host.host import Host
+    from chat.host.hosted_room import HostedRoom
+    from chat.transport import Link, Listener
+
+_logger: Final = logging.getLogger("chat.host.host")
+
+MAX_UNAUTHENTICATED: Final = 64  # links that have not said HELLO, at most
+MAX_LINKS_A_KEY: Final = 128  # of one key in one room: each costs the others a descriptor and a slot of the board
+MAX_DIRECT_ROOMS: Final = 256  # direct rooms of one key that may be open at a time
+_DIRECT_LISTED: Final = 24  # of which WELCOME is followed by: as many as fit into the member's control queue
+_LINGER: Final = 2.0  # seconds that a refused peer has to read why
+_ACCEPT_RETRY: Final = 1.0  # seconds after a listener could not accept
+
+
+class AdmissionControl:
+    """Lets peers into the rooms of one host."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._unauthenticated: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(MAX_UNAUTHENTICATED)  # of those, and of listeners that wait for one
+
+    async def accept(self, listener: Listener) -> None:
+        """Serve all that a listener accepts, until it is closed."""
+        runtime = self._host.runtime
+        while True:
+            await self._slots.acquire()
+            link = await _next_link(listener)
+            if link is None:
+                return
+            if runtime.closed:
+                await _close(link)
+            else:
+                self._unauthenticated.add(runtime.start(self.serve(link)))
+
+    def _release_slot(self, task: asyncio.Task[None]) -> None:
+        """Release a pre-handshake slot. A second call does nothing."""
+        if task in self._unauthenticated:
+            self._unauthenticated.remove(task)
+            self._slots.release()
+
+    async def serve(self, link: Link) -> None:
+        """Serve one peer from its first byte to the end of its link."""
+        where = link.peer.text
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            await self._meet(link, task)
+        except RemoteProtocolError as error:
+            _logger.warning("%s was dropped: %s", where, error)
+            await _refuse(link, Refusal(code="protocol", message=str(error)))
+        except Refused as error:
+            _logger.warning("%s was refused: %s", where, error)
+            await _refuse(link, Refusal(code=error.code, message=str(error)))
+        except TimeoutError:
+            _logger.warning("%s was dropped: it did not say HELLO within %g s", where, HELLO_TIMEOUT)
+        except TransportError as error:
+            _logger.info("%s is gone: %s", where, error)
+        except asyncio.CancelledError:
+            pass  # by us; to keep it would make a cycle of this task, its traceback and all that the peer had
+        except StoreError as error:
+            self._host.runtime.fail(error)
+        except Exception:
+            # A fault of ours that one peer met must not end the room for the others.
+            _logger.exception("%s was dropped by a fault of this program; please report it", where)
+        finally:
+            self._release_slot(task)
+            await _close(link)
+
+    async def _meet(self, link: Link, task: asyncio.Task[None]) -> None:
+        parser = Parser(limit=MAX_HELLO)
+        nonce = secrets.token_bytes(32)
+        async with asyncio.timeout(HELLO_TIMEOUT):
+            challenge = Challenge(key=self._host.identity.key, nonce=nonce)
+            await _send_all(link, PREFACE + pack(Kind.CHALLENGE, challenge))
+            hello = await _first_frame(link, parser)
+        if hello is None:
+            return  # port scanners and health checks connect and leave
+        hosted, member = await self._admit(hello, nonce)
+        connection = hosted.attach(member, link, task)
+        self._release_slot(task)
+        parser.limit = MAX_FRAME
+        try:
+            await connection.receive(parser)
+        except RemoteProtocolError as error:
+            if member.cursor.at_border:
+                raise
+            # A refusal now would be read as the rest of what is half sent, and shown as somebody's message.
+            _logger.warning("%s was dropped: %s", link.peer.text, error)
+        finally:
+            hosted.detach(connection)
+
+    # -- HELLO -----------------------------------------------------------------------------------
+
+    async def _admit(self, frame: Frame, nonce: bytes) -> tuple[HostedRoom, Member]:
+        """Check a HELLO and let the peer in. Raises RemoteProtocolError, Refused, StoreError."""
+        if frame.kind != Kind.HELLO:
+            raise RemoteProtocolError(f"the peer began with a frame of kind {frame.kind} instead of HELLO")
+        hello = unpack(Hello, frame)
+        hosted = self._host.find_room(hello.room)
+        if len(hello.key) != 32 or len(hello.nonce) != 32:
+            raise RemoteProtocolError("the peer sent a HELLO whose key or nonce has the wrong size")
+        said, proof = (
+            transcript(
+                role,
+                host=self._host.identity.key,
+                room=hello.room,
+                host_nonce=nonce,
+                nonce=hello.nonce,
+                key=hello.key,
+            )
+            for role in ("member", "host")
+        )
+        if not verify(hello.key, hello.signature, said):
+            raise RemoteProtocolError("the peer's signature does not fit its key")
+        if hosted is None and hello.other:
+            hosted = self._open_direct(hello)
+        if hosted is None:
+            raise NoSuchRoom("this host keeps no room {room!r}; ask its owner for an invite", room=hello.room)
+        invite = self._find_invite(hosted, hello, said)
+        if invite is None or invite.uses < 0:
+            return hosted, self._enter(hosted, hello, proof)
+        async with self._host.runtime.disk:  # its use is written now; the loop must not wait for a thread's commit
+            self._find_invite(hosted, hello, said)  # another peer may have used it up meanwhile
+            return hosted, self._enter(hosted, hello, proof, invite)
+
+    def _open_direct(self, hello: Hello) -> HostedRoom:
+        """Open the room of two who share another room here. Raises RemoteProtocolError, Refused, StoreError."""
+        if len(hello.other) != 32 or hello.other == hello.key or hello.room != direct_name(hello.key, hello.other):
+            raise RemoteProtocolError("the peer asked for a direct room whose name does not fit its two keys")
+        rooms = [hosted.room for hosted in self._host.rooms.values()]
+        if not any(room.knows(hello.key) and room.knows(hello.other) for room in rooms if not room.only):
+            raise NoSuchRoom("you share no room with that key on this host")
+        if sum(hello.key in room.only for room in rooms) >= MAX_DIRECT_ROOMS:
+            raise Refused(
+                "busy", "{count} direct rooms of yours are open on this host; it opens no more", count=MAX_DIRECT_ROOMS
+            )
+        try:
+            hosted = self._host.open_room(hello.room, only=frozenset((hello.key, hello.other)))
+        except StoreFull:
+            raise Refused("disk-full", "the host's disk is full, so no new room can be opened; try again") from None
+        for key in hosted.room.only:  # so that each finds it when it comes the next time
+            hosted.room.admit(key)
+        return hosted
+
+    def _find_invite(self, hosted: HostedRoom, hello: Hello, said: bytes) -> StoredInvite | None:
+        """Return the invite by which this peer may enter, None if it needs none. Raises Refused."""
+        room = hosted.room
+        if room.may_enter(hello.key):
+            return None
+        if room.only:
+            raise Refused("not-invited", "a direct room is for its two members alone")
+        if not hello.invite:
+            raise Refused("not-invited", "room {room} is by invite only; ask a member for an invite", room=room.name)
+        for invite in (StoredInvite(hosted.invite, 0, -1), *self._host.runtime.store.invites(hosted.number)):
+            made = self._host.make_invite(room.name, invite.secret)
+            if made.id != hello.invite or not hmac.compare_digest(made.mac(said), hello.invite_mac):
+                continue
+            if invite.expires and time.time_ns() // 1_000_000 >= invite.expires:
+                raise Refused("invite-expired", "this invite has expired; ask for a new one")
+            if invite.uses == 0:
+                raise Refused("invite-used", "this invite has been used up; ask for a new one")
+            return invite
+        raise Refused("wrong-invite", "this invite does not open room {room}; ask for a new one", room=room.name)
+
+    # -- WELCOME ---------------------------------------------------------------------------------
+
+    def _enter(self, hosted: HostedRoom, hello: Hello, proof: bytes, counted: StoredInvite | None = None) -> Member:
+        """Make the peer a member, and queue what it reads first. Raises Refused, StoreError."""
+        room, store = hosted.room, self._host.runtime.store
+        theirs = [member for member in room.members if member.key == hello.key]
+        if len(theirs) >= MAX_LINKS_A_KEY and not any(one.stream and one.stream.id == hello.stream for one in theirs):
+            raise Refused("busy", f"your key has {MAX_LINKS_A_KEY} links to this room already; leave with one of them")
+        entry = room.enter(hello)
+        member = entry.member
+        if counted is not None:
+            try:
+                store.use_invite(hosted.number, counted.secret)
+            except StoreError as error:
+                room.leave(member)
+                if isinstance(error, StoreFull):
+                    raise Refused("disk-full", "the host's disk is full, so nobody new may enter; try again") from None
+                raise
+        room.admit(hello.key)
+        welcome = Welcome(
+            room=room.name,
+            epoch=room.log.epoch,
+            next_seq=room.log.end,
+            start=entry.start,
+            show=entry.show,
+            nick=member.nick,
+            first_unsettled=entry.first_unsettled,
+            settled_at=entry.settled_at,
+            proof=self._host.identity.sign(proof),
+            rewound=entry.rewound,
+            role=member.role,
+            read=entry.read,
+        )
+        member.cursor.post(pack(Kind.WELCOME, welcome))
+        if names := room.speakers():
+            member.cursor.post(names)
+        if hosted.full:
+            member.cursor.post(DISK_FULL)
+        if not room.only and not member.silent:
+            for name, other, next_seq, read in store.direct_rooms(member.key, _DIRECT_LISTED):
+                direct = Direct(room=name, other=other, nick=room.nick_of(other), next_seq=next_seq, read=read)
+                member.cursor.post(pack(Kind.DIRECT, direct))
+        if entry.replaced is not None:
+            hosted.drop(entry.replaced)
+        return member
+
+
+async def _next_link(listener: Listener) -> Link | None:
+    """Return the next peer's link, None when the listener has been closed."""
+    while True:
+        try:
+            return await listener.accept()
+        except LinkClosed:
+            return None
+        except (TransportError, OSError) as error:
+            _logger.warning("cannot accept on %s: %s", listener.address, error)
+            await asyncio.sleep(_ACCEPT_RETRY)  # usually out of descriptors: members go on meanwhile
+
+
+async def _first_frame(link: Link, parser: Parser) -> Frame | None:
+    """Return a peer's first frame, None if it left without a word. The parser keeps what came behind it."""
+    while data := await link.receive():
+        with closing(parser.feed(data)) as frames:
+            for frame in frames:
+                return frame
+    return None
+
+
+async def _send_all(link: Link, data: bytes) -> None:
+    """Send a few bytes to a peer that is no member yet. The caller sets the time limit."""
+    rest = memoryview(data)
+    while rest := rest[link.send(rest) :]:
+        await link.writable()
+
+
+async def _refuse(link: Link, refusal: Refusal) -> None:
+    """Say why, and wait a moment for the peer to read it and leave."""
+    with suppress(TransportError, TimeoutError):
+        async with asyncio.timeout(_LINGER):
+            await _send_all(link, pack(Kind.REFUSED, refusal))
+            while await link.receive():
+                pass
+
+
+async def _close(link: Link) -> None:
+    """Close a link, and survive one that cannot be closed."""
+    try:
+        await link.aclose()
+    except Exception:
+        _logger.exception("the link to %s did not close; please report it", link.peer.text)

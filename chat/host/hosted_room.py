@@ -1,0 +1,251 @@
+"""A room that is served: it stores what members say, then sends it to everybody.
+
+    tick, once all that is ready has been read:  log.seal ─▶ store.commit (fsync) ─▶ log.publish ─▶ every cursor
+
+Rules:
+
+1. Batching has no timer: while a commit or a round of sends is under way, the next batch grows by itself.
+2. Append, store, send: a tick sends nothing before the commit has returned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from chat.core.errors import StoreError, StoreFull
+from chat.core.wire import MAX_CONTROL, Kind, Notice, encode, pack
+from chat.host.connection import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chat.core.log import Batch
+    from chat.core.room import Member, Room, RoomChanges
+    from chat.core.wire import Ask
+    from chat.host.board import HostBoard
+    from chat.host.runtime import Runtime
+    from chat.host.search import Index
+    from chat.transport import Link
+
+_logger: Final = logging.getLogger("chat.host.host")
+
+_RETRY: Final = 1.0  # seconds between tries while the disk is full
+_BEAT_FRAME: Final = encode(Kind.BEAT)
+DISK_FULL: Final = pack(
+    Kind.NOTICE, Notice(code="disk-full", text="the host's disk is full; what you say waits until it has room")
+)
+_DISK_FREE: Final = pack(Kind.NOTICE, Notice(code="disk", text="the host's disk has room again; what waited is stored"))
+_BOARD_FULL: Final = pack(
+    Kind.NOTICE,
+    Notice(code="board-full", text="nobody can see your state: the room's board is full, and you are not on it"),
+)
+
+
+class HostedRoom:
+    """A room, its place on the disk, and the connections of its members.
+
+    ``ask`` deals with a request that the room itself cannot answer.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        room: Room,
+        number: int,
+        invite: bytes,
+        index: Index,
+        board: HostBoard,
+        ask: Callable[[HostedRoom, Connection, Ask, int], None],
+    ) -> None:
+        self.runtime = runtime
+        self.room = room
+        self.number = number
+        self.invite = invite
+        self.index = index
+        self.board = board
+        self.connections: dict[Member, Connection] = {}
+        self.committing: asyncio.Task[None] | None = None
+        self.full = False  # the disk is, and members have been told
+        self.retry: asyncio.TimerHandle | None = None  # nothing is committed before that
+        self.drained = asyncio.Event()
+        self.drained.set()
+        self.on_stored: Callable[[], None] = index.wake  # batches have been stored
+        self._ask = ask
+        self._tick_due = False
+        self._loop_told = 0.0  # the longest pause of its loop guard that the room has been told of
+        self._person_spoke = asyncio.Event()
+
+    # -- members ---------------------------------------------------------------------------------
+
+    def attach(self, member: Member, link: Link, task: asyncio.Task[None]) -> Connection:
+        """Serve a member over its link from now on."""
+        connection = self.connections[member] = Connection(self, member, link, task)
+        if not self.board.claim(member):
+            self._post(member, _BOARD_FULL)
+        self.wake()
+        return connection
+
+    def detach(self, connection: Connection) -> None:
+        """Forget a member, and let the others know."""
+        self.room.leave(connection.member)
+        self.board.release(connection.member)
+        self.connections.pop(connection.member, None)
+        if connection.clogged is not None:
+            connection.clogged.cancel()
+        self.wake()
+
+    def drop(self, member: Member, why: str = "") -> None:
+        """End a member's task, which closes its link. Nothing more is sent to it."""
+        connection = self.connections.pop(member, None)
+        if connection is not None:
+            if why:
+                _logger.info("%s (%s) is gone: %s", member.nick or "a reader", connection.link.peer.text, why)
+            connection.task.cancel()
+
+    def answer(self, connection: Connection, ask: Ask, number: int) -> None:
+        """Answer a member's request ``number``, now or later."""
+        self._ask(self, connection, ask, number)
+
+    def beat(self, now: float, silence: float) -> None:
+        """Drop members that have been silent for so many seconds; send a beat to those with nothing else to read."""
+        for member in self.board.beat():
+            self._post(member, _BOARD_FULL)
+        self.board.note_reads()
+        if self.room.changed:
+            self.wake()
+        for connection in list(self.connections.values()):
+            if now - connection.heard > silence:
+                self.drop(connection.member, f"nothing was heard of it for {silence:g} s")
+            elif connection.clogged is None and connection.member.cursor.at_border:
+                connection.member.cursor.post(_BEAT_FRAME)
+                connection.send()
+
+    def look(self) -> None:
+        """Poll the board for the members that cannot see it."""
+        if self.board.look():
+            self.wake()
+
+    # -- notices ---------------------------------------------------------------------------------
+
+    def announce(self, code: str, text: str) -> None:
+        """Show everybody a line. It is no message: later members do not see it."""
+        _logger.warning("%s", text)
+        self._tell(pack(Kind.NOTICE, Notice(code=code, text=text)))
+        self.wake()
+
+    def _tell(self, notice: bytes) -> None:
+        for member in self.connections:
+            self._post(member, notice)
+
+    def _post(self, member: Member, notice: bytes) -> None:
+        if member.cursor.control_size <= MAX_CONTROL:  # a disk that fills up now and then must not fill the queue
+            member.cursor.post(notice)
+
+    async def slow_loops(self, connection: Connection) -> None:
+        """Leave a program unread that answers another, for as long as the room's guard says."""
+        pause = self.room.guard.pause
+        if not pause:
+            self._loop_told = 0.0
+            return
+        if self._loop_told == 0 or (pause == math.inf and self._loop_told < pause):
+            what = "they are muted until a person speaks" if pause == math.inf else "they are slowed down"
+            self.announce("loop", f"{connection.member.nick} and others are programs that answer each other; {what}")
+        self._loop_told = pause
+        self._person_spoke.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if pause == math.inf else pause):
+                await connection.unread(self._person_spoke.wait())
+
+    def free_loops(self) -> None:
+        """Read programs again if a person has spoken."""
+        if self._loop_told and not self.room.guard.pause:
+            self._loop_told = 0.0
+            self._person_spoke.set()
+
+    # -- the tick --------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Have a tick as soon as all that is ready now has been read."""
+        if not self._tick_due:
+            self._tick_due = True
+            asyncio.get_running_loop().call_soon(self._tick)
+
+    def _tick(self) -> None:
+        self._tick_due = False
+        if self.runtime.closed:
+            return
+        if self.committing is None and self.retry is None:
+            if self.runtime.disk_is_quick:
+                self._commit_now()
+            elif self.room.log.unpublished or self.room.changed:
+                self.committing = self.runtime.start(self._commit_in_thread())
+        self._send_all()  # what is stored, also while a slow commit or a full disk keeps the rest back
+
+    def _send_all(self) -> None:
+        for connection in list(self.connections.values()):
+            if connection.clogged is None:
+                connection.send()
+
+    def _commit_now(self) -> None:
+        if not (self.room.log.unpublished or self.room.changed):
+            return
+        batches, changes = self.room.log.seal(), self.room.take_changes()
+        try:
+            seconds = self.runtime.commit(self.number, batches, changes)
+        except StoreError as error:
+            self._not_committed(changes, error)
+        else:
+            self._committed(batches, seconds)
+
+    async def _commit_in_thread(self) -> None:
+        async with self.runtime.disk:
+            batches, changes = self.room.log.seal(), self.room.take_changes()
+            try:
+                seconds = await asyncio.to_thread(self.runtime.commit, self.number, batches, changes)
+            except StoreError as error:
+                self._not_committed(changes, error)
+            else:
+                self._committed(batches, seconds)
+            finally:
+                self.committing = None
+                self.wake()
+
+    def _committed(self, batches: list[Batch], seconds: float) -> None:
+        self.runtime.committed(seconds)
+        self.room.log.publish(batches)
+        if batches:
+            self.on_stored()
+        self.drained.set()
+        if self.full:
+            self.full = False
+            self._tell(_DISK_FREE)
+
+    def _not_committed(self, changes: RoomChanges, error: StoreError) -> None:
+        self.room.give_back(changes)
+        if not isinstance(error, StoreFull):
+            self.runtime.fail(error)
+            return
+        if not self.full:
+            self.full = True
+            _logger.error("%s", error)
+            self._tell(DISK_FULL)
+        self.retry = asyncio.get_running_loop().call_later(_RETRY, self._retry)
+
+    def _retry(self) -> None:
+        self.retry = None
+        self.wake()
+
+    async def finish(self) -> None:
+        """Store what was accepted, and send what the links take. The last tick of a host that closes."""
+        if self.retry is not None:
+            self.retry.cancel()
+            self.retry = None
+        if self.committing is not None:
+            await asyncio.wait([self.committing])
+        self.board.note_reads()
+        self._commit_now()
+        self._send_all()

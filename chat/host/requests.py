@@ -1,0 +1,115 @@
+"""What members may ask of the host: one row for each request in ``REQUESTS``.
+
+The room answers ``names`` itself, since resuming a log depends on it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from chat.core.errors import ChatError, StoreError, StoreFull
+from chat.core.wire import Answer, Ask, Kind, pack
+from chat.host.store import StoredInvite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from chat.host.connection import Connection
+    from chat.host.host import Host
+    from chat.host.hosted_room import HostedRoom
+
+
+class Asked(NamedTuple):
+    """One request of one member."""
+
+    host: Host
+    hosted: HostedRoom
+    connection: Connection
+    ask: Ask
+
+
+class Request(NamedTuple):
+    """Who may ask (``role``, empty for everybody), and what it does: at once, or in a task of its own.
+
+    A member has one task at a time, or it could keep the thread that searches busy for all.
+    """
+
+    run: Callable[[Asked], Answer] | None = None
+    task: Callable[[Asked], Coroutine[None, None, Answer]] | None = None
+    role: str = ""
+
+
+def answer(host: Host, hosted: HostedRoom, connection: Connection, ask: Ask, number: int) -> None:
+    """Answer request ``number``, now or later."""
+    asked, request = Asked(host, hosted, connection, ask), REQUESTS.get(ask.what)
+    if request is None:
+        found = Answer(error=f"this host cannot answer {ask.what!r}; is it older than you?")
+    elif request.role not in ("", connection.member.role):
+        found = Answer(error=f"only the room's owner may ask for that ({ask.what})")
+    elif request.run is not None:
+        found = request.run(asked)
+    elif connection.searching:
+        found = Answer(error="your last search still runs; wait for its answer")
+    else:
+        assert request.task is not None
+        connection.searching = True
+        hosted.runtime.start(_answer_in_task(asked, request.task, number))
+        return
+    connection.member.cursor.post(pack(Kind.ANSWER, found, number=number))
+
+
+async def _answer_in_task(asked: Asked, task: Callable[[Asked], Coroutine[None, None, Answer]], number: int) -> None:
+    member, hosted = asked.connection.member, asked.hosted
+    try:
+        found = await task(asked)
+    except StoreError:
+        raise  # ends the host
+    except ChatError as error:
+        found = Answer(error=str(error))
+    finally:
+        asked.connection.searching = False
+    if member in hosted.connections:
+        member.cursor.post(pack(Kind.ANSWER, found, number=number))
+        hosted.wake()
+
+
+def _invite(asked: Asked) -> Answer:
+    host, hosted, ask = asked.host, asked.hosted, asked.ask
+    if not ask.uses and not ask.seconds:
+        return Answer(text=str(host.invite(hosted.room.name)))
+    expires = time.time_ns() // 1_000_000 + ask.seconds * 1000 if ask.seconds else 0
+    invite = StoredInvite(secrets.token_bytes(16), expires, ask.uses or -1)
+    try:
+        hosted.runtime.store.add_invite(hosted.number, invite)
+    except StoreFull:
+        return Answer(error="the host's disk is full, so it cannot keep a new invite; try again")
+    return Answer(text=str(host.make_invite(hosted.room.name, invite.secret)))
+
+
+def _peer(asked: Asked) -> Answer:
+    # It runs a command as the host's user. A key may have been stolen; that the kernel vouches for the user of the
+    # process at the other end means that whoever asks could run the command without us.
+    if asked.connection.link.peer.uid != os.geteuid():
+        return Answer(error="programs are started from a seat on the host's own machine, over a local transport")
+    if asked.host.on_peer is None:
+        return Answer(error="this host starts no programs")
+    try:
+        return Answer(text=asked.host.on_peer(asked.ask.text))
+    except ChatError as error:
+        return Answer(error=str(error))
+
+
+async def _search(asked: Asked) -> Answer:
+    ask = asked.ask
+    found = await asked.hosted.index.find(ask.text, before=ask.before, limit=ask.limit or 20)
+    return Answer(found=list(found.hits), more=found.more, indexed=found.indexed)
+
+
+REQUESTS: Final = {
+    "invite": Request(_invite, role="owner"),
+    "peer": Request(_peer, role="owner"),
+    "search": Request(task=_search),
+}
