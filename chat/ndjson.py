@@ -6,12 +6,10 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from chat.client.client import Lost, Up
-from chat.core.session import Here, Joined, Message, Rewound, Stored
-from chat.core.wire import Gap, Kind, Notice
+from chat.core.wire import Kind
 
 if TYPE_CHECKING:
-    from chat.client.client import Client, ClientEvent
+    from chat.core.session import Message
     from chat.core.status import Status, Who
 
 
@@ -26,43 +24,6 @@ def dump(thing: dict[str, Any]) -> str:
 def stamp(ms: int) -> str:
     """A time of the host's clock, as RFC 3339 in UTC with milliseconds."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03}Z"
-
-
-def as_object(event: ClientEvent, client: Client) -> dict[str, Any] | None:
-    """Return what a program is told of an event; None for what is of no use to it."""
-    match event:
-        case Message():
-            return message_object(event)
-        case Stored(entry, seq):
-            return {"event": "stored", "id": entry.id, "seq": seq or None} if entry.id else None
-        case Joined(room, epoch, next_seq, nick, role, resumed):
-            return {
-                "event": "joined",
-                "room": room,
-                "epoch": epoch.hex(),
-                "next_seq": next_seq,
-                "me": {"nick": nick, "key": client.session.key.hex(), "role": role},
-                "pending": client.pending,
-                "resumed": resumed,
-            }
-        case Here(came, went, first):
-            return {
-                "event": "presence",
-                "first": first,
-                "came": [{"nick": nick, "key": key.hex()} for key, nick in came],
-                "went": [{"nick": nick, "key": key.hex()} for key, nick in went],
-            }
-        case Gap():
-            return {"event": "gap", "first": event.first, "count": event.count}
-        case Rewound(why):
-            return {"event": "rewound", "why": why}
-        case Notice():
-            return {"event": "notice", "code": event.code, "text": event.text}
-        case Lost(why):
-            return {"event": "link", "state": "lost", "why": why}
-        case Up(address):
-            return {"event": "link", "state": "up", "address": str(address)}
-    return None
 
 
 def person_object(who: Who, state: Status) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def set_setting(name: str, value: str) -> None:
 
 def _taken_keys(keys: dict[str, tuple[str, ...]], action: str = "") -> list[str]:
     """Return a line for each key that an action has lost to another one: to this one, or to any."""
-    from chat.ui.commands import taken_keys
+    from chat.local.keys import taken_keys
 
     told = _("{key} does {action} now, and {other} no more")
     return [

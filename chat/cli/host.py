@@ -167,13 +167,14 @@ def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str
 
     from chat.host.peer_process import HostGone, attend, meet
     from chat.transport import Address
+    from chat.ui import ndjson
 
     i18n.use("en")  # what it complains of comes into the host's log
     code = 0
 
     async def run(client: Client) -> None:
         nonlocal code
-        code = await attend(client, command, as_json=json)
+        code = await attend(client, command, ndjson.read if json else None)
 
     try:
         asyncio.run(meet(run, Address.parse(dial), room=room, name=name, host=bytes.fromhex(host), home=home))

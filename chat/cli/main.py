@@ -34,7 +34,7 @@ def main() -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         except OSError:
-            from chat.ui.lines import drop_unwritten  # costs `chat --help` too much otherwise
+            from chat.local.streams import drop_unwritten  # costs `chat --help` too much otherwise
 
             drop_unwritten()
 

@@ -123,11 +123,12 @@ async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
     """Print the room's messages up to now, or for ever with ``follow``."""
     from chat.cli.progress import Progress
     from chat.client.client import Lost, Up
+    from chat.client.json_events import as_object
     from chat.core.session import Joined, Message, Rewound
     from chat.core.wire import Gap
-    from chat.ndjson import as_object, dump, message_object
+    from chat.local.streams import Output
+    from chat.ndjson import dump, message_object
     from chat.ui.linear import describe, describe_message
-    from chat.ui.lines import Output
 
     out = Output()
     async with client:
@@ -196,9 +197,10 @@ def search(
 async def print_search(client: Client, query: str, *, limit: int, before: int, as_json: bool) -> None:
     """Print what a search finds, the newest last. Raises ChatError when that is nothing."""
     from chat.cli.progress import Progress
+    from chat.client.queries import find
+    from chat.local.streams import Output
     from chat.ndjson import dump, message_object
-    from chat.ui.linear import describe_message, find
-    from chat.ui.lines import Output
+    from chat.ui.linear import describe_message
 
     async with client:
         end = client.session.next_seq

@@ -25,7 +25,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from chat.client.client import WINDOW, Client, Target
 from chat.core.errors import ChatError, StoreError, reason
@@ -35,7 +35,7 @@ from chat.core.wire import MAX_TEXT, Kind
 from chat.host.orphans import adopt_orphans, die_with_parent, end_orphans, wake_with_parent
 from chat.local.identity import Identity
 from chat.local.known_hosts import KnownHosts
-from chat.ui.lines import Output, lines
+from chat.local.streams import Output, lines
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
     from chat.client.client import ClientEvent
     from chat.transport import Address
+
+    ReadJson: TypeAlias = Callable[[Client, Output], Awaitable[None]]
 
 GRACE: Final = 2.0  # seconds that COMMAND has after SIGTERM
 _PATIENCE: Final = 5.0  # seconds that COMMAND has to read on, while it waits for its echoes
@@ -97,10 +99,13 @@ async def meet(
             await end_orphans()
 
 
-async def attend(client: Client, command: Sequence[str], *, as_json: bool) -> int:
-    """Run COMMAND as the member that ``client`` is; return its exit code as subprocess has it."""
+async def attend(client: Client, command: Sequence[str], read_json: ReadJson | None = None) -> int:
+    """Run COMMAND as the member that ``client`` is; return its exit code as subprocess has it.
+
+    With ``read_json``, which does what COMMAND writes, COMMAND speaks NDJSON; else plain lines.
+    """
     process = _start(command)
-    face = _Objects(client) if as_json else _Lines(client)
+    face = _Objects(client, read_json) if read_json else _Lines(client)
     exited = asyncio.ensure_future(_exit(process))
     hearing = asyncio.ensure_future(face.hear())
     speaking = asyncio.ensure_future(_speak(client, face, exited))
@@ -177,23 +182,23 @@ def _end_group() -> None:
 class _Objects:
     """NDJSON, both ways, as ``chat join --json`` has it. Who speaks it must read: nothing is left out."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, read_json: ReadJson) -> None:
         self._client = client
+        self._read_json = read_json
         self._out = Output()
         self.hurry = asyncio.Event()
 
     async def read(self) -> None:
-        from chat.ui import ndjson
-
         try:
-            await ndjson._read(self._client, self._out)
+            await self._read_json(self._client, self._out)
         except StoreError:
             raise
         except ChatError as error:  # some lines could not be said, and COMMAND was told which
             sys.stderr.write(f"{error}\n")
 
     async def hear(self) -> None:
-        from chat.ndjson import as_object, dump
+        from chat.client.json_events import as_object
+        from chat.ndjson import dump
 
         while events := await self._client.next_events():
             with suppress(BrokenPipeError):  # it has closed its input, and wants no more

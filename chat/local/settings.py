@@ -35,8 +35,8 @@ from msgspec import Meta
 
 from chat.core.errors import ChatError, Text, WrongValue, reason
 from chat.core.text import room_name
+from chat.local.keys import KEYS, Key, rebind
 from chat.local.private_files import locked, replace_private
-from chat.ui.commands import KEYS, Key, rebind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

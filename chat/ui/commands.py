@@ -1,12 +1,10 @@
-"""What can be typed and which keys there are: two tables, of which all else that tells of them is made.
+"""The commands: one table, from which ``/help``, completion, "did you mean" and docs/reference/keys.md are made.
 
-``/help``, F1, completion, "did you mean" and docs/reference/keys.md come from ``COMMANDS`` and ``KEYS``. Rules:
+Rules:
 
 1. What begins with a slash is a command or is not sent, also where it looks like a path. ``//`` is a literal slash.
    On a single line blanks before the slash do not count; in several lines they are what is said, as code may be.
 2. A command that is not understood (mistyped, without what it needs, with what it does not take) does nothing.
-3. A key is written as people read it: ``Ctrl+X Ctrl+E``, ``Alt+Up``. prompt_toolkit's own names are read too.
-4. One key, one action. Keys that people type text with cannot be bound.
 """
 
 from __future__ import annotations
@@ -16,12 +14,12 @@ import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from chat.core.errors import Text, WrongValue
 from chat.core.text import visible
 from chat.i18n import _, later
+from chat.local.keys import KEYS, Key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
 
 class Usage(NamedTuple):
@@ -34,19 +32,6 @@ class Usage(NamedTuple):
     @property
     def needs_argument(self) -> bool:
         return bool(re.sub(r"\[[^]]*\]", "", self.argument).strip())
-
-
-class Key(NamedTuple):
-    """One action of the table, and the keys that do it."""
-
-    action: str
-    keys: tuple[str, ...]
-    help: str
-
-    @property
-    def sequences(self) -> list[tuple[str, ...]]:
-        """The keys as ``KeyBindings.add`` takes them."""
-        return [sequence(key) for key in self.keys]
 
 
 COMMANDS: Final = (
@@ -112,43 +97,6 @@ _ELSEWHERE: Final = {
     "peer": "bot exec",
     "clear": "cls",
 }
-
-KEYS: Final = (
-    Key("send", ("Enter",), later("send what is typed, or do what the command asks for")),
-    Key("newline", ("Alt+Enter", "Ctrl+J"), later("begin a new line")),
-    Key("editor", ("Ctrl+X Ctrl+E",), later("go on typing in $VISUAL or $EDITOR")),
-    Key("page-up", ("PageUp",), later("scroll up")),
-    Key("page-down", ("PageDown",), later("scroll down")),
-    Key("top", ("Ctrl+Home",), later("go to the first message")),
-    Key("bottom", ("Ctrl+End",), later("go to the last message, and follow")),
-    Key("select-previous", ("Alt+Up",), later("select a message, then the one above")),
-    Key("select-next", ("Alt+Down",), later("select the message below; none below the last")),
-    Key("reply", ("Alt+R",), later("answer it")),
-    Key("quote", ("Alt+Q",), later("put it into the input")),
-    Key("edit", ("Alt+E",), later("correct it, where it is yours")),
-    Key("retract", ("Alt+X", "Alt+Delete"), later("take it back, where it is yours")),
-    Key("react", ("Alt+A",), later("answer it with an emoji")),
-    Key("copy", ("Alt+C",), later("copy it to the terminal's clipboard")),
-    Key("details", ("Alt+I",), later("show what is known of it")),
-    Key("search", ("Ctrl+F",), later("find messages")),
-    Key("previous-hit", ("Alt+P",), later("go to the hit above")),
-    Key("next-hit", ("Alt+N",), later("go to the hit below")),
-    Key(
-        "stop",
-        ("Escape",),
-        later("stop what is at work (the bar below), else leave what was begun: a list, a search, an answer"),
-    ),
-    Key("unread", ("Alt+U",), later("go to the first message that you have not read")),
-    Key("mention", ("Alt+M",), later("go to the last message that names you")),
-    *(Key(f"room-{n}", (f"Alt+{n}",), later("go to the room of this number")) for n in range(1, 10)),
-    Key("switcher", ("Ctrl+K",), later("go to a room by some letters of its name")),
-    Key("mouse", ("F2",), later("let the mouse scroll and click, or give it back to the terminal")),
-    Key("help", ("F1",), later("show this")),
-    Key("redraw", ("Ctrl+L",), later("draw the screen again")),
-    Key("suspend", ("Ctrl+Z",), later("suspend; fg in the shell comes back")),
-    Key("leave", ("Ctrl+C",), later("clear what is typed (Up brings it back); leave, where nothing is typed")),
-    Key("leave-if-empty", ("Ctrl+D",), later("leave, where nothing is typed")),
-)
 
 # Keys of the input that prompt_toolkit binds, and that cannot be changed here.
 EDITING: Final = (
@@ -251,122 +199,6 @@ def written(usage: Usage) -> str:
 def _short(word: str) -> str:
     word = visible(word, lines=False)
     return word if len(word) <= _WORD else word[: _WORD - 1] + "…"
-
-
-# -- keys ---------------------------------------------------------------------------------------------
-
-_HELD: Final = {"ctrl": "c", "c": "c", "alt": "alt", "meta": "alt", "a": "alt", "m": "alt", "shift": "s", "s": "s"}
-_SHOWN: Final = {
-    "c-m": "Enter",
-    "c-i": "Tab",
-    "c-h": "Backspace",
-    "c-@": "Ctrl+Space",
-    " ": "Space",
-    "pageup": "PageUp",
-    "pagedown": "PageDown",
-}
-
-
-def sequence(key: str) -> tuple[str, ...]:
-    """Return a key as ``KeyBindings.add`` takes it: ``("c-x", "c-e")`` for ``Ctrl+X Ctrl+E`` or ``c-x c-e``.
-
-    A terminal sends Alt and a key as Escape and that key. Raises ValueError with one line for what is no key of
-    prompt_toolkit, and for one that people type text with.
-    """
-    from prompt_toolkit.keys import (
-        ALL_KEYS,
-        KEY_ALIASES,
-    )  # here: it loads all of prompt_toolkit, of which parse needs none
-
-    made: list[str] = []
-    for chord in key.split():
-        *held, name = re.split(r"[+-](?=.)", chord)
-        modifiers = {_HELD.get(one.lower(), one) for one in held}
-        if name.lower() == "space" and "c" not in modifiers:
-            name = " "
-        if len(name) == 1 and modifiers <= {"alt", "s"}:
-            name = name.upper() if "s" in modifiers else name.lower()
-        else:
-            name = ("c-" if "c" in modifiers else "") + ("s-" if "s" in modifiers else "") + name.lower()
-            name = KEY_ALIASES.get(name, name)
-            if name not in ALL_KEYS or name.startswith("<"):  # <any>, a paste, the mouse
-                modifiers.add(chord)
-        if modifiers - {"c", "alt", "s"}:
-            raise WrongValue("{chord!r} is no key; keys are written like Ctrl+X, Alt+Up, F5 or PageUp", chord=chord)
-        made += ["escape", name] if "alt" in modifiers else [name]
-    if not made:
-        raise WrongValue("a key is empty; keys are written like Ctrl+X, Alt+Up, F5 or PageUp")
-    if len(made[0]) == 1:
-        raise WrongValue("{key!r} cannot be bound, it is for typing; add Ctrl+ or Alt+", key=key)
-    return tuple(made)
-
-
-def label(keys: Iterable[str]) -> str:
-    """Return a sequence as people read it; ``sequence`` reads it back."""
-    made = []
-    alt = ""
-    for key in keys:
-        if key == "escape" and not alt:
-            alt = "Alt+"
-            continue
-        made.append(alt + _label(key))
-        alt = ""
-    return " ".join([*made, "Escape"] if alt else made)
-
-
-def _label(key: str) -> str:
-    if key in _SHOWN:
-        return _SHOWN[key]
-    if len(key) == 1:
-        return key.upper() if key == key.lower() else f"Shift+{key}"
-    shown = ""
-    for held, name in (("c-", "Ctrl+"), ("s-", "Shift+")):
-        if key.startswith(held):
-            key, shown = key.removeprefix(held), shown + name
-    return shown + _SHOWN.get(key, key.capitalize())
-
-
-def rebind(table: Iterable[Key], changes: Mapping[str, Iterable[str]]) -> tuple[Key, ...]:
-    """Return the table with other keys for some actions: ``{"send": ["Alt+Enter"], "newline": ["Enter"]}``.
-
-    A key that is given to one action is taken from the defaults of the others. Raises ValueError with one line for
-    an unknown action, for what is no key, for a key that is given to two actions, and where nothing would send.
-    """
-    rows = {row.action: row for row in table}
-    given: dict[str, str] = {}
-    for action, keys in changes.items():
-        if action not in rows:
-            near = difflib.get_close_matches(action, rows, n=1)
-            hint = Text("there are: {known}", known=", ".join(rows))
-            if near:
-                hint = Text("did you mean {near!r}?", near=near[0])
-            raise WrongValue("there is no action {action!r}; {hint}", action=_short(action), hint=hint)
-        rows[action] = rows[action]._replace(keys=tuple(label(sequence(key)) for key in keys))
-        for key in rows[action].keys:
-            if given.setdefault(key, action) != action:
-                raise WrongValue(
-                    "the key {key} is given to {other!r} and to {action!r}; take it from one of them",
-                    key=key,
-                    other=given[key],
-                    action=action,
-                )
-    for action, row in rows.items():
-        rows[action] = row._replace(keys=tuple(key for key in row.keys if given.get(key, action) == action))
-    if "send" in rows and not rows["send"].keys:
-        raise WrongValue("no key would send what is typed; give one to 'send'")
-    return tuple(rows.values())
-
-
-def taken_keys(changes: Mapping[str, Iterable[str]]) -> list[tuple[str, str, str]]:
-    """Return each key that these changes take from an action: the key, that action, and the one that has it now."""
-    now = {key: row.action for row in rebind(KEYS, changes) for key in row.keys}
-    return [
-        (key, row.action, now[key])
-        for row in KEYS
-        if row.action not in changes
-        for key in row.keys
-        if now.get(key, row.action) != row.action
-    ]
 
 
 # -- what tells of them -------------------------------------------------------------------------------

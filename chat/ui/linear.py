@@ -26,7 +26,6 @@ import asyncio
 import re
 import sys
 import time
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -37,19 +36,21 @@ from msgspec.structs import replace
 
 from chat.client.board_view import SHOWN_AS
 from chat.client.client import Lost, Up
-from chat.core.errors import ChatError, DialFailed, WrongValue
+from chat.client.queries import fetch, find
+from chat.core.errors import ChatError, WrongValue
 from chat.core.session import Here, Joined, LinkState, Message, Rewound
 from chat.core.status import Level
 from chat.core.text import visible
-from chat.core.wire import MAX_TEXT, REPLY, Answer, Ask, Author, Direct, Gap, Kind, Notice
+from chat.core.wire import MAX_TEXT, REPLY, Ask, Author, Direct, Gap, Kind, Notice
 from chat.i18n import _, later, localize_remote, plural, translate
 from chat.local.identity import fingerprint
 from chat.local.settings import DEFAULTS, NAMES, change
 from chat.local.settings import parse as parse_setting
+from chat.local.streams import Output, lines, whole_lines
 from chat.ui import emoji
 from chat.ui.answers import all_settings, details, open_here, rooms, setting
 from chat.ui.commands import COMMANDS, Action, Command, Say, Unknown, Usage, help_on, parse, rooms_like, written
-from chat.ui.lines import Output, converse, lines, whole_lines
+from chat.ui.lines import converse
 from chat.ui.people import People, direct_told, ignored, list_ignored, listed, names_of, nobody, read_marks, to_heed
 from chat.ui.timeline import Said, Timeline
 
@@ -62,7 +63,6 @@ if TYPE_CHECKING:
 
 _CLOCK: Final = "%H:%M"
 _EXCERPT: Final = 40  # characters of a message that another one is about
-_NEAR: Final = 500  # numbers that are sooner read past than come in anew for
 _HITS: Final = 10
 _LONGEST: Final = 4095  # bytes of a line that Linux takes from a terminal, before it drops the rest (termios(3))
 _NUMBERS: Final = Usage("numbers", "", later("tell the number of each message, or no longer"))
@@ -580,52 +580,6 @@ class _Face:
             room.following.cancel()
             await asyncio.gather(room.following, return_exceptions=True)
         await room.client.aclose()
-
-
-# -- what is read from the log ------------------------------------------------------------------------
-
-
-async def find(
-    client: Client, query: str, *, limit: int, before: int = 0, told: Callable[[int, int], None] = lambda _at, _of: None
-) -> tuple[list[Message], Answer]:
-    """Return the messages that a search of the host's finds, each with its text of now, the newest last.
-
-    What was found and cannot be had any more is left out. ``told`` learns how many have been read, of how many.
-    Raises ChatError.
-    """
-    answer = await client.ask(Ask(what="search", text=query, limit=limit, before=before))
-    if answer.error:
-        raise ChatError(visible(localize_remote(answer.error), lines=False))
-    messages = await fetch(client, {seq for hit in answer.found for seq in hit}, told)
-    found = [hit for hit in reversed(answer.found) if messages.keys() >= set(hit)]
-    return [messages[seq]._replace(text=messages[text_at].text) for seq, text_at in found], answer
-
-
-async def fetch(
-    client: Client, numbers: set[int], told: Callable[[int, int], None] = lambda _at, _of: None
-) -> dict[int, Message]:
-    """Read messages by their numbers; those that cannot be had are left out. Raises ChatError."""
-    found: dict[int, Message] = {}
-    rest = deque(sorted(numbers))
-    while rest:
-        at, end = rest[0], 0
-        async with client.reader(at) as reader:
-            while rest and rest[0] - at < _NEAR:
-                for event in await reader.next_events():
-                    match event:
-                        case Joined():
-                            end = event.next_seq
-                        case Message() if event.seq in numbers:
-                            found[event.seq] = event
-                        case Lost(why):
-                            raise DialFailed(
-                                _("what was found could not all be read: {why}").format(why=translate(why))
-                            )
-                at = reader.session.next_seq
-                while rest and (rest[0] < at or rest[0] >= end):
-                    rest.popleft()
-                told(len(numbers) - len(rest), len(numbers))
-    return found
 
 
 # -- what people read ---------------------------------------------------------------------------------

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from chat.client.json_events import as_object
 from chat.core.errors import ChatError, LocalProtocolError, TransportError, WrongValue
 from chat.core.status import Level
 from chat.core.wire import REPLY, U63, Ask, Kind
-from chat.ndjson import as_object, dump, person_object
-from chat.ui.lines import Output, converse, whole_lines
+from chat.local.streams import Output, whole_lines
+from chat.ndjson import dump, person_object
+from chat.ui.lines import converse
 
 if TYPE_CHECKING:
     from chat.client.client import Client, ClientEvent
@@ -66,10 +68,11 @@ async def run(client: Client) -> None:
         made = as_object(event, client)
         return [dump(made)] if made else []
 
-    await converse(client, out, _read(client, out), show)
+    await converse(client, out, read(client, out), show)
 
 
-async def _read(client: Client, out: Output) -> None:
+async def read(client: Client, out: Output) -> None:
+    """Say and do what a program writes. Raises ChatError at the end if some of its lines were not said or done."""
     number = failed = 0
     async for line in whole_lines(sys.stdin, _LONGEST):
         number += 1

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from chat.core.errors import ChatError
 from chat.local import settings
+from chat.local.keys import KEYS, rebind
 from chat.local.settings import DEFAULTS, NAMES, Settings
-from chat.ui.commands import KEYS, rebind
 
 
 @pytest.fixture

@@ -133,10 +133,10 @@ BROKEN = {
         "docs/how-to/see-the-wire.md: no link leads to it",
     ),
     "field": (
-        "chat/ndjson.py",
+        "chat/client/json_events.py",
         '"resumed": resumed,',
         '"resumed": resumed,\n"novel": 1,',
-        "docs/reference/ndjson.md: does not tell of 'novel', which stands in chat/ndjson.py",
+        "docs/reference/ndjson.md: does not tell of 'novel', which stands in chat/client/json_events.py",
     ),
     "code": (
         "chat/host/admission.py",

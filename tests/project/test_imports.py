@@ -28,11 +28,6 @@ MAY_SEE = {
     "cli": {"core", "transport", "local", "client", "host", "ui"},
     "testing": {"core", "transport", "local", "client", "host"},
 }
-NOT_YET = {  # arrows that still point up; to be turned around
-    ("chat/host/peer_process.py", "ui"),
-    ("chat/local/settings.py", "ui"),
-    ("chat/ndjson.py", "client"),
-}
 BOTTOM = {"i18n", "ndjson"}  # modules for every folder but core and transport; they see core only
 IMPURE = {"asyncio", "os", "random", "secrets", "select", "socket", "sqlite3", "threading", "time"}
 SEEN_BY_TRANSPORTS = {"chat.core.errors", "chat.transport.link", "chat.transport"}
@@ -120,14 +115,13 @@ def test_folders_are_layers_and_arrows_point_down(path: Path) -> None:
     folder = path.relative_to(ROOT / "chat").parts[0]
     seen = {folder_of(module) for module in imports(path) if tops({module}) == {"chat"}} - {folder}
     bottom = set() if folder in {"core", "transport"} else BOTTOM
-    not_yet = {above for name, above in NOT_YET if name == str(path.relative_to(ROOT))}
-    assert seen <= MAY_SEE[folder] | bottom | not_yet
+    assert seen <= MAY_SEE[folder] | bottom
 
 
 @pytest.mark.parametrize("name", sorted(BOTTOM))
 def test_what_is_at_the_bottom_sees_core_only(name: str) -> None:
     seen = {folder_of(module) for module in imports(ROOT / f"chat/{name}.py") if tops({module}) == {"chat"}}
-    assert seen <= {"core"} | {above for path, above in NOT_YET if path == f"chat/{name}.py"}
+    assert seen <= {"core"}
 
 
 @files(sorted((ROOT / "chat/core").glob("*.py")))

@@ -37,6 +37,7 @@ from chat import ndjson
 from chat.cli import home, invite, main, oneshot, who
 from chat.client.board_view import as_line, as_names
 from chat.client.client import Client, Lost, Target
+from chat.client.json_events import as_object
 from chat.core.errors import ChatError, LinkBroken, LinkClosed
 from chat.core.outgoing import text_body
 from chat.core.session import Here, Joined, LinkState, Message, Rewound
@@ -64,11 +65,11 @@ from chat.host.programs import _write_log
 from chat.local.identity import Identity
 from chat.local.known_hosts import KnownHosts
 from chat.local.rooms import RoomLock, RoomRecord
+from chat.local.streams import Output
 from chat.transport import Address
 from chat.ui import linear, theme
 from chat.ui.fullscreen.app import Face
 from chat.ui.fullscreen.pane import Conversation, Pane, clip
-from chat.ui.lines import Output
 from chat.ui.markup import parse, tidied
 from chat.ui.timeline import Timeline
 from tests.cli.programs import terminal
@@ -277,7 +278,7 @@ def test_the_ndjson_face_writes_ascii_and_every_text_exactly(
 ) -> None:
     told = client(tmp_path)
     happened = [event for texts in batches(seed, count) for event in events([valid(text) for text in texts])]
-    objects = [(event, made) for event in happened if (made := ndjson.as_object(event, told))]
+    objects = [(event, made) for event in happened if (made := as_object(event, told))]
     data = written(tmp_path / "out", [ndjson.dump(made) for _, made in objects], monkeypatch)
     assert re.fullmatch(rb"[\x20-\x7e\n]*", data)
     read: list[dict[str, Any]] = [json.loads(line) for line in data.splitlines()]

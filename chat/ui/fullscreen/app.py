@@ -68,17 +68,18 @@ from chat.core.text import visible
 from chat.core.wire import REPLY, Ask, Kind
 from chat.i18n import _, localize_remote, translate
 from chat.local.identity import fingerprint
+from chat.local.keys import KEYS, rebind
 from chat.local.settings import DEFAULTS, NAMES, change
 from chat.local.settings import parse as parse_setting
+from chat.local.streams import drop_unwritten
 from chat.ui import emoji, theme
 from chat.ui.answers import all_settings, details, open_here, rooms, setting
 from chat.ui.clipboard import osc52
-from chat.ui.commands import KEYS, Action, Command, Say, Unknown, help_lines, help_on, parse, rebind, rooms_like
+from chat.ui.commands import Action, Command, Say, Unknown, help_lines, help_on, parse, rooms_like
 from chat.ui.fullscreen import bars
 from chat.ui.fullscreen.composer import Composer, clean
 from chat.ui.fullscreen.pane import FLAGS, JOINED, clip, shown
 from chat.ui.fullscreen.view import Attention, Search, View
-from chat.ui.lines import drop_unwritten
 from chat.ui.people import direct_told, ignored, is_unread, list_ignored, listed, names_of, nobody, to_heed
 
 if TYPE_CHECKING:

@@ -39,9 +39,10 @@ from chat.core.session import LinkState
 from chat.core.text import nickname
 from chat.core.wire import REPLY, Kind
 from chat.local.identity import Identity
+from chat.local.keys import KEYS
 from chat.local.known_hosts import KnownHosts
 from chat.ui import timeline as timeline_module
-from chat.ui.commands import COMMANDS, KEYS
+from chat.ui.commands import COMMANDS
 from chat.ui.fullscreen import view as view_module
 from chat.ui.fullscreen.app import Face
 from tests.host.host_fixture import HostFixture, until
