@@ -17,7 +17,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 import secrets
 import time
@@ -26,7 +25,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeAlias
 
-from chat.client.outbox import Outbox
+from chat.client.outbox import Outbox, outbox_folder
 from chat.core import status
 from chat.core.errors import (
     AddressError,
@@ -457,10 +456,8 @@ class Client:
         self._trust(challenge.key)
         self._host_nonce = challenge.nonce
         if self._outbox is None and self._outboxes is not None:
-            # The nickname is part of it: what bob said and left must not go out as ann's.
-            whose = [self.session.key, self.session.room.encode(), self.nick.encode()]
-            name = hashlib.sha256(b"\0".join([host_hash(challenge.key), *whose])).hexdigest()
-            self._outbox = Outbox.open(self._outboxes / name[:32])
+            host, key, room = host_hash(challenge.key), self.session.key, self.session.room
+            self._outbox = Outbox.open(outbox_folder(self._outboxes, host=host, key=key, room=room, nick=self.nick))
             self.pending = [entry.id for entry in self._outbox.entries if entry.id]
             if self._outbox.warning:
                 self._add(Notice(code="outbox", text=self._outbox.warning))

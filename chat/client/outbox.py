@@ -23,6 +23,7 @@ Rules:
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -51,6 +52,14 @@ _HEAD: Final = struct.Struct("!III")
 _INVERTED: Final = 0xFFFFFFFF
 _STREAM_NAME: Final = re.compile(r"[0-9a-f]{16}")
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
+
+def outbox_folder(outboxes: Path, *, host: bytes, key: bytes, room: str, nick: str) -> Path:
+    """Return where the outboxes of one nickname for one room lie. ``host``: the SHA-256 of the host's public key.
+
+    The nickname is part of it: what bob said and left must not go out as ann's.
+    """
+    return outboxes / hashlib.sha256(b"\0".join((host, key, room.encode(), nick.encode()))).hexdigest()[:32]
 
 
 class Outbox:
