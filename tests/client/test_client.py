@@ -26,13 +26,13 @@ from chat.core.wire import PREFACE, Answer, Ask, Challenge, Kind, Refusal, encod
 from chat.local.identity import fingerprint
 from chat.transport import Address
 from tests.host.host_fixture import (
+    FakeLink,
+    FakeTransport,
     HostFixture,
     Member,
     Script,
     Scripted,
     SlowHostFixture,
-    ToldLink,
-    ToldTransport,
     run,
     until,
 )
@@ -380,7 +380,7 @@ def test_as_long_as_nobody_takes_events_the_host_is_not_silent(tmp_path: Path, m
 
     async def scene() -> None:
         async with HostFixture(tmp_path) as house, house.client("bob") as bob:
-            flood = await house.rude("cid")
+            flood = await house.raw("cid")
             await flood.say(1, "x" * 1000, times=300)
             await until(lambda: len(house.texts()) == 300, "all is stored")
             (served,) = [s for m, s in house.hosted.connections.items() if m.nick == "bob"]
@@ -589,11 +589,11 @@ def test_a_fault_of_ours_is_no_silence(tmp_path: Path, monkeypatch: pytest.Monke
 
     async def scene() -> None:
         async with HostFixture(tmp_path) as house:
-            told = ToldTransport()
+            told = FakeTransport()
             async with house.client("ann") as ann:
                 await ann.event(Up)
                 monkeypatch.setattr(client_module, "find", lambda _scheme: told)
-                broken = ToldLink()
+                broken = FakeLink()
                 broken.fails["receive"] = ZeroDivisionError("a bug")
                 told.dialled.append(broken)
                 for served in house.hosted.connections.values():

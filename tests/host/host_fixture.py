@@ -1,4 +1,4 @@
-"""A house to test in: a real host with its store on disk, members who are real clients, and rude peers."""
+"""The host fixture: a real host with its store on disk, members that are real clients, and raw peers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+import pytest
+
 from chat.client.client import Client, Target
-from chat.core.errors import LinkBroken, LinkClosed
+from chat.core.errors import LinkBroken, LinkClosed, Refused
 from chat.core.session import Message, Stored
 from chat.core.wire import (
     PREFACE,
@@ -34,6 +36,7 @@ from chat.core.wire import (
 from chat.host.host import Host
 from chat.host.store import Store
 from chat.local.identity import Identity, load_host, transcript
+from chat.local.invite import Invite
 from chat.local.known_hosts import KnownHosts
 from chat.transport import Address, Peer, Site, find
 
@@ -46,7 +49,6 @@ if TYPE_CHECKING:
     from chat.core.outgoing import OutboxEntry
     from chat.core.room import RoomChanges
     from chat.host.hosted_room import HostedRoom
-    from chat.local.invite import Invite
     from chat.transport import Buffer, Link
 
 BOUND: Final = 20.0  # seconds that a test may take; it is there for a hang, and says nothing about speed
@@ -82,7 +84,7 @@ class HostFixture:
     def __init__(self, folder: Path, address: str = "", *, open_to_all: bool = True, rate: int = 0) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
         self.folder = folder
-        self.asked = Address.parse(address or f"memory:house-{next(_names)}")
+        self.asked = Address.parse(address or f"memory:fixture-{next(_names)}")
         self.key = folder / "host.pem"
         self.owner = Identity.load(folder / "owner.pem")
         self.open_to_all = open_to_all
@@ -186,13 +188,13 @@ class HostFixture:
         async with AsyncExitStack() as stack:
             yield [await stack.enter_async_context(self.client(nick)) for nick in nicks]
 
-    async def knock(self) -> Rude:
-        """A peer at the door that has said nothing yet."""
-        return Rude(self, await find(self.address.scheme).dial(self.address))
+    async def dial(self) -> RawPeer:
+        """A peer that has said nothing yet."""
+        return RawPeer(self, await find(self.address.scheme).dial(self.address))
 
-    async def rude(self, nick: str, **more: Any) -> Rude:
-        """A peer that has come in, and from now on does what the test makes it do."""
-        peer = await self.knock()
+    async def raw(self, nick: str, **more: Any) -> RawPeer:
+        """A member whose frames the test writes itself."""
+        peer = await self.dial()
         await peer.say_hello(nick, **more)
         return peer
 
@@ -210,7 +212,7 @@ class SlowStore(Store):
 
 
 class SlowHostFixture(HostFixture):
-    """A house whose commits all go to a thread, and wait there for ``disk``."""
+    """A host whose commits all go to a thread, and wait there for ``disk``."""
 
     store: SlowStore
 
@@ -229,11 +231,11 @@ class SlowHostFixture(HostFixture):
         await super().close()
 
 
-class Rude:
+class RawPeer:
     """A peer that speaks the wire byte by byte."""
 
-    def __init__(self, house: HostFixture, link: Link) -> None:
-        self.house = house
+    def __init__(self, fixture: HostFixture, link: Link) -> None:
+        self.fixture = fixture
         self.link = link
         self.parser = Parser()
         self.frames: list[Frame] = []
@@ -254,7 +256,7 @@ class Rude:
 
     async def hello(self, nick: str, *, room: str = "lobby", key: Identity | None = None, **more: Any) -> Hello:
         """Read the challenge, and make the right answer to it."""
-        key = key or Identity.load(self.house.folder / f"{nick}.pem")
+        key = key or Identity.load(self.fixture.folder / f"{nick}.pem")
         challenge = unpack(Challenge, self.challenge or await self.frame(Kind.CHALLENGE))
         nonce = secrets.token_bytes(32)
         said = transcript("member", host=challenge.key, room=room, host_nonce=challenge.nonce, nonce=nonce, key=key.key)
@@ -302,40 +304,40 @@ class Rude:
 
 
 class Member(Client):
-    """A real client, and a way to wait for what it is told."""
+    """A real client, and ways to wait for its events."""
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
-        self._told: deque[ClientEvent] = deque()
+        self._seen: deque[ClientEvent] = deque()
 
     async def event(self, kind: type[_T], holds: Callable[[_T], object] = lambda _: True) -> _T:
         """Wait for an event of a kind; those before it are gone."""
         while True:
-            while self._told:
-                found = self._told.popleft()
+            while self._seen:
+                found = self._seen.popleft()
                 if isinstance(found, kind) and holds(found):
                     return found
-            self._told += await self.next_events()
+            self._seen += await self.next_events()
 
     async def hear(self, *texts: str) -> list[Message]:
-        """Wait to be told of these messages, in this order; return them."""
+        """Wait for these messages, in this order; return them."""
         return [await self.event(Message, lambda message, text=text: message.text == text) for text in texts]  # type: ignore[misc]
 
     async def stored(self, *entries: OutboxEntry) -> list[int]:
-        """Wait to be told that these are stored, in this order; return their numbers in the log."""
+        """Wait until these are stored, in this order; return their numbers in the log."""
         return [(await self.event(Stored, lambda stored, entry=entry: stored.entry is entry)).seq for entry in entries]  # type: ignore[misc]
 
     def so_far(self, kind: type[_T]) -> list[_T]:
         """Return the events of a kind that are here now; the others are gone."""
-        found: list[_T] = [event for event in (*self._told, *self.take()) if isinstance(event, kind)]
-        self._told.clear()
+        found: list[_T] = [event for event in (*self._seen, *self.take()) if isinstance(event, kind)]
+        self._seen.clear()
         return found
 
 
-class ToldLink:
-    """A link to nobody: what it does is told to it. It takes as much as ``room`` says, and notes what it took."""
+class FakeLink:
+    """A link that the test drives. It takes as many bytes as ``room`` says, and keeps them in ``taken``."""
 
-    def __init__(self, name: str = "told") -> None:
+    def __init__(self, name: str = "fake") -> None:
         self.peer = Peer(name)
         self.room: float = float("inf")
         self.taken: list[bytes] = []
@@ -386,16 +388,16 @@ class ToldLink:
             raise self.fails["aclose"]
 
 
-class ToldTransport:
+class FakeTransport:
     """A transport of such links: both sides hand in the links that they want to be given."""
 
-    scheme = "told"
+    scheme = "fake"
     summary = "for tests"
 
     def __init__(self) -> None:
-        self.address = Address("told")
-        self.accepted: asyncio.Queue[ToldLink | None] = asyncio.Queue()
-        self.dialled: list[ToldLink] = []
+        self.address = Address("fake")
+        self.accepted: asyncio.Queue[FakeLink | None] = asyncio.Queue()
+        self.dialled: list[FakeLink] = []
 
     async def listen(self, address: Address, site: Site) -> Self:
         return self
@@ -495,3 +497,62 @@ class Scripted:
             "proof": self.script.identity.sign(proof),
         }
         self.send(pack(Kind.WELCOME, Welcome(**(welcome | fields))), *more)
+
+
+WIRES: Final = ("", "tcp:127.0.0.1:0", "tcp:[::1]:0?tls=0")  # "" is memory, with a name of its own
+
+
+every_wire = pytest.mark.parametrize("wire", WIRES, ids=["memory", "tcp", "tcp-plain"])
+
+
+async def refused(fixture: HostFixture, nick: str, code: str, invite: Invite | None = None) -> str:
+    with pytest.raises(Refused) as caught:
+        async with fixture.client(nick, invite=invite):
+            pytest.fail(f"{nick} was let in")
+    assert caught.value.code == code
+    return str(caught.value)
+
+
+async def new_invite(fixture: HostFixture, **limits: Any) -> Invite:
+    async with fixture.client("owner") as owner:
+        answer = await owner.ask(Ask(what="invite", **limits))
+    assert answer.error == ""
+    return Invite.parse(answer.text)
+
+
+class Guest:
+    """A raw member over a FakeLink."""
+
+    def __init__(self, fixture: HostFixture, fake_transport: FakeTransport, nick: str) -> None:
+        self.nick = nick
+        self.link = FakeLink(nick)
+        self.raw = RawPeer(fixture, self.link)
+        self.fake_transport = fake_transport
+
+    async def come(self, **more: Any) -> None:
+        self.fake_transport.accepted.put_nowait(self.link)
+        await until(lambda: self.link.taken, "the challenge")
+        self.raw.frames += self.raw.parser.feed(b"".join(self.link.taken))
+        self.link.taken.clear()
+        hello = await self.raw.hello(self.nick, stream=1, **more)
+        self.link.arrive(PREFACE + pack(Kind.HELLO, hello))
+
+    def say(self, number: int, text: str = "hi") -> None:
+        self.link.arrive(encode(Kind.SAY, text.encode(), number=number))
+
+    def frames(self) -> list[Any]:
+        """What has come since WELCOME."""
+        return list(Parser(preface=False).feed(b"".join(self.link.taken)))
+
+    def has(self, text: str) -> bool:
+        return any(frame.body == text.encode() for frame in self.frames())
+
+
+def fill_disk(fixture: HostFixture) -> None:
+    """From now on SQLite says that the disk is full, as the system would say to it: SQLITE_FULL."""
+    (pages,) = fixture.store._database.execute("PRAGMA page_count").fetchone()
+    fixture.store._database.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def free_disk(fixture: HostFixture) -> None:
+    fixture.store._database.execute("PRAGMA max_page_count = 1000000")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class BoardHouse(HostFixture):
-    """A house whose room has a board, in a folder of its own."""
+    """A fixture whose room has a board, in a folder of its own."""
 
     board: Path
 
@@ -76,7 +76,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_near_and_far_see_the_same(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with BoardHouse(tmp_path) as house, house.near_and_far() as (ann, bob):
+        async with BoardHouse(tmp_path) as fixture, fixture.near_and_far() as (ann, bob):
             for who, nick in ((ann, "ann"), (bob, "bob")):
                 who.show(level=Level.BUSY, note="在写", typing=True, read=7, active=1_700_000_000_000)
                 wanted = Status(Level.BUSY, "在写", typing=True, read=7, active=1_700_000_000_000)
@@ -88,23 +88,23 @@ def test_near_and_far_see_the_same(tmp_path: Path) -> None:
 
 def test_who_is_near_sends_nothing_and_is_sent_nothing(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with BoardHouse(tmp_path) as house, house.near_and_far() as (ann, bob):
-            (served,) = [served for member, served in house.hosted.connections.items() if member.nick == "ann"]
+        async with BoardHouse(tmp_path) as fixture, fixture.near_and_far() as (ann, bob):
+            (served,) = [served for member, served in fixture.hosted.connections.items() if member.nick == "ann"]
             heard = served.heard
             ann.show(note="here")
             bob.show(note="there")
             await until(lambda: state_of(bob, "ann") == ann.shows, "bob sees it")
             await until(lambda: state_of(ann, "bob") == bob.shows, "ann sees it")
             assert served.heard == heard
-            assert served.member.statuses > house.hosted.room.roster.statuses.version
+            assert served.member.statuses > fixture.hosted.room.roster.statuses.version
 
     run(scene())
 
 
 def test_only_the_newest_is_told(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with BoardHouse(tmp_path) as house, house.near_and_far() as (ann, _bob):
-            peer = await house.rude("eve", states=True)
+        async with BoardHouse(tmp_path) as fixture, fixture.near_and_far() as (ann, _bob):
+            peer = await fixture.raw("eve", states=True)
             for read in range(1000):
                 ann.show(read=read)
             told: list[int] = []
@@ -119,10 +119,10 @@ def test_only_the_newest_is_told(tmp_path: Path) -> None:
 
 def test_who_leaves_is_on_no_list_and_its_cell_is_free(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with BoardHouse(tmp_path) as house, house.near_and_far() as (ann, bob):
+        async with BoardHouse(tmp_path) as fixture, fixture.near_and_far() as (ann, bob):
             maker = board_maker()
             assert maker is not None
-            reader = maker.open(house.board)
+            reader = maker.open(fixture.board)
             assert sorted(nick for _, nick in seen(reader.read())) == ["ann", "bob"]
             await ann.__aexit__(None, None, None)
             await until(lambda: len(bob.people()) == 1, "ann has left")
@@ -137,9 +137,9 @@ def test_who_leaves_is_on_no_list_and_its_cell_is_free(tmp_path: Path) -> None:
 def test_two_windows_show_once(tmp_path: Path) -> None:
     async def scene() -> None:
         async with (
-            BoardHouse(tmp_path) as house,
-            house.near_and_far() as (ann, bob),
-            house.looker("bob", near=True) as again,
+            BoardHouse(tmp_path) as fixture,
+            fixture.near_and_far() as (ann, bob),
+            fixture.looker("bob", near=True) as again,
         ):
             again.show(level=Level.AWAY, typing=True)
             await until(lambda: (state_of(ann, "bob") or Status()).typing, "one of them types")
@@ -154,15 +154,15 @@ def test_two_windows_show_once(tmp_path: Path) -> None:
 
 def test_a_state_that_is_not_ones_own_is_against_the_rules(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with BoardHouse(tmp_path) as house, house.near_and_far() as (ann, _bob):
-            eve = Identity.load(house.folder / "eve.pem").key
+        async with BoardHouse(tmp_path) as fixture, fixture.near_and_far() as (ann, _bob):
+            eve = Identity.load(fixture.folder / "eve.pem").key
             for slot in (
                 pack_slot(ann.session.key, "ann", Status(Level.AWAY)),
                 pack_slot(eve, "ann", Status(Level.AWAY)),
                 b"",
                 os.urandom(200),
             ):
-                peer = await house.rude("eve")
+                peer = await fixture.raw("eve")
                 await peer.send(encode(Kind.STATE, slot))
                 assert unpack(Refusal, await peer.frame(Kind.REFUSED)).code == "protocol"
                 await peer.link.aclose()
@@ -175,13 +175,13 @@ def test_a_state_that_is_not_ones_own_is_against_the_rules(tmp_path: Path) -> No
 
 def test_a_full_board_is_told_of_and_the_talk_goes_on(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with BoardHouse(tmp_path) as house:
+        async with BoardHouse(tmp_path) as fixture:
             maker = board_maker()
             assert maker is not None
-            full = maker.open(house.board)
+            full = maker.open(fixture.board)
             while full.claim() is not None:
                 pass
-            async with house.looker("ann", near=True) as ann, house.client("bob") as bob:
+            async with fixture.looker("ann", near=True) as ann, fixture.client("bob") as bob:
                 assert (await ann.event(Notice)).code == "board-full"
                 assert (await bob.event(Notice)).code == "board-full"
                 await ann.say("hi")
@@ -197,16 +197,16 @@ def test_a_damaged_board_is_made_anew_and_all_show_again(tmp_path: Path, monkeyp
     monkeypatch.setattr("chat.client.client.BEAT", 0.05)
 
     async def scene() -> None:
-        async with BoardHouse(tmp_path) as house, house.near_and_far() as (ann, bob):
+        async with BoardHouse(tmp_path) as fixture, fixture.near_and_far() as (ann, bob):
             ann.show(note="still here")
-            (file,) = [path for path in house.board.iterdir() if path.stat().st_size > 100_000]
+            (file,) = [path for path in fixture.board.iterdir() if path.stat().st_size > 100_000]
             file.write_bytes(os.urandom(file.stat().st_size))
             for looker in (ann, bob):
                 await until(partial(is_noted, looker, "ann", "still here"), "ann is seen again")
             await until(lambda: ann._board is not None and ann._board.sound(), "it is sound")
             maker = board_maker()
             assert maker is not None
-            reader = maker.open(house.board)
+            reader = maker.open(fixture.board)
             await until(lambda: len(seen(reader.read())) == 2, "both have claimed again")
             reader.close()
 
@@ -220,8 +220,8 @@ def test_a_board_that_cannot_be_made_is_told_of_once_and_tried_again(
     monkeypatch.setattr("chat.client.client.BEAT", 0.01)
 
     async def scene() -> None:
-        async with BoardHouse(tmp_path) as house, house.near_and_far() as (ann, bob):
-            (file,) = [path for path in house.board.iterdir() if path.stat().st_size > 100_000]
+        async with BoardHouse(tmp_path) as fixture, fixture.near_and_far() as (ann, bob):
+            (file,) = [path for path in fixture.board.iterdir() if path.stat().st_size > 100_000]
             file.unlink()
             (file / "in the way").mkdir(parents=True)
             await until(lambda: "cannot make the board" in caplog.text, "it is told of")
@@ -241,8 +241,8 @@ def test_a_board_that_cannot_be_made_is_told_of_once_and_tried_again(
 
 def test_a_room_without_a_board_tells_all(tmp_path: Path) -> None:
     async def scene() -> None:
-        house = HostFixture(tmp_path)
-        async with house, house.client("ann", looks=True) as ann, house.client("bob", looks=True) as bob:
+        fixture = HostFixture(tmp_path)
+        async with fixture, fixture.client("ann", looks=True) as ann, fixture.client("bob", looks=True) as bob:
             ann.show(level=Level.AWAY, note="tea")
             await until(lambda: (state_of(bob, "ann") or Status()).note == "tea", "bob is told")
             assert bob._link is not None
@@ -258,7 +258,7 @@ def test_a_room_without_a_board_tells_all(tmp_path: Path) -> None:
 
 def test_a_note_that_is_too_long_changes_nothing(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with HostFixture(tmp_path) as house, house.client("ann", looks=True) as ann:
+        async with HostFixture(tmp_path) as fixture, fixture.client("ann", looks=True) as ann:
             ann.show(note="ok")
             with pytest.raises(ValueError, match="at most 60 columns"):
                 ann.show(note="x" * 61)
@@ -269,10 +269,10 @@ def test_a_note_that_is_too_long_changes_nothing(tmp_path: Path) -> None:
 
 def test_sights_come_in_pages_and_all_of_them(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with HostFixture(tmp_path) as house, house.client("ann", looks=True) as ann:
-            peers = [await house.rude(f"m{n:02}", stream=0) for n in range(40)]
+        async with HostFixture(tmp_path) as fixture, fixture.client("ann", looks=True) as ann:
+            peers = [await fixture.raw(f"m{n:02}", stream=0) for n in range(40)]
             for n, peer in enumerate(peers):
-                slot = pack_slot(Identity.load(house.folder / f"m{n:02}.pem").key, f"m{n:02}", Status(read=n + 1))
+                slot = pack_slot(Identity.load(fixture.folder / f"m{n:02}.pem").key, f"m{n:02}", Status(read=n + 1))
                 await peer.send(encode(Kind.STATE, slot))
             await until(lambda: sum(s.read for s in ann.people().values()) == 40 * 41 / 2, "all are told")
             for peer in peers:
@@ -284,10 +284,10 @@ def test_sights_come_in_pages_and_all_of_them(tmp_path: Path) -> None:
 
 def test_a_program_that_says_nothing_is_known_for_one(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with HostFixture(tmp_path) as house:
+        async with HostFixture(tmp_path) as fixture:
             beep = Identity.load(tmp_path / "beep.pem").key
-            house.hosted.room.admit(beep, BOT)
-            async with house.client("ann") as ann, house.client("beep"):
+            fixture.hosted.room.admit(beep, BOT)
+            async with fixture.client("ann") as ann, fixture.client("beep"):
                 await until(lambda: (beep, "beep") in ann.session.here, "it is here")
                 assert ann.session.here == {(ann.session.key, "ann"): False, (beep, "beep"): True}
 
@@ -297,35 +297,35 @@ def test_a_program_that_says_nothing_is_known_for_one(tmp_path: Path) -> None:
 # -- how far somebody has read, kept for the next window ---------------------------------------------
 
 
-async def read_by(house: BoardHouse, nick: str) -> int:
+async def read_by(fixture: BoardHouse, nick: str) -> int:
     """How far the host says that this key has read, when another window of it comes."""
-    async with house.looker(nick, near=False) as client:
+    async with fixture.looker(nick, near=False) as client:
         return (await client.event(Joined)).read
 
 
-async def speak(house: HostFixture, count: int) -> int:
+async def speak(fixture: HostFixture, count: int) -> int:
     """Have bob say so much; return the last number."""
-    async with house.client("bob") as bob:
+    async with fixture.client("bob") as bob:
         said = [await bob.say(str(number)) for number in range(count)]
         await bob.stored(*said)
-    return house.hosted.room.log.end - 1
+    return fixture.hosted.room.log.end - 1
 
 
-async def gone(house: HostFixture) -> None:
-    await until(lambda: not house.hosted.connections, "everybody has left")
+async def gone(fixture: HostFixture) -> None:
+    await until(lambda: not fixture.hosted.connections, "everybody has left")
 
 
 @pytest.mark.parametrize("near", [True, False], ids=["near", "far"])
 def test_the_next_window_of_a_key_knows_how_far_the_last_one_read(tmp_path: Path, *, near: bool) -> None:
     async def scene() -> None:
-        async with BoardHouse(tmp_path) as house:
-            last = await speak(house, 3)
-            assert await read_by(house, "ann") == 0
-            async with house.looker("ann", near=near) as ann:
+        async with BoardHouse(tmp_path) as fixture:
+            last = await speak(fixture, 3)
+            assert await read_by(fixture, "ann") == 0
+            async with fixture.looker("ann", near=near) as ann:
                 ann.show(read=last - 1)
-            await gone(house)
-            assert await read_by(house, "ann") == last - 1
-            assert await read_by(house, "cid") == 0
+            await gone(fixture)
+            assert await read_by(fixture, "ann") == last - 1
+            assert await read_by(fixture, "cid") == 0
 
     run(scene())
 
@@ -336,26 +336,26 @@ def test_it_is_kept_while_the_window_is_open(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("chat.host.host.BEAT", 0.01)
 
     async def scene() -> None:
-        async with BoardHouse(tmp_path) as house:
-            last = await speak(house, 3)
-            async with house.looker("ann", near=near) as ann:
+        async with BoardHouse(tmp_path) as fixture:
+            last = await speak(fixture, 3)
+            async with fixture.looker("ann", near=near) as ann:
                 ann.show(read=last)
-                await until(lambda: house.store.open_room("lobby").reads == [(ann.session.key, last)], "it is stored")
-            await house.close()
-            await house.open()
-            assert await read_by(house, "ann") == last
+                await until(lambda: fixture.store.open_room("lobby").reads == [(ann.session.key, last)], "it is stored")
+            await fixture.close()
+            await fixture.open()
+            assert await read_by(fixture, "ann") == last
 
     run(scene())
 
 
 def test_it_never_goes_back_nor_further_than_the_log(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with BoardHouse(tmp_path) as house:
-            last = await speak(house, 3)
+        async with BoardHouse(tmp_path) as fixture:
+            last = await speak(fixture, 3)
             for claimed in (2**63, 1):
-                async with house.looker("ann", near=False) as ann:
+                async with fixture.looker("ann", near=False) as ann:
                     ann.show(read=claimed)
-                await gone(house)
-                assert await read_by(house, "ann") == last
+                await gone(fixture)
+                assert await read_by(fixture, "ann") == last
 
     run(scene())

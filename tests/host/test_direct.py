@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def key(house: HostFixture, nick: str) -> bytes:
-    return Identity.load(house.folder / f"{nick}.pem").key
+def key(fixture: HostFixture, nick: str) -> bytes:
+    return Identity.load(fixture.folder / f"{nick}.pem").key
 
 
 def test_two_talk_alone(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with HostFixture(tmp_path) as house, house.members("ann", "bob", "cid") as (_ann, bob, cid):
-            async with house.client("ann", other="bob") as to_bob:
+        async with HostFixture(tmp_path) as fixture, fixture.members("ann", "bob", "cid") as (_ann, bob, cid):
+            async with fixture.client("ann", other="bob") as to_bob:
                 (seq,) = await to_bob.stored(await to_bob.say("psst"))
                 news = await bob.event(Direct)
-                assert (news.other, news.nick, news.next_seq, news.read) == (key(house, "ann"), "ann", seq + 1, 0)
-                assert news.room == direct_name(key(house, "bob"), key(house, "ann"))
-                async with house.client("bob", other="ann") as to_ann:
+                assert (news.other, news.nick, news.next_seq, news.read) == (key(fixture, "ann"), "ann", seq + 1, 0)
+                assert news.room == direct_name(key(fixture, "bob"), key(fixture, "ann"))
+                async with fixture.client("bob", other="ann") as to_ann:
                     await to_ann.hear("psst")
                     await to_ann.stored(await to_ann.say("what?"))
                     await to_bob.hear("what?")
             await cid.stored(await cid.say("where are they?"))
-            assert house.texts() == ["where are they?"]
+            assert fixture.texts() == ["where are they?"]
             assert cid.so_far(Direct) == []
 
     run(scene())
@@ -40,8 +40,8 @@ def test_two_talk_alone(tmp_path: Path) -> None:
 
 def test_who_is_in_it_is_not_told_of_it_elsewhere(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with HostFixture(tmp_path) as house, house.members("ann", "bob") as (_, bob):
-            async with house.client("ann", other="bob") as to_bob, house.client("bob", other="ann") as to_ann:
+        async with HostFixture(tmp_path) as fixture, fixture.members("ann", "bob") as (_, bob):
+            async with fixture.client("ann", other="bob") as to_bob, fixture.client("bob", other="ann") as to_ann:
                 await to_bob.say("psst")
                 await to_ann.hear("psst")
             await bob.stored(await bob.say("so"))
@@ -52,21 +52,21 @@ def test_who_is_in_it_is_not_told_of_it_elsewhere(tmp_path: Path) -> None:
 
 def test_it_outlives_the_host_and_is_told_of_to_those_who_come(tmp_path: Path) -> None:
     async def scene() -> None:
-        house = HostFixture(tmp_path)
+        fixture = HostFixture(tmp_path)
         async with (
-            house,
-            house.members("ann", "bob", "cid"),
-            house.client("ann", other="bob") as to_bob,
-            house.client("cid", other="ann"),
+            fixture,
+            fixture.members("ann", "bob", "cid"),
+            fixture.client("ann", other="bob") as to_bob,
+            fixture.client("cid", other="ann"),
         ):
             await to_bob.stored(await to_bob.say("psst"))  # and cid says nothing
-        async with house:
-            async with house.client("bob") as bob, house.client("cid") as cid, house.client("ann") as ann:
+        async with fixture:
+            async with fixture.client("bob") as bob, fixture.client("cid") as cid, fixture.client("ann") as ann:
                 assert (await bob.event(Direct)).nick == "ann"
                 assert (await ann.event(Direct)).nick == "bob"
                 await cid.stored(await cid.say("so"))
                 assert cid.so_far(Direct) == []
-            async with house.client("bob", other="ann") as to_ann:
+            async with fixture.client("bob", other="ann") as to_ann:
                 await to_ann.hear("psst")
 
     run(scene())
@@ -74,9 +74,9 @@ def test_it_outlives_the_host_and_is_told_of_to_those_who_come(tmp_path: Path) -
 
 def test_how_far_one_has_read_goes_along_with_it(tmp_path: Path) -> None:
     async def scene() -> None:
-        house = HostFixture(tmp_path)
-        async with house, house.members("ann", "bob") as (_, bob), house.client("ann", other="bob") as to_bob:
-            async with house.client("bob", other="ann", looks=True) as to_ann:
+        fixture = HostFixture(tmp_path)
+        async with fixture, fixture.members("ann", "bob") as (_, bob), fixture.client("ann", other="bob") as to_bob:
+            async with fixture.client("bob", other="ann", looks=True) as to_ann:
                 (seq,) = await to_bob.stored(await to_bob.say("psst"))
                 await to_ann.hear("psst")
                 to_ann.show(read=seq)
@@ -84,7 +84,7 @@ def test_how_far_one_has_read_goes_along_with_it(tmp_path: Path) -> None:
             while (news := await bob.event(Direct)).next_seq < seq + 2:
                 pass
             assert news.read == seq
-        async with house, house.client("bob") as bob:
+        async with fixture, fixture.client("bob") as bob:
             news = await bob.event(Direct)
             assert (news.next_seq, news.read) == (seq + 2, seq)
 
@@ -94,19 +94,19 @@ def test_how_far_one_has_read_goes_along_with_it(tmp_path: Path) -> None:
 def test_nobody_else_gets_in(tmp_path: Path) -> None:
     async def scene() -> None:
         async with (
-            HostFixture(tmp_path) as house,
-            house.members("ann", "bob", "cid"),
-            house.client("ann", other="bob") as to_bob,
+            HostFixture(tmp_path) as fixture,
+            fixture.members("ann", "bob", "cid"),
+            fixture.client("ann", other="bob") as to_bob,
         ):
             await to_bob.stored(await to_bob.say("psst"))
             name = to_bob.session.room
-            for room_of in (house.client("cid", room=name), house.client("owner", room=name)):
+            for room_of in (fixture.client("cid", room=name), fixture.client("owner", room=name)):
                 with pytest.raises(Refused, match="for its two members alone"):
                     async with room_of:
                         pass
-            invite = house.host.invite(name)
+            invite = fixture.host.invite(name)
             with pytest.raises(Refused, match="for its two members alone"):
-                async with house.client("cid", room=name, invite=invite):
+                async with fixture.client("cid", room=name, invite=invite):
                     pass
 
     run(scene())
@@ -114,28 +114,28 @@ def test_nobody_else_gets_in(tmp_path: Path) -> None:
 
 def test_a_name_that_does_not_fit_the_keys_opens_nothing(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with HostFixture(tmp_path) as house, house.members("ann", "bob", "cid"):
-            ann, bob, cid = (key(house, nick) for nick in ("ann", "bob", "cid"))
+        async with HostFixture(tmp_path) as fixture, fixture.members("ann", "bob", "cid"):
+            ann, bob, cid = (key(fixture, nick) for nick in ("ann", "bob", "cid"))
             for name, other in ((direct_name(ann, bob), ann), (direct_name(cid, cid), cid), ("@lobby", ann)):
-                peer = await house.knock()
+                peer = await fixture.dial()
                 hello = await peer.hello("cid", room=name, other=other)
                 await peer.send(PREFACE + pack(Kind.HELLO, hello))
                 refusal = unpack(Refusal, await peer.frame(Kind.REFUSED))
                 assert refusal.code == "protocol"
                 await peer.link.aclose()
-            assert list(house.host.rooms) == ["lobby"]
+            assert list(fixture.host.rooms) == ["lobby"]
 
     run(scene())
 
 
 def test_strangers_have_no_direct_rooms(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with HostFixture(tmp_path) as house, house.members("ann"):
+        async with HostFixture(tmp_path) as fixture, fixture.members("ann"):
             for nick, other in (("ann", "zoe"), ("zoe", "ann")):  # zoe has never been here
                 with pytest.raises(NoSuchRoom, match="you share no room with that key"):
-                    async with house.client(nick, other=other):
+                    async with fixture.client(nick, other=other):
                         pass
-            assert list(house.host.rooms) == ["lobby"]
+            assert list(fixture.host.rooms) == ["lobby"]
 
     run(scene())
 
@@ -145,12 +145,12 @@ def test_one_key_opens_so_many_and_no_more(tmp_path: Path, monkeypatch: pytest.M
 
     async def scene() -> None:
         async with (
-            HostFixture(tmp_path) as house,
-            house.members("ann", "bob", "cid"),
-            house.client("ann", other="bob"),
+            HostFixture(tmp_path) as fixture,
+            fixture.members("ann", "bob", "cid"),
+            fixture.client("ann", other="bob"),
         ):
             with pytest.raises(Refused, match="1 direct rooms of yours are open"):
-                async with house.client("ann", other="cid"):
+                async with fixture.client("ann", other="cid"):
                     pass
 
     run(scene())

@@ -38,10 +38,10 @@ def test_two_hundred_members_hear_eight_in_one_order(tmp_path: Path, monkeypatch
     tmp_path.chmod(0o700)
 
     async def scene() -> None:
-        async with HostFixture(tmp_path, f"queue:{tmp_path}/q") as house, AsyncExitStack() as stack:
-            producers = [await stack.enter_async_context(house.client(f"p{n}")) for n in range(PRODUCERS)]
+        async with HostFixture(tmp_path, f"queue:{tmp_path}/q") as fixture, AsyncExitStack() as stack:
+            producers = [await stack.enter_async_context(fixture.client(f"p{n}")) for n in range(PRODUCERS)]
             members = [
-                await stack.enter_async_context(house.client(f"m{n}", reads_only=True))
+                await stack.enter_async_context(fixture.client(f"m{n}", reads_only=True))
                 for n in range(MEMBERS - PRODUCERS)
             ]
             hearing = [asyncio.ensure_future(hear_all(client)) for client in (*producers, *members)]

@@ -31,12 +31,12 @@ ECHO = ("sh", "-c", 'while IFS= read -r line; do printf "<%s>\\n" "$line"; done'
 
 @asynccontextmanager
 async def room(tmp_path: Path, address: str = "", **more: Any) -> AsyncIterator[tuple[HostFixture, Peers, Member]]:
-    """A house with peers, and its owner."""
-    async with HostFixture(tmp_path / "house", address) as house:
-        peers = Peers(house.host, "lobby", tmp_path / "house" / "peers", **more)
+    """A fixture with peers, and its owner."""
+    async with HostFixture(tmp_path / "fixture", address) as fixture:
+        peers = Peers(fixture.host, "lobby", tmp_path / "fixture" / "peers", **more)
         try:
-            async with house.client("owner") as owner:
-                yield house, peers, owner
+            async with fixture.client("owner") as owner:
+                yield fixture, peers, owner
         finally:
             await peers.aclose()
 
@@ -45,8 +45,8 @@ async def told(member: Member) -> str:
     return (await member.event(Notice, lambda notice: notice.code == "peer")).text
 
 
-async def here(house: HostFixture, *nicks: str) -> None:
-    await until(lambda: set(nicks) <= set(house.nicks()), f"{nicks} are here")
+async def here(fixture: HostFixture, *nicks: str) -> None:
+    await until(lambda: set(nicks) <= set(fixture.nicks()), f"{nicks} are here")
 
 
 # -- what is asked for ------------------------------------------------------------------------------------
@@ -92,16 +92,16 @@ def test_a_name_that_cannot_be_one_is_told_with_advice(tmp_path: Path) -> None:
 
 def test_the_owner_starts_a_program_by_hand_where_the_kernel_says_who_asks(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with room(tmp_path, f"pipe:{tmp_path}/house/door") as (house, _, owner):
+        async with room(tmp_path, f"pipe:{tmp_path}/fixture/door") as (fixture, _, owner):
             ask = Ask(what="peer", text=f"echo={shlex.join(ECHO)}")
             assert (await owner.ask(ask)).text == "echo is started"
             assert (await owner.ask(ask)).error == (
                 "a program called echo is in the room already; give this one a name: NAME=COMMAND"
             )
             assert "there is no program" in (await owner.ask(Ask(what="peer", text="/nowhere/x"))).error
-            async with house.client("bob") as bob:
+            async with fixture.client("bob") as bob:
                 assert "only the room's owner" in (await bob.ask(ask)).error
-            await here(house, "echo")
+            await here(fixture, "echo")
             await owner.say("hi")
             await owner.hear("hi", "<owner: hi>")
 
@@ -110,19 +110,19 @@ def test_the_owner_starts_a_program_by_hand_where_the_kernel_says_who_asks(tmp_p
 
 def test_over_another_wire_even_the_owner_starts_nothing(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with room(tmp_path) as (house, _, owner):
+        async with room(tmp_path) as (fixture, _, owner):
             answer = await owner.ask(Ask(what="peer", text="cat"))
             assert answer.error.startswith("programs are started from a seat on the host's own machine")
-            assert house.nicks() == ["owner"]
+            assert fixture.nicks() == ["owner"]
 
     run(scene())
 
 
 def test_the_host_says_who_is_a_bot_and_only_that_author_is(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with room(tmp_path) as (house, peers, owner):
+        async with room(tmp_path) as (fixture, peers, owner):
             peers.start(Program("echo", ECHO))
-            await here(house, "echo")
+            await here(fixture, "echo")
             await owner.say("hi")
             said = await owner.hear("hi", "<owner: hi>")
             assert [message.author.bot for message in said] == [False, True]
@@ -134,14 +134,14 @@ def test_the_host_says_who_is_a_bot_and_only_that_author_is(tmp_path: Path) -> N
 
 def test_a_program_that_comes_back_has_its_key_and_says_what_it_had_not_stored(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with room(tmp_path) as (house, peers, owner):
+        async with room(tmp_path) as (fixture, peers, owner):
             keys = []
             for _ in range(2):
                 peers.start(Program("bot", ("sh", "-c", "echo here")))
                 keys.append((await owner.event(Message)).author.key)
                 assert await told(owner) == "bot has left: it ended with exit status 0"
             assert keys[0] == keys[1]
-            assert house.texts() == ["here", "here"]
+            assert fixture.texts() == ["here", "here"]
 
     run(scene())
 
@@ -158,9 +158,9 @@ def test_a_signal_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how:
         monkeypatch.delattr(os, "pidfd_open", raising=False)
 
     async def scene() -> None:
-        async with room(tmp_path) as (house, peers, owner):
+        async with room(tmp_path) as (fixture, peers, owner):
             peers.start(Program("bot", ("cat",)))
-            await here(house, "bot")
+            await here(fixture, "bot")
             (pid,) = peers._pids
             os.kill(pid, number)
             assert await told(owner) == f"bot has left: it was ended by {name}"
@@ -174,11 +174,11 @@ def test_a_peer_whose_link_is_lost_is_ended(tmp_path: Path) -> None:
     """It ends by itself, and COMMAND, which knows nothing of it, before it."""
 
     async def scene() -> None:
-        async with room(tmp_path) as (house, peers, owner):
+        async with room(tmp_path) as (fixture, peers, owner):
             peers.start(Program("bot", ("sh", "-c", "echo up; exec sleep 1000")))
             await owner.hear("up")
-            (member,) = [member for member in house.hosted.connections if member.nick == "bot"]
-            await house.hosted.connections[member].link.aclose()
+            (member,) = [member for member in fixture.hosted.connections if member.nick == "bot"]
+            await fixture.hosted.connections[member].link.aclose()
             assert await told(owner) == "bot has left: it ended with exit status 1"
 
     run(scene())
@@ -197,13 +197,13 @@ def test_a_peer_that_does_not_leave_is_killed(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(chat_peers, "GRACE", 0.05)
 
     async def scene() -> None:
-        async with room(tmp_path) as (house, peers, owner):
+        async with room(tmp_path) as (fixture, peers, owner):
             peers.start(Program("bot", ("sh", "-c", "echo up; exec sleep 1000")))
             await owner.hear("up")
             (pid,) = peers._pids
             os.kill(pid, signal.SIGSTOP)
-            (member,) = [member for member in house.hosted.connections if member.nick == "bot"]
-            await house.hosted.connections[member].link.aclose()
+            (member,) = [member for member in fixture.hosted.connections if member.nick == "bot"]
+            await fixture.hosted.connections[member].link.aclose()
             assert await told(owner) == "bot has left: it was ended by SIGKILL"
 
     run(scene())
@@ -217,14 +217,14 @@ def test_a_process_that_cannot_be_started_is_told_of_and_tried_again(
     python = sys.executable
 
     async def scene() -> None:
-        async with room(tmp_path, restart=True) as (house, peers, owner):
+        async with room(tmp_path, restart=True) as (fixture, peers, owner):
             monkeypatch.setattr(sys, "executable", "/nowhere/python")
             peers.start(Program("bot", ("cat",)))
             for seconds in ("0.01", "0.02", "0.02"):
                 how = f"it could not be started: no such file or directory; it is started again in {seconds} s"
                 assert await told(owner) == f"bot has left: {how}"
             monkeypatch.setattr(sys, "executable", python)
-            await here(house, "bot")
+            await here(fixture, "bot")
 
     run(scene())
 
@@ -232,7 +232,7 @@ def test_a_process_that_cannot_be_started_is_told_of_and_tried_again(
 def test_a_folder_that_others_can_enter_keeps_no_key(tmp_path: Path) -> None:
     async def scene() -> None:
         async with room(tmp_path) as (_, peers, owner):
-            folder = tmp_path / "house" / "peers" / "bot"
+            folder = tmp_path / "fixture" / "peers" / "bot"
             folder.mkdir(mode=0o777)
             folder.chmod(0o777)
             peers.start(Program("bot", ("cat",)))

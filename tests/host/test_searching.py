@@ -25,7 +25,7 @@ async def search(member: Member, text: str, **more: int) -> Answer:
 
 def test_a_member_finds_what_was_said_a_moment_ago(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with HostFixture(tmp_path) as house, house.members("ann", "bob") as (ann, bob):
+        async with HostFixture(tmp_path) as fixture, fixture.members("ann", "bob") as (ann, bob):
             one, two = await ann.stored(await ann.say("我们去北京吧"), await ann.say("let us go"))
             (three,) = await bob.stored(await bob.say("北京? go!"))
             found = await search(bob, "北京")
@@ -42,20 +42,20 @@ def test_a_member_finds_what_was_said_a_moment_ago(tmp_path: Path) -> None:
 
 def test_a_search_finds_what_was_said_before_the_host_was_closed(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with HostFixture(tmp_path) as house:
-            async with house.members("ann") as (ann,):
+        async with HostFixture(tmp_path) as fixture:
+            async with fixture.members("ann") as (ann,):
                 (seq,) = await ann.stored(await ann.say("hello"))
             for _ in range(2):
-                await house.close()
-                await house.open()
-                async with house.members("ann") as (ann,):
+                await fixture.close()
+                await fixture.open()
+                async with fixture.members("ann") as (ann,):
                     assert (await search(ann, "hello")).found == [(seq, seq)]
-            older = house.copy_store("older")
-            async with house.members("ann") as (ann,):
+            older = fixture.copy_store("older")
+            async with fixture.members("ann") as (ann,):
                 await ann.stored(await ann.say("hello and farewell"))
                 assert len((await search(ann, "hello")).found) == 2
-            await house.go_back_to(older)
-            async with house.members("ann") as (ann,):
+            await fixture.go_back_to(older)
+            async with fixture.members("ann") as (ann,):
                 assert (await search(ann, "hello")).found == [(seq, seq)]
 
     run(scene())
@@ -63,9 +63,9 @@ def test_a_search_finds_what_was_said_before_the_host_was_closed(tmp_path: Path)
 
 def test_rooms_of_one_store_do_not_find_each_others_messages(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with HostFixture(tmp_path) as house:
-            house.add_room("den")
-            async with house.client("ann") as ann, house.client("bob", room="den") as bob:
+        async with HostFixture(tmp_path) as fixture:
+            fixture.add_room("den")
+            async with fixture.client("ann") as ann, fixture.client("bob", room="den") as bob:
                 await ann.stored(await ann.say("hello lobby"))
                 (seq,) = await bob.stored(await bob.say("hello den"))
                 assert (await search(bob, "hello")).found == [(seq, seq)]
@@ -79,7 +79,7 @@ def test_an_answer_fits_one_control_frame(tmp_path: Path) -> None:
     assert len(pack(Kind.ANSWER, longest, number=1)) < MAX_CONTROL
 
     async def scene() -> None:
-        async with HostFixture(tmp_path) as house, house.members("ann") as (ann,):
+        async with HostFixture(tmp_path) as fixture, fixture.members("ann") as (ann,):
             await ann.stored(*[await ann.say("word") for _ in range(150)])
             assert len((await search(ann, "word", limit=2**32 - 1)).found) == 100
             assert len((await search(ann, "word")).found) == 20
@@ -90,24 +90,24 @@ def test_an_answer_fits_one_control_frame(tmp_path: Path) -> None:
 
 def test_one_search_at_a_time_and_who_leaves_meanwhile_is_not_waited_for(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with HostFixture(tmp_path) as house:
-            async with house.members("ann") as (ann,):
+        async with HostFixture(tmp_path) as fixture:
+            async with fixture.members("ann") as (ann,):
                 (seq,) = await ann.stored(await ann.say("word"))
-            rude = await house.rude("bob")
+            raw = await fixture.raw("bob")
             ask = Ask(what="search", text="word")
-            await rude.send(b"".join(pack(Kind.ASK, ask, number=number) for number in (1, 2)))
+            await raw.send(b"".join(pack(Kind.ASK, ask, number=number) for number in (1, 2)))
             answers = {}
             for _ in range(2):
-                frame = await rude.frame(Kind.ANSWER)
+                frame = await raw.frame(Kind.ANSWER)
                 answers[frame.number] = unpack(Answer, frame)
             assert answers[1].found == [(seq, seq)]
             assert answers[2].error == "your last search still runs; wait for its answer"
-            await rude.send(pack(Kind.ASK, ask, number=3))
-            assert unpack(Answer, await rude.frame(Kind.ANSWER)).found == [(seq, seq)]
-            await rude.send(pack(Kind.ASK, ask, number=4) + encode(Kind.BYE))
-            await rude.everything()
-            await rude.leave()
-            async with house.members("ann") as (ann,):
+            await raw.send(pack(Kind.ASK, ask, number=3))
+            assert unpack(Answer, await raw.frame(Kind.ANSWER)).found == [(seq, seq)]
+            await raw.send(pack(Kind.ASK, ask, number=4) + encode(Kind.BYE))
+            await raw.everything()
+            await raw.leave()
+            async with fixture.members("ann") as (ann,):
                 assert (await search(ann, "word")).found == [(seq, seq)]
 
     run(scene())
@@ -115,18 +115,16 @@ def test_one_search_at_a_time_and_who_leaves_meanwhile_is_not_waited_for(tmp_pat
 
 def test_an_edit_by_somebody_else_is_not_searched(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with HostFixture(tmp_path) as house, house.members("ann", "bob") as (ann, bob):
+        async with HostFixture(tmp_path) as fixture, fixture.members("ann", "bob") as (ann, bob):
             (seq,) = await ann.stored(await ann.say("mine"))
             await bob.stored(await bob.say("yours", kind=Kind.EDIT, target=seq))
             assert (await search(bob, "mine")).found == [(seq, seq)]
             assert (await search(bob, "yours")).found == []
-            rude = await house.rude("cid")
-            await rude.send(encode(Kind.EDIT, SEQ_PREFIX.pack(2**64 - 1) + b"\xff", number=1))
-            await rude.send(
-                encode(Kind.EDIT, b"", number=2) + pack(Kind.ASK, Ask(what="search", text="mine"), number=1)
-            )
-            assert unpack(Answer, await rude.frame(Kind.ANSWER)).error == ""
-            await rude.leave()
+            raw = await fixture.raw("cid")
+            await raw.send(encode(Kind.EDIT, SEQ_PREFIX.pack(2**64 - 1) + b"\xff", number=1))
+            await raw.send(encode(Kind.EDIT, b"", number=2) + pack(Kind.ASK, Ask(what="search", text="mine"), number=1))
+            assert unpack(Answer, await raw.frame(Kind.ANSWER)).error == ""
+            await raw.leave()
             assert (await search(bob, "mine")).found == [(seq, seq)]
 
     run(scene())
@@ -134,15 +132,15 @@ def test_an_edit_by_somebody_else_is_not_searched(tmp_path: Path) -> None:
 
 def test_a_damaged_index_harms_nobody(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with HostFixture(tmp_path) as house:
-            async with house.members("ann") as (ann,):
+        async with HostFixture(tmp_path) as fixture:
+            async with fixture.members("ann") as (ann,):
                 (seq,) = await ann.stored(await ann.say("hello"))
                 await search(ann, "hello")
-            await house.close()
-            with closing(sqlite3.connect(house.store.search_path(1))) as database:
+            await fixture.close()
+            with closing(sqlite3.connect(fixture.store.search_path(1))) as database:
                 database.execute("DROP TABLE messages")
-            await house.open()
-            async with house.members("ann") as (ann,):
+            await fixture.open()
+            async with fixture.members("ann") as (ann,):
                 assert "is built anew; try again" in (await search(ann, "hello")).error
                 await ann.stored(await ann.say("still here"))
                 assert (await search(ann, "hello")).found == [(seq, seq)]

@@ -1,0 +1,419 @@
+"""How peers get in: invites, HELLO, WELCOME, and what a host refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from chat.core.errors import NoSuchRoom, Refused
+from chat.core.session import Joined
+from chat.core.wire import (
+    MAX_CONTROL,
+    MAX_TEXT,
+    PREFACE,
+    Ask,
+    Hello,
+    Kind,
+    Names,
+    encode,
+    pack,
+    unpack,
+)
+from chat.host import admission
+from chat.host.store import StoredInvite
+from tests.host.host_fixture import (
+    HostFixture,
+    SlowHostFixture,
+    every_wire,
+    fill_disk,
+    free_disk,
+    new_invite,
+    refused,
+    run,
+    until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+pytestmark = pytest.mark.usefixtures("leaves_nothing")
+
+
+def test_the_standing_invite_lets_in_also_after_a_restart(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path, open_to_all=False) as fixture:
+            invite = fixture.host.invite("lobby")
+            for nick in ("ann", "bob"):
+                async with fixture.client(nick, invite=invite):
+                    pass
+            await fixture.close()
+            await fixture.open()
+            assert str(fixture.host.invite("lobby")) == str(invite)
+            async with fixture.client("cid", invite=invite):
+                pass
+            async with fixture.client("ann"):  # who was in needs none
+                pass
+
+    run(scene())
+
+
+def test_without_the_right_invite_nobody_gets_in(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path, open_to_all=False) as fixture:
+            invite = fixture.host.invite("lobby")
+            assert "by invite only" in await refused(fixture, "ann", "not-invited")
+            await refused(fixture, "ann", "wrong-invite", replace(invite, secret=bytes(16)))
+            assert fixture.log() == []
+            assert fixture.nicks() == []
+
+    run(scene())
+
+
+def test_to_know_an_invite_by_its_number_is_not_to_hold_it(tmp_path: Path) -> None:
+    """What is seen on the wire of one HELLO is of no use in another."""
+
+    async def scene() -> None:
+        async with HostFixture(tmp_path, open_to_all=False) as fixture:
+            peer = await fixture.dial()
+            hello = await peer.hello("ann", invite=fixture.host.invite("lobby"), stream=1)
+            seen = hello.invite_mac
+            thief = await fixture.dial()
+            stolen = await thief.hello("eve", stream=1)
+            stolen.invite, stolen.invite_mac = hello.invite, seen
+            await thief.send(PREFACE + pack(Kind.HELLO, stolen))
+            assert (await thief.refusal()).code == "wrong-invite"
+            replayed = await fixture.dial()
+            await replayed.frame(Kind.CHALLENGE)
+            await replayed.send(PREFACE + pack(Kind.HELLO, hello))  # ann's own, word for word
+            assert "signature does not fit" in (await replayed.refusal()).message
+            for one in (peer, thief, replayed):
+                await one.leave()
+
+    run(scene())
+
+
+def test_an_invite_for_two(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path, open_to_all=False) as fixture:
+            invite = await new_invite(fixture, uses=2)
+            async with fixture.client("ann", invite=invite):
+                pass
+            async with fixture.client("ann", invite=invite):  # she is a member by now, and uses nothing up
+                pass
+            await fixture.close()
+            await fixture.open()
+            async with fixture.client("bob", invite=invite):
+                pass
+            assert "used up" in await refused(fixture, "cid", "invite-used", invite)
+
+    run(scene())
+
+
+def test_who_is_refused_for_a_nickname_has_not_used_the_invite(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path, open_to_all=False) as fixture:
+            invite = await new_invite(fixture, uses=1)
+            async with fixture.client("bill", invite=fixture.host.invite("lobby")):
+                pass
+            await refused(fixture, "bi1l", "nick", invite)
+            async with fixture.client("ann", invite=invite):
+                pass
+
+    run(scene())
+
+
+def test_invites_expire(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path, open_to_all=False) as fixture:
+            expired = replace(fixture.host.invite("lobby"), secret=b"0123456789abcdef")
+            fixture.store.add_invite(fixture.hosted.number, StoredInvite(expired.secret, expires=1, uses=-1))
+            await refused(fixture, "ann", "invite-expired", expired)
+            async with fixture.client("ann", invite=await new_invite(fixture, seconds=3600)):
+                pass
+
+    run(scene())
+
+
+def test_an_invite_whose_use_cannot_be_counted_lets_nobody_in(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path, open_to_all=False) as fixture:
+            invite = await new_invite(fixture, uses=1)
+            execute = fixture.store._database.execute
+            execute("CREATE TABLE ballast (data BLOB)")
+            execute(
+                "CREATE TRIGGER heavy BEFORE UPDATE ON invites BEGIN INSERT INTO ballast VALUES (zeroblob(100000)); END"
+            )  # so that this one write does not fit any more
+            fill_disk(fixture)
+            assert "disk is full" in await refused(fixture, "ann", "disk-full", invite)
+            await refused(fixture, "ann", "disk-full", invite)  # and no second try gets in
+            assert fixture.nicks() == []
+            free_disk(fixture)
+            async with fixture.client("ann", invite=invite):
+                pass
+            await refused(fixture, "bob", "invite-used", invite)
+
+    run(scene())
+
+
+def test_two_who_come_with_the_last_use_of_an_invite_while_the_disk_is_busy(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with SlowHostFixture(tmp_path, open_to_all=False) as fixture:
+            fixture.disk.set()
+            invite = await new_invite(fixture, uses=1)
+            owner = await fixture.raw("owner", key=fixture.owner)
+            fixture.disk.clear()
+            await owner.say(1)
+            await until(lambda: fixture.hosted.committing, "the commit is under way")
+            guests = [await fixture.dial() for _ in range(2)]
+            for nick, guest in zip(("ann", "bob"), guests, strict=True):
+                hello = await guest.hello(nick, invite=invite, stream=1)
+                await guest.send(PREFACE + pack(Kind.HELLO, hello))
+            answers = [asyncio.ensure_future(guest.frame(Kind.WELCOME, Kind.REFUSED)) for guest in guests]
+            async with fixture.client("owner"):  # who needs no invite does not wait
+                assert not any(answer.done() for answer in answers)
+            fixture.disk.set()
+            assert sorted([(await answer).kind for answer in answers]) == [Kind.WELCOME, Kind.REFUSED]
+            for peer in (owner, *guests):
+                await peer.leave()
+
+    run(scene())
+
+
+# -- HELLO ----------------------------------------------------------------------------------------
+
+
+def test_rooms_are_found_by_name_and_the_only_one_without(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path) as fixture:
+            async with fixture.client("ann", room="") as ann:
+                assert (await ann.event(Joined)).room == "lobby"
+            with pytest.raises(NoSuchRoom):
+                async with fixture.client("ann", room="garden"):
+                    pass
+            fixture.add_room("garden")
+            async with fixture.client("ann", room="garden") as ann, fixture.client("bob") as bob:
+                await ann.say("only here")
+                await ann.settled()
+                assert fixture.log() == []
+                assert [nick for _, nick in bob.session.here if nick != "bob"] == []
+            with pytest.raises(NoSuchRoom):
+                async with fixture.client("ann", room=""):
+                    pass
+
+    run(scene())
+
+
+def changed(**fields: Any) -> Callable[[Hello], bytes]:
+    """A HELLO with other fields than those that were signed."""
+
+    def change(hello: Hello) -> bytes:
+        for name, value in fields.items():
+            setattr(hello, name, value)
+        return pack(Kind.HELLO, hello)
+
+    return change
+
+
+BAD_HELLOS: Final[dict[str, tuple[Callable[[Hello], bytes], str]]] = {
+    "another frame": (lambda _: pack(Kind.ASK, Ask(what="names")), "kind 72 instead of HELLO"),
+    "junk": (lambda _: encode(Kind.HELLO, b"\xc1"), "Hello that cannot be read"),
+    "deeply nested": (lambda _: encode(Kind.HELLO, b"\x81\xa1x" + b"\x91" * 3000), "Hello that cannot be read"),
+    "too long": (lambda _: encode(Kind.HELLO, bytes(4096)), "the limit here is 4096"),
+    "a short key": (changed(key=b"k"), "wrong size"),
+    "a short nonce": (changed(nonce=b"n"), "wrong size"),
+    "another's key": (changed(key=b"k" * 32), "signature does not fit"),
+    "a short signature": (changed(signature=b""), "signature does not fit"),
+    "a signature for another room": (changed(room="r"), "signature does not fit"),
+    "HTTP": (lambda _: b"GET / HTTP/1.1\r\n\r\n", "does not speak chat/1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_HELLOS)
+def test_what_is_no_hello_is_answered_with_the_reason(tmp_path: Path, name: str) -> None:
+    async def scene() -> None:
+        make, why = BAD_HELLOS[name]
+        async with HostFixture(tmp_path) as fixture:
+            peer = await fixture.dial()
+            data = make(await peer.hello("eve", stream=1))
+            await peer.send(data if data.startswith(b"GET") else PREFACE + data)
+            refusal = await peer.refusal()
+            assert (refusal.code, why in refusal.message) == ("protocol", True), refusal
+            await peer.leave()
+            assert fixture.log() == []
+
+    run(scene())
+
+
+def test_who_only_looks_is_no_matter(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path) as fixture:
+            for data in (b"", PREFACE, PREFACE + pack(Kind.ASK, Ask(what="names"))[:-1]):
+                peer = await fixture.dial()
+                await peer.frame(Kind.CHALLENGE)
+                await peer.send(data)
+                await peer.leave()
+            async with fixture.client("ann"):
+                pass
+
+    with caplog.at_level(logging.WARNING):
+        run(scene())
+    assert caplog.text == ""
+
+
+def test_a_peer_that_says_no_hello_in_time_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(admission, "HELLO_TIMEOUT", 0.05)
+
+    async def scene() -> None:
+        async with HostFixture(tmp_path) as fixture:
+            peer = await fixture.dial()
+            await peer.send(PREFACE)
+            received = await peer.everything()
+            assert received.startswith(PREFACE)
+            await peer.leave()
+
+    run(scene())
+    assert "did not say HELLO within 0.05 s" in caplog.text
+
+
+def test_with_all_slots_taken_the_next_peer_waits_and_members_notice_nothing(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path) as fixture, fixture.members("ann", "bob") as (ann, bob):
+            waiting = [await fixture.dial() for _ in range(admission.MAX_UNAUTHENTICATED)]
+            for peer in waiting:
+                await peer.frame(Kind.CHALLENGE)
+            late = await fixture.dial()
+            challenge = asyncio.ensure_future(late.frame(Kind.CHALLENGE))
+            for number in range(20):
+                await ann.say(str(number))
+                await bob.hear(str(number))
+            assert not challenge.done()
+            await waiting[7].send(b"junk of a length that no preface has, so that it is refused at once, and waits\n")
+            await waiting[7].refusal()
+            assert not challenge.done()  # a refused peer holds its slot until it has gone
+            await waiting[7].leave()
+            await challenge
+            await waiting[8].say_hello("cid")
+            async with fixture.client("dan"):  # a place is free again where one was let in
+                pass
+            for peer in (*waiting, late):
+                await peer.leave()
+
+    run(scene())
+
+
+def test_frames_right_behind_hello_are_handled_too(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path) as fixture:
+            ann = await fixture.raw("ann", more_data=encode(Kind.SAY, bytes(MAX_TEXT), number=1))
+            assert len((await ann.frame(Kind.SAY)).body) == MAX_TEXT
+            await ann.leave()
+            bob = await fixture.dial()
+            hello = pack(Kind.HELLO, await bob.hello("bob", stream=1))
+            await bob.send(PREFACE + hello + encode(Kind.SAY, b"in passing", number=1) + encode(Kind.BYE))
+            await bob.everything()
+            await until(lambda: fixture.texts()[1:] == ["in passing"], "it is stored")
+            await bob.leave()
+
+    run(scene())
+
+
+# -- WELCOME --------------------------------------------------------------------------------------
+
+
+def test_a_nickname_that_is_taken_gets_a_suffix_and_a_look_alike_is_refused(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path) as fixture, fixture.client("bill"):
+            peer = await fixture.dial()
+            hello = await peer.hello("other", stream=1)
+            hello.nick = "bill"
+            await peer.send(PREFACE + pack(Kind.HELLO, hello))
+            await peer.frame(Kind.WELCOME)
+            assert fixture.nicks() == ["bill", "bill-2"]
+            assert "looks like bill" in await refused(fixture, "bi1l", "nick")
+            await peer.leave()
+
+    run(scene())
+
+
+@every_wire
+def test_a_newer_link_of_a_stream_replaces_the_older_and_no_other(tmp_path: Path, wire: str) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path, wire) as fixture:
+            other_window, other_key = await fixture.raw("ann", stream=2), await fixture.raw("bob", stream=1)
+            older = await fixture.raw("ann", stream=1)
+            await older.say(1)
+            await older.frame(Kind.SAY)
+            newer = await fixture.raw("ann", stream=1)
+            assert newer.welcome is not None
+            assert newer.welcome.first_unsettled == 2
+            await older.everything()
+            for peer in (newer, other_window, other_key):
+                await peer.say(2 if peer is newer else 1, "still here")
+            assert [(await other_key.frame(Kind.SAY)).body for _ in range(4)][1:] == [b"still here"] * 3
+            assert sorted(fixture.nicks()) == ["ann", "bob"]
+            for peer in (older, newer, other_window, other_key):
+                await peer.leave()
+
+    run(scene())
+
+
+def test_one_key_has_so_many_links_and_a_stream_that_comes_back_is_none_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "MAX_LINKS_A_KEY", 2)
+
+    async def scene() -> None:
+        async with HostFixture(tmp_path) as fixture, fixture.client("bob"):
+            first = await fixture.raw("cid", stream=1)
+            second = await fixture.raw("cid", stream=2)
+            with pytest.raises(Refused, match="your key has 2 links to this room already") as refused:
+                async with fixture.client("cid"):
+                    pass
+            assert refused.value.code == "busy"
+            again = await fixture.raw("cid", stream=1)
+            await first.everything()
+            for peer in (second, again):
+                await peer.leave()
+            async with fixture.client("cid"):
+                pass
+
+    run(scene())
+
+
+def test_who_comes_in_is_told_who_speaks_here_without_asking(tmp_path: Path) -> None:
+    """A member that floods would wait for the answer until the host has read all that it says itself."""
+
+    async def scene() -> None:
+        async with HostFixture(tmp_path) as fixture, fixture.client("bob") as bob, fixture.client("cid") as cid:
+            async with fixture.client("dan") as dan:
+                await dan.stored(await dan.say("and leaves"))
+            await bob.stored(await bob.say("one"))
+            eve = await fixture.raw("eve", history=0)
+            names = unpack(Names, await eve.frame(Kind.NAMES))
+            assert [author.nick for author in names.authors] == ["bob"]
+            await cid.stored(await cid.say("two"))
+            await eve.leave()
+
+    run(scene())
+
+
+def test_of_many_who_speak_those_are_told_who_came_last(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path) as fixture, fixture.members(*(f"m{n}" for n in range(30))) as members:
+            for member in members:
+                await member.stored(await member.say("here"))
+            eve = await fixture.raw("eve", history=0)
+            frame = await eve.frame(Kind.NAMES)
+            assert len(frame.raw) <= MAX_CONTROL
+            assert [author.nick for author in unpack(Names, frame).authors] == [f"m{n}" for n in range(5, 30)]
+            await eve.leave()
+
+    run(scene())
