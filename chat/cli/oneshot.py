@@ -122,7 +122,7 @@ def log(
 async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
     """Print the room's messages up to now, or for ever with ``follow``."""
     from chat.cli.progress import Progress
-    from chat.client.client import Lost, Up
+    from chat.client.events import Lost, Up
     from chat.client.json_events import as_object
     from chat.core.session import Joined, Message, Rewound
     from chat.core.wire import Gap

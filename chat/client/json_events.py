@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chat.client.client import Lost, Up
+from chat.client.events import Lost, Up
 from chat.core.session import Here, Joined, Message, Rewound, Stored
 from chat.core.wire import Gap, Notice
 from chat.ndjson import message_object
 
 if TYPE_CHECKING:
-    from chat.client.client import Client, ClientEvent
+    from chat.client.client import Client
+    from chat.client.events import ClientEvent
 
 
 def as_object(event: ClientEvent, client: Client) -> dict[str, Any] | None:

@@ -1,13 +1,14 @@
-"""Questions to a host about the log, and the messages that answer them."""
+"""Questions to the host, and what answers them."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from chat.client.client import Lost
-from chat.core.errors import ChatError, DialFailed
-from chat.core.session import Joined, Message
+from chat.client.events import Lost
+from chat.core.errors import ChatError, DialFailed, LinkBroken
+from chat.core.session import Joined, LinkState, Message
 from chat.core.text import visible
 from chat.core.wire import Answer, Ask
 from chat.i18n import _, localize_remote, translate
@@ -16,8 +17,41 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chat.client.client import Client
+    from chat.core.session import Session
 
 _NEAR: Final = 500  # numbers that are sooner read past than come in anew for
+
+
+class Queries:
+    """The questions of one client that are not answered yet."""
+
+    def __init__(self, session: Session, flush: Callable[[], None]) -> None:
+        self._session = session
+        self._flush = flush
+        self._answers: dict[int, asyncio.Future[Answer]] = {}
+
+    async def ask(self, ask: Ask) -> Answer:
+        """Return the host's answer. Raises LinkBroken if there is no link, or if it is lost before the answer."""
+        if self._session.state is not LinkState.JOINED:
+            raise LinkBroken("there is no link to the host now; try again when it is back")
+        number = self._session.ask(ask)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._answers[number] = future
+        self._flush()
+        try:
+            return await future
+        finally:
+            del self._answers[number]
+
+    def answered(self, number: int, answer: Answer) -> None:
+        if number in self._answers and not self._answers[number].done():
+            self._answers[number].set_result(answer)
+
+    def lost(self) -> None:
+        """The link is gone, and the answers with it."""
+        for future in self._answers.values():
+            if not future.done():
+                future.set_exception(LinkBroken("the link was lost before the host had answered; try again"))
 
 
 async def find(

@@ -10,12 +10,12 @@ chat://...              an invite
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from chat.client.client import Target
 from chat.core import text
 from chat.core.errors import AddressError, DialFailed, Text, WrongValue
+from chat.core.wire import direct_name
 from chat.i18n import _
 from chat.local import rooms
 from chat.local.invite import Invite
@@ -23,8 +23,26 @@ from chat.transport import Address, cost, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 _MAX_LINE: Final = 4096  # bytes of an invite on standard input
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a room can be found: addresses in order of preference, and what we know of its host."""
+
+    addresses: tuple[Address, ...]
+    room: str
+    host: bytes = b""  # SHA-256 of the host's public key, if an invite or the room's record names it
+    invite: Invite | None = None
+    remember: bool = False  # the invite's word about the host's key is worth keeping
+    other: bytes = b""  # of a direct room: the other's key
+    board: Path | None = None  # the folder of the room's board, if that is on this machine
+
+    def direct(self, key: bytes, other: bytes) -> Target:
+        """Return the direct room of ``key`` and ``other`` at the same host. It has no board."""
+        return replace(self, room=direct_name(key, other), other=other, board=None)
 
 
 def locate(target: str, scheme: str = "") -> Callable[[], Target]:

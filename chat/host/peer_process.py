@@ -27,7 +27,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from chat.client.client import WINDOW, Client, Target
+from chat.client.client import WINDOW, Client
+from chat.client.target import Target
 from chat.core.errors import ChatError, StoreError, reason
 from chat.core.session import Message
 from chat.core.text import visible
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from chat.client.client import ClientEvent
+    from chat.client.events import ClientEvent
     from chat.transport import Address
 
     ReadJson: TypeAlias = Callable[[Client, Output], Awaitable[None]]

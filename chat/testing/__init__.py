@@ -44,7 +44,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NoReturn, TypeAlias, TypeVar
 
-from chat.client.client import Client, Lost, Target, Up
+from chat.client.client import Client
+from chat.client.events import Lost, Up
+from chat.client.target import Target
 from chat.core.errors import DialFailed, LinkBroken, LinkBusy, LinkClosed, ListenFailed, StoreFull
 from chat.core.session import Message, Rewound, Stored
 from chat.core.wire import MAX_BATCH, MAX_TEXT, Ask, Author, Gap, Kind, Notice, split, unpack
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from chat.client.client import ClientEvent
+    from chat.client.events import ClientEvent
     from chat.core.log import Batch
     from chat.core.room import RoomChanges
     from chat.transport import Board, BoardMaker, BoardSlot, Buffer, Link, Listener, Peer, Transport

@@ -35,7 +35,7 @@ import click
 from msgspec.structs import replace
 
 from chat.client.board_view import SHOWN_AS
-from chat.client.client import Lost, Up
+from chat.client.events import Lost, Up
 from chat.client.queries import fetch, find
 from chat.core.errors import ChatError, WrongValue
 from chat.core.session import Here, Joined, LinkState, Message, Rewound
@@ -58,7 +58,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from chat.client.client import Client, ClientEvent
+    from chat.client.client import Client
+    from chat.client.events import ClientEvent
     from chat.local.settings import Settings
 
 _CLOCK: Final = "%H:%M"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from chat.client.client import Client, ClientEvent
+    from chat.client.client import Client
+    from chat.client.events import ClientEvent
     from chat.local.streams import Output
 
 

@@ -23,7 +23,8 @@ from chat.ndjson import dump, person_object
 from chat.ui.lines import converse
 
 if TYPE_CHECKING:
-    from chat.client.client import Client, ClientEvent
+    from chat.client.client import Client
+    from chat.client.events import ClientEvent
 
 _LONGEST: Final = 1024 * 1024  # bytes of a line
 _COMMANDS: Final = {  # and the fields that each needs

@@ -27,7 +27,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from chat.client.client import Client, Target
+from chat.client.client import Client
+from chat.client.target import Target
 from chat.core.status import Status, pack_slot, seen, unpack_slot
 from chat.local.identity import Identity
 from chat.local.known_hosts import KnownHosts

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from chat.client.client import Client, Target
+from chat.client.client import Client
+from chat.client.target import Target
 from chat.core.session import Here, Message
 from chat.core.status import Level
 from chat.core.wire import Author, Direct, Kind
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from chat.client.client import ClientEvent
+    from chat.client.events import ClientEvent
 
 DONE_ELSEWHERE = {"me", "quit"}  # by the parser, and by leaving
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chat.client import client as client_module
-from chat.client.client import Lost, Target, Up
+from chat.client import connection as connection_module
+from chat.client.events import Lost, Up
+from chat.client.target import Target
 from chat.core.errors import (
     DialFailed,
     LinkBroken,
@@ -134,7 +136,7 @@ def test_a_host_that_cannot_prove_its_key_is_not_remembered(tmp_path: Path) -> N
 
 def test_nothing_is_sent_to_whoever_took_the_hosts_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It shows the host's key, which all have seen, and does not hold it. Not even a beat, nor what waits."""
-    monkeypatch.setattr(client_module, "BEAT", 0.01)
+    monkeypatch.setattr(connection_module, "BEAT", 0.01)
 
     async def scene() -> None:
         async with HostFixture(tmp_path, "memory:stolen-place") as house, house.client("ann") as ann:
@@ -204,7 +206,7 @@ def test_one_address_of_several_is_enough(tmp_path: Path) -> None:
                 ((Address("nosuch"), NOWHERE), DialFailed),
             ):
                 client = house.client("ann")
-                client._locate = lambda addresses=addresses: Target(addresses, "lobby")  # type: ignore[misc]
+                client.locate = lambda addresses=addresses: Target(addresses, "lobby")  # type: ignore[misc]
                 with pytest.raises(error):
                     await client.__aenter__()
 
@@ -261,7 +263,7 @@ def test_a_card_may_change_while_the_host_is_away(tmp_path: Path) -> None:
 
 
 def test_who_takes_the_call_and_says_nothing_is_no_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "HELLO_TIMEOUT", 0.05)
+    monkeypatch.setattr(connection_module, "HELLO_TIMEOUT", 0.05)
 
     async def scene() -> None:
         house = HostFixture(tmp_path)
@@ -309,8 +311,8 @@ def test_what_is_no_welcome_ends_the_first_try(tmp_path: Path, answer: bytes, er
 
 
 def test_a_host_that_falls_silent_is_left_and_dialled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "BEAT", 0.01)
-    monkeypatch.setattr(client_module, "SILENCE", 0.4)
+    monkeypatch.setattr(connection_module, "BEAT", 0.01)
+    monkeypatch.setattr(connection_module, "SILENCE", 0.4)
 
     async def scene() -> None:
         house = HostFixture(tmp_path)
@@ -334,7 +336,7 @@ def test_a_host_that_falls_silent_is_left_and_dialled_again(tmp_path: Path, monk
 
 
 def test_coming_back_outlasts_hosts_that_are_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "_FIRST_DELAY", 0.001)
+    monkeypatch.setattr(connection_module, "_FIRST_DELAY", 0.001)
 
     async def scene() -> None:
         house = HostFixture(tmp_path)
@@ -342,11 +344,11 @@ def test_coming_back_outlasts_hosts_that_are_not_ready(tmp_path: Path, monkeypat
         async with Script(tmp_path / "host", house.asked) as script:
             meeting = asyncio.ensure_future(meet(script))
             async with house.client("ann") as ann:
-                monkeypatch.setattr(client_module, "HELLO_TIMEOUT", 0.1)
+                monkeypatch.setattr(connection_module, "HELLO_TIMEOUT", 0.1)
                 await (await meeting).link.aclose()
                 mute = await script.accept()
                 assert await mute.everything() == []  # it gives up, and tries the next
-                monkeypatch.setattr(client_module, "HELLO_TIMEOUT", 5.0)
+                monkeypatch.setattr(connection_module, "HELLO_TIMEOUT", 5.0)
                 opening = await script.accept()  # the host is there, and has not opened the room yet
                 await opening.challenge()
                 opening.send(pack(Kind.REFUSED, Refusal(code="no-room", message="no such room")))
@@ -373,9 +375,9 @@ async def take_until(client: Member, ups: int) -> list[Any]:
 
 def test_as_long_as_nobody_takes_events_the_host_is_not_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is we who do not listen."""
-    monkeypatch.setattr(client_module, "BEAT", 0.01)
-    monkeypatch.setattr(client_module, "SILENCE", 0.5)
-    monkeypatch.setattr(client_module, "_EVENTS", 10)
+    monkeypatch.setattr(connection_module, "BEAT", 0.01)
+    monkeypatch.setattr(connection_module, "SILENCE", 0.5)
+    monkeypatch.setattr(connection_module, "_EVENTS", 10)
     monkeypatch.setattr("chat.host.host.BEAT", 0.01)
 
     async def scene() -> None:
@@ -388,7 +390,7 @@ def test_as_long_as_nobody_takes_events_the_host_is_not_silent(tmp_path: Path, m
             for _ in range(80):  # for longer than SILENCE
                 await flood.frame(Kind.BEAT)
             assert served in house.hosted.connections.values()
-            assert len(bob._events) < 300
+            assert len(bob.events) < 300
             heard = 0
             while heard < 300:
                 heard += sum(isinstance(found, Message) for found in await bob.next_events())
@@ -450,8 +452,8 @@ def test_a_link_that_is_gone_is_not_kept_in_memory(tmp_path: Path) -> None:
         async with HostFixture(tmp_path) as house, house.client("ann") as ann:
             await ann.stored(await ann.say("hello"))
             (served,) = house.hosted.connections.values()
-            assert ann._link is not None
-            kept = weakref.ref(served.link), weakref.ref(ann._link)
+            assert ann.connection.link is not None
+            kept = weakref.ref(served.link), weakref.ref(ann.connection.link)
             gc.collect()
             gc.disable()
             try:
@@ -592,7 +594,7 @@ def test_a_fault_of_ours_is_no_silence(tmp_path: Path, monkeypatch: pytest.Monke
             told = FakeTransport()
             async with house.client("ann") as ann:
                 await ann.event(Up)
-                monkeypatch.setattr(client_module, "find", lambda _scheme: told)
+                monkeypatch.setattr(connection_module, "find", lambda _scheme: told)
                 broken = FakeLink()
                 broken.fails["receive"] = ZeroDivisionError("a bug")
                 told.dialled.append(broken)

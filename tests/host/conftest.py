@@ -12,7 +12,7 @@ from tests.host.host_fixture import FakeTransport
 def no_beats(monkeypatch: pytest.MonkeyPatch) -> None:
     """No beats: what the test waits for must happen without one."""
     monkeypatch.setattr(host_module, "BEAT", 3600)
-    monkeypatch.setattr("chat.client.client.BEAT", 3600)
+    monkeypatch.setattr("chat.client.connection.BEAT", 3600)
 
 
 @pytest.fixture

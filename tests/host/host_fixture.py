@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import pytest
 
-from chat.client.client import Client, Target
+from chat.client.client import Client
+from chat.client.target import Target
 from chat.core.errors import LinkBroken, LinkClosed, Refused
 from chat.core.session import Message, Stored
 from chat.core.wire import (
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
-    from chat.client.client import ClientEvent
+    from chat.client.events import ClientEvent
     from chat.core.log import Batch
     from chat.core.outgoing import OutboxEntry
     from chat.core.room import RoomChanges

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chat.client.client import Lost, Up
+from chat.client.events import Lost, Up
 from chat.core.room import BOT
 from chat.core.session import Joined
 from chat.core.status import Level, Status, pack_slot, seen, unpack_slot
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from chat.client.client import Target
+    from chat.client.target import Target
 
 
 class BoardHouse(HostFixture):
@@ -40,12 +40,12 @@ class BoardHouse(HostFixture):
         """A client that looks: from this machine, or from far away."""
         client = self.client(nick, looks=True, **more)
         if near:
-            locate = client._locate
+            locate = client.locate
 
             def find() -> Target:
                 return replace(locate(), board=self.board)
 
-            client._locate = find
+            client.locate = find
         return client
 
     @asynccontextmanager
@@ -71,7 +71,7 @@ def is_noted(client: Member, nick: str, note: str) -> bool:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chat.host.host.LOOK", 0.01)
-    monkeypatch.setattr("chat.client.client.SHOW", 0.01)
+    monkeypatch.setattr("chat.client.board.SHOW", 0.01)
 
 
 def test_near_and_far_see_the_same(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_full_board_is_told_of_and_the_talk_goes_on(tmp_path: Path) -> None:
 
 def test_a_damaged_board_is_made_anew_and_all_show_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chat.host.host.BEAT", 0.05)
-    monkeypatch.setattr("chat.client.client.BEAT", 0.05)
+    monkeypatch.setattr("chat.client.connection.BEAT", 0.05)
 
     async def scene() -> None:
         async with BoardHouse(tmp_path) as fixture, fixture.near_and_far() as (ann, bob):
@@ -203,7 +203,7 @@ def test_a_damaged_board_is_made_anew_and_all_show_again(tmp_path: Path, monkeyp
             file.write_bytes(os.urandom(file.stat().st_size))
             for looker in (ann, bob):
                 await until(partial(is_noted, looker, "ann", "still here"), "ann is seen again")
-            await until(lambda: ann._board is not None and ann._board.sound(), "it is sound")
+            await until(lambda: ann.board.board is not None and ann.board.board.sound(), "it is sound")
             maker = board_maker()
             assert maker is not None
             reader = maker.open(fixture.board)
@@ -217,7 +217,7 @@ def test_a_board_that_cannot_be_made_is_told_of_once_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("chat.host.host.BEAT", 0.01)
-    monkeypatch.setattr("chat.client.client.BEAT", 0.01)
+    monkeypatch.setattr("chat.client.connection.BEAT", 0.01)
 
     async def scene() -> None:
         async with BoardHouse(tmp_path) as fixture, fixture.near_and_far() as (ann, bob):
@@ -245,10 +245,10 @@ def test_a_room_without_a_board_tells_all(tmp_path: Path) -> None:
         async with fixture, fixture.client("ann", looks=True) as ann, fixture.client("bob", looks=True) as bob:
             ann.show(level=Level.AWAY, note="tea")
             await until(lambda: (state_of(bob, "ann") or Status()).note == "tea", "bob is told")
-            assert bob._link is not None
+            assert bob.connection.link is not None
             assert bob.session.states
             bob.session.states.clear()
-            await bob._link.aclose()
+            await bob.connection.link.aclose()
             await bob.event(Lost)
             await bob.event(Up)
             await until(lambda: (state_of(bob, "ann") or Status()).note == "tea", "he is told again")

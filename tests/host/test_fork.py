@@ -23,7 +23,8 @@ MARK = "MANYWIRE_TEST_MARK"
 HOST = """
 import asyncio, os, sys
 from pathlib import Path
-from chat.client.client import Client, Target
+from chat.client.client import Client
+from chat.client.target import Target
 from chat.core.errors import ChatError
 from chat.host.host import Host
 from chat.local.identity import Identity, load_host; from chat.local.known_hosts import KnownHosts

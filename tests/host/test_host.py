@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chat.client.client import Lost
+from chat.client.events import Lost
 from chat.core.session import Message, Rewound
 from chat.core.wire import (
     MAX_TEXT,
@@ -104,7 +104,7 @@ def test_an_author_is_introduced_with_its_name(tmp_path: Path) -> None:
 def test_beats_keep_members_and_silence_ends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_module, "BEAT", 0.02)
     monkeypatch.setattr(host_module, "SILENCE", 1.5)
-    monkeypatch.setattr("chat.client.client.BEAT", 0.02)
+    monkeypatch.setattr("chat.client.connection.BEAT", 0.02)
 
     async def scene() -> None:
         async with HostFixture(tmp_path) as fixture, fixture.client("ann") as ann:

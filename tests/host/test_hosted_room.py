@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from chat.client.client import Up
+from chat.client.events import Up
 from chat.core.errors import StoreError
 from chat.core.session import Here, Stored
 from chat.core.wire import (
@@ -106,8 +106,8 @@ def test_nothing_counts_as_stored_before_the_disk_has_it(tmp_path: Path) -> None
                 fixture.disk.clear()
                 entry = await ann.say("is it there?")
                 await until(lambda: fixture.hosted.committing, "the commit is under way")
-                assert ann._link is not None
-                await ann._link.aclose()
+                assert ann.connection.link is not None
+                await ann.connection.link.aclose()
                 await ann.event(Up)
                 async with fixture.client("bob"):
                     pass

@@ -10,6 +10,7 @@ import pytest
 
 from chat import testing
 from chat.client.client import Client
+from chat.client.connection import Connection
 from chat.core.errors import StoreFull
 from chat.core.session import Message
 from chat.core.wire import Gap
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from chat.client.client import ClientEvent, Target
+    from chat.client.events import ClientEvent
+    from chat.client.target import Target
     from chat.transport import Link
 
 
@@ -46,6 +48,17 @@ def test_a_member_may_resume_on_every_other_transport(
     asyncio.run(testing.check(here, "R4"))
 
 
+class ForgetfulConnection(Connection):
+    async def _drop(self, link: Link) -> None:
+        await super()._drop(link)
+        self._session.unsettled.clear()
+
+
+class LastConnection(Connection):
+    async def _come_back(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+
 class ShowsTwice(Client):
     def take(self) -> list[ClientEvent]:
         events = super().take()
@@ -65,14 +78,15 @@ class SwallowsItsOwn(Client):
 
 
 class ForgetsWhatItSaid(Client):
-    async def _drop(self, link: Link) -> None:
-        await super()._drop(link)
-        self.session.unsettled.clear()
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.connection.__class__ = ForgetfulConnection
 
 
 class StaysAway(Client):
-    async def _come_back(self) -> None:
-        await asyncio.get_running_loop().create_future()
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.connection.__class__ = LastConnection
 
 
 class StaysPut(Client):

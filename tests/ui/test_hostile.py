@@ -36,8 +36,10 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 from chat import ndjson
 from chat.cli import home, invite, main, oneshot, who
 from chat.client.board_view import as_line, as_names
-from chat.client.client import Client, Lost, Target
+from chat.client.client import Client
+from chat.client.events import Lost
 from chat.client.json_events import as_object
+from chat.client.target import Target
 from chat.core.errors import ChatError, LinkBroken, LinkClosed
 from chat.core.outgoing import text_body
 from chat.core.session import Here, Joined, LinkState, Message, Rewound
@@ -79,7 +81,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
-    from chat.client.client import ClientEvent
+    from chat.client.events import ClientEvent
 
 ANN, BOB = b"a" * 32, b"b" * 32
 COLUMNS, ROWS = 120, 80  # all of a batch is in view, but for the longest texts
@@ -234,11 +236,11 @@ def test_the_full_screen_face_writes_nothing_that_a_terminal_obeys(tmp_path: Pat
     async def story() -> None:
         told = client(tmp_path)
         told.session.state = LinkState.JOINED
-        told.address = Address("memory", "hostile")
+        told.connection.address = Address("memory", "hostile")
         for texts in batches(seed, count // 10):  # a face for each; the pane has been through all of them above
             recorder = Recorder()
             with create_app_session(input=DummyInput(), output=recorder):
-                told.session.room = told.session.nick = told.trusted_on_first_use = texts[0]
+                told.session.room = told.session.nick = told.connection.trusted_on_first_use = texts[0]
                 told.session.here = dict.fromkeys(((BOB, text) for text in texts), False)
                 face = Face(told)
                 for event in events(texts)[::-1]:
@@ -471,7 +473,7 @@ def test_a_whole_full_screen_face_writes_nothing_that_a_terminal_obeys(tmp_path:
                     face = Face(visit)
                     running = asyncio.ensure_future(face.run())
                     end = len(hostile_log())
-                    await until(lambda: not visit._events and visit.session.next_seq > end, "all was told")
+                    await until(lambda: not visit.events and visit.session.next_seq > end, "all was told")
                     unread = partial(select.select, [keys.fileno()], [], [], 0)
                     for text in typed:
                         keys.send_text(text)

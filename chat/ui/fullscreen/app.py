@@ -90,7 +90,8 @@ if TYPE_CHECKING:
     from prompt_toolkit.formatted_text import StyleAndTextTuples
     from prompt_toolkit.key_binding import KeyPressEvent
 
-    from chat.client.client import Client, ClientEvent
+    from chat.client.client import Client
+    from chat.client.events import ClientEvent
     from chat.core.wire import Direct
     from chat.local.settings import Settings
     from chat.ui.fullscreen.pane import Pane

@@ -24,7 +24,7 @@ from enum import IntEnum
 from itertools import chain, takewhile
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from chat.client.client import Lost, Up
+from chat.client.events import Lost, Up
 from chat.core.errors import ChatError
 from chat.core.outgoing import split_body
 from chat.core.session import Here, Joined, Message, Rewound, Stored
@@ -36,7 +36,8 @@ from chat.ui.people import People, names_of, read_marks
 from chat.ui.timeline import Said, Timeline, folded
 
 if TYPE_CHECKING:
-    from chat.client.client import Client, ClientEvent
+    from chat.client.client import Client
+    from chat.client.events import ClientEvent
     from chat.core.outgoing import OutboxEntry
     from chat.core.status import Status, Who
     from chat.local.settings import Settings

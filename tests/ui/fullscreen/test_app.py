@@ -29,7 +29,9 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from prompt_toolkit.output.vt100 import Vt100_Output
 
-from chat.client.client import Client, Lost, Target, Up
+from chat.client.client import Client
+from chat.client.events import Lost, Up
+from chat.client.target import Target
 from chat.core import status
 from chat.core.errors import DialFailed, LinkBroken, Refused, reason
 from chat.core.outgoing import OutboxEntry, text_body
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.input import PipeInput
     from prompt_toolkit.output import Output
 
-    from chat.client.client import ClientEvent
+    from chat.client.events import ClientEvent
 
 ANN, BOB = b"a" * 32, b"b" * 32
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"

@@ -32,8 +32,9 @@ from prompt_toolkit.key_binding.key_processor import _Flush
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.utils import get_cwidth
 
-from chat.client import client as client_module
-from chat.client.client import Client, Target
+from chat.client import connection as connection_module
+from chat.client.client import Client
+from chat.client.target import Target
 from chat.core.errors import ChatError
 from chat.core.session import LinkState
 from chat.core.text import nickname
@@ -190,8 +191,8 @@ class Whole(RuleBasedStateMachine):
         self.opened = ExitStack()
         self.opened.callback(shutil.rmtree, self.folder)
         patch = self.opened.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr(client_module, "_FIRST_DELAY", 0.001)
-        patch.setattr(client_module, "_LAST_DELAY", 0.001)
+        patch.setattr(connection_module, "_FIRST_DELAY", 0.001)
+        patch.setattr(connection_module, "_LAST_DELAY", 0.001)
         patch.setattr(timeline_module, "RING", 60)  # so that things have to go, at either end
         for name, size in (("_PAGE", 15), ("_LARGE_PAGE", 25), ("_AT_STAKE", 20)):
             patch.setattr(view_module, name, size)
@@ -309,7 +310,7 @@ class Whole(RuleBasedStateMachine):
             member.take()
         views = self.face._views
         keys = select.select([self.keys.fileno()], [], [], 0)[0]
-        if keys or self.face.app.key_processor.input_queue or any(view.client._events for view in views):
+        if keys or self.face.app.key_processor.input_queue or any(view.client.events for view in views):
             return True
         if not self.linked:
             return any(client.session.state is not LinkState.OFF for client in self.everybody())
@@ -318,7 +319,7 @@ class Whole(RuleBasedStateMachine):
     def everybody(self) -> Iterator[Client]:
         yield from self.members.values()
         yield self.ann
-        yield from (view.client for view in self.face._views if view.client._tasks)
+        yield from (view.client for view in self.face._views if view.client.connection._tasks)
 
     def is_behind(self, client: Client) -> bool:
         session = client.session

@@ -1,0 +1,261 @@
+"""The client's link: dial, join, move bytes between the session and the link, notice silence, come back.
+
+Rules:
+
+1. Nothing is sent to a host that did not prove its key: a link that fails the handshake is closed at once.
+2. When a link is lost the client dials again, at once and then ever more slowly, over whatever address the
+   target offers by then; the session resumes.
+3. A program that does not take its events stops the reading, so a flood costs bounded memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from chat.client.events import Lost, Up
+from chat.client.handshake import Handshake
+from chat.core.errors import (
+    AddressError,
+    ChatError,
+    DialFailed,
+    LinkBroken,
+    LinkClosed,
+    NoSuchRoom,
+    Refused,
+    RemoteProtocolError,
+    Text,
+    TransportError,
+)
+from chat.core.session import Answered, Challenged, Joined, LinkState, Numbered
+from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE, Notice
+from chat.local.identity import fingerprint
+from chat.transport import find
+
+if TYPE_CHECKING:
+    from chat.client.client import Client
+    from chat.client.target import Target
+    from chat.transport import Address, Link
+
+_EVENTS: Final = 4096  # events not yet taken before the link is no longer read
+_FIRST_DELAY: Final = 0.1  # seconds before the second try; doubled each time
+_LAST_DELAY: Final = 5.0
+
+
+class Connection:
+    """Keeps the client's session connected."""
+
+    def __init__(self, client: Client, silence: float | None) -> None:
+        self.link: Link | None = None
+        self.address: Address | None = None
+        self.target: Target | None = None
+        self.trusted_on_first_use = ""  # the host's fingerprint, if nothing had named its key before
+        self._client = client
+        self._session = client.session
+        self._events = client.events
+        self._silence = SILENCE if silence is None else silence
+        self._handshake: Handshake | None = None
+        self._out = bytearray()
+        self._pushing: asyncio.Task[None] | None = None
+        self._flush_due = False
+        self._heard = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Read the link and keep it alive, after ``connect``."""
+        self._tasks = [asyncio.create_task(self._stay()), asyncio.create_task(self._keep_alive())]
+
+    async def aclose(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.link is not None:
+            await self._drop(self.link)
+
+    # -- joining ---------------------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        """Dial the target's addresses in turn until one lets us in. Raises what kept us out.
+
+        Raises a TransportError if any of the addresses may let us in another time.
+        """
+        self.target = self._client.locate()
+        failure: TransportError | None = None
+        misled: ChatError | None = None  # by an address that is not, or no longer, our host's
+        for address in self.target.addresses:
+            try:
+                return await self._join(await find(address.scheme).dial(address), self.target, address)
+            except TransportError as error:
+                failure = error
+            except (AddressError, RemoteProtocolError) as error:  # no such transport here; another program there
+                misled = misled or error
+            except Refused as error:
+                if error.code != "host-key-changed" or not self.target.host:
+                    raise
+                misled = error  # we know our host by its key: this is another one
+        if failure is not None and isinstance(misled, Refused):
+            raise DialFailed("{failure}; and {misled}", failure=failure.words, misled=misled.words)
+        raise failure or misled or DialFailed("there is no address to dial; ask for a new invite")
+
+    async def _join(self, link: Link, target: Target, address: Address) -> None:
+        """Join over a new link, or close it: not even a beat may go to a host that did not prove its key."""
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT):
+                await self._shake_hands(link, target, address)
+        except TimeoutError:
+            await self._drop(link)
+            raise DialFailed(
+                "{address} took the call but said nothing for {seconds:g} s; is it a chat host?",
+                address=address,
+                seconds=HELLO_TIMEOUT,
+            ) from None
+        except BaseException:
+            await self._drop(link)
+            raise
+        self._events.put(Up(address))
+        self.flush()
+
+    async def _shake_hands(self, link: Link, target: Target, address: Address) -> None:
+        self.link, self.address = link, address
+        self._heard = time.monotonic()  # or _keep_alive would count the old link's silence against this one
+        client = self._client
+        self._handshake = Handshake(client.identity, client.known_hosts, target, address, link.peer.key or b"")
+        client.board.open(target.board)
+        self._session.connected()
+        while self._session.state is not LinkState.JOINED:
+            self.flush()
+            data = await link.receive()
+            if not data:
+                raise LinkBroken("{address} closed the link before it let us in", address=address)
+            self._receive(data)
+
+    def _challenged(self, event: Challenged) -> None:
+        assert self._handshake is not None
+        proof = self._handshake.hello(event)
+        outbox = self._client.open_outbox(event.key)
+        self._session.hello(**proof, stream=outbox.stream if outbox else 0, unsettled=outbox.entries if outbox else ())
+
+    def _joined(self, event: Joined) -> None:
+        handshake = self._handshake
+        assert handshake is not None
+        handshake.check(event.proof)
+        target, known = handshake.target, self._client.known_hosts
+        if not target.host:
+            if not known.check(handshake.address, handshake.key):
+                self.trusted_on_first_use = fingerprint(handshake.key)
+        elif target.remember and known.remember(handshake.address, handshake.key):
+            told = Text("the invite names another key for {address} than the one known", address=handshake.address)
+            self._events.put(Notice(code="host-key", text=told))
+        self._client.board.joined()
+        self._events.put(event)
+
+    # -- bytes in, bytes out ---------------------------------------------------------------------
+
+    def _receive(self, data: bytes) -> None:
+        self._heard = time.monotonic()
+        for event in self._session.receive_data(data):
+            match event:
+                case Challenged():
+                    self._challenged(event)
+                case Numbered():
+                    self._client.renumbered()
+                case Answered(number, answer):
+                    self._client.queries.answered(number, answer)
+                case Joined():
+                    self._joined(event)
+                case _:
+                    self._events.put(event)
+
+    def flush_soon(self) -> None:
+        """Flush once in this turn of the loop, however many messages are said in it."""
+        if not self._flush_due:
+            self._flush_due = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Send what the session has to send, as far as the link takes it now; the rest follows by itself."""
+        self._flush_due = False
+        if self.link is None:
+            return
+        self._out += self._session.data_to_send()
+        try:
+            while self._out and self._pushing is None:
+                count = self.link.send(self._out)
+                del self._out[:count]
+                if not count:
+                    self._pushing = asyncio.create_task(self._push(self.link))
+        except TransportError:
+            self._out = bytearray()  # _read learns of it from the same link, and comes back
+
+    async def _push(self, link: Link) -> None:
+        """Go on when the link has room again."""
+        with suppress(TransportError):
+            await link.writable()
+        self._pushing = None
+        self.flush()
+
+    # -- staying ---------------------------------------------------------------------------------
+
+    async def _stay(self) -> None:
+        """Read the link; come back when it is lost. Ends only by an error that no dialling can mend."""
+        try:
+            while True:
+                assert self.link is not None
+                why = await self._read(self.link)
+                await self._drop(self.link)
+                self._events.put(Lost(why))
+                await self._come_back()
+        except Exception as error:  # a bug of ours, too: a program that waits for an event would wait for ever
+            self._events.end(error)
+            if self.link is not None:
+                await self._drop(self.link)
+
+    async def _read(self, link: Link) -> Text:
+        """Receive until the link is lost; return why it was."""
+        try:
+            while data := await link.receive():
+                self._receive(data)
+                self.flush()
+                while len(self._events) > _EVENTS:
+                    await self._events.taken()
+                    self._heard = time.monotonic()
+        except LinkClosed:  # by _keep_alive
+            return Text("nothing was heard of the host for {seconds:g} s", seconds=self._silence)
+        except TransportError as error:
+            return error.words
+        assert self.address is not None
+        return Text("{address} closed the link", address=self.address.brief)
+
+    async def _come_back(self) -> None:
+        delay = _FIRST_DELAY
+        while True:
+            try:
+                return await self.connect()
+            except (TransportError, NoSuchRoom):
+                # A random wait, or all members would dial a restarted host at the same moment.
+                await asyncio.sleep(delay * (0.5 + random.random()))
+                delay = min(2 * delay, _LAST_DELAY)
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            self._client.beat_slot()
+            self._session.beat()
+            self.flush()
+            reading = len(self._events) <= _EVENTS
+            if self.link is not None and reading and time.monotonic() - self._heard > self._silence:
+                await self.link.aclose()  # ends receive(), and _stay dials again
+
+    async def _drop(self, link: Link) -> None:
+        self.link = None
+        self._client.board.close()
+        self._session.lost()
+        self._out = bytearray()  # not clear(): the traceback of a failed send may still look into the old one
+        if self._pushing is not None:
+            self._pushing.cancel()
+            self._pushing = None
+        self._client.queries.lost()
+        await link.aclose()

@@ -1,0 +1,83 @@
+"""What a client reports to the program that uses it, in order, until the client ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from chat.core.errors import LinkClosed
+from chat.core.session import Event
+
+if TYPE_CHECKING:
+    from chat.transport import Address
+
+
+class Up(NamedTuple):
+    """The link is up; a Joined event came before this one. ``address`` is where it leads."""
+
+    address: Address
+
+
+class Lost(NamedTuple):
+    """The link is gone. The client dials again by itself."""
+
+    why: str  # a Text, for ``chat.i18n.translate``
+
+
+ClientEvent: TypeAlias = Event | Up | Lost
+
+
+class EventQueue:
+    """Events that the program has not taken yet, and how the client ended."""
+
+    def __init__(self) -> None:
+        self._events: deque[ClientEvent] = deque()
+        self._error: Exception | None = None
+        self._ended = False
+        self._changed = asyncio.Event()
+        self._taken = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def put(self, event: ClientEvent) -> None:
+        self._events.append(event)
+        self._changed.set()
+
+    def end(self, error: Exception | None = None) -> None:
+        """Wake everybody who waits. Without an error, the program has closed the client."""
+        self._error, self._ended = self._error or error, True
+        self._changed.set()
+
+    def take(self) -> list[ClientEvent]:
+        """Return the events that are here now, perhaps none."""
+        events = list(self._events)
+        self._events.clear()
+        self._taken.set()
+        return events
+
+    def check(self) -> None:
+        """Raise what ended the client: LinkClosed if the program closed it."""
+        if self._error is not None:
+            raise self._error
+        if self._ended:
+            raise LinkClosed("this client was closed here")
+
+    async def changed(self) -> None:
+        """Wait for the next event. Raises what ended the client."""
+        self.check()
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def wait(self) -> None:
+        """Wait until there is an event, or the program has closed the client. Raises what else ended it."""
+        with suppress(LinkClosed):
+            while not self._events:
+                await self.changed()
+
+    async def taken(self) -> None:
+        """Wait until the program takes its events."""
+        self._taken.clear()
+        await self._taken.wait()
