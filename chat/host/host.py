@@ -42,11 +42,11 @@ class Host:
     """A host of one or more rooms, on any number of listeners at once.
 
     ``rate`` is in frames a second and member, 0 for no limit; ``bot_turns`` is how many turns programs may take
-    among themselves, 0 for no limit. ``on_peer`` is called with the text of the owner's ``/peer``, if it is set:
-    it returns a line for people, or raises ChatError.
+    among themselves, 0 for no limit. ``on_peer`` is called with the room and the text of the owner's ``/peer``,
+    if it is set: it returns a line for people, or raises ChatError.
     """
 
-    on_peer: Callable[[str], str] | None = None
+    on_peer: Callable[[str, str], str] | None = None
 
     def __init__(
         self, identity: Identity, store: Store, *, owner: bytes = b"", rate: int = RATE, bot_turns: int = LIMIT

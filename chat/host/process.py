@@ -26,7 +26,7 @@ from chat.core.errors import ChatError, Text
 from chat.core.text import visible
 from chat.host.host import Host
 from chat.host.orphans import adopt_orphans
-from chat.host.programs import Peers
+from chat.host.programs import Programs
 from chat.host.store import Store
 from chat.i18n import _, translate
 from chat.local.identity import host_hash, load_host
@@ -116,13 +116,13 @@ async def serve(
                     )
                 )
                 _announce(room, listening, invite, as_json=as_json)
-                peers = Peers(host, room, folder / "peers", restart=restart)
+                running = Programs(host, folder / "peers", restart=restart)
                 try:
                     for program in programs:
-                        peers.start(program)
+                        running.start(room, program)
                     await _until(told, host.run(), control_fd)
                 finally:
-                    await peers.aclose()
+                    await running.aclose()
             finally:
                 await host.aclose()
         finally:

@@ -104,91 +104,91 @@ class Program:
         return programs
 
 
-class Peers:
-    """The programs of one room. ``folder`` keeps a key and an outbox for each name."""
+class Programs:
+    """The programs in the rooms of one host. ``folder`` keeps a key and outboxes for each name."""
 
-    def __init__(self, host: Host, room: str, folder: Path, *, restart: bool = False) -> None:
+    def __init__(self, host: Host, folder: Path, *, restart: bool = False) -> None:
         self._host = host
-        self._room = room
         self._folder = make_private(folder)
         self._restart = restart
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._keys: dict[str, bytes] = {}  # of the programs, by their names
-        self._pids: set[int] = set()  # of those that have not been reaped
+        self._running: dict[tuple[str, str], asyncio.Task[None]] = {}  # by room and name
+        self._keys: dict[str, bytes] = {}  # by name
+        self._pids: set[int] = set()  # of processes that have not been reaped
         host.on_peer = self._start_by_hand
 
-    def start(self, program: Program) -> None:
-        """Start a program and keep it. Raises AddressError when one of its name runs already."""
-        self._check_name(program.name)
-        self._keep_task(program.name, self._keep(program))
+    def start(self, room: str, program: Program) -> None:
+        """Start a program and keep it. Raises AddressError if the room has one of this name."""
+        self._check_name(room, program.name)
+        self._keep_task(room, program.name, self._keep(room, program))
 
     def adopt(self, forked: Forked) -> None:
-        """Take in a peer that was forked before there was a host. Raises AddressError as ``start`` does."""
-        self._check_name(forked.name)
+        """Attach a peer that was forked before there was a host. Raises AddressError as ``start`` does."""
+        self._check_name(forked.room, forked.name)
         link = forked.pair.in_parent(Peer(f"pipe to process {forked.pid}", uid=os.geteuid(), pid=forked.pid))
-        member = self._host.attach(self._room, link, forked.key)
+        member = self._host.attach(forked.room, link, forked.key)
         self._pids.add(forked.pid)
         self._keys[forked.name] = forked.key
-        self._keep_task(forked.name, self._keep_forked(forked.name, _Process(forked.pid), member))
+        self._keep_task(forked.room, forked.name, self._keep_forked(forked, member))
 
     async def aclose(self) -> None:
-        """End them all: their links first, then whoever has not left within 3 s. Nothing of them remains."""
+        """End them all: close their links, kill what has not left within 3 s, and leave no process behind."""
         self._host.on_peer = None
         await asyncio.sleep(0)  # a task that is cancelled before its first step would not see its process off
         for task in self._running.values():
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
-    def _check_name(self, name: str) -> None:
-        if name in self._running:
+    def _check_name(self, room: str, name: str) -> None:
+        if (room, name) in self._running:
             raise AddressError(
                 "a program called {name} is in the room already; give this one a name: NAME=COMMAND", name=name
             )
 
-    def _start_by_hand(self, spec: str) -> str:
+    def _start_by_hand(self, room: str, spec: str) -> str:
         program = Program.parse(spec)
-        self.start(program)
+        self.start(room, program)
         return f"{program.name} is started"
 
-    def _keep_task(self, name: str, job: Awaitable[None]) -> None:
-        task = self._running[name] = asyncio.ensure_future(job)
-        task.add_done_callback(lambda _: self._running.pop(name, None))
+    def _keep_task(self, room: str, name: str, job: Awaitable[None]) -> None:
+        task = self._running[room, name] = asyncio.ensure_future(job)
+        task.add_done_callback(lambda _: self._running.pop((room, name), None))
 
-    async def _keep(self, program: Program) -> None:
+    async def _keep(self, room: str, program: Program) -> None:
         delay = _FIRST_DELAY
         while True:
             began = time.monotonic()
             try:
-                how = await self._run(program)
+                how = await self._run(room, program)
             except ChatError as error:
                 how = f"could not be started: {error}"
             except OSError as error:
                 how = f"could not be started: {reason(error)}"
             if not self._restart:
-                return self._tell(program.name, how)
+                return self._tell(room, program.name, how)
             if time.monotonic() - began > _LAST_DELAY:
                 delay = _FIRST_DELAY
-            self._tell(program.name, f"{how}; it is started again in {delay:g} s")
+            self._tell(room, program.name, f"{how}; it is started again in {delay:g} s")
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LAST_DELAY)
 
-    async def _keep_forked(self, name: str, process: _Process, member: asyncio.Task[None]) -> None:
-        self._tell(name, await self._see_off(process, member))
+    async def _keep_forked(self, forked: Forked, member: asyncio.Task[None]) -> None:
+        self._tell(forked.room, forked.name, await self._see_off(_Process(forked.pid), member))
 
-    def _tell(self, name: str, how: str) -> None:
-        """Tell the room how a program has left: by the nickname it has there, since a person may have its name."""
-        nick = self._host.rooms[self._room].room.nick_of(self._keys.get(name, b""))
-        self._host.rooms[self._room].announce("peer", f"{nick or name} has left: it {how}")
+    def _tell(self, room: str, name: str, how: str) -> None:
+        """Announce how a program left, by its nickname in the room: a person there may have its name."""
+        hosted = self._host.rooms[room]
+        nick = hosted.room.nick_of(self._keys.get(name, b""))
+        hosted.announce("peer", f"{nick or name} has left: it {how}")
 
-    async def _run(self, program: Program) -> str:
-        """Run it once, from its start to its end; return how it ended. Raises OSError, ChatError."""
+    async def _run(self, room: str, program: Program) -> str:
+        """Run it once, from start to end; return how it ended. Raises OSError, ChatError."""
         home = make_private(self._folder / program.name)
         key = self._keys[program.name] = Identity.load(home / "key.pem").key
         errors, its_errors = os.pipe()
         try:
             pair = forking().pair()
             try:
-                started = self._spawn(program, home, pair, its_errors)
+                started = self._spawn(room, program, home, pair, its_errors)
             except BaseException:
                 pair.close()
                 raise
@@ -199,7 +199,7 @@ class Peers:
             os.close(its_errors)
         self._pids.add(started.pid)
         link = pair.in_parent(Peer(f"pipe to process {started.pid}", uid=os.geteuid(), pid=started.pid))
-        member = self._host.attach(self._room, link, key)
+        member = self._host.attach(room, link, key)
         log = asyncio.ensure_future(_log(errors, program.name))
         try:
             return await self._see_off(_Process(started.pid), member)
@@ -208,10 +208,10 @@ class Peers:
             log.cancel()
             await asyncio.wait([log])
 
-    def _spawn(self, program: Program, home: Path, pair: Pair, its_errors: int) -> subprocess.Popen[bytes]:
+    def _spawn(self, room: str, program: Program, home: Path, pair: Pair, its_errors: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [
-                *(sys.executable, "-P", "-m", "chat", "peer", self._room, program.name),
+                *(sys.executable, "-P", "-m", "chat", "peer", room, program.name),
                 *(f"--dial={pair.address}", f"--host={host_hash(self._host.identity.key).hex()}"),
                 *(f"--home={home}", *(["--json"] if program.as_json else []), "--", *program.command),
             ],
@@ -321,8 +321,9 @@ def _write_log(lines: bytes, name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Forked:
-    """A peer process that waits for its host: hand it to ``Peers.adopt``."""
+    """A peer process that waits for its host: hand it to ``Programs.adopt``."""
 
+    room: str
     name: str
     pid: int
     key: bytes
@@ -352,7 +353,7 @@ def fork(
         _be(function, pair, name, room, host_hash(host.key), home)
     with suppress(OSError):  # the child does the same: whoever comes first
         os.setpgid(pid, 0)
-    return Forked(name, pid, identity.key, pair)
+    return Forked(room, name, pid, identity.key, pair)
 
 
 def _be(

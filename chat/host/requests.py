@@ -97,7 +97,7 @@ def _peer(asked: Asked) -> Answer:
     if asked.host.on_peer is None:
         return Answer(error="this host starts no programs")
     try:
-        return Answer(text=asked.host.on_peer(asked.ask.text))
+        return Answer(text=asked.host.on_peer(asked.hosted.room.name, asked.ask.text))
     except ChatError as error:
         return Answer(error=str(error))
 

@@ -29,7 +29,7 @@ from chat.core.errors import ChatError
 from chat.host.host import Host
 from chat.local.identity import Identity, load_host; from chat.local.known_hosts import KnownHosts
 from chat.host.orphans import adopt_orphans
-from chat.host.programs import Peers, fork
+from chat.host.programs import Programs, fork
 from chat.core.session import Message
 from chat.host.store import Store
 from chat.transport import Address, Site
@@ -56,7 +56,7 @@ async def main():
     host = Host(key, store, owner=key.key)
     host.open_room("lobby", open_to_all=True)
     address = await host.listen(Address("memory", "lobby"), Site(folder, folder / "host.pem"), "lobby")
-    peers = Peers(host, "lobby", folder)
+    peers = Programs(host, folder)
     running = asyncio.ensure_future(host.run())
     ann = Client(lambda: Target((address,), "lobby"), Identity.load(folder / "ann.pem"), KnownHosts(folder / "known"),
                  outboxes=folder / "ann", nick="ann")

@@ -16,8 +16,8 @@ import pytest
 from chat.core.errors import AddressError
 from chat.core.session import Message
 from chat.core.wire import Ask, Kind, Notice
-from chat.host import programs as chat_peers
-from chat.host.programs import Forked, Peers, Program
+from chat.host import programs as programs_module
+from chat.host.programs import Forked, Program, Programs
 from tests.host.host_fixture import HostFixture, Member, run, until
 from transports.pipe import PipePair
 
@@ -30,15 +30,15 @@ ECHO = ("sh", "-c", 'while IFS= read -r line; do printf "<%s>\\n" "$line"; done'
 
 
 @asynccontextmanager
-async def room(tmp_path: Path, address: str = "", **more: Any) -> AsyncIterator[tuple[HostFixture, Peers, Member]]:
-    """A fixture with peers, and its owner."""
+async def room(tmp_path: Path, address: str = "", **more: Any) -> AsyncIterator[tuple[HostFixture, Programs, Member]]:
+    """A host with programs, and its owner."""
     async with HostFixture(tmp_path / "fixture", address) as fixture:
-        peers = Peers(fixture.host, "lobby", tmp_path / "fixture" / "peers", **more)
+        programs = Programs(fixture.host, tmp_path / "fixture" / "peers", **more)
         try:
             async with fixture.client("owner") as owner:
-                yield fixture, peers, owner
+                yield fixture, programs, owner
         finally:
-            await peers.aclose()
+            await programs.aclose()
 
 
 async def told(member: Member) -> str:
@@ -108,6 +108,25 @@ def test_the_owner_starts_a_program_by_hand_where_the_kernel_says_who_asks(tmp_p
     run(scene())
 
 
+def test_a_program_is_started_in_the_room_where_it_was_asked_for(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with room(tmp_path, f"pipe:{tmp_path}/fixture/door") as (fixture, programs, owner):
+            garden = fixture.add_room("garden")
+            ask = Ask(what="peer", text=f"echo={shlex.join(ECHO)}")
+            async with fixture.client("owner", room="garden") as in_garden:
+                assert (await in_garden.ask(ask)).text == "echo is started"
+                await until(lambda: "echo" in [nick for _, nick in garden.room.roster.here()], "it is in the garden")
+                assert fixture.nicks() == ["owner"]
+                await owner.ask(ask)  # the same name, in the other room
+                await here(fixture, "echo")
+                await in_garden.say("hi")
+                await in_garden.hear("hi", "<owner: hi>")
+                assert fixture.texts() == []
+                assert len(programs._running) == 2
+
+    run(scene())
+
+
 def test_over_another_wire_even_the_owner_starts_nothing(tmp_path: Path) -> None:
     async def scene() -> None:
         async with room(tmp_path) as (fixture, _, owner):
@@ -120,8 +139,8 @@ def test_over_another_wire_even_the_owner_starts_nothing(tmp_path: Path) -> None
 
 def test_the_host_says_who_is_a_bot_and_only_that_author_is(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with room(tmp_path) as (fixture, peers, owner):
-            peers.start(Program("echo", ECHO))
+        async with room(tmp_path) as (fixture, programs, owner):
+            programs.start("lobby", Program("echo", ECHO))
             await here(fixture, "echo")
             await owner.say("hi")
             said = await owner.hear("hi", "<owner: hi>")
@@ -134,10 +153,10 @@ def test_the_host_says_who_is_a_bot_and_only_that_author_is(tmp_path: Path) -> N
 
 def test_a_program_that_comes_back_has_its_key_and_says_what_it_had_not_stored(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with room(tmp_path) as (fixture, peers, owner):
+        async with room(tmp_path) as (fixture, programs, owner):
             keys = []
             for _ in range(2):
-                peers.start(Program("bot", ("sh", "-c", "echo here")))
+                programs.start("lobby", Program("bot", ("sh", "-c", "echo here")))
                 keys.append((await owner.event(Message)).author.key)
                 assert await told(owner) == "bot has left: it ended with exit status 0"
             assert keys[0] == keys[1]
@@ -158,14 +177,14 @@ def test_a_signal_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how:
         monkeypatch.delattr(os, "pidfd_open", raising=False)
 
     async def scene() -> None:
-        async with room(tmp_path) as (fixture, peers, owner):
-            peers.start(Program("bot", ("cat",)))
+        async with room(tmp_path) as (fixture, programs, owner):
+            programs.start("lobby", Program("bot", ("cat",)))
             await here(fixture, "bot")
-            (pid,) = peers._pids
+            (pid,) = programs._pids
             os.kill(pid, number)
             assert await told(owner) == f"bot has left: it was ended by {name}"
-            assert not peers._pids
-            assert not peers._running
+            assert not programs._pids
+            assert not programs._running
 
     run(scene())
 
@@ -174,8 +193,8 @@ def test_a_peer_whose_link_is_lost_is_ended(tmp_path: Path) -> None:
     """It ends by itself, and COMMAND, which knows nothing of it, before it."""
 
     async def scene() -> None:
-        async with room(tmp_path) as (fixture, peers, owner):
-            peers.start(Program("bot", ("sh", "-c", "echo up; exec sleep 1000")))
+        async with room(tmp_path) as (fixture, programs, owner):
+            programs.start("lobby", Program("bot", ("sh", "-c", "echo up; exec sleep 1000")))
             await owner.hear("up")
             (member,) = [member for member in fixture.hosted.connections if member.nick == "bot"]
             await fixture.hosted.connections[member].link.aclose()
@@ -186,21 +205,21 @@ def test_a_peer_whose_link_is_lost_is_ended(tmp_path: Path) -> None:
 
 def test_who_has_left_is_named_as_the_room_names_it(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with room(tmp_path) as (_house, peers, owner):
-            peers.start(Program("owner", ("sh", "-c", "exit 5")))
+        async with room(tmp_path) as (_fixture, programs, owner):
+            programs.start("lobby", Program("owner", ("sh", "-c", "exit 5")))
             assert await told(owner) == "owner-2 has left: it ended with exit status 5"
 
     run(scene())
 
 
 def test_a_peer_that_does_not_leave_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_peers, "GRACE", 0.05)
+    monkeypatch.setattr(programs_module, "GRACE", 0.05)
 
     async def scene() -> None:
-        async with room(tmp_path) as (fixture, peers, owner):
-            peers.start(Program("bot", ("sh", "-c", "echo up; exec sleep 1000")))
+        async with room(tmp_path) as (fixture, programs, owner):
+            programs.start("lobby", Program("bot", ("sh", "-c", "echo up; exec sleep 1000")))
             await owner.hear("up")
-            (pid,) = peers._pids
+            (pid,) = programs._pids
             os.kill(pid, signal.SIGSTOP)
             (member,) = [member for member in fixture.hosted.connections if member.nick == "bot"]
             await fixture.hosted.connections[member].link.aclose()
@@ -212,14 +231,14 @@ def test_a_peer_that_does_not_leave_is_killed(tmp_path: Path, monkeypatch: pytes
 def test_a_process_that_cannot_be_started_is_told_of_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat_peers, "_FIRST_DELAY", 0.01)
-    monkeypatch.setattr(chat_peers, "_LAST_DELAY", 0.02)
+    monkeypatch.setattr(programs_module, "_FIRST_DELAY", 0.01)
+    monkeypatch.setattr(programs_module, "_LAST_DELAY", 0.02)
     python = sys.executable
 
     async def scene() -> None:
-        async with room(tmp_path, restart=True) as (fixture, peers, owner):
+        async with room(tmp_path, restart=True) as (fixture, programs, owner):
             monkeypatch.setattr(sys, "executable", "/nowhere/python")
-            peers.start(Program("bot", ("cat",)))
+            programs.start("lobby", Program("bot", ("cat",)))
             for seconds in ("0.01", "0.02", "0.02"):
                 how = f"it could not be started: no such file or directory; it is started again in {seconds} s"
                 assert await told(owner) == f"bot has left: {how}"
@@ -231,11 +250,11 @@ def test_a_process_that_cannot_be_started_is_told_of_and_tried_again(
 
 def test_a_folder_that_others_can_enter_keeps_no_key(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with room(tmp_path) as (_, peers, owner):
+        async with room(tmp_path) as (_, programs, owner):
             folder = tmp_path / "fixture" / "peers" / "bot"
             folder.mkdir(mode=0o777)
             folder.chmod(0o777)
-            peers.start(Program("bot", ("cat",)))
+            programs.start("lobby", Program("bot", ("cat",)))
             assert "bot has left: it could not be started: " in (said := await told(owner))
             assert "is open to other users" in said
 
@@ -245,23 +264,23 @@ def test_a_folder_that_others_can_enter_keeps_no_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize("turns", [0, 1, 2, 5, 50])
 def test_closed_at_any_moment_it_leaves_nothing(tmp_path: Path, turns: int) -> None:
     async def scene() -> None:
-        async with room(tmp_path) as (_, peers, _owner):
+        async with room(tmp_path) as (_, programs, _owner):
             for name in ("a", "b"):
-                peers.start(Program(name, ("cat",)))
+                programs.start("lobby", Program(name, ("cat",)))
             for _ in range(turns):
                 await asyncio.sleep(0)
-        assert not peers._pids
+        assert not programs._pids
 
     run(scene())
 
 
 def test_a_forked_peer_is_seen_off_too_when_all_is_closed_at_once(tmp_path: Path) -> None:
     async def scene() -> None:
-        async with room(tmp_path) as (_, peers, _owner):
+        async with room(tmp_path) as (_, programs, _owner):
             pair = PipePair()
             process = subprocess.Popen(["sleep", "1000"], process_group=0)  # noqa: ASYNC220
-            peers.adopt(Forked("bot", process.pid, bytes(32), pair))
-            await peers.aclose()
+            programs.adopt(Forked("lobby", "bot", process.pid, bytes(32), pair))
+            await programs.aclose()
         process.returncode = 0  # it has been reaped
 
     run(scene())
@@ -269,11 +288,11 @@ def test_a_forked_peer_is_seen_off_too_when_all_is_closed_at_once(tmp_path: Path
 
 def test_what_is_printed_by_the_dying_reaches_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scene() -> None:
-        async with room(tmp_path) as (_, peers, owner):
+        async with room(tmp_path) as (_, programs, owner):
             script = (
                 f'i=0; while [ $i -lt 200 ]; do echo "{"x" * 90} $i" >&2; i=$((i+1)); done; printf "no newline" >&2'
             )
-            peers.start(Program("bot", ("sh", "-c", script)))
+            programs.start("lobby", Program("bot", ("sh", "-c", script)))
             await told(owner)
 
     run(scene())
@@ -284,8 +303,8 @@ def test_what_is_printed_by_the_dying_reaches_the_log(tmp_path: Path, caplog: py
 
 def test_a_line_without_end_is_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scene() -> None:
-        async with room(tmp_path) as (_, peers, _owner):
-            peers.start(Program("bot", ("sh", "-c", "tr '\\0' x </dev/zero >&2")))
+        async with room(tmp_path) as (_, programs, _owner):
+            programs.start("lobby", Program("bot", ("sh", "-c", "tr '\\0' x </dev/zero >&2")))
             await until(lambda: sum("xxx" in record.getMessage() for record in caplog.records) >= 2, "two pieces")
 
     run(scene())
