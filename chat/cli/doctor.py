@@ -88,11 +88,9 @@ def doctor(json: bool, data: Path | None) -> None:
 
 def examine(data: Path | None = None) -> Iterator[Finding]:
     """Yield what is found, check by check. ``data`` is the data folder, where it is not the platform's."""
-    if data is None:
-        import platformdirs
+    from chat.local.private_files import data_folder
 
-        data = platformdirs.user_data_path("manywire")
-    folder = data.absolute()
+    folder = (data or data_folder()).absolute()
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "python": _python,
         "runtime": _runtime,

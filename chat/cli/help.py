@@ -10,6 +10,7 @@ so a translation breaks its own lines, and a test looks whether they fit.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 from functools import partial
@@ -72,6 +73,17 @@ class Command(click.Command):
 class Group(Command, click.Group):
     command_class = Command
     group_class = type
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if (name := args[0]) not in self.commands:
+            if near := difflib.get_close_matches(name, self.commands, n=1):
+                message = _("no such command '{name}'; did you mean '{near}'?")
+                raise click.UsageError(message.format(name=name, near=near[0]))
+            if not name.startswith("-"):
+                raise click.UsageError(_("no such command '{name}'").format(name=name), ctx)
+        return super().resolve_command(ctx, args)
 
 
 def usage_error(error: click.UsageError) -> str:

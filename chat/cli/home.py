@@ -37,13 +37,9 @@ class Home:
     """What one user keeps: keys, known hosts, outboxes, and rooms of their own."""
 
     def __init__(self, folder: Path | None) -> None:
-        from chat.local.private_files import make_private
+        from chat.local.private_files import data_folder, make_private
 
-        if folder is None:
-            import platformdirs
-
-            folder = platformdirs.user_data_path("manywire")
-        self.folder = make_private(folder)
+        self.folder = make_private(folder or data_folder())
         self.host_key = self.folder / "host.pem"
 
     def identity(self) -> Identity:

@@ -69,9 +69,13 @@ def _exit_code() -> int:
 
 
 def _language_that_is_set() -> str:
-    from chat.local import settings
+    from chat.local.private_files import config_file
 
-    return i18n.language(settings.load().settings.language, os.environ)
+    if not (file := config_file()).exists():
+        return i18n.language("auto", os.environ)
+    from chat.local import settings  # 20 ms that most people need not wait for
+
+    return i18n.language(settings.load(file).settings.language, os.environ)
 
 
 class _Group(Group):
@@ -84,19 +88,6 @@ class _Group(Group):
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGPIPE)
             raise
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        import difflib
-
-        near = difflib.get_close_matches(args[0], list(self.commands), n=1)
-        if args[0] not in self.commands and near:
-            told = _("no such command '{name}'; did you mean '{near}'?")
-            raise click.UsageError(told.format(name=args[0], near=near[0]))
-        if args[0] not in self.commands and not args[0].startswith("-"):
-            raise click.UsageError(_("no such command '{name}'").format(name=args[0]), ctx)
-        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -73,6 +72,8 @@ def _whole_input() -> str:
 
 async def send_text(client: Client, text: str, seconds: float) -> None:
     """Say one message and return when the host's disk has it, or raise DialFailed when it did not say so in time."""
+    import asyncio
+
     from chat.core.session import Stored
 
     entry = None

@@ -141,6 +141,13 @@ def _label(key: str) -> str:
     return shown + _SHOWN.get(key, key.capitalize())
 
 
+def near(name: str, known: Iterable[str]) -> Text:
+    """Return the hint for an unknown name: the known one most like it, or all of them."""
+    if found := difflib.get_close_matches(name, known, n=1):
+        return Text("did you mean {near!r}?", near=found[0])
+    return Text("there are: {known}", known=", ".join(known))
+
+
 def rebind(table: Iterable[Key], changes: Mapping[str, Iterable[str]]) -> tuple[Key, ...]:
     """Return the table with other keys for some actions: ``{"send": ["Alt+Enter"], "newline": ["Enter"]}``.
 
@@ -151,13 +158,8 @@ def rebind(table: Iterable[Key], changes: Mapping[str, Iterable[str]]) -> tuple[
     given: dict[str, str] = {}
     for action, keys in changes.items():
         if action not in rows:
-            near = difflib.get_close_matches(action, rows, n=1)
-            hint = Text("there are: {known}", known=", ".join(rows))
-            if near:
-                hint = Text("did you mean {near!r}?", near=near[0])
-            raise WrongValue(
-                "there is no action {action!r}; {hint}", action=visible(action, lines=False)[:20], hint=hint
-            )
+            shown = visible(action, lines=False)[:20]
+            raise WrongValue("there is no action {action!r}; {hint}", action=shown, hint=near(action, rows))
         rows[action] = rows[action]._replace(keys=tuple(label(sequence(key)) for key in keys))
         for key in rows[action].keys:
             if given.setdefault(key, action) != action:

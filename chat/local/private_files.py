@@ -14,13 +14,29 @@ import os
 import shlex
 import stat
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.core.errors import ChatError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+
+def data_folder() -> Path:
+    """Return the platform's folder for keys, outboxes and rooms. It may not exist yet."""
+    import platformdirs
+
+    return platformdirs.user_data_path("manywire")
+
+
+def config_file() -> Path:
+    """Return the path of the settings: ``$CHAT_CONFIG``, or the platform's place. The file may not exist."""
+    if chosen := os.environ.get("CHAT_CONFIG", ""):
+        return Path(chosen)
+    import platformdirs
+
+    return platformdirs.user_config_path("manywire") / "config.toml"
 
 
 # -- files that only this user may read ----------------------------------------------------------

@@ -17,7 +17,6 @@ Rules:
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -27,7 +26,6 @@ import subprocess
 import tomllib
 from contextlib import suppress
 from datetime import UTC, datetime, time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, get_args
 
 import msgspec
@@ -35,12 +33,14 @@ from msgspec import Meta
 
 from chat.core.errors import ChatError, Text, WrongValue, reason
 from chat.core.text import room_name
-from chat.local.keys import KEYS, Key, rebind
-from chat.local.private_files import locked, replace_private
+from chat.local.keys import KEYS, Key, near, rebind
+from chat.local.private_files import config_file, locked, replace_private
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
+path: Final = config_file
 MAX_FILE: Final = 256 * 1024  # bytes
 
 
@@ -136,16 +136,6 @@ class Found(NamedTuple):
     problems: list[Text]  # one line each, beginning with PATH:LINE:
 
 
-def path() -> Path:
-    """Return where the settings are: ``$CHAT_CONFIG``, or what the platform offers. There may be no such file."""
-    chosen = os.environ.get("CHAT_CONFIG", "")
-    if chosen:
-        return Path(chosen)
-    import platformdirs
-
-    return platformdirs.user_config_path("manywire") / "config.toml"
-
-
 def load(file: Path | None = None) -> Found:
     """Read the settings of ``file``, or of ``path()``. Raises nothing: what is wrong is told in ``problems``."""
     file = file or path()
@@ -207,7 +197,7 @@ def check(name: str, value: object) -> Any:
     """Return ``value`` as ``Settings`` holds it, of one setting. Raises ValueError: what is allowed instead."""
     table, _, action = name.rpartition(".")
     if table != "keys" and name not in _FIELDS:
-        raise WrongValue("unknown setting {name!r}; {hint}", name=name, hint=_near(name, _FIELDS))
+        raise WrongValue("unknown setting {name!r}; {hint}", name=name, hint=near(name, _FIELDS))
     try:
         checked = msgspec.convert(value, tuple[str, ...] if table else _FIELDS[name])
         checked = _checked_more(name, checked)
@@ -247,13 +237,6 @@ def choices(name: str) -> tuple[str, ...]:
         return ()
     kind, _ = get_args(_FIELDS[name])
     return ("true", "false") if kind is bool else tuple(one for one in get_args(kind) if isinstance(one, str))
-
-
-def _near(name: str, known: Iterable[str]) -> Text:
-    near = difflib.get_close_matches(name, known, n=1)
-    if near:
-        return Text("did you mean {near!r}?", near=near[0])
-    return Text("there are: {known}", known=", ".join(known))
 
 
 _TIME: Final = r"(?:[01]\d|2[0-3]):[0-5]\d"
