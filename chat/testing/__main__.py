@@ -3,9 +3,10 @@
 import asyncio
 import sys
 
-from chat.testing import _die_some_day, _obey
+from chat.testing.boards import obey
+from chat.testing.kit import wait_to_be_killed
 
 if sys.argv[1] == "board":
-    _obey(*sys.argv[2:])
+    obey(*sys.argv[2:])
 else:
-    asyncio.run(_die_some_day(*sys.argv[1:]))
+    asyncio.run(wait_to_be_killed(*sys.argv[1:]))

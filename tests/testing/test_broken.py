@@ -436,7 +436,7 @@ def broken_transport(broken: type[Any]) -> Transport:
 def test_what_is_broken_is_told(
     clause: str, broken: type[Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(testing, "CLOG_LIMIT", 1024 * 1024)
+    monkeypatch.setattr(testing.kit, "CLOG_LIMIT", 1024 * 1024)
     kit = Wrapped(tmp_path, broken_transport(broken))
     kit.unit = 0.2
     with pytest.raises(Exception, match=told) as raised:

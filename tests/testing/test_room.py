@@ -146,7 +146,7 @@ BROKEN: list[tuple[str, type[Any], str]] = [
 def test_what_is_broken_is_told(
     clause: str, broken: type[Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    where = "chat.testing.Client" if issubclass(broken, Client) else "chat.host.host.HostedRoom"
+    where = "chat.testing.rooms.Client" if issubclass(broken, Client) else "chat.host.host.HostedRoom"
     monkeypatch.setattr(where, broken)
     kit = Memory(tmp_path)
     kit.unit = 0.5

@@ -19,6 +19,7 @@ import pytest
 
 from chat import testing
 from chat.core.errors import AddressError, DialFailed, LinkClosed, ListenFailed
+from chat.testing import tools
 from chat.transport import Address, Peer, Site
 from tests.harness import Queue, queue_of_streams
 from transports import localqueue
@@ -504,7 +505,7 @@ def test_no_message_is_larger_than_the_buffer_takes(size: int) -> None:
         data = testing.pattern(0, MESSAGE)
         assert near.send(data) == buffer - OVERHEAD
         assert await far.receive() == data[: buffer - OVERHEAD]
-        await testing._carry(near, far, data)
+        await tools.carry(near, far, data)
         await near.aclose()
         await far.aclose()
 

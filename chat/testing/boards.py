@@ -1,0 +1,307 @@
+"""B1-B5: a board, with real processes as its writers and readers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from chat.testing.kit import BOARD_CLAUSES, clause
+from chat.testing.tools import (
+    UNIT,
+    fail,
+    load,
+    pattern,
+)
+from chat.transport import MAX_SLOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from chat.transport import Board, BoardMaker, BoardSlot
+
+
+# -- B: boards --------------------------------------------------------------------------------------------------
+
+
+class BoardKit:
+    """One board under test: give it a door."""
+
+    entry_point: ClassVar[str]  # "module:object", as in the entry point; processes of their own load it too
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder  # empty, private, for this kit alone
+        self.unit = UNIT * float(os.environ.get("CHAT_TEST_UNIT", "1"))
+
+    @property
+    def maker(self) -> BoardMaker:
+        maker: BoardMaker = load(self.entry_point)
+        return maker
+
+    def board(self) -> AbstractContextManager[Board]:
+        """A board as a host has it."""
+        return closing(self.maker.create(self.folder))
+
+    @contextmanager
+    def hand(self) -> Iterator[Hand]:
+        """A process that has opened the board. It is killed in the end, unless it has left before."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "chat.testing", "board", self.entry_point, str(self.folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        with process:  # waits for its end, and closes its pipes
+            try:
+                yield Hand(process)
+            finally:
+                process.kill()
+
+
+class Hand:
+    """A process that does to a board what it is told, a line at a time; ``obey`` is its other half."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def tell(self, *words: object) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+
+    def hear(self) -> list[int]:
+        """The numbers of its next answer."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            fail(f"a process that was told to use the board ended with exit code {self.process.wait()}")
+        return [int(word) for word in line.split()]
+
+    def ask(self, *words: object) -> list[int]:
+        self.tell(*words)
+        return self.hear()
+
+    def claim(self, most: int) -> list[int]:
+        """Have it claim so many slots, or all that are to be had; return their indices."""
+        return self.ask("claim", most)
+
+    def write(self, payload: bytes) -> None:
+        """Have it write into the slot that it claimed last."""
+        self.ask("write", payload.hex())
+
+    def stop(self) -> None:
+        """Stop it, like Ctrl-Z, but without asking it."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)
+
+    def leave(self, way: str) -> None:
+        """Have it end: "close" says goodbye, "return" ends the program, "exit" stops it short, "kill" kills it."""
+        if way == "kill":
+            self.process.kill()
+        else:
+            self.tell(way)
+        self.process.wait()
+
+
+def obey(entry_point: str, folder: str) -> None:
+    """What a Hand's process does: one line in, one line out."""
+    board: Board = load(entry_point).open(Path(folder))
+    slots: list[BoardSlot] = []
+    for line in sys.stdin:
+        words = line.split()
+        answer: list[int] = []
+        match words[0]:
+            case "claim":
+                answer = _claim(board, slots, int(words[1]))
+            case "write":
+                slots[-1].write(bytes.fromhex(words[1] if len(words) > 1 else ""))
+            case "scribble":
+                for number in range(*map(int, words[1:])):
+                    slots[-1].write(scribble(number))
+            case "watch":
+                answer = watch(board, set(map(int, words[1:])))
+            case "close":
+                board.close()
+                return
+            case "exit":
+                os._exit(0)
+            case _:
+                return
+        print(*answer, flush=True)  # noqa: T201  to the one who told us
+
+
+def _claim(board: Board, slots: list[BoardSlot], most: int) -> list[int]:
+    indices: list[int] = []
+    while len(indices) < most and (slot := board.claim()) is not None:
+        slots.append(slot)
+        indices.append(slot.index)
+        if len(indices) > _MANY_CELLS:
+            fail(f"{len(indices)} slots were claimed, and there are more: the board has no bound")
+    return indices
+
+
+def scribble(number: int) -> bytes:
+    """A payload that shows whether it is whole: one word of 8 bytes, over and over, as long as the number says."""
+    return (number.to_bytes(8, "big") * (MAX_SLOT // 8 + 1))[: 8 + number * 37 % (MAX_SLOT - 7)]
+
+
+def watch(board: Board, last: set[int]) -> list[int]:
+    """Look at scribbles until every slot has shown one of the ``last``; return how often, and how many were torn.
+
+    Those are counted that are no scribble, and those older than one that the slot has shown before.
+    """
+    shown: dict[int, int] = {}
+    looks = torn = 0
+    while last - set(shown.values()):
+        looks += 1
+        for index, payload, _age in board.read():
+            number = int.from_bytes(payload[:8], "big")
+            if payload != scribble(number) or number < shown.get(index, 0):
+                torn += 1
+            else:
+                shown[index] = number
+    return [looks, torn]
+
+
+_ALL: Final = 1 << 20  # slots: more than any board has
+_MANY_CELLS: Final = 1 << 16  # a board of so many has no bound
+
+
+def _shows(board: Board, expected: Mapping[int, bytes]) -> None:
+    """Compare, asking the kernel about everybody."""
+    found = {index: payload for index, payload, _age in board.read(trust_ms=0)}
+    if found != expected:
+        wrong = {index for index in found.keys() | expected if found.get(index) != expected.get(index)}
+        index = min(wrong)
+        fail(
+            f"{len(wrong)} slots do not show what they should; "
+            f"slot {index} shows {found.get(index)!r} and should show {expected.get(index)!r}"
+        )
+
+
+@clause("B1", BOARD_CLAUSES)
+async def last_write_wins(kit: BoardKit) -> None:
+    """A slot shows what was last written to it, whole, to whoever looks, however many writes nobody looked at."""
+    with kit.board() as board, kit.hand() as ann, kit.hand() as bob:
+        (other,) = bob.claim(1)
+        bob.write(b"bob")
+        (index,) = ann.claim(1)
+        _shows(board, {other: b"bob"})  # and nothing for a slot that was only claimed
+        for size in (1, 0, MAX_SLOT, 2, MAX_SLOT - 1, 100):
+            for number in range(3):
+                ann.write(pattern(4 * number, size))
+            _shows(board, {other: b"bob", index: pattern(8, size)} if size else {other: b"bob"})
+        ours = board.claim()
+        if ours is None:
+            fail("there are no more than two slots")
+        data = bytearray(b"ours")
+        ours.write(data)
+        data[:] = b"lost"
+        ours.beat()
+        _shows(board, {other: b"bob", index: pattern(8, 100), ours.index: b"ours"})
+        try:
+            ours.write(bytes(MAX_SLOT + 1))
+        except ValueError:
+            _shows(board, {other: b"bob", index: pattern(8, 100), ours.index: b"ours"})
+        else:
+            fail(f"a slot took {MAX_SLOT + 1} bytes")
+
+
+async def never_torn(kit: BoardKit, writers: int = 2, readers: int = 2, writes: int = 10_000) -> None:
+    """Nobody sees a torn slot, or an older value after a newer one, while others write as fast as they can."""
+    with kit.board() as board, ExitStack() as stack:
+        hands = [stack.enter_context(kit.hand()) for _ in range(writers)]
+        watching = [stack.enter_context(kit.hand()) for _ in range(readers)]
+        first = [writes * place + 1 for place in range(writers)]
+        last = {start + writes - 1 for start in first}
+        for hand in hands:
+            hand.claim(1)
+        for hand in watching:
+            hand.tell("watch", *last)
+        for hand, start in zip(hands, first, strict=True):
+            hand.tell("scribble", start, start + writes)
+        seen = [watch(board, last), *(hand.hear() for hand in watching)]
+        if torn := sum(torn for _looks, torn in seen):
+            fail(f"{torn} slots were torn, or went back, in {sum(looks for looks, _torn in seen)} looks")
+
+
+clause("B2", BOARD_CLAUSES)(never_torn)
+
+
+@clause("B3", BOARD_CLAUSES)
+async def one_writer_a_cell(kit: BoardKit) -> None:
+    """Two writers never share a slot, whether of one process or of several; who finds none free is told so."""
+    with kit.board() as board, closing(kit.maker.open(kit.folder)) as second, ExitStack() as stack:
+        ours = [slot for _ in range(10) for slot in (board.claim(), second.claim()) if slot is not None]
+        hands = [stack.enter_context(kit.hand()) for _ in range(3)]
+        for hand in hands:
+            hand.tell("claim", _ALL)
+        claimed = [slot.index for slot in ours]
+        for hand in hands:
+            claimed += hand.hear()
+        if shared := len(claimed) - len(set(claimed)):
+            fail(f"{len(claimed)} slots were claimed, and {shared} of them by two writers")
+        for here in (board, second):
+            if (slot := here.claim()) is not None:
+                fail(f"all {len(claimed)} slots are taken, and slot {slot.index} was claimed once more")
+        ours[0].close()
+        ours[0].close()
+        again = [index for hand in hands for index in hand.claim(_ALL)]
+        if again != [ours[0].index]:
+            fail(f"slot {ours[0].index} was let go, and then {again} could be claimed")
+
+
+@clause("B4", BOARD_CLAUSES)
+async def dead_writers_leave_room(kit: BoardKit) -> None:
+    """A writer that dies leaves its slots free at once, and they show nothing; one that is only stopped keeps them."""
+    for way in ("kill", "exit", "return", "close"):
+        with kit.board() as board, kit.hand() as bob, kit.hand() as ann:
+            (kept,) = bob.claim(1)
+            bob.write(b"bob")
+            bob.stop()
+            taken = set(ann.claim(_ALL))
+            ann.write(b"ann")
+            if board.claim() is not None:
+                fail("a process claimed all that it could, and there was more")
+            ann.leave(way)
+            _shows(board, {kept: b"bob"})
+            free = set(_claim(board, [], _ALL))
+            if free != taken:
+                fail(f"{len(taken)} slots were left by a process ({way}), and {len(free)} could be claimed")
+            with closing(kit.maker.open(kit.folder)) as late:  # a claim must not bring back what the dead had shown
+                _shows(late, {kept: b"bob"})
+
+
+@clause("B5", BOARD_CLAUSES)
+async def readers_destroy_nothing(kit: BoardKit) -> None:
+    """A reader that leaves, however it does, takes nothing away: not the board, not a slot, not a claim."""
+    with kit.board() as board, kit.hand() as ann, kit.hand() as bob:
+        ours = board.claim()
+        if ours is None:
+            fail("an empty board has no slot")
+        (hers,) = ann.claim(1)
+        ours.write(b"ours")
+        ann.write(b"ann")
+        files = set(kit.folder.iterdir())
+        for way in ("close", "return", "exit", "kill"):
+            with kit.hand() as reader:
+                reader.claim(0)  # it is there by now
+                kit.maker.open(kit.folder).close()
+                reader.leave(way)
+            if set(kit.folder.iterdir()) != files or not board.sound():
+                fail(f"a reader that left ({way}) took the board with it")
+            with closing(kit.maker.open(kit.folder)) as late:
+                for each in (board, late):
+                    _shows(each, {ours.index: b"ours", hers: b"ann"})
+        stolen = {ours.index, hers} & set(bob.claim(_ALL))
+        if stolen:
+            fail(f"with the readers went the claim on {len(stolen)} slots of writers who are there")
+        ours.write(b"ours still")
+        ann.write(b"ann still")
+        _shows(board, {ours.index: b"ours still", hers: b"ann still"})

@@ -1,0 +1,410 @@
+"""T1-T6 and L1-L13: a transport, its listener and its links."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from itertools import cycle
+from typing import TYPE_CHECKING
+
+from chat.core.errors import DialFailed, LinkBroken, LinkBusy, LinkClosed, ListenFailed
+from chat.testing.kit import Check, Kit, clause, connect
+from chat.testing.tools import (
+    MANY,
+    begin,
+    cancel_after,
+    carry,
+    check_nothing_left,
+    check_same,
+    closing,
+    fail,
+    pattern,
+    raises,
+    receive_all,
+    receive_exactly,
+    receive_some,
+    resources,
+    send,
+    send_all,
+    send_pattern,
+    settle,
+    within,
+)
+from chat.transport import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from chat.transport import Link, Listener
+
+
+def _both_ends(check: Callable[[Kit, Link, Link], Awaitable[None]]) -> Check:
+    """Make a check of a pair into a check of the pair and, with a new one, of the pair the other way round."""
+
+    async def check_both(kit: Kit) -> None:
+        async with kit.pair() as (dialled, accepted):
+            await check(kit, dialled, accepted)
+        async with kit.pair() as (dialled, accepted):
+            await check(kit, accepted, dialled)
+
+    check_both.__doc__ = check.__doc__
+    return check_both
+
+
+# -- T: transports and listeners ------------------------------------------------------------------------
+
+
+@clause("T1")
+async def address_can_be_dialled(kit: Kit) -> None:
+    """A listener's address can be written down, read again and dialled."""
+    async with kit.listening() as listener:
+        written = str(listener.address)
+        if Address.parse(written) != listener.address:
+            fail(f"{listener.address!r} is another address when written as {written!r} and read again")
+        if listener.address.scheme != kit.transport.scheme:
+            fail(f"{written!r} does not begin with {kit.transport.scheme!r}")
+        accepting = begin(listener.accept())
+        dialled = await kit.transport.dial(Address.parse(written))
+        async with closing(dialled), closing(await accepting) as accepted:
+            await carry(dialled, accepted, b"hello")
+
+
+@clause("T2")
+async def dialling_nobody_fails(kit: Kit) -> None:
+    """Dialling an address where nobody listens any more raises DialFailed within the time unit, and leaks nothing."""
+    async with kit.listening() as listener:
+        pass
+    await settle()
+    before = resources(kit)
+    for _ in range(3):
+        try:
+            async with asyncio.timeout(kit.unit):
+                link = await kit.transport.dial(listener.address)
+        except DialFailed:
+            continue
+        except TimeoutError:
+            fail(f"dialling {listener.address} took longer than {kit.unit:g} s")
+        await link.aclose()
+        fail(f"somebody answered at {listener.address} after its listener was closed")
+    await check_nothing_left(kit, before)
+
+
+@clause("T3")
+async def listening_twice_fails(kit: Kit) -> None:
+    """Listening twice on one address raises ListenFailed, and the first listener goes on."""
+    async with kit.listening() as listener:
+        try:
+            second = await kit.transport.listen(listener.address, kit.site)
+        except ListenFailed:
+            pass
+        else:
+            await second.aclose()
+            fail(f"two listeners share {listener.address}")
+        dialled, accepted = await connect(kit.transport, listener)
+        async with closing(dialled), closing(accepted):
+            await carry(dialled, accepted, b"hello")
+
+
+@clause("T4")
+async def two_dialers_get_two_links(kit: Kit) -> None:
+    """Two who dial get a link each: nothing crosses over."""
+    async with kit.listening() as listener:
+        near_one, far_one = await connect(kit.transport, listener)
+        async with closing(near_one), closing(far_one):
+            near_two, far_two = await connect(kit.transport, listener)
+            async with closing(near_two), closing(far_two):
+                await asyncio.gather(
+                    carry(near_one, far_one, pattern(0, 10_000)),
+                    carry(far_one, near_one, pattern(20_000, 10_000)),
+                    carry(near_two, far_two, pattern(40_000, 10_000)),
+                    carry(far_two, near_two, pattern(60_000, 10_000)),
+                )
+
+
+@clause("T5")
+async def closing_a_listener(kit: Kit) -> None:
+    """Closing a listener wakes accept with LinkClosed, leaves its links alive, and frees its address."""
+    async with kit.listening() as listener:
+        dialled, accepted = await connect(kit.transport, listener)
+        async with closing(dialled), closing(accepted):
+            accepting = begin(listener.accept())
+            await settle()
+            await listener.aclose()
+            await listener.aclose()
+            await raises(LinkClosed, accepting, kit, "accept, woken by the close,")
+            await raises(LinkClosed, listener.accept(), kit, "accept after the close")
+            await carry(dialled, accepted, b"hello")
+            await carry(accepted, dialled, b"hello")
+            again = await kit.transport.listen(listener.address, kit.site)
+            await again.aclose()
+
+
+@clause("T6")
+async def cancelled_dial_and_accept(kit: Kit) -> None:
+    """A cancelled dial or accept leaks nothing and loses nobody."""
+    async with kit.listening() as listener:
+        dialled, accepted = await connect(kit.transport, listener)
+        await dialled.aclose()
+        await accepted.aclose()
+        await settle()
+        before = resources(kit)
+        for turns in range(12):  # cancelled a little later every time
+            password = b"%2d" % turns
+            calling = begin(_dial_and_say(kit, listener, password))
+            early = await cancel_after(turns, listener.accept())
+            gave_up = await cancel_after(turns, kit.transport.dial(listener.address))
+            if gave_up is not None:
+                await gave_up.aclose()
+            said = None
+            while said != password:  # the others are those who gave up
+                async with closing(early or await listener.accept()) as link:
+                    early, said = None, await receive_some(link, 2)
+            await (await calling).aclose()
+        await listener.aclose()  # who gave up may still wait in it
+        await check_nothing_left(kit, before)
+
+
+# -- L: links ---------------------------------------------------------------------------------------------
+
+
+@clause("L1")
+@_both_ends
+async def bytes_unchanged(_kit: Kit, near: Link, far: Link) -> None:
+    """Bytes arrive unchanged and in order, in pieces of any size from 0 to 1 MiB, in both directions at once."""
+    for size in (0, 1, 4_095, 4_096, 4_097, 65_535, 65_536, 65_537, MANY):
+        await asyncio.gather(carry(near, far, pattern(0, size)), carry(far, near, pattern(MANY, size)))
+
+
+@clause("L2")
+@_both_ends
+async def send_takes_any_buffer(kit: Kit, near: Link, far: Link) -> None:
+    """``send`` takes any buffer, keeps no reference to it, and transmits nothing for an empty one."""
+    data = pattern(0, 600)
+    for piece in (data[:100], bytearray(data[100:200]), memoryview(data)[200:300], memoryview(bytearray(data))[300:]):
+        if near.send(b""):
+            fail("send took something of nothing")
+        await send_all(near, piece)
+    check_same(await receive_exactly(far, len(data)), data)
+    taken = await kit.clog(near)  # it overwrites each piece once send has returned
+    check_same(await receive_exactly(far, taken), pattern(0, taken))
+    waiting = begin(far.receive())
+    await settle()
+    if near.send(b""):
+        fail("send took something of nothing")
+    await settle()
+    if waiting.done():
+        fail(f"receive returned {waiting.result()!r} when nothing was sent")
+    await send_all(near, b"x")
+    check_same(await waiting, b"x")
+
+
+@clause("L3")
+@_both_ends
+async def send_never_waits(kit: Kit, near: Link, far: Link) -> None:
+    """``send`` never waits: a full link takes 0; and what it took arrives without another call."""
+    taken = await kit.clog(near)
+    check_same(await receive_exactly(far, taken), pattern(0, taken))
+
+
+@clause("L4")
+@_both_ends
+async def writable_sleeps_and_wakes(kit: Kit, near: Link, far: Link) -> None:
+    """``writable`` sleeps while the link is full, wakes when there is room, and is over at once where there is."""
+    await near.writable()
+    taken, waiting = await _sleeping_writer(kit, near)
+    check_same(await receive_exactly(far, taken), pattern(0, taken))
+    await within(kit, waiting, "writable, with all read at the other end,")
+    await send_all(near, b"x")
+    check_same(await receive_exactly(far, 1), b"x")
+
+
+@clause("L5")
+@_both_ends
+async def the_end(kit: Kit, near: Link, far: Link) -> None:
+    """``receive`` returns ``b""`` at the end of the stream, never before it, and ever after."""
+    waiting = begin(far.receive())
+    await settle()
+    if waiting.done():
+        fail(f"receive returned {waiting.result()!r} before anything was sent")
+    await send_all(near, b"hello")
+    got = await waiting
+    check_same(got + await receive_exactly(far, 5 - len(got)), b"hello")
+    await near.aclose()
+    for _ in range(5):
+        rest = await within(kit, far.receive(), "receive, after the peer closed,")
+        if rest:
+            fail(f"receive invented {rest!r} at the end")
+
+
+@clause("L6")
+async def what_was_sent_arrives(kit: Kit) -> None:
+    """What was sent before ``aclose`` arrives at a peer that reads, even from a full link with bytes left unread."""
+    for dialler_closes in (True, False):
+        async with kit.pair() as ends:
+            near, far = ends if dialler_closes else reversed(ends)
+            taken = await kit.clog(near)
+            await kit.clog(far)  # and nobody reads that
+            await near.aclose()
+            with suppress(LinkBroken):  # talking to one who has left
+                far.send(pattern(0, 10_000))
+            check_same(await within(kit, receive_all(far), "reading to the end"), pattern(0, taken))
+
+
+@clause("L7")
+async def vanished_peer(kit: Kit) -> None:
+    """A peer that vanishes shows within the time unit, as the end or as LinkBroken: never a hang, no invented bytes."""
+    for dials in (True, False):
+        async with kit.doomed(dials=dials, sends=False) as (link, vanish):
+            waiting = begin(receive_all(link))
+            await settle()
+            if waiting.done():
+                fail("the link ended before its peer did")
+            vanish()
+            check_same(await within(kit, waiting, "receive, with the peer gone,"), b"")
+        async with kit.doomed(dials=dials, sends=True) as (link, vanish):
+            got = await receive_some(link, 200_000)
+            await kit.clog(link)
+            sending = begin(send_pattern(link))
+            await settle()
+            vanish()
+            got += await within(kit, receive_all(link), "reading what the peer left")
+            check_same(got, pattern(0, len(got)))
+            await raises(LinkBroken, sending, kit, "sending to a peer that is gone")
+
+
+@clause("L8")
+@_both_ends
+async def closed_link(kit: Kit, near: Link, far: Link) -> None:
+    """After ``aclose`` every call raises LinkClosed, and ``aclose`` itself may be called again."""
+    await send_all(far, b"never read")
+    await near.aclose()
+    await near.aclose()
+    for piece in (b"x", b""):
+        try:
+            near.send(piece)
+        except LinkClosed:
+            continue
+        fail("send works on a closed link")
+    await raises(LinkClosed, near.receive(), kit, "receive after aclose")
+    await raises(LinkClosed, near.writable(), kit, "writable after aclose")
+
+
+@clause("L9")
+@_both_ends
+async def aclose_wakes(kit: Kit, near: Link, _far: Link) -> None:
+    """``aclose`` wakes those who wait on the link with LinkClosed, and does not wait for the peer."""
+    receiving = begin(near.receive())
+    _, sending = await _sleeping_writer(kit, near)
+    await within(kit, near.aclose(), "aclose of a full link")
+    await raises(LinkClosed, receiving, kit, "receive, woken by aclose,")
+    await raises(LinkClosed, sending, kit, "writable, woken by aclose,")
+
+
+@clause("L10")
+@_both_ends
+async def second_reader(kit: Kit, near: Link, far: Link) -> None:
+    """A second ``receive``, or ``writable``, while one waits raises LinkBusy, and the first is not disturbed."""
+    first = begin(near.receive())
+    await settle()
+    await raises(LinkBusy, near.receive(), kit, "a second receive")
+    await send_all(far, b"x")
+    check_same(await within(kit, first, "the first receive"), b"x")
+    taken, first_writer = await _sleeping_writer(kit, near)
+    await raises(LinkBusy, near.writable(), kit, "a second writable")
+    check_same(await receive_exactly(far, taken), pattern(0, taken))
+    await within(kit, first_writer, "the first writable")
+
+
+@clause("L11")
+@_both_ends
+async def cancelled_waits(_kit: Kit, near: Link, far: Link) -> None:
+    """Cancelling ``receive`` or ``writable`` loses no byte and leaves the link as good as before."""
+    data, got = pattern(0, MANY), bytearray()
+    turns = cycle(range(5))
+
+    async def send_with_cancelled_waits() -> None:
+        rest = memoryview(data)
+        while rest:
+            taken = send(near, rest)
+            rest = rest[taken:]
+            if not taken:
+                await cancel_after(next(turns), near.writable())
+
+    async def receive_with_cancelled_waits() -> None:
+        while len(got) < len(data):
+            piece = await cancel_after(next(turns), far.receive())
+            if piece == b"":
+                fail(f"the stream ended after {len(got)} bytes of {len(data)}")
+            got.extend(piece or await far.receive())
+
+    await asyncio.gather(send_with_cancelled_waits(), receive_with_cancelled_waits())
+    check_same(bytes(got), data)
+
+
+@clause("L12")
+async def no_thread_no_blocking(kit: Kit) -> None:
+    """There is no thread and no blocking call: whatever waits, the loop turns and others are served."""
+    async with kit.listening() as listener:
+        before = set(threading.enumerate())
+        dialled, accepted = await connect(kit.transport, listener)
+        async with closing(dialled), closing(accepted):
+            await carry(dialled, accepted, pattern(0, MANY))
+            await carry(accepted, dialled, pattern(0, MANY))
+            waits = [(await _sleeping_writer(kit, link))[1] for link in (dialled, accepted)]
+            accepting = begin(listener.accept())
+            other = await kit.transport.dial(listener.address)
+            async with closing(other), closing(await accepting) as other_accepted:
+                accepting = begin(listener.accept())
+                await carry(other, other_accepted, pattern(0, MANY))
+                if extra := set(threading.enumerate()) - before:
+                    fail(f"threads were started: {sorted(thread.name for thread in extra)}")
+                if accepting.done():
+                    fail("accept returned where nobody had dialled")
+            for task in (accepting, *waits):
+                task.cancel()
+
+
+@clause("L13")
+async def nothing_left(kit: Kit) -> None:
+    """When all is closed there are the same descriptors, tasks, threads and files as before."""
+    await _whole_life(kit)  # the first may import, and fill caches
+    await settle()
+    before = resources(kit)
+    await _whole_life(kit)
+    await check_nothing_left(kit, before)
+
+
+async def _whole_life(kit: Kit) -> None:
+    async with kit.listening() as listener:
+        dialled, accepted = await connect(kit.transport, listener)
+        async with closing(dialled), closing(accepted):
+            await carry(dialled, accepted, pattern(0, MANY))
+            await cancel_after(3, accepted.receive())
+            await kit.clog(dialled)
+            await kit.clog(accepted)
+            await cancel_after(3, accepted.writable())
+        in_the_door = begin(kit.transport.dial(listener.address))
+        await settle()
+    with suppress(DialFailed):
+        await (await in_the_door).aclose()
+
+
+async def _dial_and_say(kit: Kit, listener: Listener, data: bytes) -> Link:
+    link = await kit.transport.dial(listener.address)
+    await send_all(link, data)
+    return link
+
+
+async def _sleeping_writer(kit: Kit, link: Link) -> tuple[int, asyncio.Task[None]]:
+    """Fill a link and wait until it is writable; return how many bytes of ``pattern`` it took, and the wait."""
+    taken = await kit.clog(link)
+    while True:
+        waiting = begin(link.writable())
+        await settle()
+        if not waiting.done():
+            return taken, waiting
+        waiting.result()
+        before, taken = taken, await kit.clog(link, taken)  # the kernel may have found room after all
+        if taken == before:
+            fail("writable returned from a full link: whoever trusts it turns in circles")

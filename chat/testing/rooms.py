@@ -1,0 +1,384 @@
+"""R1-R4: a room over the transport under test, with the real host, store and client."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from chat.client.client import Client
+from chat.client.events import Lost, Up
+from chat.client.target import Target
+from chat.core.errors import LinkBroken, StoreFull
+from chat.core.session import Message, Rewound, Stored
+from chat.core.wire import MAX_BATCH, MAX_TEXT, Ask, Author, Gap, Kind, Notice, split, unpack
+from chat.host.host import Host
+from chat.host.store import Store
+from chat.local.identity import Identity, host_hash, load_host
+from chat.local.known_hosts import KnownHosts
+from chat.testing.faults import Faults, WrappedTransport, _GatedLink
+from chat.testing.kit import CLOG_LIMIT, ROOM_CLAUSES, Check, Kit, clause
+from chat.testing.tools import (
+    _T,
+    begin,
+    fail,
+    within,
+)
+from chat.transport import Address, Site, find, lend
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+    from chat.client.events import ClientEvent
+    from chat.core.log import Batch
+    from chat.core.room import RoomChanges
+    from chat.transport import Transport
+
+
+# -- R: rooms -----------------------------------------------------------------------------------------------
+
+_ROOM: Final = "contract"
+_THE_END: Final = "that was all"
+_ROUND: Final = 5  # messages that each says before it waits for all of them to be stored
+_COMEBACKS: Final = 8  # of each member, at least, in one go
+_LACKS: Final = 64  # frames of 16 KiB that a stalled member lacks before some are taken away
+_ROW: Final = 48  # bits: a batch's row in the store is room << 48 | its first number
+
+
+class Line(NamedTuple):
+    """A message, as the log has it and as every member must be shown it."""
+
+    seq: int
+    time: int
+    nick: str
+    text: str
+
+
+class _Disk(Store):
+    """A store that can be made to fail."""
+
+    full = False
+
+    def commit(self, room: int, batches: list[Batch], changes: RoomChanges) -> None:
+        if self.full:
+            raise StoreFull("the disk is full, as the test asked for")
+        super().commit(room, batches, changes)
+
+    def lines(self, room: int) -> list[Line]:
+        authors: dict[int, Author] = {}
+        lines: list[Line] = []
+        seq = 1
+        while found := self.read(room, seq):
+            if isinstance(found, Gap):
+                fail(f"the store lacks the {found.count} numbers from {found.first} on")
+            for frame in split(found.data):
+                if frame.kind == Kind.AUTHOR:
+                    authors[frame.author] = unpack(Author, frame)
+                else:
+                    lines.append(Line(frame.seq, frame.time, authors[frame.author].nick, frame.body.decode()))
+            seq = found.next_seq
+        return lines
+
+    def lose_some(self, room: int, seq: int) -> list[Gap]:
+        """Drop two rows that follow each other, and damage one, from ``seq`` on; return the gaps that it makes."""
+        database = self._database
+        rows = [
+            (at, Gap(first=at & (1 << _ROW) - 1, count=frames))
+            for at, frames in database.execute(
+                "SELECT at, frames FROM batches WHERE at >= ? AND at < ? ORDER BY at LIMIT 6",
+                (room << _ROW | seq, (room + 1) << _ROW),
+            )
+        ]
+        (one, first), (two, second), (three, third) = rows[1], rows[2], rows[4]
+        database.execute("DELETE FROM batches WHERE at IN (?, ?)", (one, two))
+        database.execute("UPDATE batches SET data = zeroblob(length(data)) WHERE at = ?", (three,))
+        return [Gap(first=first.first, count=first.count + second.count), third]
+
+
+class _Seat:
+    """A member of the room: what it said, and what it was told."""
+
+    def __init__(self, name: str, key: bytes, client: Client) -> None:
+        self.name = name
+        self.key = key
+        self._client = client
+        self.said: list[str] = []
+        self.shown: list[Line] = []
+        self.stored: list[tuple[int, str]] = []  # number, text
+        self.gaps: list[Gap] = []
+        self.lost: list[str] = []
+        self.over: list[str] = []  # the address, each time that it came in
+        self.disk_full = asyncio.Event()
+
+    async def say(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            self.said.append(text)
+            await self._client.say(text)
+            await asyncio.sleep(0)  # the others' turn: all speak at once
+
+    async def speak(self, texts: Iterable[str]) -> None:
+        """Say these, and wait until they are stored."""
+        await self.say(texts)
+        await self._client.settled()
+
+    async def all_accepted(self) -> None:
+        """Return when the host has taken in what was said: it answers a question after that."""
+        while True:
+            with suppress(LinkBroken):  # it has not come back yet
+                await self._client.ask(Ask(what="nothing"))
+                return
+            await asyncio.sleep(0)
+
+    async def hear(self, last: str) -> None:
+        """Take in what comes, until this text is shown."""
+        while all(line.text != last for line in self.shown):
+            events = await self._client.next_events()
+            if not events:
+                fail(f"{self.name} was closed before it was shown {last!r}")
+            for event in events:
+                self._take(event)
+
+    def _take(self, event: ClientEvent) -> None:
+        match event:
+            case Message():
+                self.shown.append(Line(event.seq, event.time, event.author.nick, event.text))
+            case Gap():
+                self.gaps.append(event)
+            case Stored(entry, seq):
+                self.stored.append((seq, entry.body.decode()))
+            case Up(address):
+                self.over.append(str(address))
+            case Lost(why):
+                self.lost.append(why)
+            case Notice(code="disk-full"):
+                self.disk_full.set()
+            case Rewound(why):
+                fail(f"{self.name} had been shown what the host does not hold: {why}")
+
+
+class _Inn:
+    """A room on a real host with a real disk, on listeners of the transports under test, and its members."""
+
+    def __init__(self, folder: Path, site: Path, doors: list[Callable[[], Address]], members: AsyncExitStack) -> None:
+        self.seats: list[_Seat] = []
+        self._folder = folder
+        self._site = Site(site, folder / "host.pem")
+        self._doors = doors
+        self._members = members
+
+    async def open(self) -> None:
+        self.store = _Disk(self._folder / "store")
+        self.host = Host(load_host(self._site.certificate), self.store, rate=0)
+        self.kept = self.host.open_room(_ROOM, open_to_all=True)
+        self._running = begin(self.host.run())
+        self.addresses = [await self.host.listen(door(), self._site, _ROOM) for door in self._doors]
+
+    async def aclose(self) -> None:
+        """Close the host. Raises what it had failed of, if it had."""
+        await self.host.aclose()
+        self.store.close()
+        if self._running.done():
+            self._running.result()
+        self._running.cancel()
+
+    async def seat(self, name: str, *, reads_only: bool = False, roams: bool = False) -> _Seat:
+        """Let a member in. One that ``roams`` dials another of the host's addresses each time."""
+        folder = self._folder / name
+        identity = Identity.load(folder / "key")
+        turns = count()
+
+        def locate() -> Target:
+            turn = next(turns) % len(self.addresses) if roams else 0
+            # Many times: who is cut at the door knocks again at once, and not only after a growing delay.
+            return Target((self.addresses[turn],) * 5, _ROOM, host_hash(self.host.identity.key))
+
+        while True:
+            client = Client(
+                locate,
+                identity,
+                KnownHosts(folder / "known_hosts"),
+                outboxes=None if reads_only else folder / "outboxes",
+                nick=name,
+                silent=reads_only,
+            )
+            with suppress(LinkBroken):  # cut at the door: the first time a client does not come back by itself
+                await self._members.enter_async_context(client)
+                self.seats.append(_Seat(name, identity.key, client))
+                return self.seats[-1]
+
+    async def hear_all(self, speaking: Awaitable[object]) -> None:
+        """Have everybody listen while some speak, and until it is said that this was all."""
+
+        async def speak() -> None:
+            await speaking
+            await self.seats[0].speak([_THE_END])
+
+        await asyncio.gather(speak(), *(seat.hear(_THE_END) for seat in self.seats))
+
+    async def speak_until_all_came_back(self, chance: random.Random) -> None:
+        """Have everybody speak, in rounds, until each has come back some times."""
+        due = {seat: len(seat.over) + _COMEBACKS for seat in self.seats}
+        while any(len(seat.over) < due[seat] for seat in self.seats):
+            await asyncio.gather(*(seat.speak(_texts(seat.name, chance)) for seat in self.seats))
+
+    def check(self, seats: list[_Seat], lines: list[Line] | None = None) -> None:
+        """The log holds what they said, once and in their order, and so they were shown it, but for told gaps."""
+        lines = self.store.lines(self.kept.number) if lines is None else lines
+        for seat in seats:
+            mine = [(line.seq, line.text) for line in lines if line.nick == seat.name]
+            _alike("the log", [text for _, text in mine], f"what {seat.name} said", seat.said)
+            _alike(f"what {seat.name} was told is stored", seat.stored, "the log", mine)
+            gone = {seq for gap in seat.gaps for seq in range(gap.first, gap.first + gap.count)}
+            due = [line for line in lines if line.seq not in gone]
+            _alike(f"what {seat.name} was shown", seat.shown, "the log", due)
+
+
+def _texts(name: str, chance: random.Random, many: int = _ROUND) -> list[str]:
+    """Texts of some 25 bytes to 3 KB, each of which exists once."""
+    sizes = (chance.choice((0, chance.randrange(1_000))) for _ in range(many))
+    return [f"{name} {chance.getrandbits(64):x} {'漢' * size}" for size in sizes]
+
+
+def _alike(what: str, got: list[_T], other: str, due: list[_T]) -> None:
+    if got == due:
+        return
+    at = next((i for i, (a, b) in enumerate(zip(got, due, strict=False)) if a != b), min(len(got), len(due)))
+    fail(
+        f"{what} has {len(got)} messages, {other} {len(due)}; they differ from the {at + 1}. on: "
+        f"{str(got[at : at + 1])[:120]} and {str(due[at : at + 1])[:120]}"
+    )
+
+
+@asynccontextmanager
+async def _hosting(kit: Kit, *doors: tuple[Transport, Callable[[], Address]]) -> AsyncIterator[_Inn]:
+    with TemporaryDirectory(dir=kit.folder) as folder:
+        async with AsyncExitStack() as stack:  # the members leave before the host
+            for transport, _ in doors:
+                stack.enter_context(lend(transport))
+            inn = _Inn(Path(folder), kit.folder, [address for _, address in doors], stack)
+            await inn.open()
+            stack.push_async_callback(inn.aclose)
+            yield inn
+
+
+def _also_over_faulty_links(check: Callable[[Kit, Transport], Awaitable[None]]) -> Check:
+    async def check_twice(kit: Kit) -> None:
+        await check(kit, kit.transport)
+        await check(kit, WrappedTransport(kit.transport, Faults(seed=1)))
+
+    check_twice.__doc__ = check.__doc__
+    return check_twice
+
+
+@clause("R1", ROOM_CLAUSES)
+@_also_over_faulty_links
+async def one_order(kit: Kit, transport: Transport) -> None:
+    """When many speak at once all are shown every message, once and in one order: that of the log on the disk."""
+    chance = random.Random("R1")
+    async with _hosting(kit, (transport, kit.address)) as inn:
+        seats = [await inn.seat(name) for name in ("ann", "bob", "cid")]
+        await inn.seat("dan", reads_only=True)
+        await inn.hear_all(asyncio.gather(*(seat.speak(_texts(seat.name, chance, 60)) for seat in seats)))
+        inn.check(inn.seats)
+        _undisturbed(inn.seats)
+
+
+@clause("R2", ROOM_CLAUSES)
+async def cut_and_come_back(kit: Kit) -> None:
+    """Links may be cut anywhere, and the host may end: members come back by themselves, nothing is lost or doubled."""
+    chance = random.Random("R2")
+    faults = Faults(seed=2, cutting=True)
+    async with _hosting(kit, (WrappedTransport(kit.transport, faults), kit.address)) as inn:
+        seats = [await inn.seat(name) for name in ("ann", "bob", "cid")]
+
+        async def speak() -> None:
+            await inn.speak_until_all_came_back(chance)
+            for full_to_the_last in (True, False):
+                inn.store.full = True
+                for seat in seats:
+                    seat.disk_full.clear()
+                for seat in seats:
+                    await seat.say(_texts(seat.name, chance))
+                for seat in seats:
+                    await seat.disk_full.wait()
+                faults.cutting = False
+                faults.cut()  # whoever comes back must not take for stored what is only accepted
+                for seat in seats:
+                    await seat.all_accepted()
+                faults.cutting = True
+                inn.store.full = full_to_the_last  # it ends with or without storing that; the next knows only the disk
+                await inn.aclose()
+                await inn.open()
+                await inn.speak_until_all_came_back(chance)
+            faults.cutting = False
+
+        await inn.hear_all(speak())
+        inn.check(seats)
+        _no_gaps(seats)
+
+
+@clause("R3", ROOM_CLAUSES)
+@_also_over_faulty_links
+async def stalled_member(kit: Kit, transport: Transport) -> None:
+    """A member that stalls delays nobody, and is told its exact gap where what it lacks cannot be had any more."""
+    gate = asyncio.Event()
+    gate.set()
+    async with _hosting(kit, (transport, kit.address)) as inn:
+        ann, bob = [await inn.seat(name) for name in ("ann", "bob")]
+        with lend(WrappedTransport(transport, lambda link: _GatedLink(link, gate))):
+            cid = await inn.seat("cid")
+        gate.clear()
+        log = inn.kept.room.log
+        log._limit = MAX_BATCH  # what cid lacks comes from the disk, as it would after a long time
+        (cursor,) = (member.cursor for member in inn.kept.room.members if member.key == cid.key)
+        while cursor.lag(log) < _LACKS:  # until its link is full; the others have got everything by then
+            texts = [f"{len(ann.said) + n} ".ljust(MAX_TEXT, "x") for n in range(_ROUND)]
+            heard = asyncio.gather(ann.speak(texts), ann.hear(texts[-1]), bob.hear(texts[-1]))
+            await within(kit, heard, "what ann said, on its way to bob with cid stalled,")
+            if len(ann.said) * MAX_TEXT > CLOG_LIMIT:
+                fail(f"a member that reads nothing was sent {len(ann.said)} messages of 16 KiB: its link has no bound")
+        inn.check([ann, bob])
+        gaps = inn.store.lose_some(inn.kept.number, cursor.seq)
+        gate.set()
+        await inn.hear_all(ann.speak(_texts("ann", random.Random("R3"))))
+        inn.check(inn.seats, ann.shown)
+        _alike("what cid was told of gaps", cid.gaps, "the store", gaps)
+        _no_gaps([ann, bob])
+        _undisturbed(inn.seats)
+
+
+@clause("R4", ROOM_CLAUSES)
+async def resume_elsewhere(kit: Kit) -> None:
+    """A member may leave on this transport and resume on another, and the other way: nothing is lost or doubled."""
+    chance = random.Random("R4")
+    faults = Faults(seed=4, cutting=True)
+    here, there = WrappedTransport(kit.transport, faults), WrappedTransport(find(kit.elsewhere.scheme), faults)
+    async with _hosting(kit, (there, lambda: kit.elsewhere), (here, kit.address)) as inn:
+        seats = [await inn.seat(name, roams=True) for name in ("ann", "bob", "cid")]
+
+        async def speak() -> None:
+            await inn.speak_until_all_came_back(chance)
+            faults.cutting = False
+
+        await inn.hear_all(speak())
+        inn.check(seats)
+        _no_gaps(seats)
+        for seat in seats:
+            if set(seat.over) != set(map(str, inn.addresses)):
+                fail(f"{seat.name} was to roam between {inn.addresses}, and was only over {set(seat.over)}")
+
+
+def _undisturbed(seats: list[_Seat]) -> None:
+    for seat in seats:
+        if seat.lost:
+            fail(f"{seat.name} lost its link: {seat.lost[0]}")
+
+
+def _no_gaps(seats: list[_Seat]) -> None:
+    for seat in seats:
+        if seat.gaps:
+            fail(f"{seat.name} was told of a gap where everything was to be had: {seat.gaps[0]}")
