@@ -307,6 +307,7 @@ class QueueTransport:
 
     scheme = "queue"
     cost = 1  # it does not leave the machine
+    local = True
     summary = "between terminals of one machine, by a socket in the room's folder; bare queue is enough"
 
     def __init__(self, kind: socket.SocketKind = KIND) -> None:

@@ -295,6 +295,7 @@ async def _knock(door: Path) -> DescriptorLink:
 class PipeTransport:
     scheme = "pipe"
     cost = 2  # it does not leave the machine
+    local = True
     summary = "programs that the host starts; and terminals of this machine, through a FIFO"
 
     def pair(self) -> PipePair:

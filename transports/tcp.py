@@ -435,6 +435,7 @@ def _close(connection: socket.socket, _task: asyncio.Task[None]) -> None:
 
 class TcpTransport:
     scheme = "tcp"
+    bare_addresses = True  # in an invite HOST:PORT is tcp:HOST:PORT
     summary = "between machines, under TLS 1.3; bare tcp listens on all interfaces, port 7711"
 
     async def listen(self, address: Address, site: Site) -> TcpListener:

@@ -7,7 +7,7 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,8 +22,6 @@ from chat.i18n import _, translate
 if TYPE_CHECKING:
     from chat.client.client import Client
 
-SEAT: Final = "queue"  # the transport by which the seat of a host is reached, and all that comes without a flag
-
 
 @command()
 @click.argument("room", default="lobby")
@@ -32,10 +30,8 @@ SEAT: Final = "queue"  # the transport by which the seat of a host is reached, a
     "--transport",
     multiple=True,
     metavar="NAME[:ADDRESS]",
-    default=(SEAT,),
-    show_default=True,
     shell_complete=completion.transports,
-    help="Listen here; may be given several times.",
+    help="Listen here; may be given several times. Without it, only on this machine.",
 )
 @option("--advertise", metavar="HOST", default="", help="The name or address for invites, where others reach you.")
 @option("--invite-only/--open", default=True, help="Whether newcomers need an invite.")
@@ -96,14 +92,15 @@ def host(
     """
     from chat.core.text import room_name
     from chat.host.programs import Program
-    from chat.transport import Address, find
+    from chat.transport import Address, find, local_scheme
 
     try:
         room = room_name(room)
     except ValueError as error:
         raise click.UsageError(translate(error)) from None
-    for address in transport:
-        find(Address.parse(address).scheme)  # a typo is told of before anything is started
+    asked = [find(Address.parse(address).scheme).scheme for address in transport]  # a typo must not start anything
+    if not (headless and asked) and (local := local_scheme()) not in asked:
+        transport = (*transport, local)
     programs = Program.parse_all(peer, peer_json)
     home = Home(data)
     if headless:
@@ -136,8 +133,6 @@ def host(
     from chat.host.process import Hosted
     from chat.local.private_files import make_private
 
-    if not any(Address.parse(address).scheme == SEAT for address in transport):
-        transport = (*transport, SEAT)
     arguments = [f"--transport={address}" for address in transport]
     arguments += ["--invite-only" if invite_only else "--open", f"--advertise={advertise}", f"--rate={rate}"]
     arguments += [*(f"--peer={spec}" for spec in peer), *(f"--peer-json={spec}" for spec in peer_json)]

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 from chat.core.errors import AddressError, Text
 from chat.core.text import room_name
 from chat.local.identity import KEY_SIZE, to_text
-from chat.transport import Address
+from chat.transport import Address, bare_scheme
 
 SECRET_SIZE: Final = 16
 
@@ -25,8 +25,8 @@ SECRET_SIZE: Final = 16
 _INVITE_START: Final = "chat://"
 _LOOKS_LIKE: Final = Text("an invite is one line like chat://HOST:PORT/ROOM#...")
 _COPY_AGAIN: Final = Text("copy the whole line again")
-# What a tcp address is written as. Anything else has its scheme before it and no bare ":DIGITS" behind.
-_TCP_PLACE: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::[0-9]+)?")
+# A bare address. Any other has its scheme before it and no bare ":DIGITS" behind.
+_BARE: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Invite:
 
 
 def _write_address(address: Address) -> str:
-    if _TCP_PLACE.fullmatch(address.place) and _read_address(address.place, 0) == address:
+    if _BARE.fullmatch(address.place) and address == Address(bare_scheme(), address.place):
         return address.place
     rest = quote(str(address).removeprefix(address.scheme).removeprefix(":"), safe="")
     if rest.isdigit():  # queue:7711 would read as port 7711 of a machine called queue
@@ -97,8 +97,8 @@ def _write_address(address: Address) -> str:
 
 
 def _read_address(text: str, position: int) -> Address:
-    if _TCP_PLACE.fullmatch(text):
-        return Address("tcp", text)
+    if _BARE.fullmatch(text) and (bare := bare_scheme()):
+        return Address(bare, text)
     scheme, colon, rest = text.partition(":")
     try:
         if colon:

@@ -42,7 +42,7 @@ class Kit:
 
     entry_point: ClassVar[str]  # "module:object", as in the entry point; a process of its own loads it too
     skips: ClassVar[Mapping[str, str]] = {}  # the clauses that cannot be checked here, each with its reason
-    elsewhere: Address = Address("memory")  # where R4 resumes: on another transport, which is installed
+    elsewhere: Address | None = None  # where R4 resumes; unless given, on another transport that is installed
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder  # empty, private, for this kit alone

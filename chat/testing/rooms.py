@@ -28,7 +28,7 @@ from chat.testing.tools import (
     fail,
     within,
 )
-from chat.transport import Address, Site, find, lend
+from chat.transport import Address, Site, find, lend, schemes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -356,8 +356,9 @@ async def resume_elsewhere(kit: Kit) -> None:
     """A member may leave on this transport and resume on another, and the other way: nothing is lost or doubled."""
     chance = random.Random("R4")
     faults = Faults(seed=4, cutting=True)
-    here, there = WrappedTransport(kit.transport, faults), WrappedTransport(find(kit.elsewhere.scheme), faults)
-    async with _hosting(kit, (there, lambda: kit.elsewhere), (here, kit.address)) as inn:
+    elsewhere = kit.elsewhere or Address(next(name for name in schemes() if name != kit.transport.scheme))
+    here, there = WrappedTransport(kit.transport, faults), WrappedTransport(find(elsewhere.scheme), faults)
+    async with _hosting(kit, (there, lambda: elsewhere), (here, kit.address)) as inn:
         seats = [await inn.seat(name, roams=True) for name in ("ann", "bob", "cid")]
 
         async def speak() -> None:

@@ -37,7 +37,18 @@ from chat.transport.api import (
     Site,
     Transport,
 )
-from chat.transport.registry import board_maker, boards, cost, find, find_board, forking, lend, schemes
+from chat.transport.registry import (
+    bare_scheme,
+    board_maker,
+    boards,
+    cost,
+    find,
+    find_board,
+    forking,
+    lend,
+    local_scheme,
+    schemes,
+)
 
 __all__ = [
     "MAX_SLOT",
@@ -69,6 +80,7 @@ __all__ = [
     "TransportError",
     "UnknownScheme",
     "WrongValue",
+    "bare_scheme",
     "board_maker",
     "boards",
     "cost",
@@ -76,6 +88,7 @@ __all__ = [
     "find_board",
     "forking",
     "lend",
+    "local_scheme",
     "reason",
     "schemes",
 ]

@@ -95,8 +95,11 @@ class Listener(Protocol):
 class Transport(Protocol):
     """A way to move bytes between programs.
 
-    A transport may also have ``cost``: of several that reach one room the cheapest is dialled first. Without it 10;
-    what does not leave the machine is cheaper.
+    Three more attributes are optional:
+
+    ``cost``            of several transports that reach a room the cheapest is dialled first; 10 unless given
+    ``local``           it connects the processes of one machine: the host's own window takes the cheapest such one
+    ``bare_addresses``  a bare HOST:PORT, as in an invite, is an address of this transport
     """
 
     scheme: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
@@ -67,6 +67,27 @@ def cost(scheme: str) -> int:
     except AddressError:  # UnknownScheme, too
         return 100
     return found
+
+
+def local_scheme() -> str:
+    """Return the cheapest transport between processes of this machine. Raises AddressError when there is none."""
+    local = [found.scheme for found in _loaded() if getattr(found, "local", False)]
+    if not local:
+        raise AddressError("no transport here connects the processes of one machine; install manywire's own")
+    return min(local, key=cost)
+
+
+@cache
+def bare_scheme() -> str:
+    """Return the transport that a bare HOST:PORT means, "" when none takes it."""
+    return next((found.scheme for found in _loaded() if getattr(found, "bare_addresses", False)), "")
+
+
+def _loaded() -> Iterator[Transport]:
+    """Yield the transports that can be used here: a broken plug-in must not get in the way of the others."""
+    for scheme in schemes():
+        with suppress(Exception):
+            yield find(scheme)
 
 
 def forking() -> Forking:

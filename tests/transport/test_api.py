@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.core.errors import AddressError, UnknownScheme
-from chat.transport import Address, find, registry, schemes
+from chat.transport import Address, bare_scheme, find, local_scheme, registry, schemes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,6 +114,20 @@ def test_a_transport_that_cannot_be_loaded_says_what_it_lacks() -> None:
     with pytest.raises(AddressError, match=r"^the transport 'crooked' cannot be loaded: .*a_library_that_is_not_there"):
         find("crooked")
     assert find("tcp").scheme == "tcp"
+
+
+@pytest.mark.usefixtures("crooked_door")
+def test_transports_say_what_they_are_for_and_a_broken_one_hinders_none() -> None:
+    registry.bare_scheme.cache_clear()
+    assert "crooked" in schemes()
+    assert bare_scheme() == "tcp"
+    assert local_scheme() == "queue"
+
+
+def test_without_a_local_transport_you_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "schemes", lambda: ["memory", "tcp"])
+    with pytest.raises(AddressError, match="no transport here connects the processes of one machine"):
+        local_scheme()
 
 
 def test_a_bare_tree_says_how_to_install_it() -> None:
