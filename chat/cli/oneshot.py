@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chat.client.client import Client
+    from chat.core.outgoing import OutboxEntry
+    from chat.core.session import Rejected, Stored
 
 _WAITS: Final = later("it waits in the outbox and goes out with your next chat join or chat send")
 _NOTHING: Final = later("nothing was sent")
@@ -71,20 +73,24 @@ def _whole_input() -> str:
 
 
 async def send_text(client: Client, text: str, seconds: float) -> None:
-    """Say one message and return when the host's disk has it, or raise DialFailed when it did not say so in time."""
+    """Say one message and return when the host's disk has it.
+
+    Raises DialFailed when the host did not say so in time, ChatError when it rejected the message.
+    """
     import asyncio
 
-    from chat.core.session import Stored
+    from chat.core.session import Rejected, Stored
 
-    entry = None
+    entry: OutboxEntry | None = None
+    outcome: Stored | Rejected | None = None
     try:
         async with client:
             entry = await client.say(text)
             async with asyncio.timeout(seconds):
-                while not any(
-                    isinstance(event, Stored) and event.entry is entry for event in await client.next_events()
-                ):
-                    pass
+                while outcome is None:
+                    for event in await client.next_events():
+                        if isinstance(event, Stored | Rejected) and event.entry is entry:
+                            outcome = event
             client.take()
     except TimeoutError:
         why = Text("the host did not say within {seconds} s that it has the message", seconds=f"{seconds:g}")
@@ -94,6 +100,8 @@ async def send_text(client: Client, text: str, seconds: float) -> None:
     except asyncio.CancelledError:
         click.echo(f"chat: {_('interrupted')}; {_(_WAITS) if entry else _(_NOTHING)}", err=True)
         raise
+    if isinstance(outcome, Rejected):
+        raise ChatError("the host rejected the message: {why}", why=outcome.why)
 
 
 @command()

@@ -7,7 +7,7 @@
 Rules:
 
 1. A message is in the outbox on disk before its bytes are on the wire.
-2. A message leaves the outbox only when its Stored event has been taken and the next event is asked for, so
+2. A message leaves the outbox only when its Stored or Rejected event has been taken and the next one is asked for, so
    that a program killed in between learns of it again.
 """
 
@@ -22,7 +22,7 @@ from chat.client.outbox import Outbox, outbox_folder
 from chat.client.queries import Queries
 from chat.core.errors import LocalProtocolError
 from chat.core.outgoing import OutboxEntry, text_body
-from chat.core.session import Session, Stored
+from chat.core.session import Rejected, Session, Stored
 from chat.core.wire import Kind, Notice
 from chat.local.identity import host_hash
 
@@ -80,7 +80,7 @@ class Client:
         self._looks = looks
         self._outboxes = outboxes
         self._outbox: Outbox | None = None
-        self._taken: list[Stored] = []  # handed out since the outbox was last settled
+        self._taken: list[Stored | Rejected] = []  # handed out since the outbox was last settled
 
     # -- joining and leaving ---------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class Client:
         """Return the events that are here now, perhaps none; the last ones have been dealt with."""
         self._settle()
         events = self.events.take()
-        self._taken = [event for event in events if isinstance(event, Stored)]
+        self._taken = [event for event in events if isinstance(event, Stored | Rejected)]
         return events
 
     async def __aiter__(self) -> AsyncIterator[ClientEvent]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chat.client.events import Lost, Up
-from chat.core.session import Here, Joined, Message, Rewound, Stored
+from chat.core.session import Here, Joined, Message, Rejected, Rewound, Stored
 from chat.core.wire import Gap, Notice
 from chat.ndjson import message_object
 
@@ -21,6 +21,8 @@ def as_object(event: ClientEvent, client: Client) -> dict[str, Any] | None:
             return message_object(event)
         case Stored(entry, seq):
             return {"event": "stored", "id": entry.id, "seq": seq or None} if entry.id else None
+        case Rejected(entry, code, why):
+            return {"event": "rejected", "id": entry.id, "code": code, "message": why}
         case Joined(room, epoch, next_seq, nick, role, resumed):
             return {
                 "event": "joined",

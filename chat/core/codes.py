@@ -31,4 +31,5 @@ def phrase(table: Mapping[str, Text], code: str, fields: Mapping[str, str | int]
             return Text(template, **known)
         except (LookupError, ValueError):
             pass
+    text = text or code
     return Text(text if len(text) <= _LONGEST else text[:_LONGEST] + "…")

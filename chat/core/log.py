@@ -163,6 +163,9 @@ class Log:
             return window[bisect_right(window, seq, key=_first) - 1]
         found = self._older(seq)
         if isinstance(found, Batch):
+            if found.next_seq > self.end:  # a thread has just stored more
+                frames = self.end - found.first
+                found = Batch(found.first, frames, found.data[: wire.offset_of(found.data, frames)])
             return found
         # Nothing to be had is a gap as well, up to where we know better: a member must never wait for it.
         count = (window[0].first if window else self.end) - seq
@@ -273,4 +276,4 @@ class Cursor:
 
     def lag(self, log: Log) -> int:
         """How many frames this member has yet to be handed."""
-        return max(0, log.end - self.seq)  # what a thread has just stored may be read before it is published
+        return log.end - self.seq

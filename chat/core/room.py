@@ -10,7 +10,10 @@ Rules:
    one for many messages at a time, and so only for a room that is its own sequencer.
 3. A message's number is its author's own. The room keeps one mark per (key, stream): mark + 1 is taken,
    lower is dropped as sent again, higher is an error, since something between would be lost.
-4. The room never looks inside a message.
+4. A message that cannot be taken is rejected in the same order: the mark moves on, and what follows is taken. The
+   sender learns of it after the commit. A few rejections of each stream are stored, for a sender that lost its link.
+5. The room reads no more of a message than its header, and the number that an edit, a retraction or a reaction
+   begins with.
 """
 
 from __future__ import annotations
@@ -21,8 +24,10 @@ from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from chat.core import status, text
+from chat.core.codes import REJECTED, phrase
 from chat.core.errors import Refused, RemoteProtocolError, Text
 from chat.core.log import Cursor, Log, digest
 from chat.core.loopguard import LIMIT, LoopGuard
@@ -36,12 +41,15 @@ from chat.core.wire import (
     MAX_TEXT,
     SEQ_PREFIX,
     SPOKEN_END,
+    TARGETED,
     Ask,
     Author,
     Frame,
     Hello,
     Kind,
     Names,
+    Rejection,
+    Welcome,
     pack,
     run_of,
     unpack,
@@ -50,11 +58,14 @@ from chat.core.wire import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from chat.core.log import Batch
 
 BOT: Final = "bot"  # the role of programs that the host has started; nothing that a peer says gives it
 _MAX_MESSAGE: Final = HEADER_SIZE + SEQ_PREFIX.size + MAX_TEXT
 _NAMES_PAGE: Final = MAX_CONTROL // 160  # authors in one NAMES frame
 _NICKS_A_KEY: Final = 8
+_REJECTIONS: Final = 64  # of one stream that are stored; of older ones the sender learns no reason
+_REJECTION_SIZE: Final = 256  # bytes of memory, about
 _ANOTHER_LOG: Final = Text("this is another log of the same name; the host has lost or replaced the one you knew")
 _MAX_HISTORY: Final = 10_000  # messages looked back for; `chat log` pages further by number
 
@@ -62,14 +73,15 @@ _MAX_HISTORY: Final = 10_000  # messages looked back for; `chat log` pages furth
 class Stream:
     """One outbox of one key: where its numbers are, and under which author index it speaks now."""
 
-    __slots__ = ("accepted", "author", "bot", "id", "key", "mark", "member")
+    __slots__ = ("accepted", "author", "bot", "id", "key", "mark", "member", "rejections")
 
     def __init__(self, key: bytes, stream: int, mark: int = 0) -> None:
         self.key = key
         self.bot = False  # a program that the host has started: its messages are labelled
         self.id = stream
         self.accepted = mark  # the last number handed to the sequencer
-        self.mark = mark  # the last number in the log
+        self.mark = mark  # the last number in the log, or rejected
+        self.rejections: list[Rejection] = []  # the newest ones, by number
         self.author: Author | None = None  # the last author introduced for it
         self.member: Member | None = None  # the one link that speaks for it now
 
@@ -125,6 +137,7 @@ class RoomChanges(NamedTuple):
     nicks: list[tuple[str, str, bytes]]  # skeleton, nickname, key
     members: list[tuple[bytes, str]]  # key, role
     reads: Sequence[tuple[bytes, int]] = ()  # key, the last number that it has read
+    rejections: Sequence[tuple[bytes, int, int, list[Rejection]]] = ()  # key, stream, the first one kept, new ones
 
 
 class Sequencer(Protocol):
@@ -136,16 +149,15 @@ class Sequencer(Protocol):
 
 
 class Admission(NamedTuple):
-    """What WELCOME tells a member that has been let in."""
+    """A member that has been let in, and what ``Room.welcome`` tells it."""
 
     member: Member
     start: int
     show: int
     first_unsettled: int
-    settled_at: int
     rewound: str
-    read: int
     replaced: Member | None  # an older link of the same stream, which this one takes the place of
+    rejections: Sequence[Rejection]  # which it may not know of
 
 
 class Room:
@@ -163,6 +175,7 @@ class Room:
         nicks: Iterable[tuple[str, str, bytes]] = (),
         members: Iterable[tuple[bytes, str]] = (),
         reads: Iterable[tuple[bytes, int]] = (),
+        rejections: Iterable[tuple[bytes, int, Rejection]] = (),
         sequencer: Sequencer | None = None,
         bot_turns: int = LIMIT,
         only: frozenset[bytes] = frozenset(),
@@ -183,13 +196,17 @@ class Room:
             self._streams[key, stream] = Stream(key, stream, mark)
         for author in self._authors:
             self._streams.setdefault((author.key, author.stream), Stream(author.key, author.stream)).author = author
+        for key, stream, one in rejections:
+            self._streams[key, stream].rejections.append(one)
         # Skeletons are made anew: what looks alike changes with each edition of the Unicode data.
         self._nicks = {text.skeleton(nick): (nick, key) for _, nick, key in nicks}
         self._nick_count = Counter(key for _, key in self._nicks.values())
         self._roles = dict(members)
         self._reads = dict(reads)
         self._new_authors: list[Author] = []
-        self._touched: dict[Stream, None] = {}
+        self._touched: dict[Stream, int] = {}  # whose mark has moved, and what is committed of it
+        self._committing: dict[Stream, int] = {}  # the same, of what was handed out to be committed
+        self._rejecting: dict[Stream, list[Rejection]] = {}  # to be committed
         self._new_nicks: list[tuple[str, str, bytes]] = []
         self._new_members: list[tuple[bytes, str]] = []
         self._new_reads: dict[bytes, int] = {}
@@ -256,10 +273,37 @@ class Room:
         self.members[member] = None
         if not member.silent:
             self.roster.enter(member.key, nick, bot=role == BOT)
-        first_unsettled = stream.mark + 1 if stream else 0
-        return Admission(
-            member, start, show, first_unsettled, self.log.next_seq, rewound, self.read_by(member.key), replaced
+        # What is not committed does not count: a crash could still take it, and the member would have forgotten it.
+        first_unsettled = self._committed_mark(stream) + 1 if stream else 0
+        known = self._rejections(stream, hello.unsettled, first_unsettled) if stream and hello.unsettled else []
+        return Admission(member, start, show, first_unsettled, rewound, replaced, known)
+
+    def welcome(self, entry: Admission, proof: bytes) -> None:
+        """Tell a member that it has been let in; what it may not know of its rejections; and who speaks here."""
+        member, known = entry.member, entry.rejections
+        member.cursor.post(
+            pack(
+                Kind.WELCOME,
+                Welcome(
+                    room=self.name,
+                    epoch=self.log.epoch,
+                    next_seq=self.log.end,
+                    start=entry.start,
+                    show=entry.show,
+                    nick=member.nick,
+                    first_unsettled=entry.first_unsettled,
+                    proof=proof,
+                    rejected=known[-1].number + known[-1].count - 1 if known else 0,
+                    rewound=entry.rewound,
+                    role=member.role,
+                    read=self.read_by(member.key),
+                ),
+            )
         )
+        if known:
+            member.cursor.post(_frames(known))
+        if names := self.speakers():
+            member.cursor.post(names)
 
     def leave(self, member: Member) -> None:
         """Forget a member; a second time does nothing."""
@@ -370,10 +414,6 @@ class Room:
         stream = member.stream
         if stream is None:
             raise RemoteProtocolError("the peer spoke without a stream; it came to read only")
-        if len(frame.raw) > _MAX_MESSAGE:
-            raise RemoteProtocolError(
-                f"the peer sent a message of {len(frame.raw)} bytes; the limit is {MAX_TEXT} of text"
-            )
         if frame.number <= stream.accepted:
             return  # sent again; the echo that settles it is on its way
         if frame.number != stream.accepted + 1:
@@ -381,8 +421,49 @@ class Room:
                 f"the peer sent number {frame.number} after {stream.accepted}; what is between is missing"
             )
         stream.accepted = frame.number
+        if (wrong := self._wrong_with(frame)) is not None:
+            self._reject(stream, frame.number, *wrong)
+            return
         self._count_turn(stream, now)
         self._submit(stream, member.nick, frame.kind, frame.flags, frame.number, frame.body, now)
+
+    def _wrong_with(self, frame: Frame) -> tuple[str, dict[str, str | int]] | None:
+        """Return the code and the fields by which a message is rejected, None for one that may be taken."""
+        if len(frame.raw) > _MAX_MESSAGE:
+            return "too-long", {"size": len(frame.raw) - HEADER_SIZE, "limit": MAX_TEXT}
+        if frame.kind in TARGETED:
+            if len(frame.raw) < HEADER_SIZE + SEQ_PREFIX.size:
+                return "no-target", {}
+            (target,) = SEQ_PREFIX.unpack_from(frame.raw, HEADER_SIZE)
+            if not 0 < target < self.log.end:
+                return "no-target", {}
+        return None
+
+    def _reject(self, stream: Stream, number: int, code: str, fields: dict[str, str | int]) -> None:
+        """Move a stream's mark past a message without taking it. Runs of one reason are one rejection."""
+        if number <= stream.mark:
+            return
+        self._touched.setdefault(stream, stream.mark)
+        stream.mark = number
+        kept = stream.rejections
+        first, count = number, 1
+        if kept and (last := kept[-1]).number + last.count == number and (last.code, last.fields) == (code, fields):
+            first, count = last.number, last.count + 1
+            kept.pop()
+        kept.append(rejection(first, code, fields, count))
+        del kept[:-_REJECTIONS]
+        new = self._rejecting.setdefault(stream, [])
+        if new and new[-1].number == first:
+            new.pop()
+        new.append(kept[-1])
+
+    def _rejections(self, stream: Stream, start: int, end: int) -> list[Rejection]:
+        """Return what is committed of a stream's rejections, from number ``start`` to below ``end``."""
+        return [
+            replace(one, count=min(one.count, end - one.number))
+            for one in stream.rejections
+            if one.number < end and one.number + one.count > start
+        ]
 
     def take_run(self, member: Member, data: bytes, now: int, most: int = MAX_BATCH) -> tuple[int, int]:
         """Do at once what ``handle`` would do with each message that ``data`` begins with, of the first ``most`` ones.
@@ -400,8 +481,8 @@ class Room:
         self._count_turn(stream, now, len(ends))
         author = self._author(stream, member.nick, now)
         self.log.append_run(data, ends, time=now, author=author.index, number=number)
+        self._touched.setdefault(stream, stream.mark)
         stream.accepted = stream.mark = stream.mark + len(ends)
-        self._touched[stream] = None
         return len(ends), ends[-1]
 
     def _count_turn(self, stream: Stream, now: int, messages: int = 1) -> None:
@@ -416,8 +497,8 @@ class Room:
             return
         author = self._author(stream, nick, time)
         self.log.append(kind, body, time=time, author=author.index, number=number, flags=flags)
+        self._touched.setdefault(stream, stream.mark)
         stream.mark = number
-        self._touched[stream] = None
 
     def _author(self, stream: Stream, nick: str, time: int) -> Author:
         """Return the stream's author, introduced now if the log does not know it by this nickname."""
@@ -429,6 +510,12 @@ class Room:
             self._new_authors.append(author)
             self.log.append(Kind.AUTHOR, msgspec.msgpack.encode(author), time=time, author=author.index)
         return author
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait for the disk, about: while they are too many, the host leaves members unread."""
+        waiting = sum(map(len, self._rejecting.values())) if self._rejecting else 0
+        return self.log.unpublished + _REJECTION_SIZE * waiting
 
     @property
     def changed(self) -> bool:
@@ -443,18 +530,54 @@ class Room:
             self._new_nicks,
             self._new_members,
             list(self._new_reads.items()),
+            [(one.key, one.id, one.rejections[0].number, new) for one, new in self._rejecting.items()],
         )
+        self._committing, self._rejecting = self._touched, {}
         self._new_authors, self._touched, self._new_nicks, self._new_members = [], {}, [], []
         self._new_reads = {}
         return changes
 
+    def committed(self, batches: list[Batch], changes: RoomChanges) -> list[Member]:
+        """Publish what is on the disk now, and tell senders which of their messages were rejected.
+
+        Returns members that do not read what they are told: their links are to be closed, and when they come back
+        they are told again.
+        """
+        deaf = []
+        self._committing = {}
+        for key, stream, _first, rejections in changes.rejections:
+            member = self._streams[key, stream].member
+            if member is None:
+                continue
+            if member.cursor.control_size > MAX_CONTROL:
+                deaf.append(member)
+            else:
+                member.cursor.post(_frames(rejections))  # ahead of all that was numbered after them
+        self.log.publish(batches)
+        return deaf
+
+    def _committed_mark(self, stream: Stream) -> int:
+        return self._committing.get(stream, self._touched.get(stream, stream.mark))
+
     def give_back(self, changes: RoomChanges) -> None:
         """They could not be committed: return them with the next ones."""
+        self._touched, self._committing = {**self._touched, **self._committing}, {}
+        for key, stream, _first, rejections in changes.rejections:
+            known = self._rejecting.setdefault(self._streams[key, stream], [])
+            known[:0] = [one for one in rejections if not known or one.number != known[0].number]
         self._new_authors[:0] = changes.authors
         self._new_nicks[:0] = changes.nicks
         self._new_members[:0] = changes.members
         self._new_reads = {**dict(changes.reads), **self._new_reads}
-        self._touched.update((self._streams[key, stream], None) for key, stream, _ in changes.marks)
+
+
+def _frames(rejections: Iterable[Rejection]) -> bytes:
+    return b"".join(pack(Kind.REJECTED, one) for one in rejections)
+
+
+def rejection(number: int, code: str, fields: dict[str, str | int], count: int = 1) -> Rejection:
+    """Return what a sender is told, with its English text."""
+    return Rejection(number=number, count=count, code=code, fields=fields, text=str(phrase(REJECTED, code, fields, "")))
 
 
 def _with_suffix(nick: str, suffix: str) -> str:
@@ -481,5 +604,6 @@ _HOST_ONLY: Final = frozenset(
         Kind.NOTICE,
         Kind.DIRECT,
         Kind.STATES,
+        Kind.REJECTED,
     )
 )

@@ -9,7 +9,9 @@ Rules:
 
 1. A session outlives its links. It resumes from (epoch, next number, hash of the last frame held), and a
    message that was delivered is never delivered again.
-2. A message is kept until its echo. The echo with a number is the acknowledgement; nothing else is.
+2. A message is kept until its echo or its rejection. The echo with a number is the acknowledgement; nothing else is.
+   Outcomes come in the order of the messages. One that the host holds no echo of, though we saw all of the log where
+   it would be, was rejected too: the host forgets reasons in time.
 3. An entry gets its number only when the host's mark is known, so a lost file can never reuse one.
 4. What comes from the host is checked like what comes from anybody: numbers must follow each other.
 """
@@ -20,6 +22,7 @@ from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from chat.core.codes import REJECTED, phrase
 from chat.core.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError, Text
 from chat.core.log import digest
 from chat.core.outgoing import split_body
@@ -46,6 +49,7 @@ from chat.core.wire import (
     Parser,
     Presence,
     Refusal,
+    Rejection,
     States,
     Welcome,
     encode,
@@ -118,6 +122,14 @@ class Stored(NamedTuple):
     seq: int
 
 
+class Rejected(NamedTuple):
+    """What was said is not in the log, and never will be. It may be changed and said again, as a new message."""
+
+    entry: OutboxEntry
+    code: str
+    why: Text
+
+
 class Here(NamedTuple):
     """Who came and who went. ``first``: the list as it was when we came, nobody just entered."""
 
@@ -141,7 +153,9 @@ class Answered(NamedTuple):
     answer: Answer
 
 
-Event: TypeAlias = Challenged | Joined | Message | Stored | Gap | Here | Rewound | Notice | Direct | Numbered | Answered
+Event: TypeAlias = (
+    Challenged | Joined | Message | Stored | Rejected | Gap | Here | Rewound | Notice | Direct | Numbered | Answered
+)
 
 
 class Session:
@@ -186,7 +200,10 @@ class Session:
         self._before: dict[Who, bool] | None = None  # who was here, while a new list comes in pages
         self._first_list = True  # PRESENCE so far is the list as it was when we came
         self._first_unsettled = 0  # the host holds our entries below this
-        self._settled_at = 0  # when the log has come so far, all below is on the host's disk
+        self._settled_at = 0  # when the log has come so far, the echoes of all below have passed
+        self._rejections: dict[int, Rejection] = {}  # of unsettled entries, by number
+        self._rejections_end = 0  # the host tells of rejections up to here before it goes on
+        self._unseen_end = 0  # below this, an echo may have passed that we did not see
         self._next_number = 0  # 0 until the host has told its mark
         self._question = 0
         self._parser = Parser()
@@ -231,7 +248,8 @@ class Session:
         if not self.stream:
             self.stream = stream
             self.unsettled.extendleft(reversed(list(unsettled)))  # they were said before anything said here
-        since = min((e.since for e in self.unsettled if e.number and e.since), default=0)
+        sent = [entry for entry in self.unsettled if entry.number]
+        since = min((entry.since for entry in sent if entry.since), default=0)
         self._out += pack(
             Kind.HELLO,
             Hello(
@@ -249,6 +267,7 @@ class Session:
                 last=digest(self._last) if self._last else b"",
                 history=self._history,
                 since=since,
+                unsettled=min((entry.number for entry in sent), default=0),
                 other=self.other,
                 board=self.board,
                 states=self.states is not None,
@@ -345,6 +364,8 @@ class Session:
             raise RemoteProtocolError(f"the host sent a frame of kind {frame.kind} while we were {self.state.value}")
         elif frame.kind == Kind.GAP:
             self._gap(unpack(Gap, frame), events)
+        elif frame.kind == Kind.REJECTED:
+            self._rejected(unpack(Rejection, frame), events)
         elif frame.kind == Kind.PRESENCE:
             self._presence(unpack(Presence, frame), events)
         elif frame.kind == Kind.NAMES:
@@ -390,13 +411,15 @@ class Session:
         if welcome.rewound:
             events.append(Rewound(welcome.rewound))
             self._authors.clear()
+            self._rejections.clear()
             self._last = b""
         self.nick = self._wanted_nick = welcome.nick or self.nick
         self.epoch = welcome.epoch
         self.next_seq = self._expected = welcome.start
         if not resumed:
             self._show = welcome.show
-        self._settled_at = max(welcome.next_seq, welcome.settled_at)
+            self._unseen_end = welcome.start
+        self._settled_at, self._rejections_end = welcome.next_seq, welcome.rejected
         self._first_list = True
         # Before anything that a host may do to the outbox: it has not shown that it holds its key.
         events.append(
@@ -423,7 +446,8 @@ class Session:
             if 0 < entry.number < first_unsettled and entry.epoch == self.epoch:
                 continue
             # Usually the number it had. A host that went back to an older copy lacks some before it.
-            if (entry.number, entry.epoch) != (self._next_number, self.epoch):
+            # Its echo comes behind what the host holds now, also where that is less than it was.
+            if (entry.number, entry.epoch) != (self._next_number, self.epoch) or entry.since > next_seq:
                 entry.number, entry.epoch, entry.since = self._next_number, self.epoch, next_seq
                 changed = True
             self._next_number += 1
@@ -474,6 +498,7 @@ class Session:
                 held.popleft()
                 self._held_size -= HEADER_SIZE
                 self.next_seq, self._last = item.first + item.count, b""
+                self._unseen_end = self.next_seq
                 events.append(item)
                 self._pass_settled(events)
                 continue
@@ -495,20 +520,49 @@ class Session:
         if frame.seq >= self._show:
             text, target = split_body(frame.kind, frame.flags, frame.body)
             events.append(Message(frame.seq, frame.time, author, frame.kind, text, target, mine))
-        if mine:
-            # The host holds whatever this outbox numbered before it, too.
+        if not author.key:  # nobody knows whose it is
+            self._unseen_end = frame.seq + 1
+        if mine and self.unsettled:
+            if frame.number < self.unsettled[0].number and any(e.number == frame.number for e in self.unsettled):
+                self._unseen_end = frame.seq + 1  # the echo of one whose turn has not come
+            # The host has dealt with whatever this outbox numbered before it, too.
             while self.unsettled and 0 < self.unsettled[0].number <= frame.number:
-                entry = self.unsettled.popleft()
-                # Where a host went back, a number may have been given twice, and this is the echo of the other.
-                echo = entry.number == frame.number and entry.body == frame.body
-                events.append(Stored(entry, frame.seq if echo else 0))
+                is_echo = self.unsettled[0].number == frame.number
+                if is_echo and self.unsettled[0].body != frame.body:
+                    # Where a host went back, a number may have been given twice, and this is the echo of the other.
+                    is_echo, self._unseen_end = False, frame.seq + 1
+                self._settle(events, frame.seq if is_echo else 0)
+            self._settle_rejected(events)
+
+    def _rejected(self, rejection: Rejection, events: list[Event]) -> None:
+        end = rejection.number + rejection.count
+        for entry in self.unsettled:
+            if rejection.number <= entry.number < end and entry.epoch == self.epoch:
+                self._rejections[entry.number] = rejection
+        self._settle_rejected(events)
+        self._rejections_end = 0 if end > self._rejections_end else self._rejections_end
+        self._pass_settled(events)
+
+    def _settle_rejected(self, events: list[Event]) -> None:
+        while self.unsettled and self.unsettled[0].number in self._rejections:
+            self._settle(events, 0)
 
     def _pass_settled(self, events: list[Event]) -> None:
-        """All that the host held when we joined has passed: entries it held whose echo did not come are stored."""
-        if self.next_seq < self._settled_at:
+        """All that the host held when we joined has passed: settle the entries that it had dealt with by then."""
+        if self.next_seq < self._settled_at or self._rejections_end:
             return
         while self.unsettled and 0 < self.unsettled[0].number < self._first_unsettled:
-            events.append(Stored(self.unsettled.popleft(), 0))
+            self._settle(events, 0)
+
+    def _settle(self, events: list[Event], seq: int) -> None:
+        """Tell the outcome of the oldest entry. ``seq`` is its echo's number, 0 for none."""
+        entry = self.unsettled.popleft()
+        rejection = self._rejections.pop(entry.number, None)
+        if seq or (rejection is None and (entry.since < self._unseen_end or not entry.since)):
+            events.append(Stored(entry, seq))
+            return
+        why = rejection or Rejection(number=entry.number, code="unknown")
+        events.append(Rejected(entry, why.code, phrase(REJECTED, why.code, why.fields, why.text)))
 
     def _presence(self, presence: Presence, events: list[Event]) -> None:
         if presence.reset:

@@ -44,7 +44,8 @@ BEAT: Final = 4.0  # seconds between beats when there is nothing else to send
 YEAR_9999: Final = 253_370_764_800_000  # ms since 1970; later times, and those before 1970, break calendars
 SILENCE: Final = 12.0  # seconds without a byte after which a peer is gone
 
-PREFACE: Final = b"chat/1 manywire\n"
+VERSION: Final = "chat/2"
+PREFACE: Final = f"{VERSION} manywire\n".encode()
 _PREFACE_START: Final = b"chat/"
 _PREFACE_LIMIT: Final = 64  # bytes: a later version may say more on its line
 
@@ -78,11 +79,14 @@ class Kind(IntEnum):
     DIRECT = 76  # host -> member: Direct, a room that you share with one other
     STATE = 77  # member -> host: what it shows of itself; the body is a slot of the board (docs/reference/board.md)
     STATES = 78  # host -> member: States, the newest slots of those whose board it cannot see
+    REJECTED = 79  # host -> member: Rejection, some of its messages were not taken
 
 
 SPOKEN_END: Final = 16
 LOG_KINDS_END: Final = 64
 REPLY: Final = 1  # flag of SAY
+TARGETED: Final = frozenset((Kind.EDIT, Kind.RETRACT, Kind.REACT))  # whose bodies begin with the number they act on
+_IN_RUNS: Final = frozenset(range(1, SPOKEN_END)) - TARGETED  # the others are judged one by one
 
 
 class Frame(NamedTuple):
@@ -168,7 +172,7 @@ def run_of(data: bytes, number: int, longest: int, most: int = MAX_BATCH) -> lis
     at, size, end = 0, len(data), number + most
     while size - at >= HEADER_SIZE and number < end:
         length, kind, its_number = _RUN.unpack_from(data, at)
-        if its_number != number or not 0 < kind < SPOKEN_END or not HEADER_SIZE <= length <= longest:
+        if its_number != number or kind not in _IN_RUNS or not HEADER_SIZE <= length <= longest:
             break
         at += length
         if at > size:
@@ -254,14 +258,18 @@ class Parser:
 def _after_preface(data: bytes) -> int:
     """Return where the preface's line ends, 0 while it may still come. Raises RemoteProtocolError."""
     line, newline, _ = data[:_PREFACE_LIMIT].partition(b"\n")
-    if newline and line.split()[:1] == [b"chat/1"]:
+    if newline and line.split()[:1] == [VERSION.encode()]:
         return len(line) + 1
     if newline and line.startswith(_PREFACE_START):
         raise RemoteProtocolError(
-            "the peer speaks {begin}, this is chat/1; use the same version on both sides", begin=_quote(line)
+            "the peer speaks {begin}, this is {version}; use the same version on both sides",
+            begin=_quote(line),
+            version=VERSION,
         )
     if newline or len(line) == _PREFACE_LIMIT or line[: len(_PREFACE_START)] != _PREFACE_START[: len(line)]:
-        raise RemoteProtocolError("the peer does not speak chat/1: it began with {begin}", begin=_quote(data))
+        raise RemoteProtocolError(
+            "the peer does not speak {version}: it began with {begin}", version=VERSION, begin=_quote(data)
+        )
     return 0
 
 
@@ -311,6 +319,7 @@ class Hello(Struct):
     epoch: bytes = b""  # with next_seq and last: what this member already holds
     next_seq: U63 = 0
     last: bytes = b""  # the first 8 bytes of the SHA-256 of frame next_seq - 1
+    unsettled: U32 = 0  # the first number that it sent and does not know the outcome of; 0 for none
     history: U63 = 0  # without an epoch: how many messages of the past to begin with
     since: U63 = 0  # begin no later than here: an echo that this member awaits may be there
     other: bytes = b""  # for a direct room: the other's key, of which the room's name is made
@@ -332,9 +341,9 @@ class Welcome(Struct):
     start: U63  # the first number this member will be sent
     show: U63  # from here on they are the history it asked for; before, only to settle its outbox
     nick: str  # the nickname it has here (a clash gets a suffix)
-    first_unsettled: U32  # the first number of its stream that the log does not hold
+    first_unsettled: U32  # its stream's high-water mark plus 1: all below is on the host's disk, or rejected
     proof: bytes  # the host's Ed25519 signature over the transcript
-    settled_at: U63 = 0  # where the log ends once all below first_unsettled is stored: the disk may be behind
+    rejected: U32 = 0  # REJECTED frames follow, the last of them up to this number
     rewound: str = ""  # not empty: why what the member held is not this log's past
     role: str = "member"
     read: U63 = 0  # how far this key has read, in whichever of its windows; 0 where it never came before
@@ -418,6 +427,16 @@ class Direct(Struct):
     nick: str  # by which the other is known here
     next_seq: U63  # where its log ends
     read: U63 = 0  # how far this key has read there, in whichever of its windows
+
+
+class Rejection(Struct):
+    """Numbers of a stream that are not in the log, and never will be. ``code`` and ``fields``: see chat.core.codes."""
+
+    number: U32
+    code: str
+    count: U32 = 1  # that many, from ``number`` on
+    fields: dict[str, str | int] = {}
+    text: str = ""  # the same in English, for programs that do not know the code
 
 
 class Notice(Struct):

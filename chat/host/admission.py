@@ -38,7 +38,6 @@ from chat.core.wire import (
     Kind,
     Parser,
     Refusal,
-    Welcome,
     direct_name,
     pack,
     unpack,
@@ -233,23 +232,7 @@ class AdmissionControl:
                     raise Refused("disk-full", "the host's disk is full, so nobody new may enter; try again") from None
                 raise
         room.admit(hello.key)
-        welcome = Welcome(
-            room=room.name,
-            epoch=room.log.epoch,
-            next_seq=room.log.end,
-            start=entry.start,
-            show=entry.show,
-            nick=member.nick,
-            first_unsettled=entry.first_unsettled,
-            settled_at=entry.settled_at,
-            proof=self._host.identity.sign(proof),
-            rewound=entry.rewound,
-            role=member.role,
-            read=entry.read,
-        )
-        member.cursor.post(pack(Kind.WELCOME, welcome))
-        if names := room.speakers():
-            member.cursor.post(names)
+        room.welcome(entry, self._host.identity.sign(proof))
         if hosted.full:
             member.cursor.post(DISK_FULL)
         if not room.only and not member.silent:

@@ -51,11 +51,11 @@ class Connection:
     async def receive(self, parser: Parser) -> None:
         """Feed the room until the member leaves. Raises RemoteProtocolError, TransportError."""
         hosted, is_bot = self._hosted, self.member.role == BOT
-        log, guard, rate = hosted.room.log, hosted.room.guard, hosted.runtime.rate
+        room, guard, rate = hosted.room, hosted.room.guard, hosted.runtime.rate
         tokens, filled = float(rate), time.monotonic()
         data = b""  # the parser may hold what came right behind HELLO
         while True:
-            while log.unpublished > BACKLOG:
+            while room.backlog > BACKLOG:
                 hosted.drained.clear()
                 await self.unread(hosted.drained.wait())
             most = guard.most if is_bot else sys.maxsize

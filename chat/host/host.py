@@ -94,6 +94,7 @@ class Host:
             nicks=state.nicks,
             members=state.members,
             reads=state.reads,
+            rejections=state.rejections,
             bot_turns=self._bot_turns,
         )
         index = Index(store.search_path(state.id), log, self.runtime.search_thread)

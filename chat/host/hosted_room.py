@@ -199,7 +199,7 @@ class HostedRoom:
         except StoreError as error:
             self._not_committed(changes, error)
         else:
-            self._committed(batches, seconds)
+            self._committed(batches, changes, seconds)
 
     async def _commit_in_thread(self) -> None:
         async with self.runtime.disk:
@@ -209,14 +209,15 @@ class HostedRoom:
             except StoreError as error:
                 self._not_committed(changes, error)
             else:
-                self._committed(batches, seconds)
+                self._committed(batches, changes, seconds)
             finally:
                 self.committing = None
                 self.wake()
 
-    def _committed(self, batches: list[Batch], seconds: float) -> None:
+    def _committed(self, batches: list[Batch], changes: RoomChanges, seconds: float) -> None:
         self.runtime.committed(seconds)
-        self.room.log.publish(batches)
+        for member in self.room.committed(batches, changes):
+            self.drop(member, "it does not read which of its messages were rejected")
         if batches:
             self.on_stored()
         self.drained.set()

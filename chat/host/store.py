@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import logging
 import os
 import secrets
@@ -31,6 +32,7 @@ from urllib.parse import quote
 
 from chat.core.errors import StoreError, StoreFull, Text
 from chat.core.log import Batch
+from chat.core.room import rejection
 from chat.core.wire import MAX_BATCH, Author, Gap, split
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chat.core.room import RoomChanges
+    from chat.core.wire import Rejection
 
 _logger: Final = logging.getLogger("chat.host.store")
 _ROOM_BITS: Final = 48  # a batch's row is room << 48 | its first number, so one tree finds both
@@ -73,6 +76,14 @@ _LATER: Final = (  # what came with each version after the first; a new database
     PRAGMA user_version = 3;
     COMMIT;
     """,
+    """
+    BEGIN;
+    CREATE TABLE rejections (
+        room INTEGER, key BLOB, stream INTEGER, number INTEGER, count INTEGER, code TEXT, fields BLOB,
+        PRIMARY KEY (room, key, stream, number)) WITHOUT ROWID;
+    PRAGMA user_version = 4;
+    COMMIT;
+    """,
 )
 _VERSION: Final = 1 + len(_LATER)
 _SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # it may quote damaged text, which sqlite3 cannot decode
@@ -101,6 +112,7 @@ class RoomState(NamedTuple):
     nicks: list[tuple[str, str, bytes]]
     members: list[tuple[bytes, str]]
     reads: list[tuple[bytes, int]]
+    rejections: list[tuple[bytes, int, Rejection]]
 
 
 class Store:
@@ -224,6 +236,12 @@ class Store:
                 execute("SELECT skeleton, nick, key FROM nicks WHERE room = ?", (room,)).fetchall(),
                 execute("SELECT key, role FROM members WHERE room = ?", (room,)).fetchall(),
                 execute("SELECT key, seq FROM reads WHERE room = ?", (room,)).fetchall(),
+                [
+                    (key, _unsigned(stream), rejection(number, code, json.loads(fields), count))
+                    for key, stream, number, count, code, fields in execute(
+                        "SELECT key, stream, number, count, code, fields FROM rejections WHERE room = ?", (room,)
+                    )
+                ],
             )
 
     def direct_rooms(self, key: bytes, limit: int) -> list[tuple[str, bytes, int, int]]:
@@ -291,6 +309,18 @@ class Store:
             if changes.reads:
                 database.executemany(
                     "INSERT OR REPLACE INTO reads VALUES (?, ?, ?)", [(room, *read) for read in changes.reads]
+                )
+            for key, stream, first_kept, rejections in changes.rejections:
+                database.executemany(
+                    "INSERT OR REPLACE INTO rejections VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    [
+                        (room, key, _signed(stream), one.number, one.count, one.code, json.dumps(one.fields))
+                        for one in rejections
+                    ],
+                )
+                database.execute(
+                    "DELETE FROM rejections WHERE room = ? AND key = ? AND stream = ? AND number < ?",
+                    (room, key, _signed(stream), first_kept),
                 )
         self._chains[room] = chain
         if batches:

@@ -199,7 +199,7 @@ def short(key: bytes) -> str:
 
 # -- what is signed ------------------------------------------------------------------------------
 
-_CONTEXT: Final = b"manywire chat/1 handshake\0"
+_CONTEXT: Final = b"manywire chat/2 handshake\0"
 _ROLES: Final = {"member": b"\x01", "host": b"\x02"}
 _ROOM_LENGTH: Final = struct.Struct("!H")
 

@@ -38,7 +38,8 @@ from chat.client.board_view import SHOWN_AS
 from chat.client.events import Lost, Up
 from chat.client.queries import fetch, find
 from chat.core.errors import ChatError, WrongValue
-from chat.core.session import Here, Joined, LinkState, Message, Rewound
+from chat.core.outgoing import split_body
+from chat.core.session import Here, Joined, LinkState, Message, Rejected, Rewound
 from chat.core.status import Level
 from chat.core.text import visible
 from chat.core.wire import MAX_TEXT, REPLY, Ask, Author, Direct, Gap, Kind, Notice
@@ -124,7 +125,7 @@ class _Face:
         self._numbers = True
         self._away_later: asyncio.TimerHandle | None = None
         self._away_by_itself = False
-        self._unsent = 0  # lines that were not typed, and are not text
+        self._unsent = 0  # lines that were not typed, and are not text, or were rejected
         self._next: tuple[str, Said] | None = None  # "reply", "quote" or "edit": what the next line does, and to what
         self._does: dict[str, Callable[[str, int], Any]] = {
             "help": self._help,
@@ -186,6 +187,8 @@ class _Face:
                 room.known.moved(came, went, time.time_ns() // 1_000_000)
                 came, went = ([who for who in some if who[0] not in room.timeline.ignored] for some in (came, went))
                 return describe(Here(came, went, first))
+            case Rejected():
+                self._unsent += not sys.stdin.isatty()
             case Rewound():
                 room.timeline.rewound()
                 room.older.clear()
@@ -602,6 +605,10 @@ def describe(event: ClientEvent) -> list[str]:
             told = _("here: {nicks}") if first else _("{nicks} came")
             moved = [(told, came), (_("{nicks} left"), went)]
             return [f"* {told.format(nicks=', '.join(map(_shown, some)))}" for told, some in moved if some]
+        case Rejected(entry, _code, why):
+            text = visible(split_body(entry.kind, entry.flags, entry.body)[0][:_EXCERPT], lines=False)
+            told = _("not sent: {why}: {text}")
+            return [f"* {told.format(why=visible(translate(why), lines=False), text=text)}"]
         case Gap():
             told = plural("1 message cannot be had any more", "{count} messages cannot be had any more", event.count)
             return [f"* {told.format(count=event.count)}"]

@@ -16,6 +16,7 @@ import msgspec
 
 from chat.client.json_events import as_object
 from chat.core.errors import ChatError, LocalProtocolError, TransportError, WrongValue
+from chat.core.session import Rejected
 from chat.core.status import Level
 from chat.core.wire import REPLY, U63, Ask, Kind
 from chat.local.streams import Output, whole_lines
@@ -64,12 +65,17 @@ class _Line(msgspec.Struct):
 async def run(client: Client) -> None:
     """Speak for a program until its input ends, then wait until all it said is stored. Raises what ends the client."""
     out = Output()
+    rejected = 0
 
     def show(event: ClientEvent) -> list[str]:
+        nonlocal rejected
+        rejected += isinstance(event, Rejected)
         made = as_object(event, client)
         return [dump(made)] if made else []
 
     await converse(client, out, read(client, out), show)
+    if rejected:
+        raise ChatError(f"{rejected} messages were rejected; the events of that kind say why")
 
 
 async def read(client: Client, out: Output) -> None:

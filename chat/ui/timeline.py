@@ -459,6 +459,10 @@ class Timeline:
                     self._append(item)
                 return
 
+    def drop(self, entry: object) -> None:
+        """It was rejected: show it no longer."""
+        self._pending = [(waiting, item) for waiting, item in self._pending if waiting is not entry]
+
     def seen(self, item: Said) -> tuple[int, int]:
         """Return how many others are known to have read a message, of how many."""
         return sum(mark >= item.seq > 0 for mark in self.marks), len(self.marks)

@@ -353,7 +353,7 @@ def test_a_wrong_program_at_the_door_gets_one_line_and_harms_nobody(tmp_path: Pa
         with Program(tmp_path / "ann", "join", "--json") as ann:
             ann.until("joined")
             for port in ports:
-                too_long = b"chat/1 x\n\x00\x01\x00\x01" + bytes(65533)
+                too_long = b"chat/2 x\n\x00\x01\x00\x01" + bytes(65533)
                 for junk in (b"GET / HTTP/1.1\r\n\r\n", os.urandom(100_000), too_long):
                     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as stranger:
                         answer = drained(stranger, junk)

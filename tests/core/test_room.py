@@ -11,10 +11,10 @@ from chat.core.errors import Refused, RemoteProtocolError
 from chat.core.log import Batch, Log, digest
 from chat.core.room import Member, Room, RoomChanges, Stream
 from chat.core.wire import (
-    HEADER_SIZE,
     MAX_CONTROL,
     MAX_TEXT,
     SEQ_PREFIX,
+    TARGETED,
     Answer,
     Ask,
     Author,
@@ -22,6 +22,8 @@ from chat.core.wire import (
     Hello,
     Kind,
     Names,
+    Rejection,
+    Welcome,
     encode,
     pack,
     split,
@@ -59,7 +61,7 @@ def frame(data: bytes) -> Frame:
 def store(room: Room) -> RoomChanges:
     """What a host's tick does, with a disk that never fails."""
     batches, changes = room.log.seal(), room.take_changes()
-    room.log.publish(batches)
+    assert room.committed(batches, changes) == []
     return changes
 
 
@@ -100,6 +102,7 @@ def again(room: Room, changes: list[RoomChanges]) -> Room:
         marks=[mark for change in changes for mark in change.marks],
         nicks=[nick for change in changes for nick in change.nicks],
         members=[member for change in changes for member in change.members],
+        rejections=[(key, id_, one) for change in changes for key, id_, _, new in change.rejections for one in new],
     )
 
 
@@ -375,7 +378,7 @@ def test_a_message_is_numbered_with_its_author_before_it() -> None:
     assert (first.body, second.body) == (b"one", b"waves")
 
 
-@pytest.mark.parametrize("kind", range(1, 16))
+@pytest.mark.parametrize("kind", sorted(set(range(1, 16)) - TARGETED))
 def test_the_room_takes_every_kind_that_members_say_and_looks_into_none(kind: int) -> None:
     room = a_room()
     ann = enter(room, hello())
@@ -444,8 +447,8 @@ def test_a_message_of_16_kib_fits_and_no_more() -> None:
     ann = enter(room, hello())
     largest = SEQ_PREFIX.size + MAX_TEXT
     room.handle(ann, say(1, bytes(largest)), 0)
-    with pytest.raises(RemoteProtocolError, match=f"a message of {HEADER_SIZE + largest + 1} bytes"):
-        room.handle(ann, say(2, bytes(largest + 1)), 0)
+    room.handle(ann, say(2, bytes(largest + 1)), 0)
+    assert rejected(store(room)) == [(2, 1, "too-long", {"size": largest + 1, "limit": MAX_TEXT})]
 
 
 def test_readers_do_not_speak() -> None:
@@ -534,7 +537,7 @@ def test_only_a_host_sends_these(kind: int) -> None:
     assert not room.log.unpublished
 
 
-@pytest.mark.parametrize("kind", [Kind.BEAT, Kind.BYE, 79, 255])
+@pytest.mark.parametrize("kind", [Kind.BEAT, Kind.BYE, 99, 255])
 def test_beats_and_what_a_newer_version_may_know_change_nothing(kind: int) -> None:
     room = a_room()
     ann = enter(room, hello())
@@ -542,6 +545,157 @@ def test_beats_and_what_a_newer_version_may_know_change_nothing(kind: int) -> No
     assert room.handle(ann, frame(encode(kind, b"junk")), 0) is None
     assert not room.changed
     assert not room.log.unpublished
+
+
+# -- what is rejected ------------------------------------------------------------------------------
+
+
+def rejected(changes: RoomChanges) -> list[tuple[int, int, str, dict[str, str | int]]]:
+    return [(one.number, one.count, one.code, one.fields) for _, _, _, new in changes.rejections for one in new]
+
+
+def told(member: Member, room: Room) -> list[Frame | Rejection]:
+    """What the member is sent, rejections read."""
+    return [unpack(Rejection, one) if one.kind == Kind.REJECTED else one for one in sent(member, room)]
+
+
+NO_TARGET = SEQ_PREFIX.pack(500) + b"text"
+
+
+def test_a_rejected_message_is_passed_over_and_later_ones_are_taken() -> None:
+    room = a_room()
+    ann = enter(room, hello())
+    for number, body, kind in ((1, b"one", Kind.SAY), (2, NO_TARGET, Kind.EDIT), (3, b"three", Kind.SAY)):
+        room.handle(ann, say(number, body, kind), 0)
+        room.handle(ann, say(number, body, kind), 0)  # sent again
+    assert sent(ann, room) == []  # nothing is told before it is stored
+    changes = store(room)
+    assert changes.marks == [(ANN, 1, 3)]
+    found = told(ann, room)
+    assert isinstance(found[0], Rejection)  # ahead of what was numbered after it, or the member would miss it
+    assert (found[0].number, found[0].code, found[0].text) == (
+        2,
+        "no-target",
+        "the message that it refers to is not in this room's log",
+    )
+    assert [one.body for one in found if isinstance(one, Frame) and one.kind == Kind.SAY] == [b"one", b"three"]
+
+
+@pytest.mark.parametrize("kind", sorted(TARGETED))
+@pytest.mark.parametrize(
+    ("body", "taken"),
+    [
+        (b"", False),
+        (bytes(7), False),
+        (SEQ_PREFIX.pack(0), False),
+        (SEQ_PREFIX.pack(1), True),
+        (SEQ_PREFIX.pack(11), True),
+        (SEQ_PREFIX.pack(12), False),  # the number that it gets itself
+        (SEQ_PREFIX.pack(2**64 - 1), False),
+    ],
+)
+def test_what_refers_to_a_message_must_refer_to_one_that_is_stored(kind: int, body: bytes, taken: bool) -> None:
+    room = a_room()
+    ann = enter(room, hello(stream=77))
+    fill(room, 10, ann)
+    frames = encode(kind, body, number=11)
+    assert room.take_run(ann, frames, 0) == (0, 0)
+    room.handle(ann, frame(frames), 0)
+    assert bool(rejected(store(room))) != taken
+    assert room.log.end == 12 + taken
+
+
+def test_rejections_in_a_row_for_one_reason_are_one() -> None:
+    room = a_room()
+    ann = enter(room, hello())
+    for number in range(1, 101):
+        room.handle(ann, say(number, NO_TARGET, Kind.EDIT), 0)
+    assert rejected(store(room)) == [(1, 100, "no-target", {})]
+    for number in (101, 102):
+        room.handle(ann, say(number, NO_TARGET, Kind.EDIT), 0)
+    assert rejected(store(room)) == [(1, 102, "no-target", {})]
+    assert [(one.number, one.count) for one in told(ann, room) if isinstance(one, Rejection)] == [(1, 100), (1, 102)]
+
+
+def reject_many(room: Room, member: Member, count: int) -> None:
+    """Each is a rejection of its own: something is taken in between."""
+    assert member.stream is not None
+    for _ in range(count):
+        room.handle(member, say(member.stream.mark + 1, NO_TARGET, Kind.REACT), 0)
+        room.handle(member, say(member.stream.mark + 1), 0)
+
+
+def test_who_comes_back_is_told_of_what_it_may_not_know() -> None:
+    room = a_room()
+    ann = enter(room, hello())
+    reject_many(room, ann, 3)
+    changes = store(room)
+    room = again(room, [changes])
+    entry = room.enter(hello(unsettled=3))
+    room.welcome(entry, b"")
+    welcome, *found = told(entry.member, room)
+    assert isinstance(welcome, Frame)
+    assert (unpack(Welcome, welcome).first_unsettled, unpack(Welcome, welcome).rejected) == (7, 5)
+    assert [one.number for one in found if isinstance(one, Rejection)] == [3, 5]
+    entry = room.enter(hello())  # it holds nothing
+    room.welcome(entry, b"")
+    assert not any(isinstance(one, Rejection) for one in told(entry.member, room))
+
+
+def test_who_comes_back_before_the_commit_is_told_after_it() -> None:
+    room = a_room()
+    ann = enter(room, hello())
+    room.handle(ann, say(1, NO_TARGET, Kind.EDIT), 0)
+    store(room)
+    room.handle(ann, say(2, NO_TARGET, Kind.EDIT), 0)
+    entry = room.enter(hello(unsettled=1))
+    room.welcome(entry, b"")
+    assert entry.first_unsettled == 2
+    found = [one for one in told(entry.member, room) if isinstance(one, Rejection)]
+    assert [(one.number, one.count) for one in found] == [(1, 1)]
+    store(room)
+    (second,) = told(entry.member, room)
+    assert isinstance(second, Rejection)
+    assert (second.number, second.count) == (1, 2)
+
+
+def test_the_reasons_of_64_rejections_are_kept() -> None:
+    room = a_room()
+    ann = enter(room, hello())
+    reject_many(room, ann, 70)
+    ((key, stream, first_kept, new),) = store(room).rejections
+    assert (key, stream, first_kept, len(new)) == (ANN, 1, 13, 70)
+    sent(ann, room)
+    reject_many(room, ann, 1)
+    assert store(room).rejections[0][2] == 15
+    assert len(room.enter(hello(unsettled=1)).rejections) == 64
+
+
+def test_a_rejection_that_could_not_be_committed_comes_again() -> None:
+    room = a_room()
+    ann = enter(room, hello())
+    room.handle(ann, say(1, NO_TARGET, Kind.EDIT), 0)
+    room.handle(ann, say(2), 0)
+    room.handle(ann, say(3, NO_TARGET, Kind.EDIT), 0)
+    failed = room.take_changes()
+    room.handle(ann, say(4, NO_TARGET, Kind.EDIT), 0)
+    assert room.backlog > room.log.unpublished
+    room.give_back(failed)
+    assert [(number, count) for number, count, _, _ in rejected(store(room))] == [(1, 1), (3, 2)]
+    assert room.backlog == 0
+
+
+def test_who_does_not_read_its_rejections_is_to_be_dropped() -> None:
+    room = a_room()
+    ann, bob = enter(room, hello()), enter(room, hello(BOB, "bob"))
+    deaf: list[Member] = []
+    while not deaf:
+        for member in (ann, bob):
+            reject_many(room, member, 9)
+        deaf = room.committed(room.log.seal(), room.take_changes())
+        sent(bob, room)
+    assert deaf == [ann]
+    assert ann.cursor.control_size < 3 * MAX_CONTROL
 
 
 # -- questions -----------------------------------------------------------------------------------
@@ -605,11 +759,18 @@ def test_what_the_room_holds_counts_as_settled_only_where_it_is_stored() -> None
     room.handle(ann, say(1), 0)
     store(room)
     entry = room.enter(hello())
-    assert (entry.first_unsettled, entry.settled_at) == (2, 3)
+    assert entry.first_unsettled == 2
     room.handle(entry.member, say(2), 0)  # the disk is full, or slow
-    entry = room.enter(hello())
-    assert (entry.first_unsettled, entry.settled_at) == (3, 4)
-    assert room.log.end == 3
+    assert room.enter(hello()).first_unsettled == 2
+    failed = room.take_changes()
+    assert room.enter(hello()).first_unsettled == 2
+    room.give_back(failed)
+    again = room.enter(hello())
+    assert again.first_unsettled == 2
+    room.handle(again.member, say(2), 0)  # so it is sent again, and dropped
+    store(room)
+    assert room.enter(hello()).first_unsettled == 3
+    assert room.log.end == 4
 
 
 def test_what_could_not_be_committed_comes_again() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from chat.core.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError
+from chat.core.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError, Text
 from chat.core.log import digest
 from chat.core.outgoing import OutboxEntry, text_body
 from chat.core.session import (
@@ -17,6 +17,7 @@ from chat.core.session import (
     LinkState,
     Message,
     Numbered,
+    Rejected,
     Rewound,
     Session,
     Stored,
@@ -40,6 +41,7 @@ from chat.core.wire import (
     Parser,
     Presence,
     Refusal,
+    Rejection,
     Welcome,
     encode,
     pack,
@@ -82,7 +84,14 @@ def welcome(start: int = 1, next_seq: int = 1, **more: Any) -> bytes:
 
 
 def control(kind: int, **fields: Any) -> bytes:
-    shapes = {Kind.PRESENCE: Presence, Kind.NAMES: Names, Kind.GAP: Gap, Kind.ANSWER: Answer, Kind.NOTICE: Notice}
+    shapes = {
+        Kind.PRESENCE: Presence,
+        Kind.NAMES: Names,
+        Kind.GAP: Gap,
+        Kind.ANSWER: Answer,
+        Kind.NOTICE: Notice,
+        Kind.REJECTED: Rejection,
+    }
     return pack(kind, shapes[Kind(kind)](**fields))
 
 
@@ -607,13 +616,103 @@ def test_a_gap_over_the_echo_settles_when_all_has_passed() -> None:
     assert session.receive_data(control(Kind.GAP, first=20, count=99))[1:] == [Stored(left(4), 0)]
 
 
-def test_what_the_host_holds_and_has_not_stored_yet_is_not_told_as_stored() -> None:
-    """Its disk may be full. A crash would take the message, and we would have forgotten it."""
-    entry = left(4)
-    session, events = joined(Session("lobby", ME), [entry], start=20, next_seq=20, settled_at=23, first_unsettled=5)
-    assert [type(event) for event in events] == [Joined]
-    assert session.receive_data(introduce(ANNS, 20) + introduce(OWN, 21)) == []
-    assert session.receive_data(said(22, OWN, 4))[-1] == Stored(entry, 22)
+# -- what the host rejects -----------------------------------------------------------------------
+
+
+def rejection(number: int, count: int = 1, code: str = "no-target", **more: Any) -> bytes:
+    return control(Kind.REJECTED, number=number, count=count, code=code, **more)
+
+
+NO_TARGET: Final = "the message that it refers to is not in this room's log"
+UNKNOWN: Final = "the host did not take it, and no longer says why"
+
+
+def test_a_rejection_settles_what_was_said() -> None:
+    session, _ = joined()
+    first, second, third = say(session), say(session, b"two"), say(session, b"three")
+    assert session.receive_data(rejection(2)) == []  # the first one's outcome comes first
+    events = session.receive_data(introduce(OWN, 1) + said(2, OWN, 1))
+    assert events[1:] == [Stored(first, 2), Rejected(second, "no-target", Text(NO_TARGET))]
+    assert session.receive_data(rejection(2)) == []  # told again
+    assert list(session.unsettled) == [third]
+    assert say(session).number == 4
+    assert session.receive_data(said(3, OWN, 3, b"three"))[1:] == [Stored(third, 3)]
+
+
+def test_a_rejection_is_told_at_once_where_nothing_is_ahead_of_it() -> None:
+    session, _ = joined()
+    entries = [say(session) for _ in range(3)]
+    events = session.receive_data(rejection(1, 3, "muted", text="you are muted"))
+    assert events == [Rejected(entry, "muted", Text("you are muted")) for entry in entries]
+    assert not session.unsettled
+
+
+def test_a_rejection_is_worded_here_and_a_strange_one_is_shortened() -> None:
+    session, _ = joined()
+    for _ in range(4):
+        say(session)
+    (known,) = session.receive_data(rejection(1, 1, "too-long", fields={"size": 9, "limit": 8}, text="x"))
+    (strange,) = session.receive_data(rejection(2, 1, "new", text="x" * 5000))
+    (wrong,) = session.receive_data(rejection(3, 1, "too-long", fields={"limit": 8}, text="too long"))
+    (bare,) = session.receive_data(rejection(4, 1, "new"))
+    assert [event.why for event in (known, strange, wrong, bare) if isinstance(event, Rejected)] == [
+        "the message is too long (9 bytes, the limit is 8); send it in parts",
+        "x" * 200 + "…",
+        "too long",
+        "new",
+    ]
+
+
+def test_a_rejection_that_came_while_the_link_was_lost_is_told_after_the_next_welcome() -> None:
+    session, _ = joined()
+    first, second, third = say(session), say(session), say(session)
+    session.lost()
+    greeting = greet(session)
+    assert greeting.unsettled == 1
+    events = session.receive_data(welcome(start=1, next_seq=1, first_unsettled=3, rejected=2))
+    assert [type(event) for event in events] == [Joined]  # more is to come before an outcome is known
+    assert numbers(session) == [3]
+    assert session.receive_data(rejection(1)) == [Rejected(first, "no-target", Text(NO_TARGET))]
+    assert session.receive_data(rejection(2)) == [Rejected(second, "no-target", Text(NO_TARGET))]
+    assert list(session.unsettled) == [third]
+
+
+def test_what_the_host_dealt_with_and_does_not_hold_was_rejected() -> None:
+    """It keeps the reasons of a few only."""
+    entries = [left(4, since=20), left(5, since=20), left(6, since=20)]
+    session, _ = joined(Session("lobby", ME), entries, start=20, show=30, next_seq=23, first_unsettled=7, rejected=6)
+    session.receive_data(rejection(6))
+    events = session.receive_data(introduce(OWN, 20) + said(21, OWN, 5))
+    assert events == [
+        Rejected(entries[0], "unknown", Text(UNKNOWN)),
+        Stored(entries[1], 21),
+        Rejected(entries[2], "no-target", Text(NO_TARGET)),
+    ]
+    entries = [left(4, since=20)]
+    session, _ = joined(Session("lobby", ME), entries, start=20, show=30, next_seq=21, first_unsettled=5)
+    assert session.receive_data(introduce(ANNS, 20)) == [Rejected(entries[0], "unknown", Text(UNKNOWN))]
+
+
+def test_what_was_appended_by_an_unknown_author_may_be_an_echo() -> None:
+    entry = left(4, since=20)
+    session, _ = joined(Session("lobby", ME), [entry], start=20, show=30, next_seq=21, first_unsettled=5)
+    assert session.receive_data(said(20, OWN, 4)) == []  # asks who that is
+    assert session.receive_data(control(Kind.NAMES, authors=[], asked=[OWN.index])) == [Stored(entry, 0)]
+
+
+def test_an_entry_that_is_sent_again_to_a_shorter_log_has_its_place_there() -> None:
+    """Else the next process would ask for the log from behind its echo."""
+    entry = left(4, since=500)
+    _, events = joined(Session("lobby", ME), [entry], start=3, next_seq=3, first_unsettled=4)
+    assert Numbered() in events
+    assert (entry.number, entry.since) == (4, 3)
+
+
+def test_numbers_of_rejections_of_another_log_mean_nothing() -> None:
+    entry = left(2, epoch=OTHER)
+    session, _ = joined(Session("lobby", ME), [entry], start=3, next_seq=3, first_unsettled=9, rejected=2)
+    assert session.receive_data(rejection(2)) == []
+    assert (entry.number, list(session.unsettled)) == (9, [entry])
 
 
 def test_of_two_entries_of_one_number_only_the_one_that_came_back_has_its_place() -> None:

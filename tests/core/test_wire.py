@@ -125,11 +125,11 @@ def test_a_batch_must_be_whole_frames() -> None:
     "line",
     [
         PREFACE,
-        b"chat/1 \n",
-        b"chat/1\n",
-        b"chat/1\r\n",
-        b"chat/1 another program, \xff\n",
-        b"chat/1 " + b"x" * 56 + b"\n",
+        b"chat/2 \n",
+        b"chat/2\n",
+        b"chat/2\r\n",
+        b"chat/2 another program, \xff\n",
+        b"chat/2 " + b"x" * 56 + b"\n",
     ],
 )
 def test_every_preface_of_our_version_is_taken(line: bytes) -> None:
@@ -140,7 +140,7 @@ def test_every_preface_of_our_version_is_taken(line: bytes) -> None:
     "data", [b"GET / HTTP/1.1\r\n", b"\x16\x03\x01", b"\n", b"chat 1\n", b"chat/" + b"x" * 59, b"\x1b]0;gotcha\x07"]
 )
 def test_another_protocol_is_told_what_it_said(data: bytes) -> None:
-    with pytest.raises(RemoteProtocolError, match="does not speak chat/1: it began with") as caught:
+    with pytest.raises(RemoteProtocolError, match="does not speak chat/2: it began with") as caught:
         list(Parser().feed(data))
     assert str(caught.value).isascii()
     assert str(caught.value).isprintable()
@@ -153,15 +153,15 @@ def test_junk_is_refused_at_its_first_wrong_byte() -> None:
         list(parser.feed(b":"))
 
 
-@pytest.mark.parametrize("line", [b"chat/2 manywire\n", b"chat/10 x\n", b"chat/\n", b"chat/1x\n"])
+@pytest.mark.parametrize("line", [b"chat/1 manywire\n", b"chat/20 x\n", b"chat/\n", b"chat/2x\n"])
 def test_another_version_is_named(line: bytes) -> None:
-    with pytest.raises(RemoteProtocolError, match=r"speaks 'chat/.*', this is chat/1; use the same version"):
+    with pytest.raises(RemoteProtocolError, match=r"speaks 'chat/.*', this is chat/2; use the same version"):
         list(Parser().feed(line))
 
 
 def test_a_preface_that_does_not_end_is_refused_at_64_bytes() -> None:
     parser = Parser()
-    assert list(parser.feed(b"chat/1 " + b"x" * 56)) == []
+    assert list(parser.feed(b"chat/2 " + b"x" * 56)) == []
     with pytest.raises(RemoteProtocolError, match="does not speak"):
         list(parser.feed(b"x"))
 

@@ -230,7 +230,7 @@ BAD_HELLOS: Final[dict[str, tuple[Callable[[Hello], bytes], str]]] = {
     "another's key": (changed(key=b"k" * 32), "signature does not fit"),
     "a short signature": (changed(signature=b""), "signature does not fit"),
     "a signature for another room": (changed(room="r"), "signature does not fit"),
-    "HTTP": (lambda _: b"GET / HTTP/1.1\r\n\r\n", "does not speak chat/1"),
+    "HTTP": (lambda _: b"GET / HTTP/1.1\r\n\r\n", "does not speak chat/2"),
 }
 
 

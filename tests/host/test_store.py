@@ -20,7 +20,7 @@ import pytest
 
 from chat.core.errors import StoreError, StoreFull
 from chat.core.log import Batch, Log
-from chat.core.room import RoomChanges
+from chat.core.room import RoomChanges, rejection
 from chat.core.wire import HEADER_SIZE, MAX_BATCH, Author, Gap, Kind, split
 from chat.host.store import Store, StoredInvite
 
@@ -204,6 +204,23 @@ def test_changes_are_stored_without_messages_too(folder: Path) -> None:
         assert (state.members, state.reads) == ([(KEY, "member")], [(KEY, 2)])
 
 
+def test_rejections_are_kept_from_the_first_that_the_room_still_names(folder: Path) -> None:
+    one, two = rejection(1, "too-long", {"size": 9, "limit": 8}), rejection(3, "no-target", {})
+    stream = 2**64 - 1
+    with opened(folder) as store:
+        kept = Kept(store)
+        kept.say(b"1", changes=RoomChanges([], [(KEY, stream, 3)], [], [], [], [(KEY, stream, 1, [one, two])]))
+        grown = rejection(3, "no-target", {}, 2)
+        store.commit(kept.state.id, [], RoomChanges([], [(KEY, stream, 4)], [], [], [], [(KEY, stream, 1, [grown])]))
+    with opened(folder) as store:
+        kept = Kept(store)
+        assert kept.state.rejections == [(KEY, stream, one), (KEY, stream, grown)]
+        last = rejection(9, "no-target", {})
+        store.commit(kept.state.id, [], RoomChanges([], [(KEY, stream, 9)], [], [], [], [(KEY, stream, 3, [last])]))
+        assert store.open_room("lobby").rejections == [(KEY, stream, grown), (KEY, stream, last)]
+        assert store.open_room("another").rejections == []
+
+
 def test_rooms_do_not_see_each_other(folder: Path) -> None:
     with opened(folder) as store:
         one, two = Kept(store, "one"), Kept(store, "two")
@@ -363,10 +380,10 @@ def test_closing_twice_does_nothing(folder: Path) -> None:
 
 def test_a_newer_database_is_left_alone(folder: Path) -> None:
     Store(folder).close()
-    change(folder, "PRAGMA user_version = 4")
+    change(folder, "PRAGMA user_version = 5")
     before = (folder / "log.db").read_bytes()
     for _ in range(2):  # and a host that was refused keeps nobody out
-        with pytest.raises(StoreError, match="is of version 4, this program knows 3; upgrade manywire"):
+        with pytest.raises(StoreError, match="is of version 5, this program knows 4; upgrade manywire"):
             Store(folder)
     assert (folder / "log.db").read_bytes() == before
 

@@ -202,7 +202,7 @@ def test_the_transcript_is_laid_out_as_documented() -> None:
     host, host_nonce, nonce, key = b"H" * 32, b"N" * 32, b"n" * 32, b"k" * 32
     data = transcript("member", host=host, room="tea", host_nonce=host_nonce, nonce=nonce, key=key)
     assert data == (
-        b"manywire chat/1 handshake\0" + b"\x01" + hashlib.sha256(host).digest()
+        b"manywire chat/2 handshake\0" + b"\x01" + hashlib.sha256(host).digest()
         + b"\x00\x03tea" + host_nonce + nonce + key
     )  # fmt: skip
 

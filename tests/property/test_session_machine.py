@@ -3,6 +3,7 @@
 Whatever happens in between, in the end: everyone has been told of every message once, in one order, or of
 the gap where it was (I4, I5); what was said is in the log once, and whoever said it has been told so once;
 nothing counts as stored that is not on the host's disk; and what no host had acknowledged is not lost (I6).
+A message that the host rejects is told so, is in no log, and never counts as stored.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field
 from itertools import count
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,8 +26,22 @@ from chat.client.outbox import Outbox
 from chat.core.log import Batch, Log
 from chat.core.outgoing import OutboxEntry
 from chat.core.room import Member, Room, RoomChanges
-from chat.core.session import Challenged, Joined, LinkState, Message, Numbered, Session, Stored
-from chat.core.wire import PREFACE, Author, Challenge, Gap, Hello, Kind, Parser, Welcome, encode, pack, split, unpack
+from chat.core.session import Challenged, Joined, LinkState, Message, Numbered, Rejected, Session, Stored
+from chat.core.wire import (
+    PREFACE,
+    SEQ_PREFIX,
+    Author,
+    Challenge,
+    Gap,
+    Hello,
+    Kind,
+    Parser,
+    Rejection,
+    encode,
+    pack,
+    split,
+    unpack,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +52,7 @@ WINDOW: Final = 700  # bytes of the log in a host's memory: a few batches, so th
 ALL: Final = 10_000
 PEOPLE: Final = ((b"a" * 32, "ann"), (b"b" * 32, "bob"))
 MOST: Final = 5  # processes at one time
+NOWHERE: Final = 1 << 40  # a number that no log here reaches
 
 
 @dataclass
@@ -47,6 +64,7 @@ class Disk:
     authors: list[Author] = field(default_factory=list)
     marks: dict[tuple[bytes, int], int] = field(default_factory=dict)
     nicks: list[tuple[str, str, bytes]] = field(default_factory=list)
+    rejections: dict[tuple[bytes, int, int], Rejection] = field(default_factory=dict)
     damaged: set[int] = field(default_factory=set)  # batches by their first number
 
     def commit(self, batches: list[Batch], changes: RoomChanges) -> None:
@@ -54,6 +72,10 @@ class Disk:
         self.authors += changes.authors
         self.marks.update({(key, stream): mark for key, stream, mark in changes.marks})
         self.nicks += changes.nicks
+        for key, stream, first_kept, rejections in changes.rejections:
+            self.rejections.update({(key, stream, one.number): one for one in rejections})
+            for other in [one for one in self.rejections if one[:2] == (key, stream) and one[2] < first_kept]:
+                del self.rejections[other]
 
     def read(self, seq: int) -> Batch | Gap | None:
         for batch in self.batches:
@@ -92,7 +114,17 @@ class Host:
         self.links: list[Link] = []
         log = Log(disk.epoch, next_seq=disk.next_seq, older=disk.read, window=WINDOW)
         marks = [(key, stream, mark) for (key, stream), mark in disk.marks.items()]
-        self.room = Room("lobby", log, open_to_all=True, authors=disk.authors, marks=marks, nicks=disk.nicks)
+        rejections = [
+            (key, stream, one) for (key, stream, _), one in sorted(disk.rejections.items(), key=itemgetter(0))
+        ]
+        self.room = Room(
+            *("lobby", log),
+            open_to_all=True,
+            authors=disk.authors,
+            marks=marks,
+            nicks=disk.nicks,
+            rejections=rejections,
+        )
         self.committing: tuple[list[Batch], RoomChanges] | None = None  # in a thread, on a slow disk
 
     def accept(self) -> Link:
@@ -110,19 +142,7 @@ class Host:
     def let_in(self, link: Link, hello: Hello) -> None:
         entry = self.room.enter(hello)
         link.member, link.show = entry.member, entry.show
-        welcome = Welcome(
-            room="lobby",
-            epoch=self.room.log.epoch,
-            next_seq=self.room.log.end,
-            start=entry.start,
-            show=entry.show,
-            nick=entry.member.nick,
-            first_unsettled=entry.first_unsettled,
-            settled_at=entry.settled_at,
-            proof=b"",
-            rewound=entry.rewound,
-        )
-        entry.member.cursor.post(pack(Kind.WELCOME, welcome))
+        self.room.welcome(entry, b"")
         for other in self.links:
             if entry.replaced is not None and other.member is entry.replaced:
                 self.close(other)
@@ -146,7 +166,7 @@ class Host:
             self.room.give_back(changes)
             return []
         self.disk.commit(batches, changes)
-        self.room.log.publish(batches)
+        assert not self.room.committed(batches, changes)
         return batches
 
     def send(self, link: Link, limit: int) -> None:
@@ -169,7 +189,7 @@ class Process:
         self.session = Session("lobby", who[0], nick=who[1], history=history)
         self.link: Link | None = None
         self.untaken: list[OutboxEntry] = []
-        self.told: set[int] = set()  # entries of which this process was told that they are stored, by id()
+        self.told: set[int] = set()  # entries of which this process was told the outcome, by id()
         self.left = list(outbox.entries)
         self.entries = self.left.copy()  # keeps them alive, so that each id() stays its own
         self.shown: dict[int, str] = {}
@@ -189,8 +209,9 @@ class Process:
         self.link = None
         self.session.lost()
 
-    def say(self, text: str) -> None:
-        entry = OutboxEntry(0, Kind.SAY, 0, text.encode())
+    def say(self, text: str, *, rejected: bool = False) -> None:
+        body = SEQ_PREFIX.pack(NOWHERE) + text.encode() if rejected else text.encode()
+        entry = OutboxEntry(0, Kind.EDIT if rejected else Kind.SAY, 0, body)
         self.entries.append(entry)
         self.session.number(entry)
         self.outbox.add(entry)
@@ -224,8 +245,8 @@ class Process:
                     self.shown[seq] = text
                 case Gap():
                     self.gaps.append(event)
-                case Stored(entry):
-                    assert id(entry) not in self.told, "it was told twice that this is stored"
+                case Stored(entry) | Rejected(entry):
+                    assert id(entry) not in self.told, "its outcome was told twice"
                     self.told.add(id(entry))
                     self.untaken.append(entry)
         self.flush()
@@ -243,6 +264,8 @@ class SessionsAndRoom(RuleBasedStateMachine):
         self.processes: list[Process] = []
         self.orphans: list[Link] = []  # the client has gone from them, the host does not know
         self.said: set[str] = set()
+        self.wrong: set[str] = set()  # what was said and no host takes
+        self.rejected: set[str] = set()
         self.acknowledged: set[str] = set()
         self.ever_stored: set[tuple[str, int]] = set()
         self.lost_by_host: set[str] = set()
@@ -252,7 +275,7 @@ class SessionsAndRoom(RuleBasedStateMachine):
     def two_members_talk(self, backed_up: bool) -> None:
         for person in (0, 1):
             self.start_a_process(person, ALL)
-            self.say_something(person, 1)
+            self.say_something(person, [False])
         self.everybody_talks()
         if backed_up:
             self.backups.append(copy.deepcopy(self.host.disk))
@@ -279,13 +302,13 @@ class SessionsAndRoom(RuleBasedStateMachine):
             self.orphans.append(process.link)
 
     @precondition(lambda self: self.processes)
-    @rule(which=st.integers(0, MOST), messages=st.integers(1, 3))
-    def say_something(self, which: int, messages: int) -> None:
+    @rule(which=st.integers(0, MOST), rejected=st.lists(st.sampled_from([False, False, True]), min_size=1, max_size=3))
+    def say_something(self, which: int, rejected: list[bool]) -> None:
         process = self.processes[which % len(self.processes)]
-        for _ in range(messages):
+        for no in rejected:
             text = f"{process.who[1]} says {next(self.numbers)}"
-            self.said.add(text)
-            process.say(text)
+            (self.wrong if no else self.said).add(text)
+            process.say(text, rejected=no)
 
     @precondition(lambda self: self.processes)
     @rule(which=st.integers(0, MOST))
@@ -368,6 +391,11 @@ class SessionsAndRoom(RuleBasedStateMachine):
                 stored_as = {number for stored, number in self.ever_stored if stored == text}
                 assert stored_as, "it was told as stored and never was on a disk"
                 assert seq in stored_as or (seq == 0 and (self.ever_damaged or self.lost_by_host))
+            case Rejected(entry, code):
+                text = entry.body[SEQ_PREFIX.size :].decode()
+                assert text in self.wrong, "it was told as rejected, and any host takes it"
+                assert code in {"no-target", "unknown"}
+                self.rejected.add(text)
             case Message(seq=seq, text=text, author=author):
                 assert (text, seq) in self.ever_stored, "it was shown and never was on a disk"
                 assert text.startswith(f"{author.nick} says"), "it was shown as another's"
@@ -481,6 +509,7 @@ class SessionsAndRoom(RuleBasedStateMachine):
         messages = self.host.disk.messages()
         gone = self.said - set(messages.values())
         assert gone <= self.lost_by_host & self.acknowledged, "what no host had acknowledged is lost"
+        assert self.rejected == self.wrong
         for process in self.processes:
             process.take()
             assert process.session.state is LinkState.JOINED

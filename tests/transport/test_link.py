@@ -403,7 +403,7 @@ def test_tls_tells_the_caller_who_sends_while_a_piece_waits(tmp_path: Path) -> N
     ("said", "told"),
     [
         (b"GET / HTTP/1.1\r\n\r\n", "it sent an HTTP request"),
-        (b"chat/1 manywire\n", "it speaks chat in the clear"),
+        (b"chat/2 manywire\n", "it speaks chat in the clear"),
         (b"SSH-2.0-OpenSSH_9.9\r\n", r"it began with 'SSH-2.0-OpenSSH_9.9\\r\\n'"),
         (b"\x1b[2J\x07\x9b", r"it began with '\\x1b\[2J\\x07\\x9b'"),
     ],

@@ -456,7 +456,7 @@ def test_dialling_a_plain_host_with_tls(site: Site) -> None:
         async with listening(PLAIN, site) as listener:
             dialling = asyncio.ensure_future(transport.dial(Address(listener.address.scheme, listener.address.place)))
             link = await listener.accept()
-            link.send(b"chat/1 manywire\n")
+            link.send(b"chat/2 manywire\n")
             with pytest.raises(DialFailed, match=r"it does not speak TLS \(it speaks chat in the clear\); is this the"):
                 await dialling
             await link.aclose()
@@ -472,7 +472,7 @@ def test_dialling_a_plain_host_with_tls(site: Site) -> None:
     ("sent", "told"),
     [
         (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "it sent an HTTP request, not TLS"),
-        (b"chat/1 manywire\n", "it speaks chat in the clear, not TLS"),
+        (b"chat/2 manywire\n", "it speaks chat in the clear, not TLS"),
         (b"\x00\xff\x1b]0;title\x07", r"it began with '\\x00\\xff\\x1b\]0;title\\x07', not TLS"),
         (b"\x16\x03\x01\x00\x05hello", "the TLS handshake failed: .*"),
     ],

@@ -255,6 +255,9 @@ class Face:
             for event in events:
                 self._take(view, event)
             view.taken()
+            if view.rejected:
+                self.composer.give_back("\n".join(view.rejected), view.name)
+                view.rejected.clear()
             self._redraw_soon()
 
     def _leave(self, error: BaseException | None = None) -> None:

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from chat.client.events import Lost, Up
 from chat.core.errors import ChatError
 from chat.core.outgoing import split_body
-from chat.core.session import Here, Joined, Message, Rewound, Stored
-from chat.core.wire import Answer, Ask, Direct, Gap, Notice
+from chat.core.session import Here, Joined, Message, Rejected, Rewound, Stored
+from chat.core.wire import Answer, Ask, Direct, Gap, Kind, Notice
 from chat.i18n import _, later, localize_remote, plural, translate
 from chat.local.identity import fingerprint
 from chat.ui.fullscreen.pane import Conversation, Pane
@@ -102,6 +102,7 @@ class View:
         self.greeting: list[str] = []
         self.introduction: list[str] = []  # and to one who has never read here
         self.news: list[Direct] = []  # direct rooms in which something was said
+        self.rejected: list[str] = []  # texts that go back into the input
         self.lag = 0  # ms from saying to the disk, of what was stored last
         self._said_at: dict[int, int] = {}  # by id() of the entry, which lives in the session meanwhile
         self._ignored = set(settings.ignore)
@@ -173,6 +174,12 @@ class View:
                     del self._said_at[id(entry)]
                 self.lag = _now() - said_at if said_at > self._back_at else self.lag
                 self.timeline.settle(entry, seq)
+            case Rejected(entry, _code, why):
+                self._said_at.pop(id(entry), 0)
+                self.timeline.drop(entry)
+                self.note(_("not sent: {why}").format(why=translate(why)))
+                if entry.kind not in {Kind.RETRACT, Kind.REACT}:
+                    self.rejected.append(split_body(entry.kind, entry.flags, entry.body)[0])
             case Joined(next_seq=end, nick=nick, resumed=resumed, read=read):
                 self.timeline.nick = nick
                 if not resumed:

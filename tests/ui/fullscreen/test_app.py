@@ -33,9 +33,9 @@ from chat.client.client import Client
 from chat.client.events import Lost, Up
 from chat.client.target import Target
 from chat.core import status
-from chat.core.errors import DialFailed, LinkBroken, Refused, reason
+from chat.core.errors import DialFailed, LinkBroken, Refused, Text, reason
 from chat.core.outgoing import OutboxEntry, text_body
-from chat.core.session import Here, Joined, LinkState, Message, Rewound, Session, Stored
+from chat.core.session import Here, Joined, LinkState, Message, Rejected, Rewound, Session, Stored
 from chat.core.wire import REPLY, Answer, Ask, Author, Gap, Kind, Notice
 from chat.host.host import Host
 from chat.host.store import Store
@@ -300,6 +300,20 @@ def test_what_an_earlier_process_left_is_shown_once(tmp_path: Path) -> None:
             async with room.member("ann") as ann, staged(ann) as stage:
                 await stage.until("left behind ✓")
                 assert len(stage.said("left behind")) == 1
+
+    run(story())
+
+
+def test_what_the_host_rejects_goes_back_into_the_input() -> None:
+    async def story() -> None:
+        script = Script()
+        waiting = [OutboxEntry(n, Kind.SAY, 0, text_body(text)) for n, text in enumerate(("one", "two"), 1)]
+        script.session.unsettled.extend(waiting)
+        async with staged(script.client) as stage:
+            await stage.until("one …", "two …")
+            script.happen(*(Rejected(entry, "muted", Text("you are muted")) for entry in waiting))
+            await stage.until("not sent: you are muted", "> one", gone="…")
+            assert stage.face.input.text == "one\ntwo"
 
     run(story())
 
