@@ -21,9 +21,9 @@ from chat.client.events import EventQueue
 from chat.client.outbox import Outbox, outbox_folder
 from chat.client.queries import Queries
 from chat.core.errors import LocalProtocolError
-from chat.core.outgoing import OutboxEntry, text_body
+from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected, Session, Stored
-from chat.core.wire import Kind, Notice
+from chat.core.wire import Notice
 from chat.local.identity import host_hash
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from chat.client.events import ClientEvent
     from chat.client.target import Target
     from chat.core import status
+    from chat.core.outgoing import OutboxEntry
     from chat.core.wire import Answer, Ask
     from chat.local.identity import Identity
     from chat.local.known_hosts import KnownHosts
@@ -157,22 +158,21 @@ class Client:
 
     # -- what we say and ask ---------------------------------------------------------------------
 
-    async def say(
-        self, text: str, *, kind: int = Kind.SAY, target: int = 0, flags: int = 0, name: str = ""
-    ) -> OutboxEntry:
-        """Put a message into the outbox, and on the wire as soon as there is one. ``name`` is the caller's own id.
+    async def say(self, message: Outgoing | str) -> OutboxEntry:
+        """Put a message into the outbox, and on the wire as soon as there is one. A string is an ordinary message.
 
         Waits only while 1,024 are unsettled; take the events meanwhile, since with 4,096 not taken nothing more
-        is read, the echoes included. Raises LocalProtocolError for more than 16 KiB, StoreFull when our own disk
+        is read, not even the echoes. Raises LocalProtocolError for more than 16 KiB, StoreFull when our own disk
         is full, and what ended the client.
         """
-        entry = OutboxEntry(number=0, kind=kind, flags=flags, body=text_body(text, target), id=name)
+        if isinstance(message, str):
+            message = Outgoing(message)
         while len(self.session.unsettled) >= WINDOW:
             await self.events.changed()
         self.events.check()
         if self._outbox is None:
             raise LocalProtocolError("this client only reads; give it a folder for outboxes to speak")
-        self.session.number(entry)
+        entry = self.session.number(message)
         self._outbox.add(entry)
         self.session.say(entry)
         self.connection.flush_soon()

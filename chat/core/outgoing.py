@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import msgspec
 
 from chat.core.errors import LocalProtocolError, Text
 from chat.core.wire import MAX_TEXT, REPLY, SEQ_PREFIX, Kind
 
 
+@dataclass(frozen=True)
 class Outgoing:
-    """What a member wants to say. It is encoded once, here, and never changes.
+    """What a member wants to say. It is encoded once, here.
 
     Raises LocalProtocolError for over 16 KiB of UTF-8, or for text with lone surrogates.
     """
 
-    __slots__ = ("body", "flags", "id", "kind")
+    text: str
+    kind: int = Kind.SAY
+    target: int = 0  # the message replied to, edited, retracted or reacted to; 0 for none
+    id: str = ""  # the caller's own name for it
+    body: bytes = field(init=False)
 
-    def __init__(self, text: str, *, kind: int = Kind.SAY, target: int = 0, flags: int = 0, id: str = "") -> None:  # noqa: A002  the name that programs give it in NDJSON
-        self.kind = kind
-        self.flags = flags
-        self.id = id  # the caller's own name for it
-        self.body = text_body(text, target)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "body", text_body(self.text, self.target))
+
+    @property
+    def flags(self) -> int:
+        return REPLY if self.target and self.kind == Kind.SAY else 0
 
 
 class OutboxEntry(msgspec.Struct, omit_defaults=True):

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from chat.core.codes import REJECTED, phrase
 from chat.core.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError, Text
 from chat.core.log import digest
-from chat.core.outgoing import split_body
+from chat.core.outgoing import OutboxEntry, split_body
 from chat.core.status import Status as Shown
 from chat.core.status import Who, unpack_slot
 from chat.core.text import nickname
@@ -60,7 +60,7 @@ from chat.core.wire import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chat.core.outgoing import OutboxEntry
+    from chat.core.outgoing import Outgoing
 
 _NAMES_A_QUESTION: Final = 24  # authors asked for at once: their answer fits one control frame
 _MAX_HELD: Final = 4 * 1024 * 1024  # bytes of messages held back while their authors' names are on the way
@@ -283,14 +283,16 @@ class Session:
 
     # -- what we say -----------------------------------------------------------------------------
 
-    def number(self, entry: OutboxEntry) -> None:
-        """Give an entry its number, where the host's mark is known, and its place in time.
+    def number(self, message: Outgoing) -> OutboxEntry:
+        """Return a message with its number, if the host's mark is known, and its place in time.
 
-        Then write it to the outbox, then call ``say``. Raises LocalProtocolError for a session that only reads.
+        Write it to the outbox, then call ``say``. Raises LocalProtocolError for a session that only reads.
         """
         if self.epoch and not self.stream:
             raise LocalProtocolError("this session only reads; it has no outbox to speak from")
-        entry.number, entry.epoch, entry.since = self._next_number, self.epoch, self.next_seq
+        return OutboxEntry(
+            self._next_number, message.kind, message.flags, message.body, message.id, self.epoch, self.next_seq
+        )
 
     def say(self, entry: OutboxEntry) -> None:
         """Send an entry, now or as soon as we are in the room; it stays unsettled until its echo.

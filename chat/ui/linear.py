@@ -38,11 +38,11 @@ from chat.client.board_view import SHOWN_AS
 from chat.client.events import Lost, Up
 from chat.client.queries import fetch, find
 from chat.core.errors import ChatError, WrongValue
-from chat.core.outgoing import split_body
+from chat.core.outgoing import Outgoing, split_body
 from chat.core.session import Here, Joined, LinkState, Message, Rejected, Rewound
 from chat.core.status import Level
 from chat.core.text import visible
-from chat.core.wire import MAX_TEXT, REPLY, Ask, Author, Direct, Gap, Kind, Notice
+from chat.core.wire import MAX_TEXT, Ask, Author, Direct, Gap, Kind, Notice
 from chat.i18n import _, later, localize_remote, plural, translate
 from chat.local.identity import fingerprint
 from chat.local.settings import DEFAULTS, NAMES, change
@@ -303,13 +303,13 @@ class _Face:
 
     async def _change_or_answer(self, does: str, item: Said, text: str) -> None:
         kind = Kind.EDIT if does == "edit" else Kind.SAY
-        await self._say(text, kind, item.seq, REPLY if kind is Kind.SAY else 0)
+        await self._say(text, kind, item.seq)
 
-    async def _say(self, text: str, kind: int = Kind.SAY, target: int = 0, flags: int = 0) -> None:
+    async def _say(self, text: str, kind: int = Kind.SAY, target: int = 0) -> None:
         client = self._room.client
         if self._settings.emoji_names and sys.stdin.isatty():  # what a program writes is said exactly
             text = emoji.expand(text)
-        await client.say(text, kind=kind, target=target, flags=flags)
+        await client.say(Outgoing(text, kind, target))
         if client.session.state is not LinkState.JOINED:
             await self._tell(_("there is no link now; what you said is kept, and sent when it is back"))
 

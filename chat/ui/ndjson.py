@@ -16,9 +16,10 @@ import msgspec
 
 from chat.client.json_events import as_object
 from chat.core.errors import ChatError, LocalProtocolError, TransportError, WrongValue
+from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected
 from chat.core.status import Level
-from chat.core.wire import REPLY, U63, Ask, Kind
+from chat.core.wire import U63, Ask, Kind
 from chat.local.streams import Output, whole_lines
 from chat.ndjson import dump, person_object
 from chat.ui.lines import converse
@@ -42,12 +43,12 @@ _COMMANDS: Final = {  # and the fields that each needs
     "peer": ("text",),
     "quit": (),
 }
-_SAYING: Final = {  # kind and flags of the commands that are messages
-    "me": (Kind.ACTION, 0),
-    "reply": (Kind.SAY, REPLY),
-    "edit": (Kind.EDIT, 0),
-    "retract": (Kind.RETRACT, 0),
-    "react": (Kind.REACT, 0),
+_SAYING: Final = {  # kinds of the commands that are messages
+    "me": Kind.ACTION,
+    "reply": Kind.SAY,
+    "edit": Kind.EDIT,
+    "retract": Kind.RETRACT,
+    "react": Kind.REACT,
 }
 _LEVELS: Final = {"away": Level.AWAY, "busy": Level.BUSY, "back": Level.ONLINE}
 
@@ -90,7 +91,7 @@ async def read(client: Client, out: Output) -> None:
             wanted = _parse(line)
             name = wanted.id
             if isinstance(wanted.say, str):
-                await client.say(wanted.say, name=name)
+                await client.say(Outgoing(wanted.say, id=name))
                 continue
             what = "not done"
             if wanted.command == "quit":
@@ -126,10 +127,10 @@ async def _do(client: Client, wanted: _Line) -> dict[str, Any] | None:
         if not getattr(wanted, needed):
             raise LocalProtocolError(f"{name} needs the field {needed}")
     if name in _SAYING:
-        kind, flags = _SAYING[name]
+        kind = _SAYING[name]
         target = wanted.target if "target" in _COMMANDS[name] else 0
         text = wanted.text if kind != Kind.RETRACT else ""
-        await client.say(text, kind=kind, target=target, flags=flags, name=wanted.id)
+        await client.say(Outgoing(text, kind, target, wanted.id))
         return None
     if name in _LEVELS:
         client.show(level=_LEVELS[name], note=wanted.text)

@@ -23,6 +23,7 @@ from chat.core.errors import (
     RemoteProtocolError,
     UnknownScheme,
 )
+from chat.core.outgoing import Outgoing
 from chat.core.session import Joined, Message, Rewound, Stored
 from chat.core.wire import PREFACE, Answer, Ask, Challenge, Kind, Refusal, encode, pack
 from chat.local.identity import fingerprint
@@ -617,11 +618,11 @@ def test_the_next_process_sends_what_the_last_one_could_not(tmp_path: Path) -> N
     async def scene() -> None:
         async with HostFixture(tmp_path) as house:
             async with house.client("ann") as ann:
-                await ann.stored(await ann.say("one", name="id-1"))
+                await ann.stored(await ann.say(Outgoing("one", id="id-1")))
                 ann.take()
                 await house.close()
                 await ann.event(Lost)
-                await ann.say("two", name="id-2")
+                await ann.say(Outgoing("two", id="id-2"))
                 await ann.say("three")
             await house.open()
             async with house.client("ann") as ann:
@@ -653,7 +654,7 @@ def test_what_was_told_is_told_again_if_it_may_not_have_been_dealt_with(tmp_path
         async with HostFixture(tmp_path) as house:
             try:
                 async with house.client("ann") as ann:
-                    await ann.say("hello", name="mine")
+                    await ann.say(Outgoing("hello", id="mine"))
                     await ann.event(Stored)
                     if fails:
                         raise BrokenPipeError  # as it is when the screen has gone

@@ -8,7 +8,7 @@ import pytest
 
 from chat.core.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError, Text
 from chat.core.log import digest
-from chat.core.outgoing import OutboxEntry, text_body
+from chat.core.outgoing import OutboxEntry, Outgoing
 from chat.core.session import (
     Answered,
     Challenged,
@@ -24,7 +24,6 @@ from chat.core.session import (
 )
 from chat.core.wire import (
     HEADER_SIZE,
-    MAX_TEXT,
     PREFACE,
     REPLY,
     SEQ_PREFIX,
@@ -120,9 +119,8 @@ def joined(
     return session, session.receive_data(welcome(**more))
 
 
-def say(session: Session, body: bytes = b"hi") -> OutboxEntry:
-    entry = OutboxEntry(0, Kind.SAY, 0, body)
-    session.number(entry)
+def say(session: Session, text: str = "hi") -> OutboxEntry:
+    entry = session.number(Outgoing(text))
     session.say(entry)
     return entry
 
@@ -178,7 +176,7 @@ def test_a_silent_reader_keeps_no_nickname() -> None:
     assert greet(session).nick == "ann"
     session, _ = joined(Session("lobby", ME, silent=True), stream=0, nick="", first_unsettled=0)
     with pytest.raises(LocalProtocolError, match="only reads"):
-        session.number(OutboxEntry(0, Kind.SAY, 0, b""))
+        session.number(Outgoing(""))
 
 
 def test_what_may_be_called_when() -> None:
@@ -482,7 +480,7 @@ def test_it_is_what_waits_at_one_time_that_counts(monkeypatch: pytest.MonkeyPatc
 
 def test_an_echo_settles_what_was_said() -> None:
     session, _ = joined(start=3, next_seq=3, first_unsettled=7)
-    first, second = say(session, b"one"), say(session, b"two")
+    first, second = say(session, "one"), say(session, "two")
     assert (first.number, second.number, first.epoch, first.since) == (7, 8, EPOCH, 3)
     assert [(one.number, one.body) for one in frames(session)] == [(7, b"one"), (8, b"two")]
     events = session.receive_data(introduce(OWN, 3) + said(4, OWN, 7, b"one") + said(5, OWN, 8, b"two"))
@@ -558,9 +556,7 @@ def test_say_wants_the_entry_that_was_numbered_last() -> None:
     session, _ = joined(first_unsettled=5)
     with pytest.raises(LocalProtocolError, match="number 0 where 5 follows"):
         session.say(OutboxEntry(0, Kind.SAY, 0, b""))
-    first, second = OutboxEntry(0, Kind.SAY, 0, b""), OutboxEntry(0, Kind.SAY, 0, b"")
-    session.number(first)
-    session.number(second)
+    first, second = session.number(Outgoing("")), session.number(Outgoing(""))
     session.say(first)
     with pytest.raises(LocalProtocolError, match="number 5 where 6 follows"):
         session.say(second)
@@ -629,7 +625,7 @@ UNKNOWN: Final = "the host did not take it, and no longer says why"
 
 def test_a_rejection_settles_what_was_said() -> None:
     session, _ = joined()
-    first, second, third = say(session), say(session, b"two"), say(session, b"three")
+    first, second, third = say(session), say(session, "two"), say(session, "three")
     assert session.receive_data(rejection(2)) == []  # the first one's outcome comes first
     events = session.receive_data(introduce(OWN, 1) + said(2, OWN, 1))
     assert events[1:] == [Stored(first, 2), Rejected(second, "no-target", Text(NO_TARGET))]
@@ -845,13 +841,3 @@ def test_notices_beats_and_what_a_newer_host_may_send() -> None:
     session, _ = joined()
     data = control(Kind.NOTICE, code="disk", text="full") + encode(Kind.BEAT) + encode(200, b"?")
     assert session.receive_data(data) == [Notice(code="disk", text="full")]
-
-
-def test_the_body_of_a_text() -> None:
-    assert text_body("h\u00e9") == b"h\xc3\xa9"
-    assert text_body("so", 7) == SEQ_PREFIX.pack(7) + b"so"
-    assert len(text_body("x" * MAX_TEXT, 7)) == MAX_TEXT + 8
-    with pytest.raises(LocalProtocolError, match=f"is {MAX_TEXT + 1} bytes long; the limit is {MAX_TEXT}"):
-        text_body("x" * (MAX_TEXT - 1) + "\u00e9")
-    with pytest.raises(LocalProtocolError, match="half of a surrogate pair"):
-        text_body("\ud800")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chat.core.errors import AddressError
+from chat.core.outgoing import Outgoing
 from chat.core.session import Message
 from chat.core.wire import Ask, Kind, Notice
 from chat.host import programs as programs_module
@@ -145,7 +146,7 @@ def test_the_host_says_who_is_a_bot_and_only_that_author_is(tmp_path: Path) -> N
             await owner.say("hi")
             said = await owner.hear("hi", "<owner: hi>")
             assert [message.author.bot for message in said] == [False, True]
-            await owner.say("waves", kind=Kind.ACTION)
+            await owner.say(Outgoing("waves", kind=Kind.ACTION))
             await owner.hear("waves", "<* owner waves>")
 
     run(scene())

@@ -10,6 +10,7 @@ import pytest
 from chat.cli.oneshot import send_text
 from chat.client.json_events import as_object
 from chat.core.errors import FAILED, ChatError
+from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected
 from chat.core.wire import MAX_TEXT, SEQ_PREFIX, Kind, Rejection, encode, unpack
 from chat.ui.linear import describe
@@ -31,7 +32,7 @@ def test_the_sender_learns_why_and_goes_on(tmp_path: Path) -> None:
     async def scene() -> None:
         async with HostFixture(tmp_path) as fixture, fixture.members("ann", "bob") as (ann, bob):
             first = await ann.say("first")
-            wrong = await ann.say("a correction", kind=Kind.EDIT, target=500, name="mine")
+            wrong = await ann.say(Outgoing("a correction", Kind.EDIT, 500, "mine"))
             last = await ann.say("last")
             await ann.stored(first)
             event = await ann.event(Rejected)
@@ -111,7 +112,7 @@ def test_the_next_process_is_told_what_the_one_before_had_not_dealt_with(tmp_pat
         async with HostFixture(tmp_path) as fixture:
             with suppress(ZeroDivisionError):
                 async with fixture.client("ann") as ann:
-                    await ann.say("a correction", kind=Kind.EDIT, target=500)
+                    await ann.say(Outgoing("a correction", Kind.EDIT, 500))
                     await ann.event(Rejected)
                     raise ZeroDivisionError  # it dies before it has dealt with that
             async with fixture.client("ann") as ann:

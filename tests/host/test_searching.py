@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chat.core.outgoing import Outgoing
 from chat.core.wire import MAX_CONTROL, SEQ_PREFIX, Answer, Ask, Kind, encode, pack, unpack
 from tests.host.host_fixture import HostFixture, run
 
@@ -33,7 +34,7 @@ def test_a_member_finds_what_was_said_a_moment_ago(tmp_path: Path) -> None:
             assert (await search(ann, "go from:ann")).found == [(two, two)]
             assert await search(ann, "go", limit=1) == Answer(found=[(three, three)], more=True, indexed=three + 1)
             assert (await search(ann, "go", before=three)).found == [(two, two)]
-            (edit,) = await ann.stored(await ann.say("let us stay", kind=Kind.EDIT, target=two))
+            (edit,) = await ann.stored(await ann.say(Outgoing("let us stay", kind=Kind.EDIT, target=two)))
             assert (await search(bob, "us")).found == [(two, edit)]
             assert "give a word" in (await search(ann, "?!")).error
 
@@ -117,7 +118,7 @@ def test_an_edit_by_somebody_else_is_not_searched(tmp_path: Path) -> None:
     async def scene() -> None:
         async with HostFixture(tmp_path) as fixture, fixture.members("ann", "bob") as (ann, bob):
             (seq,) = await ann.stored(await ann.say("mine"))
-            await bob.stored(await bob.say("yours", kind=Kind.EDIT, target=seq))
+            await bob.stored(await bob.say(Outgoing("yours", kind=Kind.EDIT, target=seq)))
             assert (await search(bob, "mine")).found == [(seq, seq)]
             assert (await search(bob, "yours")).found == []
             raw = await fixture.raw("cid")

@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from chat.client.outbox import Outbox
 from chat.core.log import Batch, Log
-from chat.core.outgoing import OutboxEntry
+from chat.core.outgoing import OutboxEntry, Outgoing
 from chat.core.room import Member, Room, RoomChanges
 from chat.core.session import Challenged, Joined, LinkState, Message, Numbered, Rejected, Session, Stored
 from chat.core.wire import (
@@ -210,10 +210,9 @@ class Process:
         self.session.lost()
 
     def say(self, text: str, *, rejected: bool = False) -> None:
-        body = SEQ_PREFIX.pack(NOWHERE) + text.encode() if rejected else text.encode()
-        entry = OutboxEntry(0, Kind.EDIT if rejected else Kind.SAY, 0, body)
+        message = Outgoing(text, Kind.EDIT, NOWHERE) if rejected else Outgoing(text)
+        entry = self.session.number(message)
         self.entries.append(entry)
-        self.session.number(entry)
         self.outbox.add(entry)
         self.session.say(entry)
         self.flush()

@@ -13,7 +13,7 @@ from msgspec import inspect
 
 from chat.core.errors import LocalProtocolError, Refused, RemoteProtocolError
 from chat.core.log import Log
-from chat.core.outgoing import OutboxEntry
+from chat.core.outgoing import OutboxEntry, Outgoing
 from chat.core.room import Member, Room
 from chat.core.session import LinkState, Session
 from chat.core.wire import (
@@ -219,9 +219,7 @@ def go_on(session: Session) -> None:
 
 
 def say(session: Session) -> None:
-    entry = OutboxEntry(0, Kind.SAY, 0, b"hi")
-    session.number(entry)
-    session.say(entry)
+    session.say(session.number(Outgoing("hi")))
 
 
 @pytest.mark.parametrize("reach", [reach for _, reach in STATES], ids=[name for name, _ in STATES])

@@ -61,11 +61,11 @@ from prompt_toolkit.layout.utils import explode_text_fragments
 
 from chat.client.board_view import SHOWN_AS
 from chat.core.errors import ChatError
-from chat.core.outgoing import text_body
+from chat.core.outgoing import Outgoing
 from chat.core.session import Rewound
 from chat.core.status import Level
 from chat.core.text import visible
-from chat.core.wire import REPLY, Ask, Kind
+from chat.core.wire import Ask, Kind
 from chat.i18n import _, localize_remote, translate
 from chat.local.identity import fingerprint
 from chat.local.keys import KEYS, rebind
@@ -454,7 +454,7 @@ class Face:
         typed = clean(self.input.text)  # a key may be a byte that is no UTF-8, or a control character (Ctrl+Q)
         if not typed.strip():
             return
-        kind, text, target, flags = Kind.SAY, typed, 0, 0
+        kind, text, target = Kind.SAY, typed, 0
         match parse(_BLANK_LINES.sub("", typed)):
             case Unknown(told=told):
                 self._refused = typed
@@ -470,14 +470,13 @@ class Face:
                 if self._answering is not None:
                     does, item = self._answering
                     kind, target = Kind(does), item.seq
-                    flags = REPLY if kind is Kind.SAY else 0
-        self._send(typed, text, kind, target, flags)
+        self._send(typed, text, kind, target)
 
-    def _send(self, typed: str, text: str, kind: int, target: int = 0, flags: int = 0) -> None:
+    def _send(self, typed: str, text: str, kind: int, target: int = 0) -> None:
         if self._settings.emoji_names and kind != Kind.RETRACT:
             text = emoji.expand(text)
         try:
-            text_body(text, target)
+            message = Outgoing(text, kind, target)
         except ChatError as error:
             self._note(translate(error))
             return
@@ -486,12 +485,12 @@ class Face:
         self.input.reset(append_to_history=True)
         self.view.pass_marker()
         self.view.follow()
-        self.app.create_background_task(self._say(self.view, typed, text, kind, target, flags))
+        self.app.create_background_task(self._say(self.view, typed, message))
 
-    async def _say(self, view: View, typed: str, text: str, kind: int, target: int, flags: int) -> None:
+    async def _say(self, view: View, typed: str, message: Outgoing) -> None:
         async with self._turn:  # in the order typed, also where ``say`` has to wait
             try:
-                entry = await view.client.say(text, kind=kind, target=target, flags=flags)
+                entry = await view.client.say(message)
             except ChatError as error:
                 view.note(translate(error))
                 self.composer.give_back(typed, view.name)
@@ -618,7 +617,7 @@ class Face:
             case "reply" | "edit":
                 kind = Kind.EDIT if name == "edit" else Kind.SAY
                 if argument:
-                    self._send(f"/{name} {argument}", argument, kind, item.seq, REPLY if kind is Kind.SAY else 0)
+                    self._send(f"/{name} {argument}", argument, kind, item.seq)
                     return
                 self._answering = (kind, item)
                 if name == "edit":
@@ -885,7 +884,7 @@ class Face:
             return
         self._show_view(self._views.index(view))
         if text:
-            self.app.create_background_task(self._say(view, text, text, Kind.SAY, 0, 0))
+            self.app.create_background_task(self._say(view, text, Outgoing(text)))
 
     def _open(self, view: View, text: str = "") -> None:
         for at, other in enumerate(self._views):
@@ -910,7 +909,7 @@ class Face:
         try:
             async with view.client:
                 if text:
-                    await self._say(view, text, text, Kind.SAY, 0, 0)
+                    await self._say(view, text, Outgoing(text))
                 await self._follow(view)
         except ChatError as error:
             self._tell(self._views[0], f"{view.name}: {translate(error)}" if view.session.room else translate(error))

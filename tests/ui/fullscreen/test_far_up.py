@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chat.core.outgoing import Outgoing
 from chat.core.wire import Kind
 from chat.ui import timeline as timeline_module
 from chat.ui.fullscreen import view as view_module
@@ -144,14 +145,14 @@ def test_what_became_of_a_message_far_up_is_shown_though_it_was_said_far_below(t
     async def story() -> None:
         async with Room(tmp_path) as room, room.member("bob") as bob:
             await fill(bob, 1, 300)
-            await bob.say("a corrected text", kind=Kind.EDIT, target=2)
-            await bob.say("", kind=Kind.RETRACT, target=3)
+            await bob.say(Outgoing("a corrected text", kind=Kind.EDIT, target=2))
+            await bob.say(Outgoing("", kind=Kind.RETRACT, target=3))
             await fill(bob, 301, 400)
             async with room.member("ann") as ann, staged(ann, Blind(80, 24)) as stage:
                 await stage.until("line 400.")
                 stage.type(TOP)
                 await stage.until("a corrected text (edited)", "taken back", gone="line 400.")
-                await bob.say("corrected again", kind=Kind.EDIT, target=2)
+                await bob.say(Outgoing("corrected again", kind=Kind.EDIT, target=2))
                 await stage.until("corrected again (edited)", gone="a corrected text")
                 await rest(stage)
                 stage.type(BOTTOM)
@@ -257,7 +258,7 @@ def test_a_list_is_left_for_a_place_far_up_as_it_has_become(tmp_path: Path) -> N
                 seq = next(seq for seq in range(1, 10) if window.at_seq(seq))
                 stage.type("/help\r")
                 await stage.until("/me TEXT", gone="line 1.")
-                await bob.say("👍", kind=Kind.REACT, target=seq)
+                await bob.say(Outgoing("👍", kind=Kind.REACT, target=seq))
                 await bob.settled()
                 stage.type("\x1b")
                 await stage.until("line 1.", "👍 bob")

@@ -36,9 +36,10 @@ from chat.client import connection as connection_module
 from chat.client.client import Client
 from chat.client.target import Target
 from chat.core.errors import ChatError
+from chat.core.outgoing import Outgoing
 from chat.core.session import LinkState
 from chat.core.text import nickname
-from chat.core.wire import REPLY, Kind
+from chat.core.wire import Kind
 from chat.local.identity import Identity
 from chat.local.keys import KEYS
 from chat.local.known_hosts import KnownHosts
@@ -429,8 +430,7 @@ class Whole(RuleBasedStateMachine):
         if member is None:
             return
         target = max(0, member.session.next_seq - back) if back or kind != Kind.SAY else 0
-        flags = REPLY if target and kind == Kind.SAY else 0
-        self.do(*(member.say(text, kind=kind, target=target, flags=flags) for _ in range(times)))
+        self.do(*(member.say(Outgoing(text, kind, target)) for _ in range(times)))
 
     @precondition(lambda self: self.linked)
     @rule(keys=st.sampled_from(["\x1b[1;5H", "\x1b[5~" * 9, "\x1b[6~" * 9, "\x1bu"]), times=st.sampled_from([0, 0, 90]))
