@@ -183,7 +183,7 @@ keys.send = ["F5"]
 @pytest.mark.parametrize(
     ("name", "value", "old", "new"),
     [
-        ("theme", "dark", "  theme   =  'light' # not", '  theme   = "dark" # not'),
+        ("theme", "dark", "'light' # not", '"dark" # not'),
         ("time_format", "%M # x", '"%H # %M"# a sign', '"%M # x"# a sign'),
         ("muted", (), '[\n  "one",  # the first\n  "two",\n]  # and', "[]  # and"),
         ("keys.send", ("F6",), '["F5"]', '["F6"]'),
@@ -219,15 +219,31 @@ def test_a_file_that_is_not_there_begins_with_every_default(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "after"),
+    [
+        ('keys = { send = ["F5"] } # mine\n', 'keys = { send = ["F6"] } # mine\n'),
+        ('muted = ["""\nkeys.send = 1\n"""]\n', 'muted = ["""\nkeys.send = 1\n"""]\n\n[keys]\nsend = ["F6"]\n'),
+        ("muted = ['''\n#send = 1\n''']\n[keys]\n", "muted = ['''\n#send = 1\n''']\n[keys]\nsend = [\"F6\"]\n"),
+        (
+            "#mouse = 1\n[keys]\n#mouse = 1\n#send = 1\n#x\n",
+            '#mouse = 1\n[keys]\n#mouse = 1\n#send = 1\nsend = ["F6"]\n#x\n',
+        ),
+    ],
+)
+def test_however_the_file_is_written_one_setting_changes(file: Path, text: str, after: str) -> None:
+    file.write_text(text, "utf-8")
+    settings.change(file, "keys.send", ("F6",))
+    assert file.read_text("utf-8") == after
+
+
+@pytest.mark.parametrize(
     "text",
     [
-        'keys = { send = ["F5"] }\n',
-        'muted = ["""\nkeys.send = 1\n"""]\n',
         "[[keys]]\n",
         "keys = 3\n",
     ],
 )
-def test_what_cannot_be_changed_by_line_is_left_alone(file: Path, text: str) -> None:
+def test_where_keys_is_no_table_nothing_changes(file: Path, text: str) -> None:
     file.write_text(text, "utf-8")
     with pytest.raises(ChatError, match="chat config edit"):
         settings.change(file, "keys.send", ("F6",))

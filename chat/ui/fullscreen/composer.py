@@ -67,7 +67,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")  # of bytes that are not UTF-8
 _COMMAND: Final = re.compile(r"[ \t]*/(?!/)(\S*)")
 _ARGUMENTS: Final = re.compile(r"[ \t]*/(\w+)\s+(.*)", re.DOTALL)
-_SHORT_NAME: Final = re.compile(r"(?<![A-Za-z0-9_:]):([A-Za-z0-9_+-]+)$")
+_SHORT_NAME: Final = re.compile(r"(?<![A-Za-z0-9_:]):([\w+-]+)$")
 _BEGUN: Final = re.compile(
     r"^[ \t]*/\w*$|(?<![A-Za-z0-9_:]):[A-Za-z0-9_+-]{2,}$|(?<![A-Za-z0-9_])[@#][\w.-]+$|^[ \t]*/room \S*$"
 )
