@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
     from chat.client.client import Client
     from chat.local.settings import Settings
-    from chat.ui.timeline import Said, Timeline
+    from chat.ui.entry import MessageEntry
+    from chat.ui.timeline import Timeline
 
 
-def details(item: Said, timeline: Timeline, client: Client) -> list[str]:
+def details(item: MessageEntry, timeline: Timeline, client: Client) -> list[str]:
     """Return what is known of a message."""
-    read, of = timeline.seen(item)
+    read, of = timeline.read_by(item)
     told = [
         _("number {number}, {when}, by {nick}, key {key}").format(
             number=item.seq,

@@ -51,9 +51,10 @@ from chat.local.streams import Output, lines, whole_lines
 from chat.ui import emoji
 from chat.ui.answers import all_settings, details, open_here, rooms, setting
 from chat.ui.commands import COMMANDS, Action, Command, Say, Unknown, Usage, help_on, parse, rooms_like, written
+from chat.ui.entry import MessageEntry
 from chat.ui.lines import converse
 from chat.ui.people import People, direct_told, ignored, list_ignored, listed, names_of, nobody, read_marks, to_heed
-from chat.ui.timeline import Said, Timeline
+from chat.ui.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,14 +102,14 @@ class _Room:
 
     def __post_init__(self) -> None:
         self.timeline = Timeline(self.client.session.key, self.client.session.nick)
-        self.older: dict[int, Said] = {}  # of before the timeline, that were asked for by their numbers
+        self.older: dict[int, MessageEntry] = {}  # of before the timeline, that were asked for by their numbers
         self.known = People(self.client.session)
 
     @property
     def name(self) -> str:
         return f"@{self.partner}" if self.partner else f"#{self.client.session.room}"
 
-    def at_seq(self, seq: int) -> Said | None:
+    def at_seq(self, seq: int) -> MessageEntry | None:
         return self.timeline.at_seq(seq) or self.older.get(seq)
 
 
@@ -126,7 +127,8 @@ class _Face:
         self._away_later: asyncio.TimerHandle | None = None
         self._away_by_itself = False
         self._unsent = 0  # lines that were not typed, and are not text, or were rejected
-        self._next: tuple[str, Said] | None = None  # "reply", "quote" or "edit": what the next line does, and to what
+        # What the next line does ("reply", "quote" or "edit"), and to which message.
+        self._next: tuple[str, MessageEntry] | None = None
         self._does: dict[str, Callable[[str, int], Any]] = {
             "help": self._help,
             "who": self._who,
@@ -301,7 +303,7 @@ class _Face:
         else:
             await self._change_or_answer(does, item, text)
 
-    async def _change_or_answer(self, does: str, item: Said, text: str) -> None:
+    async def _change_or_answer(self, does: str, item: MessageEntry, text: str) -> None:
         kind = Kind.EDIT if does == "edit" else Kind.SAY
         await self._say(text, kind, item.seq)
 
@@ -400,11 +402,11 @@ class _Face:
 
         return act
 
-    async def _meant(self, name: str, seq: int) -> Said | None:
+    async def _meant(self, name: str, seq: int) -> MessageEntry | None:
         """Return the message of this number, or the one that is most likely meant; or tell that there is none."""
         mine = _MINE.get(name)
         room = self._room
-        item = room.at_seq(seq) or await self._fetch(room, seq) if seq else room.timeline.last_said(mine=mine)
+        item = room.at_seq(seq) or await self._fetch(room, seq) if seq else room.timeline.last_message(mine=mine)
         if item is None or item.retracted:
             await self._tell(_("there is no such message"))
         elif mine and not item.mine:
@@ -413,21 +415,20 @@ class _Face:
             return item
         return None
 
-    async def _fetch(self, room: _Room, seq: int) -> Said | None:
+    async def _fetch(self, room: _Room, seq: int) -> MessageEntry | None:
         """Read a message of before we came from the log, as it was said first. Raises ChatError."""
         if seq >= (room.timeline.oldest or room.client.session.next_seq):
             return None
         found = (await fetch(room.client, {seq})).get(seq)
         if found is None or found.kind not in {Kind.SAY, Kind.ACTION} or found.author.key in room.timeline.ignored:
             return None
-        who, mine = found.author, found.author.key == room.timeline.key
-        item = Said(found.time, seq, who.key, who.nick, who.bot, found.kind, found.text, found.target, mine)
+        item = MessageEntry.of(found, room.timeline.key)
         room.older[seq] = item
         return item
 
-    def _details(self, item: Said) -> list[str]:
+    def _details(self, item: MessageEntry) -> list[str]:
         timeline, client = self._room.timeline, self._room.client
-        timeline.marks = read_marks(client.people(), (timeline.key, timeline.nick))
+        timeline.receipts = read_marks(client.people(), (timeline.key, timeline.nick))
         return details(item, timeline, client)
 
     async def _search(self, text: str, _seq: int) -> None:
@@ -444,9 +445,9 @@ class _Face:
 
     async def _mention(self, _argument: str, _seq: int) -> None:
         timeline = self._room.timeline
-        number = timeline.find_mention()
+        number = timeline.last_mention()
         item = timeline[number] if number is not None else None
-        if not isinstance(item, Said):
+        if not isinstance(item, MessageEntry):
             await self._tell(_("nobody has named you here"))
             return
         author = Author(index=0, key=item.key, stream=0, nick=item.nick, bot=item.bot)
@@ -479,7 +480,7 @@ class _Face:
             return
         for timeline in (room.timeline for room in self._rooms):
             for key in [key for key in timeline.ignored if not entries.isdisjoint(names_of(key))]:
-                timeline.heed(key)
+                timeline.unignore(key)
         await self._change("ignore", tuple(entry for entry in self._settings.ignore if entry not in entries), told)
 
     # -- settings --------------------------------------------------------------------------------
@@ -669,7 +670,7 @@ def describe_message(message: Message, about: str = "", *, number: bool = False,
     return made
 
 
-def _about(kind: int, item: Said) -> str:
+def _about(kind: int, item: MessageEntry) -> str:
     """Return what a message that is about ``item`` calls it, in words; "" where only its number will do."""
     text = visible(item.text[: 2 * _EXCERPT], lines=False)
     if kind == Kind.RETRACT or not text.strip():  # what is taken back is not said once more

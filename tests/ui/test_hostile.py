@@ -71,7 +71,9 @@ from chat.local.streams import Output
 from chat.transport import Address
 from chat.ui import linear, theme
 from chat.ui.fullscreen.app import Face
-from chat.ui.fullscreen.pane import Conversation, Pane, clip
+from chat.ui.fullscreen.conversation import Conversation
+from chat.ui.fullscreen.pane import Pane
+from chat.ui.fullscreen.wrapping import clip
 from chat.ui.markup import parse, tidied
 from chat.ui.timeline import Timeline
 from tests.cli.programs import terminal
@@ -204,7 +206,7 @@ def test_the_pane_writes_nothing_that_a_terminal_obeys(seed: int, count: int) ->
                     timeline.add(message)
                 for text in texts:
                     timeline.note(text, 0)
-                timeline.move([(b"c", texts[0])], [(b"d", texts[-1])], 0)
+                timeline.presence([(b"c", texts[0])], [(b"d", texts[-1])], 0)
                 name = pane.hit = texts[0]
                 app.renderer.render(app, app.layout)
                 recorder.check(texts)

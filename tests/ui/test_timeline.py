@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, date, timedelta, timezone
+from datetime import UTC
 
 import pytest
 from hypothesis import given, settings
@@ -12,8 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from chat.core.session import Message
 from chat.core.wire import Author, Kind
-from chat.ui import timeline as module
-from chat.ui.timeline import RING, Item, Moves, Note, Said, Timeline, folded
+from chat.ui import edits as edits_module
+from chat.ui import ring as ring_module
+from chat.ui.edits import OVERHEAD
+from chat.ui.entry import Entry, MessageEntry, NoteEntry, PresenceEntry
+from chat.ui.ring import RING
+from chat.ui.timeline import Timeline, folded
 
 ANN, BOB, CID = b"a" * 32, b"b" * 32, b"c" * 32
 NICKS = {ANN: "ann", BOB: "bob", CID: "cid"}
@@ -39,15 +43,15 @@ def timeline(*messages: Message, nick: str = "ann") -> Timeline:
     return made
 
 
-def items(made: Timeline) -> list[Item]:
+def items(made: Timeline) -> list[Entry]:
     return [made[number] for number in range(made.first, made.last)]
 
 
 def texts(made: Timeline) -> list[str]:
-    return [item.text for item in items(made) if isinstance(item, Said | Note)]
+    return [item.text for item in items(made) if isinstance(item, MessageEntry | NoteEntry)]
 
 
-def said(made: Timeline, seq: int) -> Said:
+def said(made: Timeline, seq: int) -> MessageEntry:
     item = made.at_seq(seq)
     assert item is not None
     return item
@@ -57,15 +61,16 @@ def check(made: Timeline) -> None:
     """What holds always."""
     for number, item in enumerate(itertools.islice(items(made), made.end - made.first), made.first):
         assert item.number == number
-    places = [item.place for item in made._ring]
+    places = [item.order for item in made.ring]
     assert places == sorted(places)
-    shown = [item for item in made._ring if isinstance(item, Said)]
-    assert made._size == sum(module._weight(item) for item in made._ring)
+    shown = [item for item in made.ring if isinstance(item, MessageEntry)]
+    assert made.ring.size == sum(item.weight for item in made.ring)
     assert {item.seq for item in (*shown, *made._hidden) if item.seq} == set(made._by_seq)
-    unread = [item for item in shown if item.seq > made._read and not item.mine]
-    assert (made.unread - made._let_go, made.unread_mentions) == (len(unread), sum(item.mentioned for item in unread))
-    kept = [c for target in made.kept._changes for c in made.kept.of(target)]
-    assert made.kept.size == sum(len(c.text) + module._OVERHEAD for c in kept)
+    unread = [item for item in shown if item.seq > made.read_state.last_read and not item.mine]
+    state = made.read_state
+    assert (state.unread - state._evicted, state.mentions) == (len(unread), sum(item.mentioned for item in unread))
+    kept = [c for target in made.edits._changes for c in made.edits.of(target)]
+    assert made.edits.size == sum(len(c.text) + OVERHEAD for c in kept)
 
 
 # -- edits, retractions, reactions --------------------------------------------------------------------
@@ -166,7 +171,7 @@ def picture(made: Timeline) -> list[object]:
             item.mentioned,
         )
         for item in items(made)
-        if isinstance(item, Said)
+        if isinstance(item, MessageEntry)
     ]
 
 
@@ -208,11 +213,11 @@ def test_a_change_of_what_comes_later_waits_and_what_waits_is_bounded(monkeypatc
     assert made.add_older([message(n) for n in range(4, 10)]) == 6
     assert said(made, 5).text == "edited"
     assert made.reactions(said(made, 5)) == [("👍", ["bob"])]
-    monkeypatch.setattr(module, "_KEPT_TEXT", 1_000)
+    monkeypatch.setattr(edits_module, "_MAX_CACHED", 1_000)
     for seq in range(13, 60):
         made.add(message(seq, "x" * 100, kind=Kind.EDIT, target=1 + seq % 3))
         check(made)
-        assert made.kept.size <= 1_000
+        assert made.edits.size <= 1_000
 
 
 def test_one_message_does_not_grow_without_end() -> None:
@@ -230,62 +235,30 @@ def test_one_message_does_not_grow_without_end() -> None:
 # -- how things stand ---------------------------------------------------------------------------------
 
 
-def test_messages_of_one_author_are_grouped_for_five_minutes() -> None:
-    made = timeline(
-        message(1, at=0),
-        message(2, at=5 * MINUTE),
-        message(3, at=10 * MINUTE + 1),
-        message(4, key=CID, at=10 * MINUTE + 1),
-        message(5, key=CID, at=10 * MINUTE + 1, target=1),  # an answer
-        message(6, key=CID, at=10 * MINUTE + 1),
-        message(7, key=CID, kind=Kind.ACTION, at=10 * MINUTE + 1),
-        message(8, key=CID, at=10 * MINUTE + 1),
-    )
-    made.note("a note", 11 * MINUTE)
-    made.add(message(9, key=CID, at=11 * MINUTE))
-    assert [number for number in range(made.end) if made.goes_on(number)] == [1, 5]
-
-
-def test_a_group_ends_with_the_day_and_at_the_unread_marker() -> None:
-    made = timeline(message(1, at=DAY - MINUTE), message(2, at=DAY), message(3, at=DAY))
-    assert [made.goes_on(number) for number in range(3)] == [False, False, True]
-    assert [made.day_begins(number) for number in range(3)] == [date(1970, 1, 1), date(1970, 1, 2), None]
-    made.read(2)
-    made.set_marker()
-    assert (made.marker, made.goes_on(2)) == (2, False)
-
-
-def test_days_begin_in_the_readers_zone() -> None:
-    made = Timeline(ANN, "ann", timezone(timedelta(hours=8)))
-    made.add(message(1, at=16 * 60 * MINUTE - 1))
-    made.add(message(2, at=16 * 60 * MINUTE))
-    assert [made.day_begins(number) for number in range(2)] == [date(1970, 1, 1), date(1970, 1, 2)]
-
-
 def test_who_comes_and_goes_is_one_line_until_something_is_said() -> None:
     made = timeline()
-    made.move([(BOB, "bob"), (CID, "cid")], [], 0)
-    made.move([(b"d", "dan")], [(BOB, "bob"), (b"e", "eve")], MINUTE)
-    made.move([(b"e", "eve")], [], 2 * MINUTE)
-    made.move([], [], 2 * MINUTE)
+    made.presence([(BOB, "bob"), (CID, "cid")], [], 0)
+    made.presence([(b"d", "dan")], [(BOB, "bob"), (b"e", "eve")], MINUTE)
+    made.presence([(b"e", "eve")], [], 2 * MINUTE)
+    made.presence([], [], 2 * MINUTE)
     (only,) = items(made)
-    assert isinstance(only, Moves)
+    assert isinstance(only, PresenceEntry)
     assert only.of(first=True, last=True) == ["cid", "dan"]
     assert only.of(first=True, last=False) == ["bob"]
     assert only.of(first=False, last=True) == ["eve"]
     assert only.of(first=False, last=False) == []
     made.add(message(1, at=3 * MINUTE))
-    made.move([], [(CID, "cid")], 4 * MINUTE)
-    made.move([], [(b"d", "dan")], 4 * MINUTE + DAY)  # another day is another line
-    assert [type(item) for item in items(made)] == [Moves, Said, Moves, Moves]
+    made.presence([], [(CID, "cid")], 4 * MINUTE)
+    made.presence([], [(b"d", "dan")], 4 * MINUTE + DAY)  # another day is another line
+    assert [type(item) for item in items(made)] == [PresenceEntry, MessageEntry, PresenceEntry, PresenceEntry]
 
 
 def test_a_crowd_that_comes_is_counted_where_it_is_too_large_to_be_named() -> None:
     made = timeline()
     for n in range(300):
-        made.move([(bytes([n % 256, n // 256]), f"n{n}")], [], 0)
+        made.presence([(bytes([n % 256, n // 256]), f"n{n}")], [], 0)
     (only,) = items(made)
-    assert isinstance(only, Moves)
+    assert isinstance(only, PresenceEntry)
     assert (len(only.names), only.more) == (100, 200)
 
 
@@ -298,11 +271,9 @@ def test_mentions_are_those_by_others() -> None:
         message(5, "hm, @ann", kind=Kind.EDIT, target=4),
         message(6, "hello someone", kind=Kind.EDIT, target=1),
     )
-    assert [item.mentioned for item in items(made) if isinstance(item, Said)] == [False, False, False, True]
-    assert made.unread_mentions == 1
-    assert made.find_mention() == 3
-    assert made.find_mention(3) is None
-    assert made.find_mention(0, backwards=False) == 3
+    assert [item.mentioned for item in items(made) if isinstance(item, MessageEntry)] == [False, False, False, True]
+    assert made.read_state.mentions == 1
+    assert made.last_mention() == 3
     check(made)
 
 
@@ -310,48 +281,48 @@ def test_mentions_are_those_by_others() -> None:
 
 
 def nothing_marked(made: Timeline) -> bool:
-    return made.marker is None
+    return made.read_state.marker is None
 
 
 def test_the_marker_stays_while_reading_goes_on() -> None:
     made = timeline(message(1), message(2, key=ANN), message(3), message(4))
-    made.read(1)
-    made.set_marker()
-    assert (made.marker, made.unread) == (2, 2)  # what one said oneself is read
-    made.read(4)
-    assert (made.marker, made.unread) == (2, 0)
-    made.read(2)  # never back
-    assert made.unread == 0
+    made.read_state.mark_read(1)
+    made.read_state.place_marker()
+    assert (made.read_state.marker, made.read_state.unread) == (2, 2)  # what one said oneself is read
+    made.read_state.mark_read(4)
+    assert (made.read_state.marker, made.read_state.unread) == (2, 0)
+    made.read_state.mark_read(2)  # never back
+    assert made.read_state.unread == 0
     made.add(message(5))
-    assert (made.marker, made.unread) == (2, 1)
-    made.set_marker()
-    assert made.marker == 4
-    made.read(5)
-    made.set_marker()
+    assert (made.read_state.marker, made.read_state.unread) == (2, 1)
+    made.read_state.place_marker()
+    assert made.read_state.marker == 4
+    made.read_state.mark_read(5)
+    made.read_state.place_marker()
     assert nothing_marked(made)
     made.add(message(6, key=ANN))
     assert nothing_marked(made)
     made.add(message(7))
-    assert made.marker == 6
+    assert made.read_state.marker == 6
 
 
 def test_the_marker_moves_up_to_older_messages_that_are_unread() -> None:
     made = timeline(message(10), message(11))
-    made.read(4)
-    made.set_marker()
-    assert made.marker == 0
+    made.read_state.mark_read(4)
+    made.read_state.place_marker()
+    assert made.read_state.marker == 0
     made.add_older([message(n) for n in range(3, 10)])
-    assert isinstance(first := made[made.marker], Said)
+    assert isinstance(first := made[made.read_state.marker], MessageEntry)
     assert first.seq == 5
-    assert made.unread == 7
+    assert made.read_state.unread == 7
     check(made)
 
 
 def test_what_has_been_seen_is_read_with_all_that_has_no_line() -> None:
     made = timeline(message(1), message(2), react(3, "👍", 1), message(5), message(6, "x", kind=Kind.EDIT, target=1))
-    assert [made.read_up_to(number) for number in range(3)] == [1, 4, 6]
+    assert [made.read_state.read_up_to(number) for number in range(3)] == [1, 4, 6]
     made.note("5 messages cannot be had any more", 0, last_seq=11)
-    assert made.read_up_to(2) == 11
+    assert made.read_state.read_up_to(2) == 11
 
 
 # -- older history ------------------------------------------------------------------------------------
@@ -374,18 +345,18 @@ def test_older_messages_come_in_front_and_nothing_that_was_there_has_another_num
 
 def test_a_full_ring_lets_the_oldest_go_and_takes_nothing_older() -> None:
     made = timeline(*(message(n, at=0) for n in range(11, RING + 11)))
-    assert made.full
+    assert made.ring.full
     assert made.add_older([message(n) for n in range(1, 11)]) == 0
     assert (made.oldest, made.first, made.end) == (11, 0, RING)
     for n in range(5):
         made.add(message(RING + 11 + n, at=0))
-    assert (made.first, made.end, made.oldest, made.unread) == (5, RING + 5, 16, RING + 5)
+    assert (made.first, made.end, made.oldest, made.read_state.unread) == (5, RING + 5, 16, RING + 5)
     assert (made.at_seq(15), said(made, 16).number) == (None, 5)
     with pytest.raises(IndexError):
         made[4]
     check(made)
-    made.read(13)  # of what has been let go, 14 and 15 are unread
-    assert made.unread == RING + 2
+    made.read_state.mark_read(13)  # of what has been let go, 14 and 15 are unread
+    assert made.read_state.unread == RING + 2
     check(made)
 
 
@@ -393,11 +364,11 @@ def test_where_there_is_room_again_what_was_let_go_can_be_loaded_again() -> None
     made = timeline(*(message(n, key=CID if n % 2 else BOB, at=0) for n in range(1, RING + 11)))
     made.add(message(RING + 11, "edited", kind=Kind.EDIT, target=4))  # which has been let go
     made.ignore(CID)
-    assert (made.full, made.oldest) == (False, 11)
+    assert (made.ring.full, made.oldest) == (False, 11)
     assert made.add_older([message(n, key=CID if n % 2 else BOB) for n in range(1, 11)]) == 5
     assert (made.oldest, said(made, 4).text) == (1, "edited")
     check(made)
-    made.heed(CID)
+    made.unignore(CID)
     check(made)
 
 
@@ -409,7 +380,7 @@ def test_of_an_older_part_that_does_not_fit_the_newest_are_taken() -> None:
 
 
 def test_long_texts_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_RING_TEXT", 1_000)
+    monkeypatch.setattr(ring_module, "_MAX_TEXT", 1_000)
     made = timeline(*(message(n, "x" * 100) for n in range(1, 21)))
     assert made.end - made.first == 10
     made.add(message(21, "x" * 500, kind=Kind.EDIT, target=20))
@@ -430,7 +401,7 @@ def test_numbers_begin_anew_after_a_rewind() -> None:
     assert made.add_older([message(1)]) == 0
     check(made)
     made.ignore(BOB)
-    made.heed(BOB)
+    made.unignore(BOB)
     assert texts(made) == ["before", "text 2", "edited"]
 
 
@@ -451,7 +422,7 @@ def test_what_is_pending_is_below_all_else_until_its_echo() -> None:
     made.settle(second, 0)  # no echo comes
     made.settle(second, 0)
     assert texts(made) == ["text 1", "text 2", "one", "two"]
-    assert not any(item.pending for item in items(made) if isinstance(item, Said))
+    assert not any(item.pending for item in items(made) if isinstance(item, MessageEntry))
     assert (made.end, made.last) == (4, 4)
     assert made.last_mine is made[3]
     check(made)
@@ -459,45 +430,39 @@ def test_what_is_pending_is_below_all_else_until_its_echo() -> None:
 
 def test_how_many_have_seen_a_message() -> None:
     made = timeline(message(1, key=ANN), message(2, key=ANN))
-    made.marks = [1, 5]
-    assert [made.seen(said(made, seq)) for seq in (1, 2)] == [(2, 2), (1, 2)]
+    made.receipts = [1, 5]
+    assert [made.read_by(said(made, seq)) for seq in (1, 2)] == [(2, 2), (1, 2)]
     made.rewound()
-    assert made.seen(Said(0, 0, ANN, "ann", False, 1, "", 0, mine=True)) == (0, 0)
+    assert made.read_by(MessageEntry(0, 0, ANN, "ann", False, 1, "", 0, mine=True)) == (0, 0)
 
 
 # -- finding, ignoring --------------------------------------------------------------------------------
 
 
-def test_finding_regards_neither_case_nor_width() -> None:
-    made = timeline(message(1, "Straße"), message(2, "ＡＢＣ"), message(3, "abc"), message(4, "ｶﾞﾗｽ"))  # noqa: RUF001
-    made.add(message(5, kind=Kind.RETRACT, target=3))
-    assert made.find("abc") == 1
-    assert made.find("abc", 1) is None
-    assert made.find("STRASSE") == 0
-    assert made.find("ガラス", 0, backwards=False) == 3
-    assert made.find("ガラス", backwards=False) == 3
-    assert made.find("abc", 1, backwards=False) is None
-    assert made.find("") is None
+def test_a_search_regards_neither_case_nor_width() -> None:
+    assert folded("Straße") == folded("STRASSE")
+    assert folded("ＡＢＣ") == folded("abc")  # noqa: RUF001
+    assert folded("ｶﾞﾗｽ") == folded("ガラス")
     assert folded("A\u200b\u202eB\u00e9") == "ab\u00e9"
 
 
 def test_who_is_ignored_is_not_seen_and_can_be_heard_again() -> None:
     made = timeline(message(1), message(2, key=CID), message(3), react(4, "👍", 3, CID))
     made.note("a note", 0)
-    assert (made.unread, made.renumbered) == (3, 0)
+    assert (made.read_state.unread, made.renumbered) == (3, 0)
     made.ignore(CID)
     made.add(message(5, "hello ann", key=CID))
-    made.move([(CID, "cid")], [], 0)
+    made.presence([(CID, "cid")], [], 0)
     assert texts(made) == ["text 1", "text 3", "a note"]
     assert (made.at_seq(2), made.reactions(said(made, 3))) == (None, [])
-    assert (made.unread, made.unread_mentions, made.renumbered) == (2, 0, 1)
-    assert made.find("hello") is None
+    assert (made.read_state.unread, made.read_state.mentions, made.renumbered) == (2, 0, 1)
+    assert made.last_mention() is None
     made.add_older([])
     check(made)
-    made.heed(CID)
+    made.unignore(CID)
     assert texts(made) == ["text 1", "text 2", "text 3", "a note", "hello ann"]
     assert made.reactions(said(made, 3)) == [("👍", ["cid"])]
-    assert (made.unread, made.unread_mentions) == (4, 1)
+    assert (made.read_state.unread, made.read_state.mentions) == (4, 1)
     check(made)
 
 
@@ -523,7 +488,7 @@ class Windows(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(module, "RING", 12)
+        self.patch.setattr(ring_module, "RING", 12)
         self.log: list[Message] = [message(n) for n in range(1, 31)]
         self.live = timeline(*self.log[20:])
         self.part: Timeline | None = None
@@ -547,7 +512,7 @@ class Windows(RuleBasedStateMachine):
         self.log.append(said)
         self.live.add(said)
         if self.part is not None:
-            self.part.learn([said])
+            self.part.apply_changes([said])
 
     @rule()
     def note(self) -> None:
@@ -572,9 +537,9 @@ class Windows(RuleBasedStateMachine):
         ends = min(begins + size, len(self.log) + 1)
         self.part = self.live.part(begins)
         self.part.add_newer(self.between(begins, ends), ends)
-        if ends < self.part.kept.since:
-            self.part.learn(self.between(ends, self.part.kept.since))
-            self.part.kept.since = ends
+        if ends < self.part.edits.since:
+            self.part.apply_changes(self.between(ends, self.part.edits.since))
+            self.part.edits.since = ends
 
     @rule(first=st.integers(-2, 12), size=st.integers(1, 9))
     def cut_out(self, first: int, size: int) -> None:
@@ -583,7 +548,7 @@ class Windows(RuleBasedStateMachine):
         if self.part is not None:
             for number in range(self.part.first, self.part.end):
                 mine, its = self.part[number], self.live[number]
-                assert (type(mine), mine.place, mine is its) == (type(its), its.place, False)
+                assert (type(mine), mine.order, mine is its) == (type(its), its.order, False)
 
     @rule()
     def back_to_the_end(self) -> None:
@@ -592,13 +557,13 @@ class Windows(RuleBasedStateMachine):
     @rule(back=st.integers(0, 20))
     def reads(self, back: int) -> None:
         self.read = max(self.read, len(self.log) - back)
-        self.live.read(self.read)
+        self.live.read_state.mark_read(self.read)
         if self.part is not None:
-            self.part.read(self.read)
+            self.part.read_state.mark_read(self.read)
 
     @rule()
     def mark(self) -> None:
-        self.live.set_marker()
+        self.live.read_state.place_marker()
         self.part = None
 
     @invariant()
@@ -610,25 +575,29 @@ class Windows(RuleBasedStateMachine):
             check(window)
             assert window.end - window.first <= 12
             held = self.between(window.oldest, window.last_seq + 1)
-            said = [item for item in items(window) if isinstance(item, Said)]
+            said = [item for item in items(window) if isinstance(item, MessageEntry)]
             assert [item.seq for item in said] == [each.seq for each in held if each.kind == Kind.SAY]
             for item in said:
                 assert self.picture(item, window) == self.picture_of(item.seq)
-            after = [item.number for item in said if item.seq > window.marked and not item.mine]
-            if window._marked is not None and (window.attached or window.oldest <= window.marked + 1):
-                assert window.marker == (after[0] if after else None)
+            after = [item.number for item in said if item.seq >= window.read_state.first_unread and not item.mine]
+            if window.read_state.marker_seq is not None and (
+                window.attached or window.oldest <= window.read_state.first_unread
+            ):
+                assert window.read_state.marker == (after[0] if after else None)
             else:
-                assert window.marker is None
+                assert window.read_state.marker is None
 
     @invariant()
     def what_is_unread_is_counted_also_where_it_had_to_go(self) -> None:
         unread = [m.seq for m in self.log if m.kind == Kind.SAY and m.author.key != ANN and m.seq > self.read]
         self.deepest = min(self.deepest, self.live.oldest)
-        assert sum(seq >= self.live.oldest for seq in unread) <= self.live.unread <= len(self.log) - self.read
+        assert (
+            sum(seq >= self.live.oldest for seq in unread) <= self.live.read_state.unread <= len(self.log) - self.read
+        )
         if all(m.kind == Kind.SAY and m.author.key != ANN for m in self.log[20:]):  # else there is less than numbers
-            assert self.live.unread == sum(seq >= self.deepest for seq in unread)
+            assert self.live.read_state.unread == sum(seq >= self.deepest for seq in unread)
 
-    def picture(self, item: Said, window: Timeline) -> tuple[str, int]:
+    def picture(self, item: MessageEntry, window: Timeline) -> tuple[str, int]:
         return item.text, len(window.reactions(item))
 
     def picture_of(self, seq: int) -> tuple[str, int]:

@@ -77,9 +77,10 @@ from chat.ui.answers import all_settings, details, open_here, rooms, setting
 from chat.ui.clipboard import osc52
 from chat.ui.commands import Action, Command, Say, Unknown, help_lines, help_on, parse, rooms_like
 from chat.ui.fullscreen import bars
-from chat.ui.fullscreen.composer import Composer, clean
-from chat.ui.fullscreen.pane import FLAGS, JOINED, clip, shown
-from chat.ui.fullscreen.view import Attention, Search, View
+from chat.ui.fullscreen.composer import Composer
+from chat.ui.fullscreen.search import Search
+from chat.ui.fullscreen.view import Attention, View
+from chat.ui.fullscreen.wrapping import FLAGS, JOINED, clean, clip, sanitize
 from chat.ui.people import direct_told, ignored, is_unread, list_ignored, listed, names_of, nobody, to_heed
 
 if TYPE_CHECKING:
@@ -94,8 +95,9 @@ if TYPE_CHECKING:
     from chat.client.events import ClientEvent
     from chat.core.wire import Direct
     from chat.local.settings import Settings
+    from chat.ui.entry import MessageEntry
     from chat.ui.fullscreen.pane import Pane
-    from chat.ui.timeline import Said, Timeline
+    from chat.ui.timeline import Timeline
 
 _FRAME: Final = 1 / 30  # seconds between redraws for events
 _BAR_FRAME: Final = 0.1  # seconds between redraws while there is a bar
@@ -165,7 +167,9 @@ class Face:
         )
         self._views = [self._make_view(client)]
         self._at = 0
-        self._answering: tuple[int, Said] | None = None  # what the next message does: REPLY's SAY or EDIT, and to what
+        self._answering: tuple[int, MessageEntry] | None = (
+            None  # what the next message does: REPLY's SAY or EDIT, and to what
+        )
         self._set_aside = Document()  # what stood in the input when a correction began
         self._told_now = ""  # what was answered while one had scrolled up, until the next key
         self._refused = ""  # what was typed and is no command: the menu must not lie over what tells so
@@ -200,7 +204,7 @@ class Face:
         return self.composer.buffer
 
     def _make_view(self, client: Client, partner: str = "", *, called: bool = False) -> View:
-        return View(client, self._settings, partner=partner, called=called, markers=self._theme == "none")
+        return View(client, self._settings, partner=partner, called=called, delimiters=self._theme == "none")
 
     async def run(self) -> None:
         """See ``run`` of this module."""
@@ -370,11 +374,11 @@ class Face:
     def _rendered(self) -> None:
         self._drawn_at = asyncio.get_running_loop().time()
         timeline = self.view.timeline
-        drawn = timeline.unread, timeline.marker, self.view.is_new_above
+        drawn = timeline.read_state.unread, timeline.read_state.marker, self.view.is_new_above
         read = self.view.seen()
         if read > self.view.client.shows.read:
             self._show(read=read)
-        if (timeline.unread, timeline.marker, self.view.is_new_above) != drawn:
+        if (timeline.read_state.unread, timeline.read_state.marker, self.view.is_new_above) != drawn:
             self._redraw_soon()
         if not self.view.work and (load := self._to_load()) is not None:
             self._begin(self.view, partial(self._load, self.view, load))
@@ -385,7 +389,7 @@ class Face:
         """Return how to load what is wanted next where the pane is, None for nothing."""
         view, window = self.view, self.view.window
         first, last = self.pane.visible_range()
-        beyond, self.pane.beyond = self.pane.beyond, False
+        beyond, self.pane.at_top = self.pane.at_top, False
         if first == view.stopped_at or (self.pane.following and not beyond):
             return None
         if window.oldest > 1 and (beyond or first - window.first <= _NEAR) and not view.undoes(older=True):
@@ -665,8 +669,8 @@ class Face:
 
     def _jump(self, to: str) -> None:
         self._came_from = None
-        view, seq = self.view, self.view.timeline.marked + 1
-        if to == "unread" and view.timeline.marker is not None and not view.turn_to(seq):
+        view, seq = self.view, self.view.timeline.read_state.first_unread
+        if to == "unread" and view.timeline.read_state.marker is not None and not view.turn_to(seq):
 
             async def load() -> None:
                 await view.go_to(seq)
@@ -674,7 +678,7 @@ class Face:
 
             self._begin(view, load)
             return
-        number = view.find_marker() if to == "unread" else view.window.find_mention()
+        number = view.find_marker() if to == "unread" else view.window.last_mention()
         if not self.pane.jump(number):
             told = _("nothing is unread here")
             if to == "mention":
@@ -856,7 +860,9 @@ class Face:
 
     async def _list_rooms(self, *, window: bool) -> None:
         found = await asyncio.to_thread(open_here)
-        names = (f"{view.name} {bars.unread(view)}" if view.timeline.unread else view.name for view in self._views)
+        names = (
+            f"{view.name} {bars.unread(view)}" if view.timeline.read_state.unread else view.name for view in self._views
+        )
         self._list(rooms(found, names if window else ()))
         self.app.invalidate()
 
@@ -1115,7 +1121,7 @@ class Face:
             return self._told_now
         if self._answering is not None:
             kind, item = self._answering
-            about = clip(shown(f"{item.nick}: {item.text}", lines=False), _EXCERPT)
+            about = clip(sanitize(f"{item.nick}: {item.text}", lines=False), _EXCERPT)
             told = _("correcting {about}; Escape stops") if kind == Kind.EDIT else _("answering {about}; Escape stops")
             return told.format(about=about)
         return self.composer.counter

@@ -7,7 +7,7 @@ Rules:
 
 1. A bar tells the truth of this moment: it is made anew at each redraw, and holds nothing.
 2. What does not fit is clipped, and so what matters more stands further to the left.
-3. Names and notes are peers' text: they come through ``shown``, and ``sealed`` keeps each in its columns.
+3. Names and notes are peers' text: they come through ``sanitize``, and ``sealed`` keeps each in its columns.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Final
 from chat.core.status import Level
 from chat.i18n import _, later
 from chat.ui import theme
-from chat.ui.fullscreen.pane import clip, columns, sealed, shown
-from chat.ui.fullscreen.view import CATCHING_UP
+from chat.ui.fullscreen.layout import sealed
+from chat.ui.fullscreen.progress import CATCHING_UP
+from chat.ui.fullscreen.wrapping import clip, columns, sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from prompt_toolkit.formatted_text import StyleAndTextTuples
 
-    from chat.ui.fullscreen.view import Progress, View
+    from chat.ui.fullscreen.progress import Progress
+    from chat.ui.fullscreen.view import View
 
 SIDE_BAR: Final = 18  # columns, and one for the line beside it
 _BAR_CELLS: Final = (4, 20)  # of a bar, at least and at most
@@ -42,7 +44,7 @@ _STATES: Final = (  # of the link; the session has them in English
 
 def row(text: str, width: int) -> StyleAndTextTuples:
     """Return a text of one line, in so many columns."""
-    return [*sealed([("", clip(shown(text, lines=False), width))], width)]
+    return [*sealed([("", clip(sanitize(text, lines=False), width))], width)]
 
 
 def title(view: View, width: int) -> StyleAndTextTuples:
@@ -58,20 +60,20 @@ def status(
 ) -> StyleAndTextTuples:
     """``view`` is looked at, of all ``views``. ``key`` tells the key of an action."""
     session = view.session
-    unsent, new = len(session.unsettled), 0 if view.pane.following else view.timeline.unread
+    unsent, new = len(session.unsettled), 0 if view.pane.following else view.timeline.read_state.unread
     parts = [_work(view.progress, width, key)] if view.progress is not None else []
     if view.search is not None and (place := view.search.place)[1]:
         told = _("hit {number} of {count}").format(number=place[0], count=place[1])
         parts.append(told + ("+" if view.search.more else ""))
     if new:
-        named = view.timeline.unread_mentions
+        named = view.timeline.read_state.mentions
         parts.append(_("{count} new below").format(count=new) + (f" ({named}@)" if named else ""))
     if view.is_new_above:
         parts.append(_("new above: {key}").format(key=key("unread")))
     parts += [
         f"{number}:{other.name} {unread(other)}"
         for number, other in enumerate(views, 1)
-        if other is not view and other.timeline.unread and other.session.room not in muted
+        if other is not view and other.timeline.read_state.unread and other.session.room not in muted
     ]
     state = session.state.value
     parts.append(_(state) if state in _STATES else state)
@@ -102,9 +104,9 @@ def side_bar(view: View, views: Sequence[View], rows: int) -> StyleAndTextTuples
     entries: list[tuple[str, str]] = []
     if len(views) > 1:
         for number, other in enumerate(views, 1):
-            news = f" {unread(other)}" if other.timeline.unread and other is not view else ""
+            news = f" {unread(other)}" if other.timeline.read_state.unread and other is not view else ""
             style = "class:bold" if other is view or other.asks_for_you else ""
-            name = clip(f"{number} {shown(other.name, lines=False)}", SIDE_BAR - len(news))
+            name = clip(f"{number} {sanitize(other.name, lines=False)}", SIDE_BAR - len(news))
             entries.append((style, name + news))
         entries.append(("", ""))
     here = sorted(view.session.here, key=lambda who: who[1].casefold())
@@ -122,7 +124,7 @@ def side_bar(view: View, views: Sequence[View], rows: int) -> StyleAndTextTuples
 
 def unread(view: View) -> str:
     """Return how much is unread, and how much of it names the reader; in a room for two all of it does."""
-    count, named = view.timeline.unread, view.timeline.unread_mentions
+    count, named = view.timeline.read_state.unread, view.timeline.read_state.mentions
     if view.partner:
         return f"{count}!"
     return f"{count} ({named}@)" if named else f"{count}"

@@ -19,21 +19,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_left, bisect_right
 from enum import IntEnum
-from itertools import chain, takewhile
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from chat.client.events import Lost, Up
 from chat.core.errors import ChatError
 from chat.core.outgoing import split_body
 from chat.core.session import Here, Joined, Message, Rejected, Rewound, Stored
 from chat.core.wire import Answer, Ask, Direct, Gap, Kind, Notice
-from chat.i18n import _, later, localize_remote, plural, translate
+from chat.i18n import _, localize_remote, plural, translate
 from chat.local.identity import fingerprint
-from chat.ui.fullscreen.pane import Conversation, Pane
+from chat.ui.entry import MessageEntry
+from chat.ui.fullscreen.conversation import Conversation
+from chat.ui.fullscreen.pane import Pane
+from chat.ui.fullscreen.progress import CATCHING_UP, CHECKING, LOADING, SEARCHING, Progress
 from chat.ui.people import People, names_of, read_marks
-from chat.ui.timeline import Said, Timeline, folded
+from chat.ui.timeline import Timeline
 
 if TYPE_CHECKING:
     from chat.client.client import Client
@@ -41,19 +42,12 @@ if TYPE_CHECKING:
     from chat.core.outgoing import OutboxEntry
     from chat.core.status import Status, Who
     from chat.local.settings import Settings
+    from chat.ui.fullscreen.search import Search
 
 _PAGE: Final = 300  # messages of the past that are fetched at a time
 _LARGE_PAGE: Final = 2_000  # where more of them are wanted: a host that is asked for a few sends many
 _AT_STAKE: Final = 2_000  # lines between the screen and the oldest one, when that may have to go before one looks again
 _HITS: Final = 20  # that the host is asked for at a time
-
-CATCHING_UP: Final = later("catching up")
-LOADING: Final = later("loading older messages")
-SEARCHING: Final = later("searching")
-CHECKING: Final = later("looking for corrections")
-
-
-Place: TypeAlias = tuple[int, int]  # of an item: sorts them all
 
 
 class Attention(IntEnum):
@@ -62,34 +56,13 @@ class Attention(IntEnum):
     MENTION = 2
 
 
-class Progress:
-    """How far long work has come: ``at`` goes from ``first`` to ``end``, up or down, in numbers of the log."""
-
-    def __init__(self, what: str, first: int, end: int) -> None:
-        self.what: Final = what  # CATCHING_UP, LOADING, SEARCHING or CHECKING
-        self.at = self._first = first
-        self._end = end
-        self._began = time.monotonic()
-
-    @property
-    def part(self) -> float:
-        """From 0 to 1."""
-        whole = abs(self._end - self._first)
-        return min(abs(self.at - self._first) / whole, 1.0) if whole else 1.0
-
-    @property
-    def rate(self) -> int:
-        """Numbers of the log a second, since it began."""
-        return round(abs(self.at - self._first) / max(time.monotonic() - self._began, 0.001))
-
-
 class View:
     """What is shown of one room. ``partner``: the other's nickname, of a direct room. ``called``: it is opened
     because something was said there that its reader has not seen.
     """
 
     def __init__(
-        self, client: Client, settings: Settings, *, partner: str = "", called: bool = False, markers: bool = False
+        self, client: Client, settings: Settings, *, partner: str = "", called: bool = False, delimiters: bool = False
     ) -> None:
         self.client: Final = client
         self.session: Final = client.session
@@ -106,7 +79,7 @@ class View:
         self.lag = 0  # ms from saying to the disk, of what was stored last
         self._said_at: dict[int, int] = {}  # by id() of the entry, which lives in the session meanwhile
         self._ignored = set(settings.ignore)
-        self._markers = markers
+        self._delimiters = delimiters
         self._time_format = settings.time_format
         self._away = False  # the link is lost
         self._lost_at = 0  # when it was lost last
@@ -132,18 +105,18 @@ class View:
             self.add_pending(entry)
 
     def _make_pane(self, timeline: Timeline) -> Pane:
-        return Pane(Conversation(timeline, self._time_format), markers=self._markers)
+        return Pane(Conversation(timeline, self._time_format), delimiters=self._delimiters)
 
     def clear(self) -> None:
         """Begin with an empty pane. What was said can be scrolled back to."""
         before = self.timeline
-        self.timeline = Timeline(self.session.key, self.session.nick, kept=before.kept)
+        self.timeline = Timeline(self.session.key, self.session.nick, edits=before.edits)
         self.past, self.stopped_at = None, None
         self.pane = self._live_pane = self._make_pane(self.timeline)
         self.timeline.last_seq, self.timeline.oldest = before.last_seq, before.last_seq + 1
-        self.timeline.read(before.last_seq)
+        self.timeline.read_state.mark_read(before.last_seq)
         self.timeline.ignored |= before.ignored
-        self.timeline.marks = before.marks
+        self.timeline.receipts = before.receipts
         self.search = None
         for entry in self.session.unsettled:
             self.add_pending(entry)
@@ -156,7 +129,7 @@ class View:
     @property
     def asks_for_you(self) -> bool:
         """Whether something that is unread names its reader, or was said to nobody else."""
-        return bool(self.timeline.unread if self.partner else self.timeline.unread_mentions)
+        return bool(self.timeline.read_state.unread if self.partner else self.timeline.read_state.mentions)
 
     # -- what happens ----------------------------------------------------------------------------
 
@@ -189,7 +162,7 @@ class View:
             case Here(came, went, first):
                 self.known.moved(came, went, self._lost_at if first else _now())  # first: gone while we were
                 if not first:
-                    self.timeline.move(came, went, _now())
+                    self.timeline.presence(came, went, _now())
                 self._listed = True
             case Gap():
                 told = plural(
@@ -219,8 +192,8 @@ class View:
         """All events that there were have been taken. Who is here may be told before the past is, or after it."""
         if self._beginning and self._listed and self.session.next_seq >= self._end:
             self._beginning = False
-            self.timeline.read(self._read_before or (0 if self._called else self.timeline.last_seq))
-            self.timeline.set_marker()
+            self.timeline.read_state.mark_read(self._read_before or (0 if self._called else self.timeline.last_seq))
+            self.timeline.read_state.place_marker()
             self._called = False
             for text in self.greeting if self._read_before else (*self.greeting, *self.introduction):
                 self.note(text)
@@ -231,12 +204,12 @@ class View:
             for text in self.greeting:  # what is to be known before what waits here is read
                 self.timeline.note(text, message.time)
             self.greeting.clear()
-        marker = self.timeline.marker
+        marker = self.timeline.read_state.marker
         self.timeline.add(message)
         if self.past is not None:
-            self.past.learn([message])
+            self.past.apply_changes([message])
         if self._reading and marker is None:
-            self.timeline.marker = None
+            self.timeline.read_state.marker = None
         item = self.timeline.at_seq(message.seq)
         if self._beginning or item is None or item.mine:
             return Attention.NONE
@@ -268,7 +241,7 @@ class View:
         self._ignored -= entries
         for key in list(self.timeline.ignored):
             if not self.is_ignored(key):
-                self.timeline.heed(key)
+                self.timeline.unignore(key)
 
     def note(self, text: str, *, role: str = "note", last_seq: int = 0) -> None:
         """Add a line of our own."""
@@ -287,19 +260,19 @@ class View:
         first, last = self.pane.visible_range()
         if last < first or (self._beginning and self._end):  # nothing, or what was said before is still coming
             return 0
-        read = self.window.read_up_to(last)
-        self.timeline.read(read)
+        read = self.window.read_state.read_up_to(last)
+        self.timeline.read_state.mark_read(read)
         if self.past is not None:
-            self.past.read(read)
+            self.past.read_state.mark_read(read)
         passed = self.pane.passed()
-        self._marker_seen = self._marker_seen and self.timeline.marker is not None
-        if (marker := self.window.marker) is not None:
+        self._marker_seen = self._marker_seen and self.timeline.read_state.marker is not None
+        if (marker := self.window.read_state.marker) is not None:
             in_view = first <= marker <= last
-            if (in_view or marker in passed) and self.window.marked >= self.window.oldest - 1:
+            if (in_view or marker in passed) and self.window.read_state.first_unread >= self.window.oldest:
                 self._marker_seen = True
             if self.pane.following and not in_view:
                 self.pass_marker()
-        if self._reading and not self.pane.following and self.timeline.marker is None:
+        if self._reading and not self.pane.following and self.timeline.read_state.marker is None:
             self.leave()
         self._reading = self.pane.following
         return read
@@ -308,23 +281,23 @@ class View:
         """Reading stops here: what comes from now on is new. A marker that was not seen yet stays where it is."""
         self._reading = False
         self.pass_marker()
-        if self.timeline.marker is None:
-            self.timeline.set_marker()
+        if self.timeline.read_state.marker is None:
+            self.timeline.read_state.place_marker()
 
     def pass_marker(self) -> None:
         """Take the unread marker away, if it has been seen."""
         if self._marker_seen:
-            self.timeline.marker = None
+            self.timeline.read_state.marker = None
             self._marker_seen = False
 
     @property
     def is_new_above(self) -> bool:
         """Whether what is unread begins above the screen, where one has not been yet."""
-        if self.timeline.marker is None or self._marker_seen:
+        if self.timeline.read_state.marker is None or self._marker_seen:
             return False
-        if self.window.marker is None:
-            return self.window.marked < self.window.oldest - 1
-        return self.window.marker < self.pane.visible_range()[0]
+        if self.window.read_state.marker is None:
+            return self.window.read_state.first_unread < self.window.oldest
+        return self.window.read_state.marker < self.pane.visible_range()[0]
 
     # -- which part of the log is shown ----------------------------------------------------------
 
@@ -405,9 +378,9 @@ class View:
 
     def find_marker(self) -> int | None:
         """Return where the unread marker stands, in the window that has it; None without one."""
-        if self.window.marker is None and self.timeline.marker is not None:
+        if self.window.read_state.marker is None and self.timeline.read_state.marker is not None:
             self.follow()
-        return self.window.marker
+        return self.window.read_state.marker
 
     def _is_at_stake(self) -> bool:
         """Whether what is on the screen may soon be let go of."""
@@ -416,7 +389,7 @@ class View:
     def _is_near_top(self, number: int) -> bool:
         """Whether a line of the timeline is among those that go next."""
         timeline = self.timeline
-        return timeline.full and number - timeline.first < min(_AT_STAKE, (timeline.end - timeline.first) // 2)
+        return timeline.ring.full and number - timeline.first < min(_AT_STAKE, (timeline.end - timeline.first) // 2)
 
     def _reattach(self, seq: int) -> bool:
         """Show the timeline where it has this message, which the window has, at the same place of the screen."""
@@ -433,12 +406,12 @@ class View:
         pane.succeed(self.pane)
         self.past = timeline if timeline is not self.timeline else None
         self.pane, self.stopped_at, self._loaded = pane, None, (0, False)
-        self._live_pane.beyond = False
+        self._live_pane.at_top = False
 
     def _keep_marker(self) -> None:
         """Before the timeline looks for the marker's place anew: where there is none, there shall be none."""
-        if self._reading and self.timeline.marker is None:
-            self.timeline.set_marker()
+        if self._reading and self.timeline.read_state.marker is None:
+            self.timeline.read_state.place_marker()
 
     def look(self) -> bool:
         """Look at what others show of themselves. Returns whether it has changed."""
@@ -446,7 +419,7 @@ class View:
         if people == self.people:
             return False
         self.people = people
-        self.timeline.marks = self.window.marks = read_marks(people, (self.session.key, self.session.nick))
+        self.timeline.receipts = self.window.receipts = read_marks(people, (self.session.key, self.session.nick))
         return True
 
     # -- long work -------------------------------------------------------------------------------
@@ -468,7 +441,7 @@ class View:
     async def load_older(self, down_to: int = 0) -> None:
         """Fetch a part of the past, or all of it from number ``down_to`` on. Raises ChatError."""
         async with self._turn:
-            if self.timeline.full and self.past is None and not self.detach():
+            if self.timeline.ring.full and self.past is None and not self.detach():
                 return
             window = self.window
             self._loaded = (self.pane.visible_range()[0], True)
@@ -476,7 +449,7 @@ class View:
             try:
                 while window.oldest > max(1, down_to) and window is self.window:
                     await self._load_page(window, self._working, _LARGE_PAGE if down_to else _PAGE)
-                    if not down_to or (window.attached and window.full):
+                    if not down_to or (window.attached and window.ring.full):
                         return
             finally:
                 self._working = None
@@ -500,7 +473,7 @@ class View:
             if past is None or self._reattach(first):
                 return
             self._loaded = (self.pane.visible_range()[0], False)
-            if past.last_seq + 1 >= self.timeline.oldest and not self.timeline.full:
+            if past.last_seq + 1 >= self.timeline.oldest and not self.timeline.ring.full:
                 self._working = Progress(LOADING, self.timeline.oldest, first)
                 try:
                     await self._load_page(self.timeline, self._working, max(self.timeline.oldest - first, 1))
@@ -528,13 +501,13 @@ class View:
 
     def undoes(self, *, older: bool) -> bool:
         """Whether to load at one end would let go of what was just loaded at the other, for the same screen."""
-        return self.window.full and self._loaded == (self.pane.visible_range()[0], not older)
+        return self.window.ring.full and self._loaded == (self.pane.visible_range()[0], not older)
 
     def _first_seq(self) -> int:
         """The number in the log of the first message on the screen, 0 for none."""
         first, last = self.pane.visible_range()
         items = (self.window[number] for number in range(max(first, self.window.first), min(last + 1, self.window.end)))
-        return next((item.seq for item in items if isinstance(item, Said) and item.seq), 0)
+        return next((item.seq for item in items if isinstance(item, MessageEntry) and item.seq), 0)
 
     @property
     def is_to_check(self) -> bool:
@@ -543,7 +516,7 @@ class View:
 
     @property
     def _known_from(self) -> int:
-        return self.timeline.kept.since or self.timeline.last_seq + 1
+        return self.timeline.edits.since or self.timeline.last_seq + 1
 
     async def check(self) -> None:
         """Read a page of the log below the window, for what became of the messages above it. Raises ChatError."""
@@ -557,8 +530,8 @@ class View:
                 begins = max(past.last_seq + 1, since - _LARGE_PAGE)
                 found, _upto = await self._read(begins, since, self._checking, up=False)
                 if past is self.past and since == self._known_from:
-                    past.learn(found)
-                    past.kept.since = begins
+                    past.apply_changes(found)
+                    past.edits.since = begins
                 goes_on = self.is_to_check
             finally:
                 if not goes_on:
@@ -605,107 +578,12 @@ class View:
         self._asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())  # somebody has heard of it
         return await asyncio.shield(self._asked)
 
-    def selected(self, *, mine: bool | None = None) -> Said | None:
+    def selected(self, *, mine: bool | None = None) -> MessageEntry | None:
         """Return the selected message, else the last one: by the reader, by somebody else, or by anybody."""
         if self.pane.selected is not None:
             item = self.window[self.pane.selected]
-            return item if isinstance(item, Said) and mine in (None, item.mine) else None
-        return self.timeline.last_said(mine=mine)
-
-
-class Search:
-    """A walk through the messages with some text, from the newest on.
-
-         found by the host, by words │ found here, by the text's letters or by the host
-         500, 312                    │ ◀── at: where the walk is ──▶ newer
-
-    What is in the timeline is searched for the letters of the text (``timeline.folded``), all of the log by the host
-    for its words (``chat.host.search``). Hits are known by their places, so they need not be loaded.
-    """
-
-    def __init__(self, view: View, text: str) -> None:
-        self.text: Final = text
-        self.at: Place | None = None
-        self.more = True  # the host may know of older ones
-        self.walk: asyncio.Task[None] | None = None  # to the next one, where that takes long
-        self._view = view
-        self._timeline = view.timeline
-        self._found: dict[Place, Said | int] = {}  # the message, or its number
-        self._gone: set[Place] = set()  # hits that there is nothing to be seen of
-        self._hits: list[Place] = []  # in order, as of the last look
-        self._before = 0  # what the host is asked for next is older than this number, where that is not 0
-        self._low = self._high = (0, 0)  # places: between them all was looked at
-
-    def next(self, *, older: bool) -> Place | None:
-        """Return the next hit that is known, the newest at first; None where there is none."""
-        self._look()
-        at = self.at
-        if at is None:
-            return self._hits[-1] if self._hits else None
-        by = bisect_left(self._hits, at) - 1 if older else bisect_right(self._hits, at)
-        return self._hits[by] if 0 <= by < len(self._hits) else None
-
-    def line_of(self, hit: Place) -> int | None:
-        """Return where a hit stands in the window, None where it has no line there (any more)."""
-        item = self._found[hit]
-        if isinstance(item, Said) and not item.seq:  # of a log that is no more
-            timeline = self._view.window
-            here = timeline.first <= item.number < timeline.end and timeline[item.number] is item
-            return item.number if here else None
-        found = self._view.window.at_seq(self.seq_of(hit))
-        return None if found is None or found.retracted else found.number
-
-    def seq_of(self, hit: Place) -> int:
-        """Return the number of a hit in the log; 0 where it has none any more."""
-        item = self._found[hit]
-        return item.seq if isinstance(item, Said) else item
-
-    def forget(self, hit: Place) -> None:
-        """There is nothing to be seen of a hit: its author is ignored, or it was taken back."""
-        self._gone.add(hit)
-        self._look()
-
-    async def fetch(self) -> bool:
-        """Have the host find more. False where there is nothing more. Raises ChatError."""
-        if not self.more:
-            return False
-        answer = await self._view.ask_search(self.text, self._before)
-        self.more = answer.more and bool(answer.found)
-        self._before = answer.found[-1][0] if answer.found else self._before
-        for seq, _shown in answer.found:
-            self._found.setdefault(self._timeline.place_of(seq), seq)
-        self._look()
-        return True
-
-    @property
-    def is_only(self) -> bool:
-        return not self.more and self.place == (1, 1)
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """Which of the known hits the walk is at, 1 for the newest and 0 for none; and how many are known."""
-        at = len(self._hits) - bisect_left(self._hits, self.at) if self.at is not None else 0
-        return min(at, len(self._hits)), len(self._hits)
-
-    def _look(self) -> None:
-        """Look at what has come since the last time, at either end."""
-        timeline, wanted = self._timeline, folded(self.text)
-        newest_first = map(timeline.__getitem__, range(timeline.end - 1, timeline.first - 1, -1))
-        oldest_first = map(timeline.__getitem__, range(timeline.first, timeline.end))
-        for item in chain(
-            takewhile(lambda item: item.place > self._high, newest_first),
-            takewhile(lambda item: item.place < self._low, oldest_first),
-        ):
-            if isinstance(item, Said) and wanted and wanted in folded(item.text):
-                self._found[item.place] = item
-        if timeline.end > timeline.first:
-            first, last = timeline[timeline.first].place, timeline[timeline.end - 1].place
-            self._low, self._high = min(self._low, first) if self._high > (0, 0) else first, last
-        self._hits = sorted(place for place in self._found if place not in self._gone and not self._is_hidden(place))
-
-    def _is_hidden(self, hit: Place) -> bool:
-        item = self._found[hit]
-        return isinstance(item, Said) and (item.key in self._timeline.ignored or item.retracted)
+            return item if isinstance(item, MessageEntry) and mine in (None, item.mine) else None
+        return self.timeline.last_message(mine=mine)
 
 
 def _now() -> int:

@@ -49,8 +49,9 @@ from chat.ui.fullscreen import app
 from chat.ui.fullscreen import view as view_module
 from chat.ui.fullscreen.app import Face
 from chat.ui.fullscreen.bars import bar
-from chat.ui.fullscreen.pane import Line, clip, columns, lay, row_of, shown, wrap
-from chat.ui.fullscreen.view import CATCHING_UP, Progress, View
+from chat.ui.fullscreen.progress import CATCHING_UP, Progress
+from chat.ui.fullscreen.view import View
+from chat.ui.fullscreen.wrapping import columns
 from chat.ui.theme import PALETTE, roles_of
 
 if TYPE_CHECKING:
@@ -1533,90 +1534,6 @@ def test_colours_can_be_read_on_black_and_on_white() -> None:
         luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
         assert min((luminance + 0.05) / 0.05, 1.05 / (luminance + 0.05)) >= 4, colour
     assert len(set(PALETTE)) == len(PALETTE)
-
-
-# -- the pane -----------------------------------------------------------------------------------------
-
-
-def text_of(line: Line, width: int) -> list[str]:
-    wrapped = lay(line, width)
-    return ["".join(part[1] for part in row_of(line, wrapped, at)) for at in range(len(wrapped.texts))]
-
-
-def test_a_message_that_spans_rows_cannot_pass_for_another_ones() -> None:
-    for width in range(12, 80):
-        for line in (Line("x\nbob  I did it", "00:00", "ann"), Line("ann x\nbob  I did it", "00:00", "*", gap=1)):
-            assert all(row.startswith("  ") for row in text_of(line, width)[1:])
-
-
-@pytest.mark.parametrize(
-    ("text", "width", "expected"),
-    [
-        ("the quick brown fox", 10, ["the quick ", "brown fox"]),
-        ("the quick", 9, ["the quick"]),
-        ("exactly10! next", 10, ["exactly10!", "next"]),  # the space at the edge is not a row's beginning
-        ("supercalifragilistic", 8, ["supercal", "ifragili", "stic"]),
-        ("你好世界你好", 5, ["你好", "世界", "你好"]),
-        ("你好世，界", 6, ["你好", "世，界"]),  # no row begins with a comma
-        ("abc你好", 4, ["abc", "你好"]),
-        ("a\n\n b", 5, ["a", "", " b"]),
-        ("", 5, [""]),
-        ("e\u0301" * 4, 2, ["e\u0301" * 2] * 2),
-        ("x\u1161你,bcdefghij", 10, ["x\u1161", "你,bcdefgh", "ij"]),  # a letter of no width
-        ("\u1161你,bcdefghij", 10, ["\u1161", "你,bcdefgh", "ij"]),
-        ("\u1100" * 4, 4, ["\u1100" * 2] * 2),  # one grapheme without end is cut all the same
-    ],
-)
-def test_wrapping(text: str, width: int, expected: list[str]) -> None:
-    assert wrap(text, width) == expected
-
-
-def test_a_mark_that_does_not_fit_has_a_row_of_its_own() -> None:
-    assert text_of(Line("x" * 18, mark="✓"), 20) == ["x" * 18 + " ✓"]
-    assert text_of(Line("x" * 19, mark="✓"), 20) == ["x" * 19, " ✓"]
-
-
-@pytest.mark.parametrize(
-    ("text", "width", "expected"),
-    [
-        ("exactly", 7, "exactly"),
-        ("too long", 7, "too lo…"),
-        ("你好吗", 5, "你好…"),
-        ("你好吗", 4, "你…"),
-        ("你好吗", 2, "…"),
-        ("one\ntwo", 7, "one⏎two"),
-    ],
-)
-def test_clipping(text: str, width: int, expected: str) -> None:
-    assert clip(text, width) == expected
-
-
-@given(st.text(max_size=200), st.integers(2, 40))
-def test_rows_fit_and_hold_everything_but_spaces_at_their_ends(text: str, width: int) -> None:
-    text = shown(text)
-    made = wrap(text, width)
-    assert all(columns(row) <= width for row in made)
-    assert "".join(made).replace(" ", "") == text.replace(" ", "").replace("\n", "")
-    assert columns(clip(text, width)) <= width
-
-
-@pytest.mark.parametrize(
-    ("text", "expected", "width"),
-    [
-        (FAMILY, "👨👩👧👦", 8),
-        ("\U0001f1e8\U0001f1f3", "CN", 2),
-        ("❤\ufe0f", "❤", 1),
-        ("👍🏽", "👍", 2),
-        ("☝\ufe0f🏽", "☝", 1),
-        ("🏽", "🏽", 2),  # alone it is a picture of its own
-        ("1\ufe0f\u20e3", "1\u20e3", 1),
-        ("你好", "你好", 4),
-        ("क्‍ष", "क्‍ष", 2),  # between letters a joiner does visible work
-    ],
-)
-def test_emoji_are_shown_in_as_many_columns_as_prompt_toolkit_counts(text: str, expected: str, width: int) -> None:
-    assert shown(text) == expected
-    assert columns(expected) == width
 
 
 # -- a real terminal ----------------------------------------------------------------------------------

@@ -23,7 +23,10 @@ from prompt_toolkit.output import DummyOutput
 
 from chat.core.errors import ChatError
 from chat.core.wire import MAX_TEXT
-from chat.ui.fullscreen.composer import Completer, Composer, KeptHistory, clean
+from chat.ui.fullscreen.completer import Completer
+from chat.ui.fullscreen.composer import Composer
+from chat.ui.fullscreen.history import RoomHistory
+from chat.ui.fullscreen.wrapping import clean
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -177,19 +180,19 @@ def test_a_history_that_is_damaged_or_long_is_read_from_its_end(tmp_path: Path) 
     lines = [json.dumps(f"{n} ".ljust(1000, "x")) for n in range(600)]
     file.write_text("\n".join([*lines, '"torn', "17", json.dumps("last\x1b"), ""]), "utf-8")
     told: list[str] = []
-    read = list(KeptHistory(file, told.append).load_history_strings())
+    read = list(RoomHistory(file, told.append).load_history_strings())
     assert read[0] == "last"
     assert [entry.split()[0] for entry in read[1:]] == [str(n) for n in range(599, 599 - len(read) + 1, -1)]
     assert 200 < len(read) < 263
     assert file.stat().st_size <= 256 * 1024  # it was cut
-    assert list(KeptHistory(file, told.append).load_history_strings()) == read
+    assert list(RoomHistory(file, told.append).load_history_strings()) == read
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert told == []
 
 
 def test_a_history_that_cannot_be_written_is_told_of_once(tmp_path: Path) -> None:
     told: list[str] = []
-    history = KeptHistory(tmp_path / "missing" / "history", told.append)
+    history = RoomHistory(tmp_path / "missing" / "history", told.append)
     history.append_string("one")
     history.append_string("two")
     assert told == ["the history of what you send is not kept: no such file or directory; mend that, and start again"]

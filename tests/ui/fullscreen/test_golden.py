@@ -33,7 +33,8 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 from chat.core.session import Message
 from chat.core.wire import Author, Kind
 from chat.ui import theme
-from chat.ui.fullscreen.pane import Conversation, Pane
+from chat.ui.fullscreen.conversation import Conversation
+from chat.ui.fullscreen.pane import Pane
 from chat.ui.timeline import Timeline
 
 if TYPE_CHECKING:

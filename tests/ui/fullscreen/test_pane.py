@@ -5,15 +5,21 @@ from __future__ import annotations
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from chat.core.session import Message
 from chat.core.wire import Author, Kind
+from chat.ui.entry import MessageEntry
+from chat.ui.fullscreen import layout
 from chat.ui.fullscreen import pane as module
-from chat.ui.fullscreen.pane import Conversation, Line, Pane, clip, columns, lay, row_of, wrap
-from chat.ui.timeline import RING, Said, Timeline
+from chat.ui.fullscreen.conversation import Conversation
+from chat.ui.fullscreen.layout import Line, lay
+from chat.ui.fullscreen.pane import Pane
+from chat.ui.fullscreen.wrapping import columns
+from chat.ui.ring import RING
+from chat.ui.timeline import Timeline, folded
 
 if TYPE_CHECKING:
     import pytest
@@ -49,129 +55,6 @@ def view(pane: Pane, width: int = 60, height: int = 10) -> list[str]:
 
 def style_of(pane: Pane, text: str, width: int = 60, height: int = 10) -> str:
     return next(part[0] for row in rows(pane, width, height) for part in row if part[1] == text)
-
-
-# -- how items look -----------------------------------------------------------------------------------
-
-
-def test_a_conversation_as_it_is_read() -> None:
-    timeline, pane = talk(
-        message(1, "hello", at=0),
-        message(2, "are you **there**?", at=MINUTE),
-        message(3, "yes", key=ANN, target=2, at=MINUTE),
-        message(4, "waves", kind=Kind.ACTION, at=DAY),
-        message(5, "what", kind=9, at=DAY),
-    )
-    timeline.note("link lost", DAY)
-    timeline.move([(b"c", "cid"), (b"d", "dan")], [(b"e", "eve")], DAY)
-    timeline.add_pending(object(), Kind.SAY, "hm", 0, DAY)
-    assert view(pane, 80, 11) == [
-        "── 1970-01-01 ──",
-        "00:00 bob  hello",
-        "           are you there?",
-        "00:01 ann  ↳ bob: are you **there**?",
-        "           yes ✓",
-        "── 1970-01-02 ──",
-        "00:00 * bob waves",
-        "00:00 * bob sent something of kind 9, which this version cannot show",
-        "00:00 -- link lost",
-        "00:00 -- cid, dan came; eve left",
-        "00:00 ann  hm …",
-    ]
-    assert style_of(pane, "there", 80, 11) == "class:bold"
-
-
-def test_what_becomes_of_messages_shows_in_place() -> None:
-    timeline, pane = talk(message(1, "helo"), message(2, "oops"), message(3, "mine", key=ANN))
-    view(pane)
-    timeline.add(message(4, "hello", kind=Kind.EDIT, target=1))
-    timeline.add(message(5, kind=Kind.RETRACT, target=2))
-    for seq, (key, nick) in enumerate([(ANN, "ann"), (BOB, "bob"), (b"c", "cid"), (b"d", "dan")], 6):
-        timeline.add(message(seq, "👍\ufe0f", key=key, nick=nick, kind=Kind.REACT, target=3))
-    timeline.add(message(20, "❤", key=b"c", nick="cid", kind=Kind.REACT, target=3))
-    timeline.add(message(21, "look", target=2))
-    timeline.marks = [3, 2]
-    assert view(pane, height=7) == [
-        "── 1970-01-01 ──",
-        "00:00 bob  hello (edited)",
-        "           taken back",
-        "00:00 ann  mine ✓ seen by 1",
-        "           👍 4  ❤ cid",
-        "00:00 bob  ↳ bob: taken back",
-        "           look",
-    ]
-    timeline.marks = [3, 3]
-    assert "00:00 ann  mine ✓ seen by all" in view(pane)
-
-
-def test_a_bot_is_labelled_where_no_width_cuts_the_label_off() -> None:
-    timeline, pane = talk()
-    author = Author(index=1, key=BOB, stream=1, nick="b" * 30, bot=True)
-    timeline.add(Message(1, 0, author, Kind.SAY, "beep", 0, mine=False))
-    assert view(pane, 60)[-1].startswith("00:00 [bot] bbb")
-
-
-def test_what_is_addressed_to_the_reader_stands_out() -> None:
-    _, pane = talk(message(1, "ann: look"), message(2, "*ann* has it", key=ANN))
-    parts = [part[:2] for row in rows(pane) for part in row]
-    assert ("class:mention", "ann") in parts
-    assert ("class:italic", "ann") in parts  # by oneself
-
-
-def test_a_crowd_is_counted() -> None:
-    timeline, pane = talk()
-    timeline.move([(bytes([n]), f"n{n}") for n in range(150)], [], 0)
-    assert view(pane, 100)[-1] == "00:00 -- n0, n1, n2, n3, n4, n5, n6, n7, 92 more came; 50 more"
-
-
-def test_the_time_may_be_left_out_and_goes_where_there_is_no_room() -> None:
-    timeline, _ = talk(message(1, "hello"))
-    assert view(Pane(Conversation(timeline, "")))[-1] == "bob  hello"
-    assert view(Pane(Conversation(timeline, "%A, %d %B %Y")))[-1] == "bob  hello"
-    assert view(Pane(Conversation(timeline)), 30)[-1] == "bob  hello"
-
-
-def test_markers_show_where_what_they_mean_cannot_be_seen() -> None:
-    timeline, _ = talk(message(1, "**hello**\n> you\n```\ncode\n```"))
-    assert view(Pane(Conversation(timeline), markers=True))[-5:] == [
-        "00:00 bob  **hello**",
-        "           > you",
-        "           ```",
-        "           code",
-        "           ```",
-    ]
-    assert view(Pane(Conversation(timeline)))[-3:] == ["00:00 bob  hello", "           ▌ you", "           code"]
-
-
-@given(
-    st.text("ab *_`>-\n你😀é", max_size=80), st.integers(6, 40), st.booleans(), st.sampled_from(["", "✓ seen by all"])
-)
-def test_every_row_fits_and_none_but_the_first_begins_where_a_name_does(
-    text: str, width: int, markers: bool, mark: str
-) -> None:
-    line = Line(text, "00:00", "somebody", quote="who: what", mark=mark, tags="👍 1  ❤ 2", marked=True, me="a")
-    wrapped = lay(line, width, markers=markers)
-    made = [row_of(line, wrapped, at) for at in range(len(wrapped.texts))]
-    for row, end in zip(made, wrapped.texts, strict=True):
-        whole = "".join(part[1] for part in row)
-        assert columns(whole) <= width
-        assert whole.endswith(end)
-    assert all(row[0] == ("", " " * wrapped.indent) for row in made[1:])
-    assert wrapped.indent >= 3
-
-
-@given(st.text("ab *_`>-你😀", max_size=80).map(lambda text: text.strip()), st.integers(2, 20))
-def test_markup_is_cut_where_the_plain_text_would_be(text: str, width: int) -> None:
-    marked = lay(Line(text, marked=True), width, markers=True)
-    if not text.startswith("```"):
-        assert marked.texts == lay(Line(text), width).texts
-
-
-@given(st.text("ab ", max_size=80), st.integers(1, 12))
-def test_ascii_is_cut_where_other_letters_of_one_column_are(text: str, width: int) -> None:
-    other = text.replace("a", "é").replace("b", "ö")
-    assert [row.replace("é", "a").replace("ö", "b") for row in wrap(other, width)] == wrap(text, width)
-    assert clip(other, width).replace("é", "a").replace("ö", "b") == clip(text, width)
 
 
 # -- where one is -------------------------------------------------------------------------------------
@@ -318,18 +201,18 @@ def test_what_is_in_view_is_known() -> None:
     pane.scroll(-1)
     view(pane, height=5)
     assert pane.visible_range() == (21, 25)
-    assert timeline.read_up_to(pane.visible_range()[1]) == 26
+    assert timeline.read_state.read_up_to(pane.visible_range()[1]) == 26
 
 
 def test_jumping_brings_a_message_into_view() -> None:
     timeline, pane = talk(*numbered(100))
-    timeline.read(49)
-    timeline.set_marker()
+    timeline.read_state.mark_read(49)
+    timeline.read_state.place_marker()
     view(pane, height=9)
-    assert pane.jump(timeline.marker)
+    assert pane.jump(timeline.read_state.marker)
     assert view(pane, height=9)[3:5] == ["── new ──", "00:00 n0  text 50"]
-    assert pane.jump(timeline.find("TEXT 7", backwards=False))
-    assert seqs(pane, height=9)[3] == 7  # the first of the hundred to have a 7
+    assert pane.jump(6)
+    assert seqs(pane, height=9)[3] == 7
     assert pane.jump(99)
     assert seqs(pane, height=9)[-1] == 100
     assert not pane.jump(100)
@@ -401,10 +284,10 @@ def test_ignoring_somebody_goes_back_to_the_end() -> None:
 def test_a_redraw_lays_out_what_is_in_view_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     laid = 0
 
-    def counted(line: Line, width: int, *, markers: bool = False) -> module.Wrapped:
+    def counted(line: Line, width: int, *, delimiters: bool = False) -> layout.Wrapped:
         nonlocal laid
         laid += 1
-        return lay(line, width, markers=markers)
+        return lay(line, width, delimiters=delimiters)
 
     timeline, pane = talk(*numbered(RING + 500))
     monkeypatch.setattr(module, "lay", counted)
@@ -431,8 +314,8 @@ def test_what_is_kept_of_markup_counts_its_pieces() -> None:
     for number in range(19):
         pane.jump(number)
         view(pane)
-    assert pane._kept == sum(wrapped.size for wrapped in pane._wrapped.values())
-    assert pane._kept <= 2 * 20_000
+    assert pane._cached_rows == sum(wrapped.size for wrapped in pane._cache.values())
+    assert pane._cached_rows <= 2 * 20_000
 
 
 def test_what_is_kept_of_long_messages_counts_their_rows() -> None:
@@ -440,8 +323,8 @@ def test_what_is_kept_of_long_messages_counts_their_rows() -> None:
     for n in range(1, 6):
         timeline.add(message(n, "\n" * 16_383 + f"end {n}"))
         view(pane)
-    assert pane._kept == sum(wrapped.size for wrapped in pane._wrapped.values())
-    assert sum(len(wrapped.texts) for wrapped in pane._wrapped.values()) <= 2 * 20_000
+    assert pane._cached_rows == sum(wrapped.size for wrapped in pane._cache.values())
+    assert sum(len(wrapped.texts) for wrapped in pane._cache.values()) <= 2 * 20_000
     assert view(pane, height=3) == ["", "", "           end 5"]
 
 
@@ -451,7 +334,7 @@ def test_what_is_kept_of_short_messages_counts_more_than_their_rows() -> None:
     for number in range(0, 3_000, 10):
         pane.jump(number)
         view(pane)
-    assert 100 < len(pane._wrapped) <= 1_000
+    assert 100 < len(pane._cache) <= 1_000
 
 
 # -- all at once --------------------------------------------------------------------------------------
@@ -491,7 +374,7 @@ class Reading(RuleBasedStateMachine):
 
     @rule(came=st.lists(st.sampled_from("xyz")), went=st.lists(st.sampled_from("xyz")))
     def move(self, came: list[str], went: list[str]) -> None:
-        self.timeline.move([(c.encode(), c) for c in came], [(w.encode(), w) for w in went], self.now)
+        self.timeline.presence([(c.encode(), c) for c in came], [(w.encode(), w) for w in went], self.now)
 
     @rule(text=WORDS)
     def say(self, text: str) -> None:
@@ -538,16 +421,17 @@ class Reading(RuleBasedStateMachine):
     @rule(hit=st.sampled_from(["", "a", "你", "*"]))
     def search(self, hit: str) -> None:
         self.pane.hit = hit
-        self.pane.jump(self.timeline.find(hit))
+        found = (entry.number for entry in self.timeline.ring.messages(newest_first=True) if hit in folded(entry.text))
+        self.pane.jump(next(found, None) if hit else None)
 
     @rule(back=st.integers(0, 5))
     def mark(self, back: int) -> None:
-        self.timeline.read(self.timeline.last_seq - back)
-        self.timeline.set_marker()
+        self.timeline.read_state.mark_read(self.timeline.last_seq - back)
+        self.timeline.read_state.place_marker()
 
     @rule(on=st.booleans())
     def ignore(self, on: bool) -> None:
-        (self.timeline.ignore if on else self.timeline.heed)(BOB)
+        (self.timeline.ignore if on else self.timeline.unignore)(BOB)
 
     @rule()
     def rewind(self) -> None:
@@ -594,13 +478,13 @@ class Reading(RuleBasedStateMachine):
             text = "".join(part[1] for part in row)
             assert columns(text) <= self.width
             assert "\n" not in text
-        assert self.pane._kept == sum(wrapped.size for wrapped in self.pane._wrapped.values())
+        assert self.pane._cached_rows == sum(wrapped.size for wrapped in self.pane._cache.values())
         assert self.pane.below <= max(0, self.timeline.end - self.timeline.first)
         if self.pane.following:
             assert self.pane.below == 0
             assert self.pane.visible_range()[1] in (self.timeline.last - 1, -1)
         selected = self.pane.selected
-        assert selected is None or isinstance(self.timeline[selected], Said)
+        assert selected is None or isinstance(self.timeline[selected], MessageEntry)
 
 
 TestReading = Reading.TestCase

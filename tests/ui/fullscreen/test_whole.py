@@ -43,7 +43,7 @@ from chat.core.wire import Kind
 from chat.local.identity import Identity
 from chat.local.keys import KEYS
 from chat.local.known_hosts import KnownHosts
-from chat.ui import timeline as timeline_module
+from chat.ui import ring as ring_module
 from chat.ui.commands import COMMANDS
 from chat.ui.fullscreen import view as view_module
 from chat.ui.fullscreen.app import Face
@@ -194,7 +194,7 @@ class Whole(RuleBasedStateMachine):
         patch = self.opened.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(connection_module, "_FIRST_DELAY", 0.001)
         patch.setattr(connection_module, "_LAST_DELAY", 0.001)
-        patch.setattr(timeline_module, "RING", 60)  # so that things have to go, at either end
+        patch.setattr(ring_module, "RING", 60)  # so that things have to go, at either end
         for name, size in (("_PAGE", 15), ("_LARGE_PAGE", 25), ("_AT_STAKE", 20)):
             patch.setattr(view_module, name, size)
         for name in ("EDITOR", "VISUAL", "TMUX", "STY", "NO_COLOR"):
@@ -563,8 +563,8 @@ class Whole(RuleBasedStateMachine):
 
     def nothing_is_counted_below_nothing(self) -> None:
         for view in self.face._views:
-            timeline = view.timeline
-            assert 0 <= timeline.unread_mentions <= timeline.unread
+            state = view.timeline.read_state
+            assert 0 <= state.mentions <= state.unread
             assert view.pane.below >= 0
             assert view.lag >= 0
             first, last = view.pane.visible_range()

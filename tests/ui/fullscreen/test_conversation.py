@@ -1,0 +1,144 @@
+"""How the entries of a timeline look: messages and what became of them, grouped, by days."""
+
+from __future__ import annotations
+
+from datetime import timedelta, timezone
+
+from chat.core.session import Message
+from chat.core.wire import Author, Kind
+from chat.ui.fullscreen.conversation import Conversation
+from chat.ui.fullscreen.pane import Pane
+from chat.ui.timeline import Timeline
+from tests.ui.fullscreen.test_pane import ANN, BOB, DAY, MINUTE, message, rows, style_of, talk, view
+
+
+def goes_on(timeline: Timeline, number: int) -> bool:
+    return not Conversation(timeline).line(number).head
+
+
+def day(timeline: Timeline, number: int) -> str | None:
+    return next((text for style, text in Conversation(timeline).line(number).above if style == "class:day"), None)
+
+
+# -- how items look -----------------------------------------------------------------------------------
+
+
+def test_a_conversation_as_it_is_read() -> None:
+    timeline, pane = talk(
+        message(1, "hello", at=0),
+        message(2, "are you **there**?", at=MINUTE),
+        message(3, "yes", key=ANN, target=2, at=MINUTE),
+        message(4, "waves", kind=Kind.ACTION, at=DAY),
+        message(5, "what", kind=9, at=DAY),
+    )
+    timeline.note("link lost", DAY)
+    timeline.presence([(b"c", "cid"), (b"d", "dan")], [(b"e", "eve")], DAY)
+    timeline.add_pending(object(), Kind.SAY, "hm", 0, DAY)
+    assert view(pane, 80, 11) == [
+        "── 1970-01-01 ──",
+        "00:00 bob  hello",
+        "           are you there?",
+        "00:01 ann  ↳ bob: are you **there**?",
+        "           yes ✓",
+        "── 1970-01-02 ──",
+        "00:00 * bob waves",
+        "00:00 * bob sent something of kind 9, which this version cannot show",
+        "00:00 -- link lost",
+        "00:00 -- cid, dan came; eve left",
+        "00:00 ann  hm …",
+    ]
+    assert style_of(pane, "there", 80, 11) == "class:bold"
+
+
+def test_what_becomes_of_messages_shows_in_place() -> None:
+    timeline, pane = talk(message(1, "helo"), message(2, "oops"), message(3, "mine", key=ANN))
+    view(pane)
+    timeline.add(message(4, "hello", kind=Kind.EDIT, target=1))
+    timeline.add(message(5, kind=Kind.RETRACT, target=2))
+    for seq, (key, nick) in enumerate([(ANN, "ann"), (BOB, "bob"), (b"c", "cid"), (b"d", "dan")], 6):
+        timeline.add(message(seq, "👍\ufe0f", key=key, nick=nick, kind=Kind.REACT, target=3))
+    timeline.add(message(20, "❤", key=b"c", nick="cid", kind=Kind.REACT, target=3))
+    timeline.add(message(21, "look", target=2))
+    timeline.receipts = [3, 2]
+    assert view(pane, height=7) == [
+        "── 1970-01-01 ──",
+        "00:00 bob  hello (edited)",
+        "           taken back",
+        "00:00 ann  mine ✓ seen by 1",
+        "           👍 4  ❤ cid",
+        "00:00 bob  ↳ bob: taken back",
+        "           look",
+    ]
+    timeline.receipts = [3, 3]
+    assert "00:00 ann  mine ✓ seen by all" in view(pane)
+
+
+def test_a_bot_is_labelled_where_no_width_cuts_the_label_off() -> None:
+    timeline, pane = talk()
+    author = Author(index=1, key=BOB, stream=1, nick="b" * 30, bot=True)
+    timeline.add(Message(1, 0, author, Kind.SAY, "beep", 0, mine=False))
+    assert view(pane, 60)[-1].startswith("00:00 [bot] bbb")
+
+
+def test_what_is_addressed_to_the_reader_stands_out() -> None:
+    _, pane = talk(message(1, "ann: look"), message(2, "*ann* has it", key=ANN))
+    parts = [part[:2] for row in rows(pane) for part in row]
+    assert ("class:mention", "ann") in parts
+    assert ("class:italic", "ann") in parts  # by oneself
+
+
+def test_a_crowd_is_counted() -> None:
+    timeline, pane = talk()
+    timeline.presence([(bytes([n]), f"n{n}") for n in range(150)], [], 0)
+    assert view(pane, 100)[-1] == "00:00 -- n0, n1, n2, n3, n4, n5, n6, n7, 92 more came; 50 more"
+
+
+def test_the_time_may_be_left_out_and_goes_where_there_is_no_room() -> None:
+    timeline, _ = talk(message(1, "hello"))
+    assert view(Pane(Conversation(timeline, "")))[-1] == "bob  hello"
+    assert view(Pane(Conversation(timeline, "%A, %d %B %Y")))[-1] == "bob  hello"
+    assert view(Pane(Conversation(timeline)), 30)[-1] == "bob  hello"
+
+
+def test_markers_show_where_what_they_mean_cannot_be_seen() -> None:
+    timeline, _ = talk(message(1, "**hello**\n> you\n```\ncode\n```"))
+    assert view(Pane(Conversation(timeline), delimiters=True))[-5:] == [
+        "00:00 bob  **hello**",
+        "           > you",
+        "           ```",
+        "           code",
+        "           ```",
+    ]
+    assert view(Pane(Conversation(timeline)))[-3:] == ["00:00 bob  hello", "           ▌ you", "           code"]
+
+
+def test_messages_of_one_author_are_grouped_for_five_minutes() -> None:
+    made, _ = talk(
+        message(1, at=0),
+        message(2, at=5 * MINUTE),
+        message(3, at=10 * MINUTE + 1),
+        message(4, key=b"c", at=10 * MINUTE + 1),
+        message(5, key=b"c", at=10 * MINUTE + 1, target=1),  # an answer
+        message(6, key=b"c", at=10 * MINUTE + 1),
+        message(7, key=b"c", kind=Kind.ACTION, at=10 * MINUTE + 1),
+        message(8, key=b"c", at=10 * MINUTE + 1),
+    )
+    made.note("a note", 11 * MINUTE)
+    made.add(message(9, key=b"c", at=11 * MINUTE))
+    assert [number for number in range(made.end) if goes_on(made, number)] == [1, 5]
+
+
+def test_a_group_ends_with_the_day_and_at_the_unread_marker() -> None:
+    made, _ = talk(message(1, at=DAY - MINUTE), message(2, at=DAY), message(3, at=DAY))
+    assert [goes_on(made, number) for number in range(3)] == [False, False, True]
+    assert [day(made, number) for number in range(3)] == ["── 1970-01-01 ──", "── 1970-01-02 ──", None]
+    made.read_state.mark_read(2)
+    made.read_state.place_marker()
+    assert (made.read_state.marker, goes_on(made, 2)) == (2, False)
+
+
+def test_days_begin_in_the_readers_zone() -> None:
+    made = Timeline(ANN, "ann", timezone(timedelta(hours=8)))
+    made.add(message(1, at=16 * 60 * MINUTE - 1))
+    made.add(message(2, at=16 * 60 * MINUTE))
+    assert [day(made, number) for number in range(2)] == ["── 1970-01-01 ──", "── 1970-01-02 ──"]
