@@ -45,7 +45,6 @@ class Pane(UIControl):
     """
 
     def __init__(self, conversation: Conversation, *, delimiters: bool = False) -> None:
-        self.selected: int | None = None  # the number of a line
         self.hit = ""  # what is searched for: highlighted wherever it is in view, in any case
         self.at_top = False  # the reader has scrolled up to the very first row, or tried to go further
         self._conversation: Final = conversation
@@ -54,6 +53,7 @@ class Pane(UIControl):
         # The first row on the screen: a line's number, and which row, counted from the begin of its text. Rows above
         # the text are negative: they may vanish (a new day, when older lines are put in front), and the text stays.
         self._top: tuple[int, int] | None = None
+        self._selected: int | None = None
         self._seen = 0  # the number after the newest line that was in view
         self._in_view = (0, -1)  # the first and the last number on the screen
         self._passed: tuple[int, int] | None = None  # the first and the last number scrolled over since ``passed``
@@ -98,7 +98,7 @@ class Pane(UIControl):
 
     def follow(self) -> None:
         """Go to the end, and stay there."""
-        self._top = self.selected = None
+        self._top = self._selected = None
 
     def scroll(self, pages: int) -> None:
         """Scroll down by pages that overlap by a row, or up."""
@@ -135,6 +135,16 @@ class Pane(UIControl):
 
     # -- selection -------------------------------------------------------------------------------
 
+    @property
+    def selected(self) -> int | None:
+        """The number of the selected line; None once it was evicted from the timeline."""
+        number = self._selected
+        return number if number is not None and self._timeline.first <= number < self._timeline.last else None
+
+    @selected.setter
+    def selected(self, number: int | None) -> None:
+        self._selected = number
+
     def select(self, by: int) -> int | None:
         """Select the next message below, or above if ``by`` is negative; at first the last one in view.
 
@@ -142,8 +152,6 @@ class Pane(UIControl):
         selection stays. The pane does not follow the end until ``deselect`` or ``follow``.
         """
         step = 1 if by > 0 else -1
-        if self.selected is not None and not self._timeline.first <= self.selected < self._timeline.last:
-            self.selected = None
         number = self.selected
         if number is None:
             number, step = self._in_view[1] + 1, -1

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from chat.core.session import Message
 from chat.core.wire import Author, Kind
+from chat.ui import ring as ring_module
 from chat.ui.entry import MessageEntry
 from chat.ui.fullscreen import layout
 from chat.ui.fullscreen import pane as module
@@ -245,6 +246,21 @@ def test_a_message_is_selected_with_keys_and_can_be_seen_to_be() -> None:
     pane.follow()
     assert pane.following
     assert not any("class:selected" in part[0] for row in rows(pane) for part in row)
+
+
+def test_a_message_that_was_evicted_is_no_longer_selected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring_module, "RING", 20)
+    timeline, _ = talk(*numbered(40))
+    part = timeline.part(30)
+    part.add_newer(numbered(35), 36)
+    pane = Pane(Conversation(part))
+    view(pane)
+    assert pane.select(-1) == part.last - 1
+    for _ in range(4):  # at most five at a time
+        part.add_older(numbered(40))
+    assert (part.oldest, part.last_seq, pane.selected) == (10, 29, None)
+    view(pane)
+    assert pane.select(-1) == part.last - 1
 
 
 def test_a_selection_stays_where_the_end_is_in_view_while_messages_come() -> None:
