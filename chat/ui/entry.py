@@ -47,7 +47,7 @@ class MessageEntry(Entry):
     changes: MessageEdits | None = None
 
     @classmethod
-    def of(cls, message: Message, key: bytes, nick: str = "") -> MessageEntry:
+    def of(cls, message: Message, key: bytes = b"", nick: str = "") -> MessageEntry:
         """Return a message as the reader with this key and nickname sees it."""
         author, text = message.author, message.text
         mine = author.key == key

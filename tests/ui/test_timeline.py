@@ -6,16 +6,15 @@ import itertools
 from datetime import UTC
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from chat.core.session import Message
 from chat.core.wire import Author, Kind
-from chat.ui import edits as edits_module
 from chat.ui import ring as ring_module
 from chat.ui.edits import OVERHEAD
-from chat.ui.entry import Entry, MessageEntry, NoteEntry, PresenceEntry
+from chat.ui.entry import Entry, MessageEntry, NoteEntry
 from chat.ui.ring import RING
 from chat.ui.timeline import Timeline, folded
 
@@ -73,258 +72,6 @@ def check(made: Timeline) -> None:
     assert made.edits.size == sum(len(c.text) + OVERHEAD for c in kept)
 
 
-# -- edits, retractions, reactions --------------------------------------------------------------------
-
-
-def test_an_edit_shows_in_place_and_keeps_what_was_said() -> None:
-    made = timeline(
-        message(1, "helo"),
-        message(2),
-        message(3, "hallo", kind=Kind.EDIT, target=1),
-        message(4, "hello", kind=3, target=1),
-    )
-    assert texts(made) == ["hello", "text 2"]
-    item = said(made, 1)
-    assert item.edited
-    assert [(edit.seq, edit.time, edit.text) for edit in item.earlier] == [
-        (1, MINUTE, "helo"),
-        (3, 3 * MINUTE, "hallo"),
-    ]
-    assert not said(made, 2).edited
-    assert made.last_seq == 4
-
-
-def test_only_the_same_key_edits_or_takes_back() -> None:
-    made = timeline(
-        message(1, "mine", key=BOB),
-        message(2, "not mine", key=CID, kind=Kind.EDIT, target=1),
-        message(3, key=CID, kind=Kind.RETRACT, target=1),
-    )
-    assert (texts(made), said(made, 1).edited, said(made, 1).retracted) == (["mine"], False, False)
-
-
-def test_what_is_taken_back_stays_in_place_without_its_texts() -> None:
-    made = timeline(
-        message(1, "secret"),
-        message(2),
-        message(3, "a secret", kind=Kind.EDIT, target=1),
-        react(4, "👍", 1),
-        message(5, kind=Kind.RETRACT, target=1),
-        message(6, "again", kind=Kind.EDIT, target=1),
-    )
-    item = said(made, 1)
-    assert (item.retracted, item.text, item.earlier, made.reactions(item)) == (True, "", [], [])
-    assert texts(made) == ["", "text 2"]
-
-
-def test_reactions_are_counted_by_emoji_one_for_each_key() -> None:
-    made = timeline(
-        message(1),
-        react(2, "❤", 1, BOB),
-        react(3, "👍", 1, CID),
-        react(4, "❤\ufe0f", 1, CID),
-        react(5, "❤", 1, BOB),
-        react(6, "👍", 1, ANN),
-        react(7, "\u200b\u202e", 1, ANN),  # nobody would see it
-    )
-    assert made.reactions(said(made, 1)) == [("❤", ["bob", "cid"]), ("👍", ["cid", "ann"])]
-    made.add(react(8, "", 1, CID))
-    assert made.reactions(said(made, 1)) == [("❤", ["bob"]), ("👍", ["ann"])]
-    made.add(react(9, "👍", 1, CID))
-    assert made.reactions(said(made, 1)) == [("❤", ["bob"]), ("👍", ["ann", "cid"])]
-
-
-def test_nobody_changes_what_is_still_to_be_said_nor_what_is_no_message() -> None:
-    made = timeline(
-        message(1),
-        message(2, "edited", kind=Kind.EDIT, target=1),
-        message(3, "an edit of an edit", kind=Kind.EDIT, target=2),
-        message(4, "of itself", kind=Kind.EDIT, target=4),
-        message(5, "too soon", kind=Kind.EDIT, target=6),
-        react(5, "👍", 7),
-        message(6, "first"),
-        message(7, "second"),
-    )
-    assert texts(made) == ["edited", "first", "second"]
-    assert made.reactions(said(made, 7)) == []
-    check(made)
-
-
-SAYS = 6  # messages that begin the log
-TARGETS = st.integers(1, 2 * SAYS)
-CHANGES = st.one_of(
-    st.tuples(st.just(Kind.EDIT), st.sampled_from([ANN, BOB]), TARGETS, st.just("e")),
-    st.tuples(st.just(Kind.RETRACT), st.sampled_from([ANN, BOB]), TARGETS, st.just("")),
-    st.tuples(st.just(Kind.REACT), st.sampled_from([ANN, BOB]), TARGETS, st.sampled_from(["", "👍", "❤"])),
-    st.tuples(st.just(Kind.SAY), st.sampled_from([ANN, BOB]), st.just(0), st.just("t")),
-)
-
-
-def picture(made: Timeline) -> list[object]:
-    return [
-        (
-            item.seq,
-            item.text,
-            item.retracted,
-            [edit.text for edit in item.earlier],
-            made.reactions(item),
-            item.mentioned,
-        )
-        for item in items(made)
-        if isinstance(item, MessageEntry)
-    ]
-
-
-@settings(max_examples=300)
-@given(st.lists(CHANGES, min_size=4, max_size=20), st.lists(st.integers(1, 20), min_size=1, max_size=4))
-def test_whether_the_log_is_read_forwards_or_in_older_and_older_parts_the_outcome_is_the_same(
-    changes: list[tuple[Kind, bytes, int, str]], cuts: list[int]
-) -> None:
-    says = [(Kind.SAY, ANN if seq % 2 else BOB, 0, "t") for seq in range(SAYS)]
-    log = [
-        message(seq, key=key, kind=kind, target=target)._replace(
-            text=f"{text}{seq} ann" if text in ("e", "t") else text
-        )
-        for seq, (kind, key, target, text) in enumerate([*says, *changes], 1)
-    ]
-    forwards = timeline(*log)
-    check(forwards)
-    bounds = sorted({0, len(log), *(cut for cut in cuts if cut < len(log))})
-    parts = [log[start:end] for start, end in itertools.pairwise(bounds)]
-    backwards = timeline(*(parts.pop() if parts else []))
-    for part in reversed(parts):
-        backwards.add_older(part)
-        check(backwards)
-    assert picture(backwards) == picture(forwards)
-
-
-def test_what_is_loaded_later_and_was_said_before_comes_before() -> None:
-    made = timeline(message(10), message(11, "newest", kind=Kind.EDIT, target=1), react(12, "", 1))
-    made.add_older([message(5, "newer", kind=Kind.EDIT, target=1), react(6, "👍", 1), react(7, "👍", 10)])
-    made.add_older([message(1, "first"), message(2, "new", kind=Kind.EDIT, target=1)])
-    assert [edit.text for edit in said(made, 1).earlier] == ["first", "new", "newer"]
-    assert said(made, 1).text == "newest"
-    assert made.reactions(said(made, 1)) == []
-    assert made.reactions(said(made, 10)) == []  # said before it
-
-
-def test_a_change_of_what_comes_later_waits_and_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = timeline(message(10), message(11, "edited", kind=Kind.EDIT, target=5), react(12, "👍", 5))
-    assert made.add_older([message(n) for n in range(4, 10)]) == 6
-    assert said(made, 5).text == "edited"
-    assert made.reactions(said(made, 5)) == [("👍", ["bob"])]
-    monkeypatch.setattr(edits_module, "_MAX_CACHED", 1_000)
-    for seq in range(13, 60):
-        made.add(message(seq, "x" * 100, kind=Kind.EDIT, target=1 + seq % 3))
-        check(made)
-        assert made.edits.size <= 1_000
-
-
-def test_one_message_does_not_grow_without_end() -> None:
-    made = timeline(message(1))
-    for seq in range(2, 3_000):
-        made.add(message(seq, f"edit {seq}", kind=Kind.EDIT, target=1))
-        made.add(react(seq, chr(0x1F300 + seq % 500), 1, key=CID))
-    item = said(made, 1)
-    assert item.text == "edit 2999"
-    assert [edit.seq for edit in item.earlier] == [1, *range(2_980, 2_999)]
-    assert len(made.reactions(item)) == 8
-    check(made)
-
-
-# -- how things stand ---------------------------------------------------------------------------------
-
-
-def test_who_comes_and_goes_is_one_line_until_something_is_said() -> None:
-    made = timeline()
-    made.presence([(BOB, "bob"), (CID, "cid")], [], 0)
-    made.presence([(b"d", "dan")], [(BOB, "bob"), (b"e", "eve")], MINUTE)
-    made.presence([(b"e", "eve")], [], 2 * MINUTE)
-    made.presence([], [], 2 * MINUTE)
-    (only,) = items(made)
-    assert isinstance(only, PresenceEntry)
-    assert only.of(first=True, last=True) == ["cid", "dan"]
-    assert only.of(first=True, last=False) == ["bob"]
-    assert only.of(first=False, last=True) == ["eve"]
-    assert only.of(first=False, last=False) == []
-    made.add(message(1, at=3 * MINUTE))
-    made.presence([], [(CID, "cid")], 4 * MINUTE)
-    made.presence([], [(b"d", "dan")], 4 * MINUTE + DAY)  # another day is another line
-    assert [type(item) for item in items(made)] == [PresenceEntry, MessageEntry, PresenceEntry, PresenceEntry]
-
-
-def test_a_crowd_that_comes_is_counted_where_it_is_too_large_to_be_named() -> None:
-    made = timeline()
-    for n in range(300):
-        made.presence([(bytes([n % 256, n // 256]), f"n{n}")], [], 0)
-    (only,) = items(made)
-    assert isinstance(only, PresenceEntry)
-    assert (len(only.names), only.more) == (100, 200)
-
-
-def test_mentions_are_those_by_others() -> None:
-    made = timeline(
-        message(1, "hello ANN"),
-        message(2, "I am ann", key=ANN),
-        message(3, "anna"),
-        message(4, "hm"),
-        message(5, "hm, @ann", kind=Kind.EDIT, target=4),
-        message(6, "hello someone", kind=Kind.EDIT, target=1),
-    )
-    assert [item.mentioned for item in items(made) if isinstance(item, MessageEntry)] == [False, False, False, True]
-    assert made.read_state.mentions == 1
-    assert made.last_mention() == 3
-    check(made)
-
-
-# -- what is unread -----------------------------------------------------------------------------------
-
-
-def nothing_marked(made: Timeline) -> bool:
-    return made.read_state.marker is None
-
-
-def test_the_marker_stays_while_reading_goes_on() -> None:
-    made = timeline(message(1), message(2, key=ANN), message(3), message(4))
-    made.read_state.mark_read(1)
-    made.read_state.place_marker()
-    assert (made.read_state.marker, made.read_state.unread) == (2, 2)  # what one said oneself is read
-    made.read_state.mark_read(4)
-    assert (made.read_state.marker, made.read_state.unread) == (2, 0)
-    made.read_state.mark_read(2)  # never back
-    assert made.read_state.unread == 0
-    made.add(message(5))
-    assert (made.read_state.marker, made.read_state.unread) == (2, 1)
-    made.read_state.place_marker()
-    assert made.read_state.marker == 4
-    made.read_state.mark_read(5)
-    made.read_state.place_marker()
-    assert nothing_marked(made)
-    made.add(message(6, key=ANN))
-    assert nothing_marked(made)
-    made.add(message(7))
-    assert made.read_state.marker == 6
-
-
-def test_the_marker_moves_up_to_older_messages_that_are_unread() -> None:
-    made = timeline(message(10), message(11))
-    made.read_state.mark_read(4)
-    made.read_state.place_marker()
-    assert made.read_state.marker == 0
-    made.add_older([message(n) for n in range(3, 10)])
-    assert isinstance(first := made[made.read_state.marker], MessageEntry)
-    assert first.seq == 5
-    assert made.read_state.unread == 7
-    check(made)
-
-
-def test_what_has_been_seen_is_read_with_all_that_has_no_line() -> None:
-    made = timeline(message(1), message(2), react(3, "👍", 1), message(5), message(6, "x", kind=Kind.EDIT, target=1))
-    assert [made.read_state.read_up_to(number) for number in range(3)] == [1, 4, 6]
-    made.note("5 messages cannot be had any more", 0, last_seq=11)
-    assert made.read_state.read_up_to(2) == 11
-
-
 # -- older history ------------------------------------------------------------------------------------
 
 
@@ -340,23 +87,6 @@ def test_older_messages_come_in_front_and_nothing_that_was_there_has_another_num
     assert made.oldest == 1
     assert texts(made) == ["text 7", "text 9", "text 10", "text 11", "a note"]
     assert made.add_older([message(9), message(10), message(0)]) == 0  # they are no older ones
-    check(made)
-
-
-def test_a_full_ring_lets_the_oldest_go_and_takes_nothing_older() -> None:
-    made = timeline(*(message(n, at=0) for n in range(11, RING + 11)))
-    assert made.ring.full
-    assert made.add_older([message(n) for n in range(1, 11)]) == 0
-    assert (made.oldest, made.first, made.end) == (11, 0, RING)
-    for n in range(5):
-        made.add(message(RING + 11 + n, at=0))
-    assert (made.first, made.end, made.oldest, made.read_state.unread) == (5, RING + 5, 16, RING + 5)
-    assert (made.at_seq(15), said(made, 16).number) == (None, 5)
-    with pytest.raises(IndexError):
-        made[4]
-    check(made)
-    made.read_state.mark_read(13)  # of what has been let go, 14 and 15 are unread
-    assert made.read_state.unread == RING + 2
     check(made)
 
 
@@ -376,17 +106,6 @@ def test_of_an_older_part_that_does_not_fit_the_newest_are_taken() -> None:
     made = timeline(*(message(n, at=0) for n in range(101, RING + 98)))
     assert made.add_older([message(n, at=0) for n in range(91, 101)]) == 3
     assert made.oldest == 98
-    check(made)
-
-
-def test_long_texts_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ring_module, "_MAX_TEXT", 1_000)
-    made = timeline(*(message(n, "x" * 100) for n in range(1, 21)))
-    assert made.end - made.first == 10
-    made.add(message(21, "x" * 500, kind=Kind.EDIT, target=20))
-    assert made.end - made.first == 4  # 600 characters and 100 for the edit, 300 before it
-    made.add(message(22, "y" * 5_000))
-    assert texts(made) == ["y" * 5_000]  # the newest stays
     check(made)
 
 
