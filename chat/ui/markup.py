@@ -1,4 +1,4 @@
-"""Light markdown: a text cut into fragments, each with the roles that it plays. What a role looks like, themes say.
+"""Light markdown: a text as fragments, each with its roles. Themes say what a role looks like.
 
     **bold**   *italic*   _italic_   `code`   ```python        > quote     - item     http://…   nickname
                                               a = 1
@@ -6,18 +6,16 @@
 
 Rules:
 
-1. The fragments of a text, put together, are the text. What only marks (the asterisks, the fences) is a fragment
-   of its own, so a face may leave it out; what is copied is always the original.
-2. What is not well formed stands as it was typed. A mark opens and closes only at the borders of words, so
-   2*3*4 and snake_case_names are left alone, and nothing but a code block reaches beyond its line.
-3. A link is only underlined, and all of it can be read. No escape sequence (OSC 8) ever makes a text lead
-   elsewhere than it says.
-4. Time is linear in the length, whatever the text: each pass looks at each character a bounded number of times.
-5. Roles come from the fixed set ``ROLES``. Nothing of a text ever becomes one.
+1. The fragments together are the text. Delimiters (asterisks, fences) are fragments of their own, so a face may leave
+   them out; what is copied is always the original.
+2. What is not well formed stays as typed. A delimiter opens and closes only at the borders of words, so 2*3*4 and
+   snake_case_names stay as they are. Only a code block reaches beyond its line.
+3. A link is only underlined, and can be read as a whole. No escape sequence (OSC 8) makes a text lead elsewhere.
+4. Time is linear in the length of any text: each pass looks at each character a bounded number of times.
+5. Roles come from the fixed set ``ROLES``, never from a text.
 
-Code is coloured by a scanner of our own, for comments, strings, numbers and keywords. A library's lexers know
-far more, and take quadratic time where a stranger wants them to: Pygments needs a second for 4 KiB of empty lines
-in a block of C or Java.
+Our own scanner colours comments, strings, numbers and keywords of code. A library's lexers know far more, but take
+quadratic time on a malicious text: Pygments needs a second for 4 KiB of empty lines in a block of C or Java.
 """
 
 from __future__ import annotations
@@ -38,123 +36,120 @@ ROLES: Final = frozenset(
     {
         *("bold", "italic", "code", "link", "mention"),
         *("quote", "quote-mark", "item-mark"),  # a quoted line; its "> "; the "- " or "* " of a list
-        *("marker", "fence"),  # what only marks: inside a line; a line of its own
+        *("delimiter", "fence"),  # inside a line; a line of its own
         *("code-comment", "code-string", "code-number", "code-keyword"),
     }
 )
 
-_MOST_MENTIONS: Final = 100  # in one message: each is judged by ``mentions``, which takes 10 µs
+_MAX_MENTIONS: Final = 100  # in one message: ``mentions`` takes 10 µs for each
 _WORD: Final = re.compile(r"\w")
-# What may begin something, leftmost first. A URL is ASCII (RFC 3986): Chinese goes on without a space behind it.
+# What may begin something, leftmost first. A URL is ASCII (RFC 3986): Chinese may follow without a space.
 _TOKEN: Final = re.compile(
     r"(?P<ticks>`+)|(?P<link>(?<![A-Za-z0-9])(?:https?|chat)://[!#-;=?-\[\]_a-z~]+)|(?P<delimiter>\*+|_+)"
 )
-_AFTER_LINK: Final = ".,;:!?'*_)]"
+_NOT_LAST: Final = ".,;:!?'*_)]"  # in a link
 _FENCE: Final = re.compile(r"```[ ]*([A-Za-z0-9+#-]{0,16})[ ]*")
-_INSTEAD: Final = {"quote-mark>": "▌", "item-mark-": "•", "item-mark*": "•"}  # for what marks a line: its look
-_MARKERS: Final = {"**": "bold", "*": "italic", "_": "italic"}
+_LOOKS: Final = {"quote-mark>": "▌", "item-mark-": "•", "item-mark*": "•"}
+_DELIMITERS: Final = {"**": "bold", "*": "italic", "_": "italic"}
 
 
 def parse(text: str, me: str = "") -> list[list[Fragment]]:
-    r"""Return the fragments of each line of a text that has passed ``chat.text.visible``.
+    """Return the fragments of each line of a sanitized text.
 
-    ``me`` is the reader's nickname, which gets the role ``mention`` wherever it is addressed.
-    ``"\n".join`` of the joined lines is ``text`` again.
+    ``me`` is the reader's nickname: its mentions get the role ``mention``.
     """
-    if not _may_mark(text, me):
-        return [[("", line)] for line in text.split("\n")]
     lines = text.split("\n")
+    if not _may_have_roles(text, me):
+        return [[("", line)] for line in lines]
     closings = [at for at, line in enumerate(lines) if line.rstrip(" ") == "```"]
-    addressed = _Addressed(me)
-    made: list[list[Fragment]] = []
-    while (at := len(made)) < len(lines):
+    mentioned = _Mentions(me)
+    fragments: list[list[Fragment]] = []
+    while (at := len(fragments)) < len(lines):
         line = lines[at]
         opening = _FENCE.fullmatch(line)
         after = bisect_right(closings, at + 1)  # a block has at least one line
         if opening and after < len(closings):
             end = closings[after]
-            made.append([("fence", line)])
-            made += highlight(lines[at + 1 : end], opening[1])
-            made.append([("fence", lines[end])])
+            fragments.append([("fence", line)])
+            fragments += highlight(lines[at + 1 : end], opening[1])
+            fragments.append([("fence", lines[end])])
         elif line.startswith("> ") or line == ">":
-            made.append([("quote quote-mark", line[:2]), *_inline(line[2:], "quote", addressed)])
+            fragments.append([("quote quote-mark", line[:2]), *_inline(line[2:], "quote", mentioned)])
         elif line.startswith(("- ", "* ")):
-            made.append([("item-mark", line[:2]), *_inline(line[2:], "", addressed)])
+            fragments.append([("item-mark", line[:2]), *_inline(line[2:], "", mentioned)])
         else:
-            made.append(_inline(line, "", addressed))
-    return made
+            fragments.append(_inline(line, "", mentioned))
+    return fragments
 
 
-def tidied(lines: Iterable[list[Fragment]]) -> Iterator[list[Fragment]]:
-    """Yield lines as they are shown where the roles can be seen: without what only marks."""
+def without_delimiters(lines: Iterable[list[Fragment]]) -> Iterator[list[Fragment]]:
+    """Yield lines as they are shown if the roles can be seen."""
     for line in lines:
         if line[0][0] == "fence":
             continue
         yield [
-            (roles, _INSTEAD.get(roles.rpartition(" ")[2] + part[0:1], part[0:1]) + part[1:])
+            (roles, _LOOKS.get(roles.rpartition(" ")[2] + part[0:1], part[0:1]) + part[1:])
             for roles, part in line
-            if roles.rpartition(" ")[2] != "marker"
+            if roles.rpartition(" ")[2] != "delimiter"
         ]
 
 
-def _may_mark(text: str, me: str) -> bool:
-    """Say whether there may be anything to find: most messages are a few plain words."""
-    return any(mark in text for mark in ("*", "_", "`", "://", "> ", ">\n", "- ")) or (
-        bool(me) and me.casefold() in text.casefold()
-    )
+def _may_have_roles(text: str, me: str) -> bool:
+    """A quick test first: most messages are a few plain words."""
+    delimiters = ("*", "_", "`", "://", "> ", ">\n", "- ")
+    return any(one in text for one in delimiters) or (bool(me) and me.casefold() in text.casefold())
 
 
 # -- inside a line ------------------------------------------------------------------------------------
 
 
 class _Part(NamedTuple):
-    """A piece of a line that begins or ends something, or that is taken as it is."""
+    """A delimiter, or a piece of a line that holds no others."""
 
     start: int
     end: int
     role: str
 
 
-def _inline(line: str, outer: str, addressed: _Addressed) -> list[Fragment]:
-    """Return the fragments of one line; ``outer`` is a role that they all have."""
-    parts = _pair(line)
-    made: list[Fragment] = []
+def _inline(line: str, outer: str, mentioned: _Mentions) -> list[Fragment]:
+    """Return the fragments of one line; they all have the role ``outer``."""
+    fragments: list[Fragment] = []
     open_roles: list[str] = []
     at = 0
 
     def add(role: str, start: int, end: int) -> None:
         roles = " ".join(filter(None, (outer, *open_roles, role)))
         if role:
-            made.append((roles, line[start:end]))
+            fragments.append((roles, line[start:end]))
             return
-        for addressing, stop in addressed.pieces(line, start, end):
+        for is_mention, stop in mentioned.pieces(line, start, end):
             if start < stop:
-                made.append((f"{roles} mention".lstrip() if addressing else roles, line[start:stop]))
+                fragments.append((f"{roles} mention".lstrip() if is_mention else roles, line[start:stop]))
             start = stop
 
-    for start, end, role in parts:
+    for start, end, role in _parts(line):
         add("", at, start)
         if role.startswith("/"):
             open_roles.remove(role[1:])
-        add("marker" if role in _BOUNDS else role, start, end)
+        add("delimiter" if role in _BOUNDS else role, start, end)
         if role in _OPENS:
             open_roles.append(role)
         at = end
     add("", at, len(line))
-    return made or [(outer, "")]
+    return fragments or [(outer, "")]
 
 
-_OPENS: Final = frozenset(_MARKERS.values())
+_OPENS: Final = frozenset(_DELIMITERS.values())
 _BOUNDS: Final = _OPENS | {f"/{role}" for role in _OPENS} | {"tick"}
 
 
-def _pair(line: str) -> list[_Part]:
-    """Find what belongs together: code and links first, from the left; then marks between them, the nearest two."""
+def _parts(line: str) -> list[_Part]:
+    """Find code and links first, from the left; then pairs of delimiters between them, the nearest two."""
     ticks: dict[int, list[int]] = {}  # runs of backticks by their length: where they begin
     for match in re.finditer("`+", line):
         ticks.setdefault(len(match[0]), []).append(match.start())
     parts: list[_Part] = []
-    opened: list[tuple[str, int]] = []  # marks that may still be closed: at most one of each, and their place in parts
+    opened: list[tuple[str, int]] = []  # delimiters that may still be closed, each one once, and their place in parts
     at = 0
     while token := _TOKEN.search(line, at):
         start, at = token.span()
@@ -174,37 +169,37 @@ def _pair(line: str) -> list[_Part]:
 
 
 def _delimiter(line: str, start: int, end: int, parts: list[_Part], opened: list[tuple[str, int]]) -> None:
-    """Take one run of marks: it closes what is open, else it may open."""
-    mark = line[start:end]
-    role = _MARKERS.get(mark)
+    """Let a delimiter close what is open, or else open something."""
+    delimiter = line[start:end]
+    role = _DELIMITERS.get(delimiter)
     if role is None:
         return
     before, after = line[start - 1 : start], line[end : end + 1]
     names = [name for name, _ in opened]
-    if mark in names and before != " " and not _goes_on(after):
-        which = names.index(mark)
+    if delimiter in names and before != " " and not _goes_on(after):
+        which = names.index(delimiter)
         place = opened[which][1]
         del opened[which:]  # what was opened inside and not closed is text
         parts[place] = parts[place]._replace(role=role)
         parts.append(_Part(start, end, f"/{role}"))
     elif after not in ("", " ") and not _goes_on(before):
-        if mark in names:
-            del opened[names.index(mark)]
-        opened.append((mark, len(parts)))
+        if delimiter in names:
+            del opened[names.index(delimiter)]
+        opened.append((delimiter, len(parts)))
         parts.append(_Part(start, end, ""))
 
 
 def _goes_on(char: str) -> bool:
-    """Say whether a word goes on with this character. Words of Chinese and its like have borders everywhere."""
+    """Whether a word goes on with this character. Words of Chinese and its like have borders everywhere."""
     return bool(_WORD.match(char)) and not _is_unspaced(char)
 
 
 def _without_end(url: str) -> str:
-    """Return a URL without the punctuation behind it; a bracket stays where the URL has its other half."""
+    """Return a URL without the punctuation behind it; a bracket stays if the URL has the other half."""
     end = len(url)
     opened = {")": url.count("("), "]": url.count("[")}
     closed = {")": url.count(")"), "]": url.count("]")}
-    while (last := url[end - 1]) in _AFTER_LINK:
+    while (last := url[end - 1]) in _NOT_LAST:
         if last in opened:
             if closed[last] <= opened[last]:
                 break
@@ -213,16 +208,16 @@ def _without_end(url: str) -> str:
     return url[:end]
 
 
-class _Addressed:
-    """Where a text addresses the reader."""
+class _Mentions:
+    """Where a text mentions the reader."""
 
     def __init__(self, nick: str) -> None:
         self._nick = nick
         self._pattern = re.compile(f"@?{re.escape(nick)}", re.IGNORECASE) if nick else None
-        self._left = _MOST_MENTIONS
+        self._left = _MAX_MENTIONS
 
     def pieces(self, line: str, start: int, end: int) -> Iterator[tuple[bool, int]]:
-        """Yield the ends of the pieces of ``line[start:end]``, and for each whether it addresses the reader."""
+        """Yield the ends of the pieces of ``line[start:end]``, and for each whether it is a mention."""
         for match in self._pattern.finditer(line, start, end) if self._pattern else ():
             if self._left <= 0:
                 break
@@ -294,12 +289,12 @@ _LANGUAGES: Final = {
     "json": _Language("", _words("true false null")),
     **dict.fromkeys(("yaml", "yml", "toml", "ini"), _Language("#", _words("true false null yes no"))),
 }
-# A string ends on its line; one that does not is no string, and the quote stands for itself.
+# A string ends on its line; else the quote stands for itself.
 _SYMBOL: Final = re.compile(r"(?P<word>[^\W\d]\w*)|(?P<number>\d[\w.]*)|(?P<other>[^\w])")
 
 
 def highlight(lines: list[str], language: str) -> Iterator[list[Fragment]]:
-    """Yield the fragments of each line of a code block. In a language that is not known all of it is plain code."""
+    """Yield the fragments of each line of a code block: plain code if the language is unknown."""
     known = _LANGUAGES.get(language.casefold())
     for line in lines:
         if known is None or not line:
@@ -311,7 +306,7 @@ def highlight(lines: list[str], language: str) -> Iterator[list[Fragment]]:
 
 def _symbols(line: str, language: _Language) -> Iterator[tuple[int, str]]:
     """Yield where roles begin in a line of code."""
-    quotes = {quote: line.rfind(quote) for quote in "\"'`"}  # no quote behind its last one has an end
+    quotes = {quote: line.rfind(quote) for quote in "\"'`"}  # the last one of each opens no string
     at = 0
     while at < len(line):
         symbol = _SYMBOL.match(line, at)
@@ -335,7 +330,7 @@ def _symbols(line: str, language: _Language) -> Iterator[tuple[int, str]]:
 
 
 def _end_of_string(line: str, start: int) -> int:
-    """Return where the string ends that begins at ``start``, 0 where it does not end."""
+    """Return where the string that begins at ``start`` ends, 0 if it does not."""
     quote, at = line[start], start + 1
     while (at := line.find(quote, at)) >= 0:
         escaped = 0

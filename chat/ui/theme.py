@@ -1,20 +1,20 @@
-"""What roles look like: the themes, and the colour of a name.
+"""What roles look like: the themes, and the colour of a nickname.
 
 Rules:
 
-1. A style is made of fixed words only. A name has one of six numbers, which comes from a hash of its author's key:
-   the same in every room and on every day, and no text of a peer ever becomes part of a style.
-2. The theme ``auto`` is readable on black and on white, since a terminal does not tell which it has. ``dark`` and
-   ``light`` leave the terminal's background as it is; ``high-contrast`` brings its own.
-3. Colour never says alone what it says: names stand written beside it, mentions are bold or reversed, links are
-   underlined. Nothing is lost to those who see no colours, and under ``none``.
+1. Styles are made of fixed words only. A nickname has one of six colours, by a hash of its author's key: the same in
+   every room and on every day. No text of a peer ever becomes part of a style.
+2. ``auto`` is readable on black and on white, since a terminal does not tell which it has. ``dark`` and ``light`` leave
+   the terminal's background as it is; ``high-contrast`` brings its own.
+3. Colour never stands alone: names are written out, mentions are bold or reversed, links are underlined. Nothing is
+   lost without colours, or under ``none``.
 
-Why six colours and not more. About one man in twelve does not tell red from green; for him colours differ in blue
-against yellow, and in lightness. ``auto`` has no lightness to give: 4 to 1 on black and on white (WCAG 2.2, contrast
-ratio) leaves 23 of the 256 colours, all of them of middle lightness. Each palette is the best six that the 256
-colours have, by their least distance (CIE 1976, in L*a*b*) as people with protanopia and deuteranopia see them
-(Machado, Oliveira and Fernandes 2009): 17 for ``auto``, 36 for ``dark``, 30 for ``light``, 34 for ``high-contrast``.
-With eight names ``auto`` falls to 11, and two of any eight picked by hue alone may differ by 1, which is nothing.
+Why six colours. About one man in twelve does not tell red from green; for him colours differ in blue against yellow,
+and in lightness. ``auto`` has no lightness to give: 4 to 1 on black and on white (WCAG 2.2, contrast ratio) leaves 23
+of the 256 colours, all of middle lightness. Each palette is the best six of the 256 colours, by their least distance
+(CIE 1976, in L*a*b*) as people with protanopia and deuteranopia see them (Machado, Oliveira and Fernandes 2009): 17
+for ``auto``, 36 for ``dark``, 30 for ``light``, 34 for ``high-contrast``. With eight colours ``auto`` falls to 11, and
+two of any eight picked by hue alone may differ by 1, which is nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PALETTES: Final = {
     "none": ("",) * len(PALETTE),
 }
 
-# What every theme has, whatever its colours.
+# In every theme.
 _SHAPES: Final = {
     "bar": "reverse",
     "nbsp": "nounderline default",  # prompt_toolkit would underline each no-break space, in yellow
@@ -61,10 +61,7 @@ _TERMINALS_WITHOUT_COLOURS: Final = frozenset({"dumb", "vt52", "vt100", "vt102",
 
 
 def choose(setting: str, environment: Mapping[str, str]) -> str:
-    """Return the theme to use where ``setting`` is wished for.
-
-    NO_COLOR (not empty: no-color.org) and a terminal without colours win over the setting.
-    """
+    """Return the theme to use. NO_COLOR (no-color.org) and a terminal without colours win over the setting."""
     kind = environment.get("TERM", "dumb")
     if environment.get("NO_COLOR") or kind in _TERMINALS_WITHOUT_COLOURS or kind.endswith("-mono"):
         return "none"
@@ -72,13 +69,13 @@ def choose(setting: str, environment: Mapping[str, str]) -> str:
 
 
 def roles_of(theme: str) -> dict[str, str]:
-    """Return the look of each role under a theme of ``PALETTES``, as prompt_toolkit writes looks."""
+    """Return the look of each role under a theme of ``PALETTES``, as prompt_toolkit writes it."""
     looks = dict(_SHAPES)
     looks |= {f"nick{n}": f"{colour} bold".lstrip() for n, colour in enumerate(PALETTES[theme])}
     if theme == "none":
         return looks | {"faint": "", "quote": "italic", "code": ""}
     faint, code, strong, string, number = _ROLES_IN_COLOUR[theme]
-    looks |= dict.fromkeys(("faint", "day", "note", "marker", "fence", "code-comment"), faint)
+    looks |= dict.fromkeys(("faint", "day", "note", "delimiter", "fence", "code-comment"), faint)
     looks |= dict.fromkeys(("code", "quote", "quote-mark", "item-mark"), code)
     looks |= {"code-string": string, "code-number": number, "code-keyword": f"{code} bold"}
     for role in ("unread", "error", "mention"):
@@ -90,16 +87,15 @@ def roles_of(theme: str) -> dict[str, str]:
 
 @cache
 def style(theme: str) -> Style:
-    """Return a theme of ``PALETTES`` as prompt_toolkit takes it."""
     return Style.from_dict(roles_of(theme))
 
 
 def nick_style(key: bytes) -> str:
-    """Return the style of a name, by its author's key."""
+    """Return the style of a nickname."""
     return f"class:nick{crc32(key) % len(PALETTE)}"
 
 
 @cache
 def classes(roles: str) -> str:
-    """Return the style of roles with spaces between them. There are few: each is made once, and kept for ever."""
+    """Return the style of roles with spaces between them. There are few, so all are cached."""
     return " ".join(f"class:{role}" for role in roles.split())

@@ -74,7 +74,7 @@ from chat.ui.fullscreen.app import Face
 from chat.ui.fullscreen.conversation import Conversation
 from chat.ui.fullscreen.pane import Pane
 from chat.ui.fullscreen.wrapping import clip
-from chat.ui.markup import parse, tidied
+from chat.ui.markup import parse, without_delimiters
 from chat.ui.timeline import Timeline
 from tests.cli.programs import terminal
 from tests.host.host_fixture import Script, Scripted, until
@@ -583,7 +583,7 @@ def test_markup_makes_nothing_of_what_was_filtered(seed: int, count: int) -> Non
         seen = visible(text)
         lines = parse(seen, "ann")
         assert "\n".join("".join(part for _, part in line) for line in lines) == seen
-        shown = "\n".join("".join(part for _, part in line) for line in tidied(lines))
+        shown = "\n".join("".join(part for _, part in line) for line in without_delimiters(lines))
         assert not OBEYED.search(shown)
 
 

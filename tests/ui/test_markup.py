@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chat.core.text import visible
-from chat.ui.markup import ROLES, highlight, parse, tidied
+from chat.ui.markup import ROLES, highlight, parse, without_delimiters
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def compact(text: str, me: str = "") -> str:
     """What a text means, as a text: each fragment with its roles in front, markers left out."""
     return "\n".join(
-        "".join(f"‹{roles}:{part}›" if roles else part for roles, part in line) for line in tidied(parse(text, me))
+        "".join(f"‹{roles}:{part}›" if roles else part for roles, part in line)
+        for line in without_delimiters(parse(text, me))
     )
 
 
@@ -146,7 +147,7 @@ def test_the_fragments_are_the_text_and_the_roles_are_known(text: str, me: str) 
     lines = parse(text, me)
     assert joined(lines) == text
     assert {role for line in lines for roles, _ in line for role in roles.split()} <= ROLES
-    shown = list(tidied(lines))
+    shown = list(without_delimiters(lines))
     assert shown
     assert all(line for line in shown)
     assert "\n" not in "".join(part for line in shown for _, part in line)

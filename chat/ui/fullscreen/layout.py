@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from prompt_toolkit import utils
 
 from chat.ui.fullscreen.wrapping import clip, columns, sanitize, wrap, wrap_fragments
-from chat.ui.markup import parse, tidied
+from chat.ui.markup import parse, without_delimiters
 
 if TYPE_CHECKING:
     from prompt_toolkit.formatted_text import StyleAndTextTuples as Row
@@ -79,7 +79,7 @@ def lay(line: Line, width: int, *, delimiters: bool = False) -> Wrapped:
     text = sanitize(line.text)
     if line.markdown:
         lines = parse(text, line.me)
-        for fragments in lines if delimiters else tidied(lines):
+        for fragments in lines if delimiters else without_delimiters(lines):
             if len(fragments) == 1 and not fragments[0][0]:
                 texts += wrap(fragments[0][1], room)
                 continue
