@@ -1,7 +1,7 @@
-"""toy: a transport by a third party, over a stream socket in the file system and asyncio's own streams.
+"""toy: a third-party transport, over a stream socket in the file system and asyncio's own streams.
 
-``toy:PATH``; bare ``toy`` listens in the room's runtime folder. See transports/ for what a real one must mind:
-this one knows nobody's uid, and leaves its file behind when it is killed.
+``toy:PATH``; bare ``toy`` listens in the room's runtime folder. A real transport does more (see transports/):
+this one does not learn the peer's uid, and leaves its file behind when it is killed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.core.errors import DialFailed, LinkClosed, ListenFailed
-from chat.transport import Address, Peer
+from chat.transport import Address, DialFailed, LinkClosed, ListenFailed, Peer
 from chat.transport.link import StreamLink
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class ToyTransport:
         address.allow_options()
         listener = ToyListener(Address("toy", address.place or str(site.folder / "toy")))
         try:
-            # Our own socket: asyncio would take the file away from a listener that lives.
+            # Our own socket: asyncio would remove the file of a live listener.
             sock = socket.socket(socket.AF_UNIX)
             try:
                 sock.bind(listener.address.place)
