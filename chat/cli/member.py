@@ -92,10 +92,10 @@ async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts:
                 import gc
 
                 from chat.local.private_files import make_private
-                from chat.ui.fullscreen import app
+                from chat.ui.fullscreen import face
 
                 gc.freeze()  # what is loaded by now stays: looking at it again and again would hold up keys for 50 ms
-                await app.run(
+                await face.run(
                     client,
                     settings=found.settings,
                     opener=opener,

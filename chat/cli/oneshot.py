@@ -137,7 +137,8 @@ async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
     from chat.core.wire import Gap
     from chat.local.streams import Output
     from chat.ndjson import dump, message_object
-    from chat.ui.linear import describe, describe_message
+    from chat.ui.describe import describe, describe_message
+    from chat.ui.entry import MessageEntry
 
     out = Output()
     async with client:
@@ -153,7 +154,9 @@ async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
                         case Joined():
                             end = end or event.next_seq
                         case Message() if follow or event.seq < end:
-                            shown += [dump(message_object(event))] if as_json else describe_message(event)
+                            shown += (
+                                [dump(message_object(event))] if as_json else describe_message(MessageEntry.of(event))
+                            )
                         case Lost(why) if not follow:
                             told = _("the log broke off at number {number}: {why}")
                             raise DialFailed(told.format(number=client.session.next_seq, why=translate(why)))
@@ -209,7 +212,8 @@ async def print_search(client: Client, query: str, *, limit: int, before: int, a
     from chat.client.queries import find
     from chat.local.streams import Output
     from chat.ndjson import dump, message_object
-    from chat.ui.linear import describe_message
+    from chat.ui.describe import describe_message
+    from chat.ui.entry import MessageEntry
 
     async with client:
         end = client.session.next_seq
@@ -217,7 +221,7 @@ async def print_search(client: Client, query: str, *, limit: int, before: int, a
             found, answer = await find(client, query, limit=limit, before=before, told=progress.reached)
     shown: list[str] = []
     for message in found:
-        lines = [dump(message_object(message))] if as_json else describe_message(message)
+        lines = [dump(message_object(message))] if as_json else describe_message(MessageEntry.of(message))
         shown += lines if as_json else [f"{message.seq}  {line}" for line in lines]
     await Output().write(shown)
     for seq in sorted({seq for seq, _text_at in answer.found} - {message.seq for message in found}):

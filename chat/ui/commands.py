@@ -1,6 +1,6 @@
-"""The commands: one table, from which ``/help``, completion, "did you mean" and docs/reference/keys.md are made.
+"""The commands: one table under all faces, from which help, completion and docs/reference/keys.md are made.
 
-Rules:
+A row is carried out by ``Controller.do_NAME``, or by a face's own method of that name. Rules:
 
 1. What begins with a slash is a command or is not sent, also where it looks like a path. ``//`` is a literal slash.
    On a single line blanks before the slash do not count; in several lines they are what is said, as code may be.
@@ -14,12 +14,16 @@ import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from chat.core.errors import ChatError
 from chat.core.text import visible
 from chat.i18n import _, later
 from chat.local.keys import KEYS, Key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+SCREEN: Final = "screen"  # the full-screen face
+LINES: Final = "lines"  # the linear face
 
 
 class Usage(NamedTuple):
@@ -28,6 +32,8 @@ class Usage(NamedTuple):
     name: str  # without the slash
     argument: str  # a sketch; what stands in brackets may be left out. The first word says what completes it
     help: str
+    only: str = ""  # the one face that has it
+    program: tuple[str, ...] | None = None  # the fields that a program's object needs; None: not for programs
 
     @property
     def needs_argument(self) -> bool:
@@ -36,38 +42,47 @@ class Usage(NamedTuple):
 
 COMMANDS: Final = (
     Usage("help", "[COMMAND]", later("what you can type; with a command, what it does")),
-    Usage("me", "TEXT", later("an action: /me waves")),
-    Usage("quit", "", later("leave")),
-    Usage("who", "[NICK]", later("who is here; with a nickname, what is known of one, who may have left")),
+    Usage("me", "TEXT", later("an action: /me waves"), program=("text",)),
+    Usage("quit", "", later("leave"), program=()),
+    Usage("who", "[NICK]", later("who is here; with a nickname, what is known of one, who may have left"), program=()),
     Usage("join", "[TARGET]", later("enter another room: its name, an address or an invite; alone, it lists some")),
     Usage("rooms", "", later("list the rooms of this window, and those open on this machine")),
     Usage("part", "", later("leave this room; the others stay open")),
     Usage("room", "ROOM", later("go to a room that is open in this window")),
     Usage("msg", "NICK [TEXT]", later("speak with one member alone")),
-    Usage("reply", "[TEXT]", later("answer the selected message, else the last one of somebody else")),
+    Usage(
+        "reply",
+        "[TEXT]",
+        later("answer the selected message, else the last one of somebody else"),
+        program=("target", "text"),
+    ),
     Usage("quote", "", later("put the selected message, else the last one of somebody else, into the input")),
-    Usage("edit", "[TEXT]", later("correct the selected message, else your last one")),
-    Usage("retract", "", later("take back the selected message, else your last one")),
-    Usage("react", "EMOJI", later("answer the selected message, else the last one, with an emoji")),
+    Usage("edit", "[TEXT]", later("correct the selected message, else your last one"), program=("target", "text")),
+    Usage("retract", "", later("take back the selected message, else your last one"), program=("target",)),
+    Usage(
+        "react", "EMOJI", later("answer the selected message, else the last one, with an emoji"), program=("target",)
+    ),
     Usage("search", "TEXT", later("find messages with this text")),
-    Usage("unread", "", later("go to the first message that you have not read")),
+    Usage("unread", "", later("go to the first message that you have not read"), only=SCREEN),
     Usage("mention", "", later("go to the last message that names you")),
-    Usage("copy", "", later("copy the selected message, else the last one, to the terminal's clipboard")),
+    Usage("copy", "", later("copy the selected message, else the last one, to the terminal's clipboard"), only=SCREEN),
     Usage("details", "", later("what is known of the selected message, else of the last one")),
     Usage("ignore", "[NICK]", later("hide what somebody says, from now on; without NICK, list who is ignored")),
     Usage("unignore", "WHO", later("show it again; WHO is a nickname, or the begin of a fingerprint")),
     Usage("mute", "", later("no bell and no mark for this room")),
     Usage("unmute", "", later("bell and mark again")),
-    Usage("away", "[NOTE]", later("tell that you are away")),
-    Usage("busy", "[NOTE]", later("tell that you do not want to be disturbed")),
-    Usage("back", "", later("tell that you are here again")),
-    Usage("theme", "THEME", later("change the colours")),
-    Usage("mouse", "", later("let the mouse scroll and click, or give it back to the terminal")),
+    Usage("away", "[NOTE]", later("tell that you are away"), program=()),
+    Usage("busy", "[NOTE]", later("tell that you do not want to be disturbed"), program=()),
+    Usage("back", "", later("tell that you are here again"), program=()),
+    Usage("theme", "THEME", later("change the colours"), only=SCREEN),
+    Usage("mouse", "", later("let the mouse scroll and click, or give it back to the terminal"), only=SCREEN),
     Usage("set", "[SETTING] [VALUE]", later("show the settings, show one, or change one")),
-    Usage("peer", "[NAME=]COMMAND", later("make a program a member of this room")),
-    Usage("invite", "", later("show an invite to this room")),
-    Usage("clear", "", later("empty the screen; nothing is taken back")),
+    Usage("peer", "[NAME=]COMMAND", later("make a program a member of this room"), program=("text",)),
+    Usage("invite", "", later("show an invite to this room"), program=()),
+    Usage("clear", "", later("empty the screen; nothing is taken back"), only=SCREEN),
+    Usage("numbers", "", later("tell the number of each message, or no longer"), only=LINES),
 )
+
 
 # What other programs call them: told as "did you mean", never obeyed.
 _ELSEWHERE: Final = {
@@ -115,12 +130,6 @@ class Say(NamedTuple):
     text: str
 
 
-class Action(NamedTuple):
-    """What ``/me`` does."""
-
-    text: str
-
-
 class Command(NamedTuple):
     """A command of the table, with an argument if it needs one."""
 
@@ -135,10 +144,10 @@ class Unknown(NamedTuple):
     near: str = ""  # the name of the command that was meant, where that is likely
 
 
-Typed: TypeAlias = Say | Action | Command | Unknown
+Typed: TypeAlias = Say | Command | Unknown
 
-_USAGES: Final = {usage.name: usage for usage in COMMANDS}
-_MEANT: Final = {name: name for name in _USAGES} | {
+USAGES: Final = {usage.name: usage for usage in COMMANDS}
+_MEANT: Final = {name: name for name in USAGES} | {
     other: name for name, others in _ELSEWHERE.items() for other in others.split()
 }
 _WORD: Final = 20  # characters of a mistyped command that are shown
@@ -155,7 +164,7 @@ def parse(line: str) -> Typed:
     if line.startswith("//"):
         return Say(line[1:])
     word, argument = [*line[1:].split(maxsplit=1), "", ""][:2] if not line[1:2].isspace() else ("", "")
-    usage = _USAGES.get(word.lower())
+    usage = USAGES.get(word.lower())
     if word.lower() == "nick":
         return Unknown(_("a nickname is chosen on the way in: chat join --as NAME; nothing was sent"))
     if usage is None:
@@ -169,7 +178,7 @@ def parse(line: str) -> Typed:
     if argument and not usage.argument:
         told = _("/{name} takes nothing behind it; nothing was done, and “{argument}” was not sent")
         return Unknown(told.format(name=usage.name, argument=_short(argument)), usage.name)
-    return Action(argument) if usage.name == "me" else Command(usage.name, argument)
+    return Command(usage.name, argument)
 
 
 def near_command(word: str) -> str:
@@ -177,7 +186,7 @@ def near_command(word: str) -> str:
     word = word.lower()[:_WORD]
     if word in _MEANT:
         return _MEANT[word]
-    begun = [name for name in _USAGES if word and name.startswith(word)]
+    begun = [name for name in USAGES if word and name.startswith(word)]
     if len(begun) == 1:
         return begun[0]
     near = difflib.get_close_matches(word, _MEANT, n=1)
@@ -189,6 +198,18 @@ def rooms_like(wanted: str, names: Sequence[str]) -> list[int]:
     letters = re.compile(".*?".join(map(re.escape, wanted.casefold())))
     found = [at for at, name in enumerate(names) if letters.search(name.casefold())]
     return sorted(found, key=lambda at: len(names[at])) if wanted else found
+
+
+def commands_of(face: str) -> list[Usage]:
+    """Return the commands of one of the faces for people."""
+    return [usage for usage in COMMANDS if usage.only in ("", face)]
+
+
+def not_here(usage: Usage) -> ChatError:
+    """Return what to raise for a command that another face has."""
+    if usage.only == LINES:
+        return ChatError("/{name} is for chat join --plain", name=usage.name)
+    return ChatError("/{name} is for the full-screen face", name=usage.name)
 
 
 def written(usage: Usage) -> str:
@@ -206,7 +227,7 @@ def _short(word: str) -> str:
 
 def help_lines(keys: Iterable[Key] = KEYS) -> list[str]:
     """Return all that can be typed and pressed, one thing a line, in two columns."""
-    rows = [(written(usage), usage.help) for usage in COMMANDS]
+    rows = [(written(usage), usage.help) for usage in commands_of(SCREEN)]
     rows.append(("//text", later("a message that begins with a slash: /text")))
     for told, alike in groupby((row for row in keys if row.keys), key=lambda row: row.help):
         first, *others = alike
@@ -220,7 +241,7 @@ def help_on(word: str, keys: Iterable[Key] = KEYS) -> str:
     word = word.strip().removeprefix("/").lower()
     row = next((row for row in keys if row.action == word), None)
     pressed = f" ({', '.join(row.keys)})" if row and row.keys else ""
-    if usage := _USAGES.get(word):
+    if usage := USAGES.get(word):
         return f"{written(usage)}: {_(usage.help)}{pressed}"
     if row:
         return f"{word}: {_(row.help)}{pressed}"
@@ -232,7 +253,8 @@ def help_on(word: str, keys: Iterable[Key] = KEYS) -> str:
 def reference(keys: Iterable[Key] = KEYS) -> str:
     """Return the generated part of docs/reference/keys.md."""
     made = ["## Commands", "", "| command | |", "| --- | --- |"]
-    made += [f"| `{written(usage)}` | {usage.help} |" for usage in COMMANDS]
+    faces = {SCREEN: " (full screen only)", LINES: " (`--plain` only)", "": ""}
+    made += [f"| `{written(usage)}` | {usage.help}{faces[usage.only]} |" for usage in COMMANDS]
     made += ["", "## Keys", "", "| action | keys | |", "| --- | --- | --- |"]
     made += [f"| `{row.action}` | {', '.join(row.keys)} | {row.help} |" for row in keys]
     made += ["", "## Keys of the input", "", "These cannot be changed.", "", "| keys | |", "| --- | --- |"]

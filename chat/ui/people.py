@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from chat.client.board_view import as_line, since
+from chat.core.errors import ChatError
 from chat.core.text import visible
 from chat.i18n import _
 from chat.local.identity import fingerprint
@@ -115,8 +116,9 @@ def read_marks(people: Mapping[Who, Status], mine: Who) -> list[int]:
     return [state.read for who, state in people.items() if who != mine and state.read]
 
 
-def nobody(nick: str) -> str:
-    return _("there is nobody called {nick} here; /who lists those who are").format(nick=nick)
+def nobody(nick: str) -> ChatError:
+    """Return what to raise for a nickname that nobody has."""
+    return ChatError("there is nobody called {nick} here; /who lists those who are", nick=nick)
 
 
 def is_unread(news: Direct) -> bool:

@@ -27,7 +27,7 @@ from chat.local.known_hosts import KnownHosts
 from chat.local.settings import DEFAULTS, Settings
 from chat.transport import Address
 from chat.ui import linear
-from chat.ui.commands import COMMANDS
+from chat.ui.commands import LINES, commands_of
 from tests.cli.programs import CHAT, PATIENCE, Program, host, run
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from chat.client.events import ClientEvent
-
-DONE_ELSEWHERE = {"me", "quit"}  # by the parser, and by leaving
 
 
 class Plain:
@@ -231,12 +229,9 @@ def test_a_line_that_cannot_be_sent_is_complained_of_and_the_others_are_sent(tmp
 
 
 def test_every_command_of_the_table_is_done_here_or_said_not_to_be(tmp_path: Path) -> None:
-    done = set(face(tmp_path)._does) | DONE_ELSEWHERE
-    assert {usage.name for usage in COMMANDS} - done == linear._NOT_HERE
     with host(tmp_path / "host"), Plain(tmp_path / "ann", "ann") as ann:
-        for usage in COMMANDS:
-            if usage.name not in linear._NOT_HERE:
-                assert ann.asks("/help", f"* /{usage.name}").endswith(usage.help)
+        for usage in commands_of(LINES):
+            assert ann.asks("/help", f"* /{usage.name}").endswith(usage.help)
         assert "(Alt+" not in ann.asks("/help reply", "* /reply")
 
 
@@ -374,11 +369,11 @@ def test_a_reader_that_leaves_ends_it_without_a_word(tmp_path: Path, face: str) 
 ANN, BOB = b"a" * 32, b"b" * 32
 
 
-def face(folder: Path) -> linear._Face:
+def face(folder: Path) -> linear.Linear:
     """A face of a client that is nowhere."""
     target = Target((Address("memory", "nowhere"),), "lobby")
     client = Client(lambda: target, Identity.load(folder / "ann.pem"), KnownHosts(folder / "hosts"), nick="ann")
-    return linear._Face(client, DEFAULTS, None, None)
+    return linear.Linear(client, DEFAULTS)
 
 
 def message(seq: int, text: str, kind: int = Kind.SAY, target: int = 0, *, key: bytes = BOB, ms: int = 0) -> Message:
@@ -386,8 +381,10 @@ def message(seq: int, text: str, kind: int = Kind.SAY, target: int = 0, *, key: 
     return Message(seq, ms or time.time_ns() // 1_000_000, author, kind, text, target, mine=False)
 
 
-def told(face: linear._Face, *events: ClientEvent) -> list[str]:
-    return [re.sub(r"^\d\d:\d\d ", "", line) for event in events for line in face._lines(face._rooms[0], event)]
+def told(face: linear.Linear, *events: ClientEvent) -> list[str]:
+    return [
+        re.sub(r"^\d\d:\d\d ", "", line) for event in events for line in face._lines_of(face.controller.rooms[0], event)
+    ]
 
 
 def test_a_new_day_is_a_line_of_its_own(tmp_path: Path) -> None:
@@ -445,19 +442,19 @@ def test_who_by_a_link_shows_what_a_look_at_the_board_does(tmp_path: Path) -> No
 def test_who_types_no_line_is_away_until_the_next(tmp_path: Path) -> None:
     async def story() -> None:
         made = face(tmp_path)
-        made._settings = Settings(away_minutes=1)
-        client = made._room.client
+        made.controller.settings = Settings(away_minutes=1)
+        client = made.controller.room.client
         client.session.nick = "ann"
         made._touch()
         typed = client.shows.active
         assert made._away_later is not None
         assert made._away_later.when() - asyncio.get_running_loop().time() > 50
-        made._leave_the_keys()  # what is called then
+        made.controller.idle()  # what is called then
         assert (client.shows.level, client.shows.active) == (Level.AWAY, typed)
         made._touch()
         levels = [client.shows.level]
         client.show(level=Level.BUSY)
-        made._leave_the_keys()
+        made.controller.idle()
         assert [*levels, client.shows.level] == [Level.ONLINE, Level.BUSY]
         made._away_later.cancel()
 
@@ -466,10 +463,10 @@ def test_who_types_no_line_is_away_until_the_next(tmp_path: Path) -> None:
 
 def test_a_muted_room_is_not_heard_from_another(tmp_path: Path) -> None:
     made = face(tmp_path)
-    made._rooms.append(linear._Room(face(tmp_path)._rooms[0].client, "bob"))
-    made._room = made._rooms[1]
+    made.controller.rooms.append(linear.Room(face(tmp_path).controller.rooms[0].client, "bob"))
+    made.controller.room = made.controller.rooms[1]
     assert told(made, Here([(BOB, "bob")], [], first=False)) == ["#lobby * bob came"]
-    made._settings = Settings(muted=("lobby",))
+    made.controller.settings = Settings(muted=("lobby",))
     assert told(made, message(1, "x")) == []
 
 
@@ -477,8 +474,8 @@ def test_a_direct_room_that_is_open_is_not_told_of(tmp_path: Path) -> None:
     made = face(tmp_path)
     news = Direct(room="@x", other=BOB, nick="bob", next_seq=2, read=1)
     assert told(made, news) == ["* bob and you have a room for the two of you; /msg bob opens it"]
-    made._settings = Settings(ignore=(fingerprint(BOB),))
+    made.controller.settings = Settings(ignore=(fingerprint(BOB),))
     assert told(made, news) == []
-    made._settings = Settings()
-    made._rooms.append(linear._Room(made._rooms[0].client.direct(BOB), "bob"))
+    made.controller.settings = Settings()
+    made.controller.rooms.append(linear.Room(made.controller.rooms[0].client.direct(BOB), "bob"))
     assert told(made, news) == []

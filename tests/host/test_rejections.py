@@ -13,7 +13,7 @@ from chat.core.errors import FAILED, ChatError
 from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected
 from chat.core.wire import MAX_TEXT, SEQ_PREFIX, Kind, Rejection, encode, unpack
-from chat.ui.linear import describe
+from chat.ui.describe import describe
 from tests.host.host_fixture import HostFixture, SlowHostFixture, run, until
 
 if TYPE_CHECKING:

@@ -14,10 +14,11 @@ from chat.ui import commands
 from chat.ui.commands import (
     COMMANDS,
     EDITING,
-    Action,
+    SCREEN,
     Command,
     Say,
     Unknown,
+    commands_of,
     help_lines,
     help_on,
     parse,
@@ -40,8 +41,8 @@ from chat.ui.commands import (
         ("", Say("")),
         ("//etc/hosts", Say("/etc/hosts")),
         ("///", Say("//")),
-        ("/me waves", Action("waves")),
-        ("/me  waves\nand goes", Action("waves\nand goes")),
+        ("/me waves", Command("me", "waves")),
+        ("/me  waves\nand goes", Command("me", "waves\nand goes")),
         ("/quit", Command("quit")),
         ("/QUIT ", Command("quit")),
         ("/msg ann", Command("msg", "ann")),
@@ -131,8 +132,9 @@ def test_help_and_the_reference_tell_of_all() -> None:
     table = rebind(KEYS, {"copy": ["f7"], "mouse": []})
     lines = help_lines(table)
     page = reference()
-    for usage in COMMANDS:
+    for usage in commands_of(SCREEN):
         assert any(line.startswith(f"/{usage.name} ") and usage.help in line for line in lines)
+    for usage in COMMANDS:
         assert f"`/{usage.name}" in page
     for row in table:
         left = "Alt+1 … Alt+9" if row.action.startswith("room-") else ", ".join(row.keys)
@@ -142,7 +144,9 @@ def test_help_and_the_reference_tell_of_all() -> None:
         assert f"| `{row.action}` | {', '.join(row.keys)} | {row.help} |" in page
     assert any(line.startswith("F7  ") for line in lines)
     assert all(keys in page and any(line.startswith(keys) for line in lines) for keys, _ in EDITING)
-    assert len({line.index(usage.help) for line, usage in zip(lines, COMMANDS, strict=False)}) == 1  # one column
+    assert (
+        len({line.index(usage.help) for line, usage in zip(lines, commands_of(SCREEN), strict=False)}) == 1
+    )  # one column
 
 
 @pytest.mark.parametrize(

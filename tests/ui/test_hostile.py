@@ -70,8 +70,10 @@ from chat.local.rooms import RoomLock, RoomRecord
 from chat.local.streams import Output
 from chat.transport import Address
 from chat.ui import linear, theme
-from chat.ui.fullscreen.app import Face
+from chat.ui.describe import describe, describe_message
+from chat.ui.entry import MessageEntry
 from chat.ui.fullscreen.conversation import Conversation
+from chat.ui.fullscreen.face import FullScreen
 from chat.ui.fullscreen.pane import Pane
 from chat.ui.fullscreen.wrapping import clip
 from chat.ui.markup import parse, without_delimiters
@@ -244,7 +246,7 @@ def test_the_full_screen_face_writes_nothing_that_a_terminal_obeys(tmp_path: Pat
             with create_app_session(input=DummyInput(), output=recorder):
                 told.session.room = told.session.nick = told.connection.trusted_on_first_use = texts[0]
                 told.session.here = dict.fromkeys(((BOB, text) for text in texts), False)
-                face = Face(told)
+                face = FullScreen(told)
                 for event in events(texts)[::-1]:
                     face._take(face.view, event)
                 with set_app(face.app):
@@ -265,11 +267,15 @@ def written(path: Path, lines: list[str], patch: pytest.MonkeyPatch) -> bytes:
     return path.read_bytes()
 
 
+def described(event: ClientEvent) -> list[str]:
+    return describe_message(MessageEntry.of(event)) if isinstance(event, Message) else describe(event)
+
+
 @FORMS
 def test_the_linear_face_writes_nothing_that_a_terminal_obeys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, count: int
 ) -> None:
-    lines = [line for texts in batches(seed, count) for event in events(texts) for line in linear.describe(event)]
+    lines = [line for texts in batches(seed, count) for event in events(texts) for line in described(event)]
     text = written(tmp_path / "out", lines, monkeypatch).decode()
     assert not OBEYED.search(text), ascii(OBEYED.findall(text))
     assert text.count("\n") == len(lines)  # a line is a line: no text begins one of its own
@@ -472,7 +478,7 @@ def test_a_whole_full_screen_face_writes_nothing_that_a_terminal_obeys(tmp_path:
         async with visited(tmp_path) as visitor:
             with create_pipe_input() as keys, create_app_session(input=keys, output=recorder):
                 async with visitor(nick="ann", outboxes=tmp_path / "outboxes", looks=True, since=1) as visit:
-                    face = Face(visit)
+                    face = FullScreen(visit)
                     running = asyncio.ensure_future(face.run())
                     end = len(hostile_log())
                     await until(lambda: not visit.events and visit.session.next_seq > end, "all was told")
@@ -492,7 +498,7 @@ def test_a_whole_full_screen_face_writes_nothing_that_a_terminal_obeys(tmp_path:
                         face.app._redraw()
                         if "".join(recorder.texts).strip():
                             recorder.check([text])
-                    face._leave()
+                    face.app.leave()
                     await running
 
     asyncio.run(story())

@@ -17,7 +17,7 @@ from prompt_toolkit.completion import Completion
 from chat.core.text import visible
 from chat.i18n import _
 from chat.ui import emoji
-from chat.ui.commands import COMMANDS, rooms_like
+from chat.ui.commands import COMMANDS, SCREEN, commands_of, rooms_like
 from chat.ui.fullscreen.wrapping import sanitize
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Completer(ToolkitCompleter):
                 yield from self._words("NICK", word, ": " if begins and space else ":" if begins else space)
 
     def _commands(self, start: str, slash: str, space: str) -> Iterator[Completion]:
-        for usage in COMMANDS:
+        for usage in commands_of(SCREEN):
             if usage.name.startswith(start.lower()):
                 text = slash + usage.name + (space if usage.argument else "")
                 yield Completion(text, -len(slash + start), display=slash + usage.name, display_meta=_(usage.help))

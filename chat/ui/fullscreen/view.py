@@ -234,7 +234,7 @@ class View:
         self._ignored.add(fingerprint(key))
         self.timeline.ignore(key)
 
-    def heed(self, entries: set[str]) -> None:
+    def unignore(self, entries: set[str]) -> None:
         """Show again what these keys say; they are as the settings hold them, in hex or as fingerprints."""
         self.follow()
         self._keep_marker()

@@ -45,10 +45,10 @@ from chat.local.known_hosts import KnownHosts
 from chat.local.rooms import RoomLock, RoomRecord
 from chat.local.settings import Settings
 from chat.transport import Address, Site
-from chat.ui.fullscreen import app
+from chat.ui.fullscreen import face as face_module
 from chat.ui.fullscreen import view as view_module
-from chat.ui.fullscreen.app import Face
 from chat.ui.fullscreen.bars import bar
+from chat.ui.fullscreen.face import FullScreen
 from chat.ui.fullscreen.progress import CATCHING_UP, Progress
 from chat.ui.fullscreen.view import View
 from chat.ui.fullscreen.wrapping import columns
@@ -92,7 +92,7 @@ class Blind(DummyOutput):
 class Stage:
     """A face that runs: keys go in, rows come out."""
 
-    def __init__(self, face: Face, keys: PipeInput, task: asyncio.Task[None]) -> None:
+    def __init__(self, face: FullScreen, keys: PipeInput, task: asyncio.Task[None]) -> None:
         self.face = face
         self.type = keys.send_text
         self.task = task
@@ -134,13 +134,13 @@ class Stage:
 @asynccontextmanager
 async def staged(client: Client, output: Output | None = None, **more: Any) -> AsyncIterator[Stage]:
     with create_pipe_input() as keys, create_app_session(input=keys, output=output or Blind()):
-        face = Face(client, **more)
+        face = FullScreen(client, **more)
         task = asyncio.create_task(face.run())
         stage = Stage(face, keys, task)
         try:
             await stage.until(">")
             yield stage
-            face._leave()
+            face.app.leave()
             await task
         finally:
             task.cancel()
@@ -582,7 +582,7 @@ def test_an_answer_that_is_no_emoji_is_not_sent(tmp_path: Path) -> None:
 def test_the_end_of_the_input_is_leaving_too() -> None:
     async def story() -> None:
         with create_pipe_input() as keys, create_app_session(input=keys, output=Blind()):
-            face = Face(Script().client)
+            face = FullScreen(Script().client)
             face.app.after_render += lambda _: keys.close()
             await face.run()
 
@@ -601,6 +601,7 @@ def test_what_one_is_written_alone_waits_in_a_room_behind(tmp_path: Path) -> Non
                     said = [row[6:] for row in stage.said("") if row and "──" not in row]
                     assert said == ["-- this is for bob and you; the host's owner could read it, too", "bob  psst"]
                     assert stage.rows()[0] == " @bob as ann · the host's owner can read this · over memory:face"
+                    await stage.comes_to(lambda: stage.face.view.client.shows.read > 0)
                 stage.type("/part\r")
                 await stage.until("has written to you alone")
             async with room.member("ann") as ann, staged(ann) as stage:
@@ -612,7 +613,7 @@ def test_what_one_is_written_alone_waits_in_a_room_behind(tmp_path: Path) -> Non
 def test_so_many_rooms_open_by_themselves_and_none_of_who_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chat.ui.fullscreen.app._CALLED", 1)
+    monkeypatch.setattr("chat.ui.fullscreen.face._CALLED", 1)
 
     async def story() -> None:
         async with Room(tmp_path) as room, room.member("bob") as bob, room.member("cid") as cid:
@@ -627,20 +628,20 @@ def test_so_many_rooms_open_by_themselves_and_none_of_who_is_ignored(
                         await to_ann.say(f"psst from {nick}")
                         await to_ann.settled()
                 await stage.until("cid has written to you alone", "2:@bob 1!", gone="dan has written")
-                assert [view.name for view in stage.face._views] == ["#lobby", "@bob"]
+                assert [view.name for view in stage.face.controller.rooms] == ["#lobby", "@bob"]
 
     run(story())
 
 
 def test_who_presses_no_key_is_away_since_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chat.ui.fullscreen.app._LOOK", 0.01)
+    monkeypatch.setattr("chat.ui.fullscreen.face._LOOK", 0.01)
 
     async def story() -> None:
         script = Script()
         async with staged(script.client, settings=Settings(away_minutes=1)) as stage:
             stage.type("x")
             await stage.until("> x")
-            pressed = stage.face._active
+            pressed = stage.face.controller.active
             stage.face._touched -= 61  # and then for a minute nothing
             await stage.comes_to(lambda: script.shows.level == status.Level.AWAY)
             assert script.shows.active == pressed
@@ -825,7 +826,7 @@ def test_what_ends_the_client_is_raised_when_the_terminal_is_restored() -> None:
             create_app_session(input=keys, output=terminal.output),
             pytest.raises(Refused, match="banned"),
         ):
-            await app.run(script.client)
+            await face_module.run(script.client)
         assert terminal.written.rindex("\x1b[?1049l") > terminal.written.rindex("\x1b[?1049h")
         assert terminal.written.rindex("\x1b[?2004l") > terminal.written.rindex("\x1b[?2004h")
 
@@ -840,7 +841,7 @@ def test_a_fault_while_drawing_ends_the_face_and_restores_the_terminal() -> None
             create_app_session(input=keys, output=terminal.output),
             pytest.raises(AttributeError),
         ):
-            await app.run(script.client)
+            await face_module.run(script.client)
         assert terminal.written.rindex("\x1b[?1049l") > terminal.written.rindex("\x1b[?1049h")
         assert terminal.written.rindex("\x1b[?7h") > terminal.written.rindex("\x1b[?7l")
 
@@ -1600,7 +1601,7 @@ def main(folder: str) -> None:
     async def story() -> None:
         async with Room(Path(folder)) as room, room.member("bob") as bob, room.member("ann") as ann:
             await bob.say("你好, ann")
-            await app.run(ann)
+            await face_module.run(ann)
 
     asyncio.run(story())
 

@@ -1,6 +1,6 @@
 """The whole full-screen face on a terminal of changing size: keys, pastes, peers, lost links and resizes in any order.
 
-    keys, pastes ─▶ pipe ─▶ Face ─▶ Vt100_Output ─┬▶ what is written: no text that a terminal obeys
+    keys, pastes ─▶ pipe ─▶ face ─▶ Vt100_Output ─┬▶ what is written: no text that a terminal obeys
     bob, cid ─▶ host in this process ──▶ client ──┘▶ a terminal made of slots: each as prompt_toolkit means it
 
 After each step all that is due has happened, and the face is drawn; there is nothing to wait for by the clock.
@@ -46,7 +46,7 @@ from chat.local.known_hosts import KnownHosts
 from chat.ui import ring as ring_module
 from chat.ui.commands import COMMANDS
 from chat.ui.fullscreen import view as view_module
-from chat.ui.fullscreen.app import Face
+from chat.ui.fullscreen.face import FullScreen
 from tests.host.host_fixture import HostFixture, until
 
 if TYPE_CHECKING:
@@ -259,14 +259,14 @@ class Whole(RuleBasedStateMachine):
     async def sit_down(self) -> None:
         self.ann = self.client("ann", "ann")
         await self.ann.__aenter__()
-        self.face = Face(self.ann, opener=self.opener)
+        self.face = FullScreen(self.ann, opener=self.opener)
         self.task = asyncio.ensure_future(self.face.run())
         await until(lambda: self.face.app.is_running and self.face.app.render_counter, "the face is drawn")
 
     async def get_up(self) -> None:
         """Leave, whether or not the face has ended, and see how it has."""
         assert self.task is not None
-        self.face._leave()
+        self.face.app.leave()
         await self.task
         await self.ann.aclose()
         self.terminal.draw()
@@ -309,7 +309,7 @@ class Whole(RuleBasedStateMachine):
             return False
         for member in self.members.values():
             member.take()
-        views = self.face._views
+        views = self.face.controller.rooms
         keys = select.select([self.keys.fileno()], [], [], 0)[0]
         if keys or self.face.app.key_processor.input_queue or any(view.client.events for view in views):
             return True
@@ -320,7 +320,7 @@ class Whole(RuleBasedStateMachine):
     def everybody(self) -> Iterator[Client]:
         yield from self.members.values()
         yield self.ann
-        yield from (view.client for view in self.face._views if view.client.connection._tasks)
+        yield from (view.client for view in self.face.controller.rooms if view.client.connection._tasks)
 
     def is_behind(self, client: Client) -> bool:
         session = client.session
@@ -385,7 +385,7 @@ class Whole(RuleBasedStateMachine):
     def escapes(self) -> None:
         for _ in range(4):  # out of a key that wants another one, a menu, a list, and what is being done
             self.do(self.press("\x1b"), self.pause())
-        assert self.face._answering is None
+        assert self.face.controller.begun is None
         assert self.face.pane.selected is None
         assert not self.face.composer.question
         self.face.input.reset()
@@ -544,9 +544,9 @@ class Whole(RuleBasedStateMachine):
 
     def the_border_is_whole(self) -> None:
         columns, rows = self.terminal.size.columns, self.terminal.size.rows
-        if not self.face._is_wide() or self.face.input.complete_state or rows < 4 or columns < 60:
+        if not self.face.app._is_wide() or self.face.input.complete_state or rows < 4 or columns < 60:
             return
-        below = 1 + bool(self.face._told_text()) + min(self.face.input.text.count("\n") + 1, rows)
+        below = 1 + bool(self.face.told_text()) + min(self.face.input.text.count("\n") + 1, rows)
         border = [self.terminal.row(y)[columns - SIDE_BAR] for y in range(1, max(1, rows - below - rows // 3))]
         assert set(border) <= {"│"}, border
 
@@ -562,7 +562,7 @@ class Whole(RuleBasedStateMachine):
         assert not cursor.hidden
 
     def nothing_is_counted_below_nothing(self) -> None:
-        for view in self.face._views:
+        for view in self.face.controller.rooms:
             state = view.timeline.read_state
             assert 0 <= state.mentions <= state.unread
             assert view.pane.below >= 0
@@ -578,7 +578,7 @@ class Whole(RuleBasedStateMachine):
     def a_window_has_all_of_its_part_of_the_log(self) -> None:
         if not self.linked:
             return
-        view = self.face._views[0]
+        view = self.face.controller.rooms[0]
         frames = {frame.seq: frame for frame in self.house.log()}
         for window in (view.timeline, view.past):
             if window is not None and not window.ignored and not window._base:
@@ -589,8 +589,8 @@ class Whole(RuleBasedStateMachine):
 
     def what_is_in_the_log_is_known(self) -> None:
         if self.linked:
-            assert self.face._views[0].timeline.last_seq >= self.last_said()
-            assert not self.face._views[0].timeline._pending
+            assert self.face.controller.rooms[0].timeline.last_seq >= self.last_said()
+            assert not self.face.controller.rooms[0].timeline._pending
 
     def last_said(self) -> int:
         frames = self.house.log()

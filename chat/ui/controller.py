@@ -1,0 +1,410 @@
+"""What every face does with a command: one method for each row of the table in ``commands``.
+
+    keys, lines, objects ──▶ face ──▶ Controller.do("who", "ann") ──▶ rooms, clients, people, settings
+                              ▲                  │
+                              └── show, went … ◀─┘
+
+To add a command, add a row to ``commands.COMMANDS`` and a method ``do_NAME`` here. If a face has a method of that
+name, it is called instead: some commands are about the screen, and each face searches in its own way.
+
+Rules:
+
+1. A command acts at once if it can, so that what is typed right behind it finds its effect. What has to wait is
+   returned as a coroutine: the linear face awaits it before the next line, the full screen runs it in the background.
+2. What goes wrong is raised (ChatError, ValueError), and the face shows it.
+3. A message is about the room in which it was typed, wherever the user has gone meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Generic
+
+from msgspec.structs import replace
+
+from chat.client.board_view import SHOWN_AS
+from chat.core.errors import ChatError, WrongValue
+from chat.core.outgoing import Outgoing
+from chat.core.status import Level
+from chat.core.text import visible
+from chat.core.wire import Ask, Kind
+from chat.i18n import _, translate
+from chat.local.identity import fingerprint
+from chat.local.settings import NAMES, change
+from chat.local.settings import parse as parse_setting
+from chat.ui import emoji
+from chat.ui.answers import all_settings, details, open_here, rooms, setting
+from chat.ui.commands import USAGES, help_on, not_here, rooms_like
+from chat.ui.face import R
+from chat.ui.people import ignored, list_ignored, listed, names_of, nobody, read_marks, to_heed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from chat.client.client import Client
+    from chat.local.settings import Settings
+    from chat.ui.entry import MessageEntry
+    from chat.ui.face import Face, Work
+
+OWN: Final = {"edit": True, "retract": True, "reply": False, "quote": False}  # whose messages a command is about
+_ABOUT: Final = {"reply": Kind.SAY, "edit": Kind.EDIT}  # the kind of what is said after them
+
+
+class Controller(Generic[R]):
+    """What one user does in one face.
+
+    ``opener`` makes a client of a TARGET, for ``/join``. ``file`` is where settings are changed.
+    """
+
+    def __init__(
+        self,
+        face: Face[R],
+        room: R,
+        settings: Settings,
+        opener: Callable[[str], Client] | None = None,
+        file: Path | None = None,
+    ) -> None:
+        self.settings = settings
+        self.rooms = [room]
+        self.room = room
+        self.begun: tuple[str, MessageEntry] | None = None  # what waits for its text, and about what
+        self.active = now()
+        self._face = face
+        self._opener = opener
+        self._file = file
+        self._idle = False
+        self._turn = asyncio.Lock()
+
+    def do(self, name: str, argument: str = "") -> Work:
+        """Do a command of the table; return what is left to wait for. Raises ChatError, ValueError."""
+        usage = USAGES[name]
+        if usage.only not in ("", self._face.kind):
+            raise not_here(usage)
+        does: Callable[[str], Work] = getattr(self._face, f"do_{name}", None) or getattr(self, f"do_{name}")
+        return does(argument)
+
+    def do_help(self, word: str) -> None:
+        if word:
+            self._face.show(help_on(word, self._face.keys))
+        else:
+            self._face.show_list(self._face.help())
+
+    def do_quit(self, _argument: str) -> None:
+        self._face.quit()
+
+    # -- messages --------------------------------------------------------------------------------
+
+    def say(self, text: str, typed: str = "") -> Work:
+        """Say a text, or do with it what a command before it began."""
+        command, item = self.begun or ("", None)
+        if item is not None and command in _ABOUT:
+            return self.send(Outgoing(self._expanded(text), _ABOUT[command], item.seq), typed or text)
+        text = quoted(item) + text if item is not None else text
+        return self.send(Outgoing(self._expanded(text)), typed or text)
+
+    def send(self, message: Outgoing, typed: str) -> Work:
+        """Send a message to the current room. ``typed`` is what the user wrote."""
+        self.begun = None
+        self._face.sending(self.room)
+        return self._send(self.room, message, typed)
+
+    async def _send(self, room: R, message: Outgoing, typed: str) -> None:
+        async with self._turn:  # in the order typed, even if ``say`` has to wait
+            try:
+                entry = await room.client.say(message)
+            except ChatError as error:
+                self._face.unsent(room, typed, error)
+            else:
+                self._face.sent(room, entry)
+
+    def _expanded(self, text: str) -> str:
+        return emoji.expand(text) if self.settings.emoji_names else text
+
+    def do_me(self, text: str) -> Work:
+        return self.send(Outgoing(self._expanded(text), Kind.ACTION), f"/me {text}")
+
+    def do_reply(self, text: str) -> Work:
+        return self._about_chosen("reply", text)
+
+    def do_edit(self, text: str) -> Work:
+        return self._about_chosen("edit", text)
+
+    def _about_chosen(self, command: str, text: str) -> Work:
+        item = self._face.chosen(command)
+        if text:
+            return self.send(Outgoing(self._expanded(text), _ABOUT[command], item.seq), f"/{command} {text}")
+        self.begun = command, item
+        return self._face.begin(command, item)
+
+    def do_quote(self, _argument: str) -> Work:
+        return self._face.begin("quote", self._face.chosen("quote"))
+
+    def do_retract(self, _argument: str) -> Work:
+        return self.send(Outgoing("", Kind.RETRACT, self._face.chosen("retract").seq), "/retract")
+
+    def do_react(self, given: str) -> Work:
+        item = self._face.chosen("react")
+        if not given:
+            return self._face.begin("react", item)
+        return self.send(Outgoing(emoji.reaction(given), Kind.REACT, item.seq), f"/react {given}")
+
+    def do_details(self, _argument: str) -> None:
+        item, client, timeline = self._face.chosen("details"), self.room.client, self.room.timeline
+        timeline.receipts = read_marks(client.people(), (timeline.key, timeline.nick))
+        self._face.show_list(details(item, timeline, client))
+
+    # -- people ----------------------------------------------------------------------------------
+
+    def do_who(self, nick: str) -> None:
+        room, people = self.room, self.room.client.people()
+        if nick:
+            key = self._key_of(nick)
+            self._face.show(*room.known.about(key, people, ignored=key in room.timeline.ignored))
+        else:
+            self._face.show(listed(people))
+
+    def _key_of(self, nick: str) -> bytes:
+        key = self.room.known.key_of(nick)
+        if key is None:
+            raise nobody(nick)
+        return key
+
+    def ignored(self) -> list[tuple[str, str]]:
+        """Return who is ignored, as the settings write it, with the nickname if it is known."""
+        return ignored(self.settings.ignore, (room.known for room in self.rooms))
+
+    def do_ignore(self, nick: str) -> Work:
+        if not nick:
+            self._face.show_list(list_ignored(self.ignored()))
+            return None
+        key = self._key_of(nick)
+        if key == self.room.client.session.key:
+            raise ChatError("this is you; /ignore NICK is for somebody else")
+        for room in self.rooms:
+            room.ignore(key)
+        others = [entry for entry in self.settings.ignore if entry not in names_of(key)]
+        told = _("what {nick} says is hidden, also the next time; /unignore {nick} shows it")
+        return self._change("ignore", (*others, fingerprint(key)), told.format(nick=self.room.known.nick_of(key)))
+
+    def do_unignore(self, who: str) -> Work:
+        entries, told = to_heed(who, self.ignored())
+        if not entries:
+            raise ChatError(told)
+        for room in self.rooms:
+            room.unignore(entries)
+        return self._change("ignore", tuple(entry for entry in self.settings.ignore if entry not in entries), told)
+
+    # -- what we show of ourselves ---------------------------------------------------------------
+
+    def do_away(self, note: str) -> None:
+        self._be(Level.AWAY, note)
+
+    def do_busy(self, note: str) -> None:
+        self._be(Level.BUSY, note)
+
+    def do_back(self, note: str) -> None:
+        self._be(Level.ONLINE, note)
+
+    def _be(self, level: Level, note: str) -> None:
+        self.room.client.show(level=level, note=note)  # raises if the note is too long
+        self._idle = False
+        self.share(level=level, note=note)
+        self._face.show(_(SHOWN_AS[level]))
+
+    def share(self, **changes: Any) -> None:
+        """Show something of ourselves in every room; typing and how far we have read only in the current one."""
+        for room in [self.room] if {"typing", "read"} & set(changes) else self.rooms:
+            with suppress(ValueError):  # a nickname that the host has not given yet
+                room.client.show(active=self.active, **changes)
+
+    def touch(self) -> None:
+        """The user did something, and is back if they were away without saying so."""
+        self.active = now()
+        if self._idle:
+            self._idle = False
+            self.share(level=Level.ONLINE)
+
+    def idle(self) -> None:
+        """The user has done nothing for long: show that, unless they show something else."""
+        if self.room.client.shows.level == Level.ONLINE:
+            self._idle = True
+            self.share(level=Level.AWAY)
+
+    # -- settings --------------------------------------------------------------------------------
+
+    def do_set(self, argument: str) -> Work:
+        name, value = [*argument.split(maxsplit=1), "", ""][:2]
+        if not name:
+            self._face.show_list(all_settings(self.settings))
+        elif name not in NAMES:
+            raise ChatError("there is no setting {name}; /set lists them", name=name)
+        elif not value:
+            self._face.show(setting(self.settings, name))
+        else:
+            return self._change(name, parse_setting(name, value))
+        return None
+
+    def do_theme(self, name: str) -> Work:
+        return self._change("theme", parse_setting("theme", name))
+
+    def do_mute(self, _argument: str) -> Work:
+        return self._mute(on=True)
+
+    def do_unmute(self, _argument: str) -> Work:
+        return self._mute(on=False)
+
+    def _mute(self, *, on: bool) -> Work:
+        room = self.room.client.session.room
+        others = tuple(name for name in self.settings.muted if name != room)
+        told = _("this room is muted; /unmute ends that") if on else _("this room is no longer muted")
+        return self._change("muted", (*others, room) if on else others, told)
+
+    def _change(self, name: str, value: Any, told: str = "") -> Work:
+        """Change a setting here and now, and in the file; then show a line."""
+        if name.startswith("keys.") or name in self._face.next_start:
+            told = _("{name} is set, and counts from the next start on").format(name=name)
+        else:
+            self.settings = replace(self.settings, **{name: value})
+            self._face.changed(name)
+        return self._store(name, value, told or _("{name} is set, also for the next time").format(name=name))
+
+    async def _store(self, name: str, value: Any, told: str) -> None:
+        if self._file is not None:
+            await asyncio.to_thread(change, self._file, name, value)
+        self._face.show(told)
+
+    # -- the host --------------------------------------------------------------------------------
+
+    def do_peer(self, spec: str) -> Work:
+        return self._ask(self.room, Ask(what="peer", text=spec))
+
+    def do_invite(self, _argument: str) -> Work:
+        return self._ask(self.room, Ask(what="invite"))
+
+    async def _ask(self, room: R, ask: Ask) -> None:
+        answer = await room.client.ask(ask)
+        if answer.error:
+            raise WrongValue(answer.error)
+        self._face.show(answer.text, room=room)
+
+    # -- rooms -----------------------------------------------------------------------------------
+
+    def do_rooms(self, _argument: str) -> Work:
+        return self._list_rooms([self._face.label(room) for room in self.rooms])
+
+    async def _list_rooms(self, here: Sequence[str] = ()) -> None:
+        self._face.show_list(rooms(await asyncio.to_thread(open_here), here))
+
+    def do_join(self, target: str) -> Work:
+        if not target:
+            return self._list_rooms()
+        if self._opener is None:
+            raise ChatError("no other room can be entered from here; use chat join in another terminal")
+        return self.open(self._face.make_room(self._opener(target)))
+
+    def do_msg(self, argument: str) -> Work:
+        nick, text = [*argument.split(maxsplit=1), ""][:2]
+        session = self.room.client.session
+        key = self._key_of(nick)
+        if key == session.key:
+            raise nobody(nick)
+        room = self.room_with(key)
+        if room is None:
+            name = next((name for who, name in session.here if who == key), nick)
+            return self.open(self._face.make_room(self.room.client.direct(key), name), text)
+        self.go(room)
+        return self.say(text) if text else None
+
+    def room_with(self, key: bytes) -> R | None:
+        """Return the direct room with a key, if it is open here."""
+        return next((room for room in self.rooms if room.client.session.other == key), None)
+
+    def open(self, room: R, text: str = "", *, behind: bool = False) -> Work:
+        """Enter a room, or go to it if it is open here. ``behind``: stay in the current one."""
+        session = room.client.session
+        for other in self.rooms:
+            theirs = other.client.session
+            if session.room and (theirs.room, theirs.other) == (session.room, session.other):
+                self.go(other)
+                return self.say(text) if text else None
+        if not self._face.joins_first:
+            self._add(room, behind=behind)
+        entered = asyncio.Event()
+        self._face.spawn(self._live(room, text, entered))
+        return _wait(entered)
+
+    def _add(self, room: R, *, behind: bool = False) -> None:
+        self.rooms.append(room)
+        if room.partner:
+            told = _("this is for {nick} and you; the host's owner could read it, too")
+            self._face.greet(room, told.format(nick=room.partner))
+        if not behind:
+            self.go(room)
+
+    async def _live(self, room: R, text: str, entered: asyncio.Event) -> None:
+        """Be in a room, from joining to leaving."""
+        try:
+            async with room.client:
+                if room not in self.rooms:
+                    self._add(room)
+                if text:
+                    await self._send(room, Outgoing(self._expanded(text)), text)
+                entered.set()
+                await self._face.follow(room)
+        except ChatError as error:
+            before = f"{room.name}: " if room.client.session.room else ""
+            self._face.show(before + translate(error), room=self.rooms[0])
+        finally:
+            entered.set()
+        if room in self.rooms:
+            self._close(room)
+
+    def do_part(self, _argument: str) -> Work:
+        room = self.room
+        if room is self.rooms[0]:
+            raise ChatError("this room is left with /quit")
+        self._close(room)
+        return room.client.aclose()
+
+    def _close(self, room: R) -> None:
+        if room is self.room:
+            self.go(self.rooms[0])
+        self.rooms.remove(room)
+        self._face.closed(room)
+
+    def do_room(self, wanted: str) -> None:
+        if wanted.isdecimal():
+            self.go_to(int(wanted))
+            return
+        found = rooms_like(wanted, [room.name for room in self.rooms])
+        if not found:
+            raise ChatError("no room here is called {name}; /join enters another one", name=wanted)
+        self.go(self.rooms[found[0]])
+
+    def go_to(self, number: int) -> None:
+        """Go to a room by its number in this window, from 1."""
+        if not 0 < number <= len(self.rooms):
+            raise ChatError("there is no room {number} in this window", number=number)
+        self.go(self.rooms[number - 1])
+
+    def go(self, room: R) -> None:
+        self._face.left(self.room)
+        self.begun = None  # it is about a message of the other room
+        self.room = room
+        self._face.went(room)
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+def quoted(item: MessageEntry) -> str:
+    return "".join(f"> {line}\n" for line in visible(item.text).split("\n"))
+
+
+def now() -> int:
+    """Milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,106 @@
+"""What happens in a room, as lines of plain text: for the linear face and for commands that print messages.
+
+Rules:
+
+1. Everything from somebody else is filtered here, by ``text.visible``, and nowhere later.
+2. A line is a whole sentence and can be understood without the lines around it. A line about an earlier message quotes
+   its beginning.
+3. The time and the author begin every line of a message, so that no text can pass for somebody else's.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from chat.client.events import Lost, Up
+from chat.core.outgoing import split_body
+from chat.core.session import Here, Rejected, Rewound
+from chat.core.text import visible
+from chat.core.wire import Gap, Kind, Notice
+from chat.i18n import _, localize_remote, plural, translate
+
+if TYPE_CHECKING:
+    from chat.client.events import ClientEvent
+    from chat.ui.entry import MessageEntry
+
+_CLOCK: Final = "%H:%M"
+_EXCERPT: Final = 40  # characters of a message that another one is about
+
+
+def describe(event: ClientEvent) -> list[str]:
+    """Return the lines about an event that is no message; none for one that people need not know of."""
+    match event:
+        case Here(came, went, first):
+            told = _("here: {nicks}") if first else _("{nicks} came")
+            moved = [(told, came), (_("{nicks} left"), went)]
+            return [
+                f"* {text.format(nicks=_line(', '.join(nick for _key, nick in some)))}" for text, some in moved if some
+            ]
+        case Rejected(entry, _code, why):
+            text = split_body(entry.kind, entry.flags, entry.body)[0][:_EXCERPT]
+            return [f"* {_('not sent: {why}: {text}').format(why=_line(translate(why)), text=_line(text))}"]
+        case Gap():
+            told = plural("1 message cannot be had any more", "{count} messages cannot be had any more", event.count)
+            return [f"* {told.format(count=event.count)}"]
+        case Rewound(why):
+            return [f"* {_('{why}; what follows begins anew').format(why=_line(localize_remote(why)))}"]
+        case Notice():
+            return [f"* {_line(localize_remote(event.text))}"]
+        case Lost(why):
+            return [f"* {_('link lost: {why}; coming back').format(why=_line(translate(why)))}"]
+        case Up(address):
+            return [f"* {_('connected over {address}').format(address=_line(address.brief))}"]
+    return []
+
+
+def describe_message(item: MessageEntry, about: str = "", *, number: bool = False, clock: str = _CLOCK) -> list[str]:
+    """Return the lines of a message.
+
+    ``about`` is what it answers or changes, in words; else that is named by its number. With ``number`` the last line
+    ends with the number by which commands can name the message. ``clock`` is the time, in strftime's format.
+    """
+    head = time.strftime(f"{clock} ", time.localtime(item.time / 1000)) if clock else ""
+    nick, text = _line(item.nick) + (f" [{_('bot')}]" if item.bot else ""), visible(item.text)  # no nick has brackets
+    about = about or f"#{item.target}"
+    handle = item.seq
+    match item.kind:
+        case Kind.SAY if not item.target:
+            before = f"{nick}: "
+        case Kind.SAY:
+            before = _("{nick} answers {about}: ").format(nick=nick, about=about)
+        case Kind.ACTION:
+            before = f"* {nick} "
+        case Kind.EDIT:
+            handle = item.target
+            before = _("{nick} corrects {about}: ").format(nick=nick, about=about)
+        case Kind.RETRACT:
+            handle, text = item.target, ""
+            before = _("{nick} takes back {about}").format(nick=nick, about=about)
+        case Kind.REACT:
+            handle, given, text = item.target, _line(item.text), ""
+            told = _("{nick} answers {about}, with {emoji}") if given else _("{nick} takes back what answered {about}")
+            before = told.format(nick=nick, about=about, emoji=given)
+        case kind:
+            text = ""
+            before = f"{nick} {_('sent something of kind {kind}, which this version cannot show').format(kind=kind)}"
+    first, *rest = text.split("\n")
+    made = [head + before + first, *(f"{head}{nick}: {line}" for line in rest)]
+    if number and about != f"#{handle}":
+        made[-1] += f" #{handle}"
+    return made
+
+
+def excerpt(kind: int, item: MessageEntry) -> str:
+    """Return how a message of this kind refers to ``item``; "" if only its number will do."""
+    text = _line(item.text[: 2 * _EXCERPT])
+    if kind == Kind.RETRACT or not text.strip():  # do not repeat what is taken back
+        return ""
+    text = text if len(text) <= _EXCERPT else _line(text[: _EXCERPT - 1]) + "…"
+    if kind == Kind.EDIT:
+        return _("“{text}”").format(text=text)
+    return _("{nick}, “{text}”").format(nick=_line(item.nick), text=text)
+
+
+def _line(text: str) -> str:
+    return visible(text, lines=False)

@@ -1,0 +1,111 @@
+"""What the controller needs of a face and of the rooms that are open in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from chat.client.client import Client
+    from chat.core.errors import ChatError
+    from chat.core.outgoing import OutboxEntry
+    from chat.local.keys import Key
+    from chat.ui.entry import MessageEntry
+    from chat.ui.people import People
+    from chat.ui.timeline import Timeline
+
+Work: TypeAlias = "Coroutine[Any, Any, None] | None"  # what is left to wait for
+
+
+class Room(Protocol):
+    """A room that is open in a face."""
+
+    partner: str  # the other's nickname, in a direct room
+
+    @property
+    def client(self) -> Client: ...
+    @property
+    def timeline(self) -> Timeline: ...
+    @property
+    def known(self) -> People: ...
+    @property
+    def name(self) -> str:
+        """What the room is called here: ``#lobby``, ``@bob``."""
+
+    def ignore(self, key: bytes) -> None: ...
+    def unignore(self, entries: set[str]) -> None:
+        """Stop ignoring these keys; they are written as the settings write them."""
+
+
+R = TypeVar("R", bound=Room)
+
+
+class Face(Generic[R]):
+    """What the controller needs of a face, and what it tells it."""
+
+    kind: str  # SCREEN or LINES, of the table of commands
+    keys: Sequence[Key] = ()
+    joins_first = False  # whether to go to a room only once it has let us in
+    next_start = frozenset({"language"})  # the settings that count from the next start on
+
+    def make_room(self, client: Client, partner: str = "") -> R:
+        raise NotImplementedError
+
+    async def follow(self, room: R) -> None:
+        """Show what happens in a room, until its client ends."""
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something in the background until the face ends."""
+        raise NotImplementedError
+
+    def show(self, *told: str, room: R | None = None) -> None:
+        """Show lines of our own in a room, else in the current one."""
+
+    def show_list(self, told: Sequence[str]) -> None:
+        """Show lines that may be more than fit on a screen."""
+        self.show(*told)
+
+    def help(self) -> Sequence[str]:
+        """Return everything that can be typed."""
+        raise NotImplementedError
+
+    def label(self, room: R) -> str:
+        """Return a room's name for a list of rooms."""
+        return room.name
+
+    def chosen(self, command: str) -> MessageEntry:
+        """Return the message that a command is about. Raises ChatError."""
+        raise NotImplementedError
+
+    def begin(self, command: str, item: MessageEntry) -> Work:
+        """Prepare for the text that a command has not got yet."""
+
+    def sending(self, room: R) -> None:
+        """A message is about to be sent."""
+
+    def sent(self, room: R, entry: OutboxEntry) -> None:
+        """A message is in the outbox."""
+
+    def unsent(self, room: R, typed: str, error: ChatError) -> None:
+        """A message could not be sent."""
+        raise error
+
+    def greet(self, room: R, line: str) -> None:
+        """Show a line before anything that happens in a room."""
+        self.show(line, room=room)
+
+    def left(self, room: R) -> None:
+        """The user goes to another room."""
+
+    def went(self, room: R) -> None:
+        """The user has come to a room."""
+
+    def closed(self, room: R) -> None:
+        """A room is no longer open."""
+
+    def changed(self, name: str) -> None:
+        """A setting has another value."""
+
+    def quit(self) -> None:
+        raise NotImplementedError

@@ -1,0 +1,455 @@
+"""The full-screen face: what is typed and what happens, between the rooms, the controller and the screen.
+
+Rules:
+
+1. What was said is shown once: below all else while it is pending, and then in its place, when it comes back.
+2. A paste never sends anything, and what could not be sent is back in the input.
+3. An answer of ours is seen: below all else, and above the input while the reader has scrolled up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from prompt_toolkit.document import Document
+
+from chat.core.errors import ChatError
+from chat.core.session import Rewound
+from chat.core.text import visible
+from chat.i18n import _, translate
+from chat.local.keys import KEYS, rebind
+from chat.local.settings import DEFAULTS, NAMES
+from chat.ui import theme
+from chat.ui.answers import open_here
+from chat.ui.clipboard import osc52
+from chat.ui.commands import SCREEN, Command, Say, Unknown, help_lines, parse
+from chat.ui.controller import OWN, Controller, quoted
+from chat.ui.face import Face
+from chat.ui.fullscreen import bars
+from chat.ui.fullscreen.app import App, AsShown
+from chat.ui.fullscreen.composer import Composer
+from chat.ui.fullscreen.navigation import Navigator
+from chat.ui.fullscreen.view import Attention, View
+from chat.ui.fullscreen.wrapping import clean, clip, sanitize
+from chat.ui.people import direct_told, is_unread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from pathlib import Path
+
+    from prompt_toolkit.buffer import Buffer
+
+    from chat.client.client import Client
+    from chat.client.events import ClientEvent
+    from chat.core.outgoing import OutboxEntry
+    from chat.core.wire import Direct
+    from chat.local.settings import Settings
+    from chat.ui.entry import MessageEntry
+    from chat.ui.face import Work
+    from chat.ui.fullscreen.pane import Pane
+
+_BAR_FRAME: Final = 0.1  # seconds between redraws while there is a bar
+_LOOK: Final = 0.5  # seconds between looks at what others show of themselves
+_STILL_HERE: Final = 60_000  # milliseconds after which others see that keys are pressed, if they see nothing else
+_TYPING: Final = 4.0  # seconds after the last key for which one is shown as typing
+_EXCERPT: Final = 40  # columns of a message that is answered or corrected
+_BLANK_LINES: Final = re.compile(r"\A(?:[^\S\n]*\n)+")
+_CALLED: Final = 8  # direct rooms that may open by themselves: each is a link to the host
+
+
+async def run(client: Client, **more: Any) -> None:
+    """Show the room until the user leaves: by Ctrl-C, by Ctrl-D on an empty line, by ``/quit``, or by ending us
+    (SIGHUP, SIGTERM, a terminal that is gone).
+
+    ``client`` has joined; ``more`` is what ``FullScreen`` takes. Raises what ends the client, once the terminal is
+    restored.
+    """
+    await FullScreen(client, **more).run()
+
+
+class FullScreen(Face[View]):
+    """The face. ``opener`` and ``file`` are the controller's. What was typed is kept in the folder ``history``, if
+    there is one. ``hosts``: the first room closes with this window.
+    """
+
+    kind = SCREEN
+    next_start = frozenset({"language", "time_format"})
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        settings: Settings = DEFAULTS,
+        opener: Callable[[str], Client] | None = None,
+        file: Path | None = None,
+        history: Path | None = None,
+        complaint: str = "",
+        hosts: bool = False,
+    ) -> None:
+        self.keys = rebind(KEYS, settings.keys)
+        self.theme = theme.choose(settings.theme, os.environ)
+        self.mouse = settings.mouse
+        first = View(client, settings, delimiters=self.theme == "none")
+        self.controller = Controller(self, first, settings, opener, file)
+        self.composer: Final = Composer(
+            {
+                "NICK": lambda: self.view.known.nicks(),  # noqa: PLW0108 - the view changes
+                "WHO": lambda: [nick or entry for entry, nick in self.controller.ignored()],
+                "ROOM": lambda: [view.name.removeprefix("#") for view in self.controller.rooms],
+                "THEME": lambda: theme.PALETTES,
+                "SETTING": lambda: NAMES,
+            },
+            self.show,
+            slow={"TARGET": open_here},
+            folder=history,
+            confirm_lines=settings.paste_confirm_lines,
+            processors=[AsShown()],
+        )
+        self.navigator: Final = Navigator(self)
+        self._complaint = complaint
+        self._hosts = hosts
+        self._hint = ""  # above the input, until the next key
+        self._refused = ""  # what was typed and is no command: the menu must not cover the line about it
+        self._set_aside = Document()  # what stood in the input when a correction began
+        self._touched = time.monotonic()  # the last key
+        self._leaving = False  # the user was warned that others are here
+        self.app: Final = App(self)
+
+    @property
+    def view(self) -> View:
+        """The current room."""
+        return self.controller.room
+
+    @property
+    def pane(self) -> Pane:
+        return self.view.pane
+
+    @property
+    def input(self) -> Buffer:
+        """The buffer of what is being written."""
+        return self.composer.buffer
+
+    async def run(self) -> None:
+        """See ``run`` of this module."""
+        first = self.view
+        if self._complaint:
+            self.show(self._complaint)
+        if first.client.trusted_on_first_use:
+            told = _("trust on first use: {fingerprint}; compare it with the host's owner")
+            first.greeting.append(told.format(fingerprint=first.client.trusted_on_first_use))
+        first.introduction += [
+            _("type, Enter sends; ✓: it is on the host's disk"),
+            _("Tab completes names, /commands and :emoji:"),
+            _("/help lists commands and keys; /quit leaves"),
+        ]
+        self.composer.restore(first.name)
+        await self.app.live(self._start)
+
+    def _start(self) -> None:
+        self.spawn(self._follow_first())
+        self.spawn(self._look())
+
+    async def _follow_first(self) -> None:
+        error: BaseException | None = None
+        try:
+            await self.follow(self.controller.rooms[0])
+        except Exception as failure:
+            error = failure
+        self.app.leave(error)
+
+    # -- what happens ----------------------------------------------------------------------------
+
+    async def follow(self, room: View) -> None:
+        while events := await room.client.next_events():
+            for event in events:
+                self._take(room, event)
+            room.taken()
+            if room.rejected:
+                self.composer.give_back("\n".join(room.rejected), room.name)
+                room.rejected.clear()
+            self.app.redraw_soon()
+
+    def _take(self, view: View, event: ClientEvent) -> None:
+        if isinstance(event, Rewound):
+            self.navigator.came_from = None  # its numbers are of a log that is no more
+        attention = view.take(event)
+        if attention:
+            self._ring(view, attention)
+        for news in view.news:
+            if self.controller.room_with(news.other) is None and not view.is_ignored(news.other):
+                self._take_news(view, news)
+        view.news.clear()
+
+    def _take_news(self, view: View, news: Direct) -> None:
+        """Open a direct room in which something waits, behind the current one; show a line about any other."""
+        view.note(direct_told(news))
+        if not is_unread(news) or sum(bool(other.partner) for other in self.controller.rooms) >= _CALLED:
+            return
+        with suppress(ChatError):  # the host has just gone; it tells again when it is back
+            called = self.make_room(view.client.direct(news.other), visible(news.nick, lines=False), called=True)
+            self.run_work(called, partial(self.controller.open, called, behind=True))
+            self._ring(called, Attention.MENTION)
+
+    def _ring(self, view: View, attention: Attention) -> None:
+        settings = self.controller.settings
+        wanted = settings.bell == "all" or (settings.bell == "mention" and attention is Attention.MENTION)
+        if wanted and view.session.room not in settings.muted and not settings.is_quiet(_clock()):
+            self.app.rings = True
+
+    def touch(self) -> None:
+        """A key was pressed."""
+        self._touched = time.monotonic()
+        self._hint = ""
+        self.controller.touch()
+
+    def rendered(self) -> None:
+        """The screen was drawn: take note of what has been seen, and load what is wanted next."""
+        view, state = self.view, self.view.timeline.read_state
+        drawn = state.unread, state.marker, view.is_new_above
+        read = view.seen()
+        if read > view.client.shows.read:
+            self.controller.share(read=read)
+        if (state.unread, state.marker, view.is_new_above) != drawn:
+            self.app.redraw_soon()
+        self.navigator.load()
+        if view.progress is not None:
+            self.app.redraw_soon(_BAR_FRAME)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK)
+            idle = time.monotonic() - self._touched
+            shows, typed = self.view.client.shows, self.input.text
+            if shows.typing and (idle > _TYPING or not typed):
+                self.controller.share(typing=False)
+            elif not shows.typing and idle < _LOOK and typed and not typed.lstrip().startswith("/"):
+                self.controller.share(typing=True)
+            if self.controller.active > shows.active + _STILL_HERE:
+                self.controller.share()
+            minutes = self.controller.settings.away_minutes
+            if minutes and idle > 60 * minutes:
+                self.controller.idle()
+            if self.view.look():
+                self.app.redraw_soon()
+
+    # -- what is typed ---------------------------------------------------------------------------
+
+    def enter(self) -> None:
+        """Send what was typed, or do what it asks for. What cannot be sent stays in the input."""
+        typed = clean(self.input.text)  # a key may be a byte that is no UTF-8, or a control character (Ctrl+Q)
+        if not typed.strip():
+            return
+        match parse(_BLANK_LINES.sub("", typed)):
+            case Unknown(told=told):
+                self._refused = typed
+                self.show(told)
+            case Say(text):
+                self.run_work(self.view, partial(self.controller.say, text, typed))
+            case Command("me", text):
+                self.run_work(self.view, partial(self.controller.do_me, text))
+            case Command(name, argument):
+                self.input.reset(append_to_history=True)
+                self.do(name, argument)
+
+    def do(self, name: str, argument: str = "") -> None:
+        """Do a command of the table."""
+        self.run_work(self.view, partial(self.controller.do, name, argument))
+
+    def run_work(self, view: View, begin: Callable[[], Work]) -> None:
+        """Begin something, and finish it in the background. What goes wrong is shown in ``view``."""
+        try:
+            work = begin()
+        except (ChatError, ValueError) as error:
+            self.show(translate(error), room=view)
+            return
+
+        async def finish() -> None:
+            try:
+                if work is not None:
+                    await work
+            except (ChatError, ValueError) as error:
+                self.show(translate(error), room=view)
+            self.app.invalidate()
+
+        if work is not None:
+            self.spawn(finish())
+
+    def clear_or_quit(self) -> None:
+        if self.input.text:
+            self.composer.clear()
+            self.end_correction()
+        else:
+            self.quit()
+
+    def quit(self) -> None:
+        """Leave; if the room would close for others, warn first, and leave the next time."""
+        session = self.controller.rooms[0].session
+        others = {key for (key, _nick), bot in session.here.items() if not bot} - {session.key}
+        if self._hosts and others and not self._leaving:
+            self._leaving = True
+            self.hint(_("others are here, and the room closes when you leave; do it again to leave"))
+        else:
+            self.app.leave()
+
+    def offer_rooms(self) -> None:
+        self.input.document = Document("/room ")
+        self.input.start_completion()
+
+    def end_correction(self) -> None:
+        if self.controller.begun is not None and self.controller.begun[0] == "edit":
+            self.input.document = self._set_aside  # or the next Enter would say the old text again
+            self.controller.begun = None
+
+    # -- lines of our own ------------------------------------------------------------------------
+
+    def show(self, *told: str, room: View | None = None) -> None:
+        view = room or self.view
+        for text in told:
+            view.note(text)
+        if view is self.view and not self.pane.following:
+            self._hint = told[0]
+
+    def show_list(self, told: Sequence[str]) -> None:
+        self.navigator.show_list(told)
+
+    def hint(self, text: str) -> None:
+        """Show a line above the input, until the next key: it is of no use later."""
+        self._hint = text
+        self.app.redraw_soon()
+
+    def key(self, action: str) -> str:
+        """Return the first key of an action, or its name if it has none."""
+        return next((row.keys[0] for row in self.keys if row.action == action and row.keys), action)
+
+    def told_text(self) -> str:
+        """Return the line above the input, "" for none."""
+        if self.composer.question or self._hint:
+            return self.composer.question or self._hint
+        if self.controller.begun is not None:
+            command, item = self.controller.begun
+            about = clip(sanitize(f"{item.nick}: {item.text}", lines=False), _EXCERPT)
+            told = _("correcting {about}; Escape stops") if command == "edit" else _("answering {about}; Escape stops")
+            return told.format(about=about)
+        return self.composer.counter
+
+    def is_refused(self) -> bool:
+        """Whether the input is what was just refused."""
+        return self.input.text == self._refused
+
+    def help(self) -> list[str]:
+        return help_lines(self.keys)
+
+    # -- commands about the screen ---------------------------------------------------------------
+
+    def do_search(self, text: str) -> None:
+        self.navigator.search(text)
+
+    def do_unread(self, _argument: str) -> None:
+        self.navigator.unread()
+
+    def do_mention(self, _argument: str) -> None:
+        self.navigator.mention()
+
+    def do_mouse(self, _argument: str) -> None:
+        self.mouse = not self.mouse
+        self.show(_("the mouse scrolls here") if self.mouse else _("the mouse is the terminal's"))
+
+    def do_clear(self, _argument: str) -> None:
+        self.navigator.came_from = None
+        self.view.clear()
+
+    def do_copy(self, _argument: str) -> None:
+        self.app.output.write_raw(osc52(self.chosen("copy").text).decode("ascii"))
+        self.app.output.flush()
+        self.show(_("copied, where your terminal allows it"))
+
+    # -- what the controller needs ----------------------------------------------------------------
+
+    def make_room(self, client: Client, partner: str = "", *, called: bool = False) -> View:
+        settings = self.controller.settings
+        return View(client, settings, partner=partner, called=called, delimiters=self.theme == "none")
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self.app.create_background_task(work)
+
+    def label(self, room: View) -> str:
+        return f"{room.name} {bars.unread(room)}" if room.timeline.read_state.unread else room.name
+
+    def greet(self, room: View, line: str) -> None:
+        room.greeting.append(line)
+
+    def chosen(self, command: str) -> MessageEntry:
+        """Return the selected message, or the one that is most likely meant."""
+        if command != "details":
+            self.navigator.came_from = None
+        is_selected, mine = self.pane.selected is not None, OWN.get(command)
+        item = self.view.selected(mine=mine if mine or not is_selected else None)
+        if item is not None and item.seq:
+            return item
+        if is_selected and mine:
+            raise ChatError("this is not yours: only your own messages can be changed; Escape selects none")
+        if mine:
+            raise ChatError("there is no message of yours here that could be changed")
+        raise ChatError("there is no message here for this; {key} selects one", key=self.key("select-previous"))
+
+    def begin(self, command: str, item: MessageEntry) -> None:
+        if command == "edit":
+            self._set_aside = self.input.document
+            self.input.document = Document(item.text)
+        elif command == "quote":
+            self.input.document = Document(quoted(item) + self.input.text)
+        elif command == "react":
+            self.input.document = Document("/react ")
+
+    def sending(self, room: View) -> None:
+        self.navigator.came_from = None
+        self._leaving = False
+        self.input.reset(append_to_history=True)
+        room.pass_marker()
+        room.follow()
+
+    def sent(self, room: View, entry: OutboxEntry) -> None:
+        room.add_pending(entry)
+        self.app.invalidate()
+
+    def unsent(self, room: View, typed: str, error: ChatError) -> None:
+        room.note(translate(error))
+        self.composer.give_back(typed, room.name)
+        self.app.invalidate()
+
+    def left(self, room: View) -> None:
+        room.leave()
+        self.controller.share(typing=False)
+        self.end_correction()
+        self.navigator.came_from = None
+
+    def went(self, room: View) -> None:
+        self.composer.restore(room.name)
+        self.app.redraw_soon()
+
+    def closed(self, room: View) -> None:
+        self.composer.forget(room.name)
+        self.app.invalidate()
+
+    def changed(self, name: str) -> None:
+        settings = self.controller.settings
+        if name == "theme":
+            self.theme = theme.choose(settings.theme, os.environ)
+            self.app.style = theme.style(self.theme)
+        elif name == "mouse":
+            self.mouse = settings.mouse
+        elif name == "paste_confirm_lines":
+            self.composer.confirm_lines = settings.paste_confirm_lines
+        elif name == "ignore":
+            self.navigator.came_from = None  # that place still shows them
+
+
+def _clock() -> Any:
+    return datetime.now().astimezone().time()

@@ -1,0 +1,110 @@
+"""What each key does: ``chat.local.keys`` names the actions, and here is what they are."""
+
+from __future__ import annotations
+
+import os
+import signal
+import string
+import sys
+import termios
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from prompt_toolkit.application import in_terminal
+from prompt_toolkit.document import Document
+from prompt_toolkit.filters import Condition
+from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.key_binding.bindings.mouse import load_mouse_bindings
+from prompt_toolkit.key_binding.key_processor import KeyPress
+from prompt_toolkit.keys import Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prompt_toolkit.key_binding import KeyPressEvent
+
+    from chat.ui.fullscreen.face import FullScreen
+
+# What people begin a message with, and prompt_toolkit binds with Alt. Its Alt keys that are letters are for editing.
+_NOT_HELD: Final = string.punctuation + string.digits
+
+
+def bindings(face: FullScreen) -> KeyBindings:
+    """Bind the keys of ``face.keys``. An action that is not named here is the command of that name."""
+    does: dict[str, Callable[[], object]] = {
+        "send": face.enter,
+        "newline": lambda: face.input.insert_text("\n"),
+        "editor": lambda: face.spawn(face.composer.edit()),
+        "page-up": lambda: face.pane.scroll(-1),
+        "page-down": lambda: face.pane.scroll(1),
+        "top": face.navigator.top,
+        "bottom": face.navigator.bottom,
+        "select-previous": lambda: face.navigator.select(-1),
+        "select-next": lambda: face.navigator.select(1),
+        "search": lambda: setattr(face.input, "document", Document("/search ")),
+        "previous-hit": lambda: face.navigator.next_hit(older=True),
+        "next-hit": lambda: face.navigator.next_hit(older=False),
+        "stop": face.navigator.stop,
+        **{f"room-{n}": partial(face.do, "room", str(n)) for n in range(1, 10)},
+        "switcher": face.offer_rooms,
+        "redraw": lambda: face.app.renderer.clear(),  # noqa: PLW0108 - there is no app yet
+        "suspend": lambda: face.spawn(_suspend(face.app.terminal)),
+        "leave": face.clear_or_quit,
+        "leave-if-empty": face.quit,
+    }
+    keys = KeyBindings()
+    filters = {
+        "leave-if-empty": Condition(lambda: not face.input.text),
+        "stop": Condition(face.navigator.has_begun),
+    }
+    bound = {sequence: row.action for row in face.keys for sequence in row.sequences}
+    for sequence, action in bound.items():
+        keys.add(*sequence, filter=filters.get(action, True))(
+            partial(_call, does.get(action, partial(face.do, action)))
+        )
+    stops = bound.get(("escape",)) == "stop"
+    for char in _NOT_HELD:
+        if ("escape", char) not in bound:
+            keys.add("escape", char)(partial(_escape_and_type, face, stops))
+    keys.add("<sigint>")(lambda _event: face.app.leave())
+    keys.add("<vt100-mouse-event>")(_mouse)
+    return keys
+
+
+def _call(does: Callable[[], object], _event: object) -> None:
+    does()
+
+
+def _escape_and_type(face: FullScreen, stops: bool, event: KeyPressEvent) -> None:
+    """Do what Escape does, and type the character that came so soon after it that it looks like Alt and a key.
+
+    prompt_toolkit binds some of these: a command typed right after Escape would lose its slash, and would be sent.
+    """
+    if face.composer.pasted:
+        face.composer.discard()
+    elif stops and face.navigator.has_begun():
+        face.navigator.stop()
+    event.key_processor.feed(KeyPress(event.key_sequence[-1].key, event.data), first=True)
+
+
+_POINTED: Final = load_mouse_bindings().get_bindings_for_keys((Keys.Vt100MouseEvent,))[0].handler
+
+
+def _mouse(event: KeyPressEvent) -> object:
+    """What prompt_toolkit takes for the mouse may be a colour in what was pasted, where a paste is typed key by key."""
+    with suppress(ValueError, LookupError):
+        return _POINTED(event)
+    return NotImplemented
+
+
+async def _suspend(before: list[Any] | None) -> None:
+    """Stop all of our process group, as Ctrl-Z does, with the terminal as it was: prompt_toolkit leaves IXON off."""
+    async with in_terminal():
+        if before is None:
+            os.kill(0, signal.SIGTSTP)
+            return
+        ours = termios.tcgetattr(sys.stdin)
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
+        os.kill(0, signal.SIGTSTP)
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, ours)
