@@ -236,7 +236,9 @@ class AdmissionControl:
         if hosted.full:
             member.cursor.post(DISK_FULL)
         if not room.only and not member.silent:
-            for name, other, next_seq, read in store.direct_rooms(member.key, _DIRECT_LISTED):
+            for name, other, next_seq, stored_read in store.direct_rooms(member.key, _DIRECT_LISTED):
+                opened = self._host.rooms.get(name)  # there it may have read more than is stored yet
+                read = opened.room.read_by(member.key) if opened is not None else stored_read
                 direct = Direct(room=name, other=other, nick=room.nick_of(other), next_seq=next_seq, read=read)
                 member.cursor.post(pack(Kind.DIRECT, direct))
         if entry.replaced is not None:
