@@ -75,7 +75,7 @@ def setting_values(context: click.Context, _parameter: click.Parameter, incomple
 @command(name="completion")
 @click.argument("shell", type=click.Choice(list(SHELLS)))
 def print_completion(shell: str) -> None:
-    """Print the script that makes SHELL complete chat's commands, options, rooms and transports.
+    """Print a script with which SHELL completes chat's commands, options, rooms and transports.
 
     Its last line says how to install it.
     """

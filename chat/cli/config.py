@@ -18,7 +18,7 @@ _setting: Final = click.argument("name", metavar="KEY", shell_complete=completio
 @click.group(cls=Group, invoke_without_command=True)
 @click.pass_context
 def config(context: click.Context) -> None:
-    """Show every setting, and where its value comes from."""
+    """Show every setting and where its value comes from."""
     if context.invoked_subcommand:
         return
     from chat.local import settings
@@ -34,7 +34,7 @@ def config(context: click.Context) -> None:
 @config.command(name="get")
 @_setting
 def get_setting(name: str) -> None:
-    """Print the setting KEY as `set` takes it."""
+    """Print the value of KEY."""
     from chat.local import settings
 
     try:
@@ -48,9 +48,9 @@ def get_setting(name: str) -> None:
 @_setting
 @click.argument("value", shell_complete=completion.setting_values)
 def set_setting(name: str, value: str) -> None:
-    """Set KEY to VALUE, and leave the rest of the file as it is.
+    """Set KEY to VALUE and leave the rest of the file as it is.
 
-    A list is written with commas between its members.
+    Separate the members of a list with commas.
     """
     from chat.local import settings
 
@@ -70,7 +70,7 @@ def _taken_keys(keys: dict[str, tuple[str, ...]], action: str = "") -> list[str]
     """Return a line for each key that an action has lost to another one: to this one, or to any."""
     from chat.local.keys import taken_keys
 
-    told = _("{key} does {action} now, and {other} no more")
+    told = _("{key} now does {action}, no longer {other}")
     return [
         told.format(key=key, action=has, other=other) for key, other, has in taken_keys(keys) if action in ("", has)
     ]
@@ -78,9 +78,9 @@ def _taken_keys(keys: dict[str, tuple[str, ...]], action: str = "") -> list[str]
 
 @config.command(name="check")
 def check_settings() -> None:
-    """Say what is wrong with the settings.
+    """Check the settings.
 
-    Exit code 1 when something is.
+    Prints a line for each problem; exit code 1 if there is one.
     """
     from chat.core.text import visible
     from chat.local import settings
@@ -96,9 +96,9 @@ def check_settings() -> None:
 @config.command(name="edit")
 @click.pass_context
 def edit_settings(context: click.Context) -> None:
-    """Open the settings in your editor ($VISUAL, $EDITOR), and check them afterwards.
+    """Open the settings in your editor ($VISUAL, $EDITOR), then check them.
 
-    A file with every default in it is made where there is none.
+    A missing file is created, with every default as a comment.
     """
     from chat.local import settings
 
@@ -108,7 +108,7 @@ def edit_settings(context: click.Context) -> None:
 
 @config.command(name="path")
 def settings_path() -> None:
-    """Print where the settings are."""
+    """Print the path of the settings file."""
     from chat.local import settings
 
     click.echo(str(settings.path()))

@@ -70,9 +70,9 @@ class Finding(NamedTuple):
 @options.lang
 @options.data
 def doctor(json: bool, data: Path | None) -> None:
-    """Say what is wrong with this terminal and this machine, and how to mend it.
+    """Check this terminal and this machine, and say how to fix what is wrong.
 
-    Exit code 1 when something fails; a warning is none.
+    Exit code 1 if a check fails; warnings do not count.
     """
     from chat.core.text import visible
     from chat.ndjson import dump
@@ -146,7 +146,7 @@ def _bounded(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]
 
 def _terminal() -> Iterator[Finding]:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        text = _("none: standard input or output is something else, so chat shows plain lines")
+        text = _("standard input or output is no terminal, so chat shows plain lines")
         yield Finding(OK, "terminal", text)
         return
     term = os.environ.get("TERM", "")
@@ -162,7 +162,7 @@ def _terminal() -> Iterator[Finding]:
         text = _("{term} does not say its size").format(term=term)
         yield Finding(WARN, "terminal", text, _("run: stty columns 80 rows 24"))
     elif size.columns < 40 or size.lines < 8:
-        yield Finding(WARN, "terminal", shown, _("make it larger: 40 columns and 8 rows are little enough"))
+        yield Finding(WARN, "terminal", shown, _("make it at least 40 columns by 8 rows"))
     else:
         yield Finding(OK, "terminal", shown)
 
@@ -183,7 +183,7 @@ def _locale() -> Iterator[Finding]:
         text = text.format(locale=name or _("the locale"), encoding=encoding)
         yield Finding(FAIL, "locale", text, _("run: export LC_ALL=C.UTF-8"))
     elif not re.search(r"utf-?8", name, re.IGNORECASE):
-        text = _("the locale is {locale}; chat writes UTF-8 all the same, other programs may not")
+        text = _("the locale is {locale}; chat still writes UTF-8, other programs may not")
         yield Finding(WARN, "locale", text.format(locale=name or _("not set")), _("run: export LANG=C.UTF-8"))
     else:
         yield Finding(OK, "locale", name)
@@ -196,10 +196,10 @@ def _tmux() -> Iterator[Finding]:
             continue
         if not term.startswith(("tmux", "screen")):
             text = _("TERM is {term} inside {program}").format(term=term or _("not set"), program=program)
-            yield Finding(WARN, program, text, _("in {program}, leave TERM as it sets it").format(program=program))
+            yield Finding(WARN, program, text, _("do not override TERM inside {program}").format(program=program))
         elif program == "tmux" and (wait := _escape_time()) > 100:
-            text = _("it holds Escape and Alt+Enter back for {count} ms").format(count=wait)
-            yield Finding(WARN, program, text, _("put into tmux.conf: set -s escape-time 20"))
+            text = _("it delays Escape and Alt+Enter by {count} ms").format(count=wait)
+            yield Finding(WARN, program, text, _("add to tmux.conf: set -s escape-time 20"))
         else:
             yield Finding(OK, program, _("chat runs inside {program}").format(program=program))
 
@@ -229,28 +229,28 @@ def _drawing() -> Iterator[Finding]:
         try:
             paste = _ask(*fds, b"\x1b[?2004$p\x1b[6n")
             if not _column(paste):
-                text = _("the terminal does not say within {seconds} s where its cursor is").format(seconds=_ANSWER)
-                yield Finding(WARN, "drawing", text, _("what chat draws may be off; try --plain"))
+                text = _("the terminal did not report its cursor position within {seconds} s").format(seconds=_ANSWER)
+                yield Finding(WARN, "drawing", text, _("the screen may be drawn wrong; try --plain"))
                 return
             for sample, wanted in _SAMPLES:
                 drawn = _column(_ask(*fds, b"\r" + sample.encode() + b"\x1b[6n")) - 1
                 if drawn not in {wanted, -1}:
-                    told = _("{sample} (U+{code}) takes {drawn} columns and not {wanted}")
+                    told = _("{sample} (U+{code}) takes {drawn} columns, not {wanted}")
                     code = f"{ord(sample[-1]):04X}"
                     wrong.append(told.format(sample=sample, code=code, drawn=drawn, wanted=wanted))
         finally:
             os.write(fds[1], b"\r\x1b[K")
     if wrong:
-        mend = _("set its ambiguous characters to narrow, update it, or use --plain")
+        mend = _("set ambiguous-width characters to narrow, update the terminal, or use --plain")
         yield Finding(WARN, "drawing", ", ".join(wrong), mend)
     else:
-        yield Finding(OK, "drawing", _("wide characters, emoji, accents and marks are as wide as chat counts them"))
+        yield Finding(OK, "drawing", _("wide characters, emoji and accents are as wide as chat expects"))
     if mode := re.search(rb"\x1b\[\?2004;(\d)\$y", paste):
         if mode[1] == b"0":
-            text = _("the terminal does not know bracketed paste: a pasted line break counts as Enter")
-            yield Finding(WARN, "paste", text, _("paste long texts by: chat send TARGET < FILE"))
+            text = _("the terminal lacks bracketed paste: a pasted line break acts as Enter")
+            yield Finding(WARN, "paste", text, _("send long texts with: chat send TARGET < FILE"))
         else:
-            yield Finding(OK, "paste", _("the terminal marks what is pasted, so a paste never sends anything"))
+            yield Finding(OK, "paste", _("the terminal marks pasted text, so pasting never sends anything"))
 
 
 @contextmanager
@@ -305,7 +305,7 @@ def _python() -> Iterator[Finding]:
     if missing:
         text = _("{version} at {path} lacks {missing}")
         text = text.format(version=version, path=sys.executable, missing=", ".join(missing))
-        yield Finding(FAIL, "python", text, _("use another Python, like your system's own"))
+        yield Finding(FAIL, "python", text, _("use another Python, such as your system's"))
     else:
         yield Finding(OK, "python", _("{version} at {path}").format(version=version, path=sys.executable))
 
@@ -322,7 +322,7 @@ def _runtime() -> Iterator[Finding]:
         try:
             door.bind(str(place))
         except OSError as error:
-            text = _("no socket can be made in {folder}: {reason}").format(
+            text = _("cannot create a socket in {folder}: {reason}").format(
                 folder=folder, reason=translate(reason(error))
             )
             yield Finding(FAIL, "runtime", text, _("set CHAT_RUNTIME to a short path on a local disk"))
@@ -336,7 +336,7 @@ def _data(folder: Path) -> Iterator[Finding]:
     if folder.exists():
         yield from _folder("data", make_private(folder))
     else:
-        yield Finding(OK, "data", _("{folder} is made on first use").format(folder=folder))
+        yield Finding(OK, "data", _("{folder} will be created on first use").format(folder=folder))
 
 
 def _folder(check: str, folder: Path) -> Iterator[Finding]:
@@ -359,16 +359,16 @@ def _folder(check: str, folder: Path) -> Iterator[Finding]:
                 held = False
     elsewhere = _("set {variable} to a folder on a local disk").format(variable=f"CHAT_{check.upper()}")
     if not held:
-        text = _("locks do not hold in {folder} ({kind}): two programs have one at once")
+        text = _("file locks do not work in {folder} ({kind}): two programs can hold one at once")
         yield Finding(FAIL, check, text.format(folder=folder, kind=kind), elsewhere)
     elif _NETWORKED.fullmatch(kind):
-        text = _("{folder} lies on {kind}, where neither locks nor SQLite can be trusted with several machines")
+        text = _("{folder} is on {kind}, where file locks and SQLite are unreliable across machines")
         yield Finding(WARN, check, text.format(folder=folder, kind=kind), elsewhere)
     elif abs(skew) > _SKEW:
-        text = _("the disk of {folder} has a clock that is {seconds} s off this machine's")
-        yield Finding(WARN, check, text.format(folder=folder, seconds=f"{skew:+.0f}"), _("set both by NTP"))
+        text = _("the disk of {folder} has a clock {seconds} s off this machine's")
+        yield Finding(WARN, check, text.format(folder=folder, seconds=f"{skew:+.0f}"), _("synchronize both with NTP"))
     else:
-        text = _("{folder} ({kind}), yours alone; writing and locks work")
+        text = _("{folder} ({kind}) is private; writing and file locks work")
         yield Finding(OK, check, text.format(folder=folder, kind=kind))
 
 
@@ -402,9 +402,9 @@ def _free(folder: Path) -> int:
 def _disk(folder: Path, free: int) -> Iterator[Finding]:
     text = _("{count} MiB free for {folder}").format(count=free >> 20, folder=folder)
     if free < _NONE:
-        yield Finding(FAIL, "disk", text, _("nothing can be stored; make room on this disk"))
+        yield Finding(FAIL, "disk", text, _("nothing can be stored; free some space on this disk"))
     elif free < _LOW:
-        yield Finding(WARN, "disk", text, _("make room on this disk"))
+        yield Finding(WARN, "disk", text, _("free some space on this disk"))
     else:
         yield Finding(OK, "disk", text)
 
@@ -416,7 +416,7 @@ def _identity(folder: Path) -> Iterator[Finding]:
     if file.exists():
         yield Finding(OK, "identity", fingerprint(Identity.load(file).key))
     else:
-        yield Finding(OK, "identity", _("your key is made on first use"))
+        yield Finding(OK, "identity", _("your key will be created on first use"))
 
 
 def _settings() -> Iterator[Finding]:
@@ -426,7 +426,7 @@ def _settings() -> Iterator[Finding]:
     for problem in found.problems:
         yield Finding(WARN, "settings", translate(problem), _("run: chat config edit"))
     if not found.problems:
-        none = _("{file}: none, all defaults").format(file=found.path)
+        none = _("{file} does not exist; all settings have their defaults").format(file=found.path)
         yield Finding(OK, "settings", str(found.path) if found.path.exists() else none)
 
 
@@ -446,7 +446,7 @@ def _transports() -> Iterator[Finding]:
     if good:
         yield Finding(OK, "transports", ", ".join(good))
     else:
-        yield Finding(FAIL, "transports", _("none is installed"), _("run scripts/chat, which installs them"))
+        yield Finding(FAIL, "transports", _("none installed"), _("run scripts/chat, which installs them"))
 
 
 def _sockets() -> Iterator[Finding]:
@@ -455,12 +455,12 @@ def _sockets() -> Iterator[Finding]:
     try:
         pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     except OSError as error:
-        text = _("no packets that keep their order between programs (SOCK_SEQPACKET): {reason}; streams do instead")
+        text = _("SOCK_SEQPACKET does not work ({reason}); streams are used instead")
         yield Finding(OK, "sockets", text.format(reason=translate(reason(error))))
     else:
         for end in pair:
             end.close()
-        yield Finding(OK, "sockets", _("packets that keep their order between programs (SOCK_SEQPACKET) work"))
+        yield Finding(OK, "sockets", _("SOCK_SEQPACKET works"))
 
 
 def _rooms() -> Iterator[Finding]:
@@ -473,7 +473,7 @@ def _rooms() -> Iterator[Finding]:
 def _clock(now: float) -> Iterator[Finding]:
     shown = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(now))
     if now < _RELEASED:
-        text = _("it shows {time}, which is before this program was made").format(time=shown)
-        yield Finding(FAIL, "clock", text, _("set it, best by NTP"))
+        text = _("it shows {time}, which is before this program was released").format(time=shown)
+        yield Finding(FAIL, "clock", text, _("set it, preferably with NTP"))
     else:
         yield Finding(OK, "clock", shown)

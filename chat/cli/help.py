@@ -102,20 +102,20 @@ def usage_error(error: click.UsageError) -> str:
         case click.MissingParameter() if name:
             words = Text("{name} is missing", name=name)
         case click.BadParameter(param=click.Parameter(type=kind)) if name:
-            words = Text("{name} is wrong: {why}", name=name, why=_wanted(kind) or error.message)
+            words = Text("{name} is invalid: {why}", name=name, why=_wanted(kind) or error.message)
         case _ if found := re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", error.message, re.DOTALL):
-            words = Text("there is more than is needed: {arguments}", arguments=found[1])
+            words = Text("unexpected arguments: {arguments}", arguments=found[1])
     return translate(words) if words and _(words.template) != words.template else error.format_message()
 
 
 def _wanted(kind: object) -> Text | None:
     match kind:
         case click.Choice(choices=choices):
-            return Text("it is one of {choices}", choices=", ".join(map(str, choices)))
+            return Text("it must be one of {choices}", choices=", ".join(map(str, choices)))
         case click.IntRange(min=least, max=None):
-            return Text("it is a whole number from {least} on", least=least)
+            return Text("it must be a whole number of at least {least}", least=least)
         case click.IntRange(min=least, max=most):
-            return Text("it is a whole number from {least} to {most}", least=least, most=most)
+            return Text("it must be a whole number from {least} to {most}", least=least, most=most)
     return None
 
 

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="NAME[:ADDRESS]",
     shell_complete=completion.transports,
-    help="Listen here; may be given several times. Without it, only on this machine.",
+    help="Listen here; repeatable. Default: only on this machine.",
 )
-@option("--advertise", metavar="HOST", default="", help="The name or address for invites, where others reach you.")
+@option("--advertise", metavar="HOST", default="", help="Host name or address to put into invites.")
 @option("--invite-only/--open", default=True, help="Whether newcomers need an invite.")
 @option(
     "--rate",
@@ -41,18 +41,16 @@ if TYPE_CHECKING:
     default=5000,
     show_default=True,
     metavar="N",
-    help="Messages a second read from a member; 0: no limit.",
+    help="Messages per second accepted from a member; 0: no limit.",
 )
-@option(
-    "--peer", multiple=True, metavar="[NAME=]COMMAND", help="Start a program as a member: it reads and prints lines."
-)
+@option("--peer", multiple=True, metavar="[NAME=]COMMAND", help="Run a program as a member: it reads and prints lines.")
 @option(
     "--peer-json",
     multiple=True,
     metavar="[NAME=]COMMAND",
-    help="The same for one that speaks NDJSON, as join --json does.",
+    help="The same for a program that speaks NDJSON, as in join --json.",
 )
-@option("--restart", is_flag=True, help="Start these programs again when they end.")
+@option("--restart", is_flag=True, help="Restart these programs when they end.")
 @option(
     "--bot-turns",
     type=click.IntRange(0),
@@ -61,7 +59,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Turns that programs may take among themselves before they are muted; 0: no limit.",
 )
-@option("--headless", is_flag=True, help="Serve only: no seat in the room.")
+@option("--headless", is_flag=True, help="Only serve the room: open no window.")
 @option("--control-fd", type=int, default=-1, hidden=True)
 @options.nick
 @options.plain
@@ -85,10 +83,10 @@ def host(
     json: bool,
     data: Path | None,
 ) -> None:
-    """Open ROOM and take a seat in it.
+    """Open ROOM and join it in this window.
 
-    The seat is an ordinary member window; the room lives in a process of its own and ends with the window.
-    With --headless there is no seat, and the room is open until SIGTERM or Ctrl-C.
+    The window is an ordinary member. The room runs in a process of its own and closes with the window.
+    With --headless there is no window, and the room stays open until SIGTERM or Ctrl-C.
     """
     from chat.core.text import room_name
     from chat.host.programs import Program
@@ -157,7 +155,7 @@ def host(
 @option("--home", type=click.Path(path_type=Path), required=True)
 @options.json
 def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str, home: Path, json: bool) -> None:
-    """Be the process around a program that a host has started."""
+    """Run a program for a host."""
     import asyncio
 
     from chat.host.peer_process import HostGone, attend, meet
@@ -184,7 +182,7 @@ def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str
 
 @command(name="transports")
 def list_transports() -> None:
-    """List the transports that are installed."""
+    """List the installed transports."""
     from chat.transport import find, schemes
 
     for scheme in schemes():

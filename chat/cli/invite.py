@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def invite() -> None:
-    """Invites to rooms that you own."""
+    """Make invites to rooms that you own."""
 
 
 @invite.command()
 @options.target
 @options.transport
-@option("--uses", type=click.IntRange(1, 1_000_000), metavar="N", help="How many people may come in by it.")
-@option("--hours", type=click.IntRange(1, 100_000), metavar="HOURS", help="How long it lives.")
+@option("--uses", type=click.IntRange(1, 1_000_000), metavar="N", help="How many people may use it.")
+@option("--hours", type=click.IntRange(1, 100_000), metavar="HOURS", help="How long it is valid.")
 @options.lang
 @options.data
 def new(target: str, transport: str, uses: int | None, hours: int | None, data: Path | None) -> None:
     """Print an invite to the room TARGET.
 
-    Whoever has it can come in: send it by a way you trust. Without a limit it is the room's standing invite,
-    which is the same each time.
+    Anyone who has it can come in, so send it over a channel you trust. Without a limit this is the room's
+    standing invite, the same each time.
     """
     client = Home(data).client(target, transport, speaks=False, silent=True)
     run(print_invite(client, uses=uses or 0, seconds=3600 * (hours or 0)))

@@ -63,7 +63,7 @@ def _exit_code() -> int:
     except Exception as error:
         if "CHAT_DEBUG" in os.environ:
             raise
-        told = _("a fault of this program: {what}; please report it, with what CHAT_DEBUG=1 shows")
+        told = _("this is a bug in chat: {what}; please report it, with the output of CHAT_DEBUG=1")
         code = complain(told.format(what=f"{type(error).__name__}: {error}"), FAILED)
     return code
 
@@ -94,14 +94,14 @@ class _Group(Group):
 @click.version_option(package_name="manywire", message="%(version)s", cls=Option, help="Show the version and exit.")
 @options.lang
 def chat() -> None:
-    """Terminal chat in which the wire is a flag.
+    """Terminal chat where a flag picks the wire.
 
     \b
-    chat host            open the room "lobby" and take a seat in it
-    chat join            enter the room that is open on this machine
-    chat join 'chat://…' enter a room elsewhere, by invite
+    chat host            open the room "lobby" and join it
+    chat join            join the room open on this machine
+    chat join 'chat://…' join a room elsewhere, by invite
 
-    TARGET is nothing or "." (the room open on this machine), a room's name, an address
+    TARGET is empty or "." (the room open on this machine), a room's name, an address
     (tcp:HOST:PORT/ROOM), an invite (chat://…), or "-" (an invite on standard input).
     """  # noqa: D301 - \b is click's mark for lines that must not be wrapped
 

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     default=options.HISTORY,
     show_default=True,
     metavar="N",
-    help="Begin with the last N messages.",
+    help="Start with the last N messages.",
 )
-@option("--since", type=options.NUMBER, metavar="SEQ", help="Begin with this number instead.")
+@option("--since", type=options.NUMBER, metavar="SEQ", help="Start at this message number instead.")
 @options.lang
 @options.data
 def join(
@@ -48,10 +48,10 @@ def join(
     since: int,
     data: Path | None,
 ) -> None:
-    """Enter the room TARGET and talk.
+    """Join the room TARGET and talk.
 
-    Without a terminal on standard input each line of it is a message as it stands, never a command.
-    Exit code 1 when one could not be sent.
+    If standard input is no terminal, each line of it is sent as it is, never taken as a command.
+    Exit code 1 if one could not be sent.
     """
     home = Home(data)
     client = home.client(target, transport, nick=nick, speaks=True, history=history, since=since or 0, looks=True)
@@ -121,7 +121,7 @@ async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts:
 def show_id(data: Path | None) -> None:
     """Print the fingerprint of your key.
 
-    The key is made when it is missing. Others may compare the fingerprint with what their screen shows.
+    Others can compare it with what their screen shows. A missing key is created.
     """
     from chat.local.identity import fingerprint
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from chat.core.outgoing import OutboxEntry
     from chat.core.session import Rejected, Stored
 
-_WAITS: Final = later("it waits in the outbox and goes out with your next chat join or chat send")
+_WAITS: Final = later("it stays in the outbox and is sent with your next chat join or chat send")
 _NOTHING: Final = later("nothing was sent")
 
 
@@ -35,15 +35,15 @@ _NOTHING: Final = later("nothing was sent")
     default=10,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait for the host's disk, once the message has been sent.",
+    help="How long to wait until the host has stored the message.",
 )
 @options.lang
 @options.data
 def send(target: str, words: tuple[str, ...], transport: str, nick: str, wait: int, data: Path | None) -> None:
-    """Say TEXT in the room TARGET.
+    """Send TEXT to the room TARGET.
 
-    Returns when the message is on the host's disk, and only then with exit code 0. Without TEXT,
-    standard input is one message. Use "." for the room open on this machine.
+    Returns once the message is on the host's disk; only then is the exit code 0. Without TEXT, standard
+    input is sent as one message. Use "." for the room open on this machine.
     """
     from chat.core.wire import MAX_TEXT
 
@@ -93,7 +93,7 @@ async def send_text(client: Client, text: str, seconds: float) -> None:
                             outcome = event
             client.take()
     except TimeoutError:
-        why = Text("the host did not say within {seconds} s that it has the message", seconds=f"{seconds:g}")
+        why = Text("the host did not confirm the message within {seconds} s", seconds=f"{seconds:g}")
         raise DialFailed("{why}; {then}", why=why, then=Text(_WAITS)) from None
     except TransportError as error:
         raise DialFailed("{why}; {then}", why=error, then=Text(_WAITS if entry else _NOTHING)) from None
@@ -108,21 +108,21 @@ async def send_text(client: Client, text: str, seconds: float) -> None:
 @options.target
 @options.transport
 @option("-n", "--history", type=options.MESSAGES, metavar="N", help="Only the last N messages.")
-@option("--since", type=options.NUMBER, metavar="SEQ", help="From this number on.")
-@option("-f", "--follow", is_flag=True, help="Go on as new messages come.")
+@option("--since", type=options.NUMBER, metavar="SEQ", help="Start at this message number.")
+@option("-f", "--follow", is_flag=True, help="Keep printing new messages.")
 @options.json
 @options.lang
 @options.data
 def log(
     target: str, transport: str, history: int | None, since: int | None, follow: bool, json: bool, data: Path | None
 ) -> None:
-    """Print what was said in the room TARGET.
+    """Print the messages of the room TARGET.
 
-    All of it, unless -n or --since say less. Where it goes to a file or a pipe and takes longer than a moment, a bar
-    on standard error shows how far it is.
+    All of them, unless -n or --since asks for less. If the output is a file or a pipe and it takes a
+    while, standard error shows a progress bar.
     """
     if since and history is not None:
-        raise click.UsageError(_("-n and --since exclude each other; give one"))
+        raise click.UsageError(_("-n and --since cannot be combined; give one"))
     first = since or (1 if history is None else 0)
     client = Home(data).client(target, transport, speaks=False, silent=True, history=history or 0, since=first)
     run(print_log(client, follow=follow, as_json=json))
@@ -158,7 +158,7 @@ async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
                                 [dump(message_object(event))] if as_json else describe_message(MessageEntry.of(event))
                             )
                         case Lost(why) if not follow:
-                            told = _("the log broke off at number {number}: {why}")
+                            told = _("the log ends early, at number {number}: {why}")
                             raise DialFailed(told.format(number=client.session.next_seq, why=translate(why)))
                         case Up() if not lost:
                             continue  # the first time it is no news
@@ -197,10 +197,10 @@ async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
 def search(
     target: str, words: tuple[str, ...], transport: str, limit: int, before: int | None, json: bool, data: Path | None
 ) -> None:
-    """Find messages in the room TARGET that have all WORDS.
+    """Find messages in the room TARGET that contain all WORDS.
 
-    from:NICK is who said it, '"two words"' is a phrase, and 'cats -dogs' leaves out what has dogs. The newest
-    comes last. Exit code 1 when nothing was found.
+    from:NICK selects the author, '"two words"' is a phrase, and 'cats -dogs' leaves out messages with
+    dogs. The newest comes last. Exit code 1 if nothing was found.
     """
     client = Home(data).client(target, transport, speaks=False, silent=True)
     run(print_search(client, " ".join(words), limit=limit, before=before or 0, as_json=json))
@@ -225,12 +225,12 @@ async def print_search(client: Client, query: str, *, limit: int, before: int, a
         shown += lines if as_json else [f"{message.seq}  {line}" for line in lines]
     await Output().write(shown)
     for seq in sorted({seq for seq, _text_at in answer.found} - {message.seq for message in found}):
-        click.echo(f"chat: {_('number {number} was found but cannot be had any more').format(number=seq)}", err=True)
+        click.echo(f"chat: {_('number {number} matches, but the message is gone').format(number=seq)}", err=True)
     if answer.indexed < end:
-        told = _("searched up to number {number} of {end}; the index is being built")
+        told = _("searched up to number {number} of {end}; the index is still being built")
         click.echo(f"chat: {told.format(number=answer.indexed - 1, end=end - 1)}", err=True)
     if answer.more:
-        told = _("there are older ones; add --before {number}")
+        told = _("there are older matches; add --before {number}")
         click.echo(f"chat: {told.format(number=answer.found[-1][0])}", err=True)
     if not answer.found:
         raise ChatError(_("nothing was found"))

@@ -26,14 +26,14 @@ lang: Final = option(
     expose_value=False,
     is_eager=True,  # before --help
     callback=_choose_language,
-    help="Language of chat's own words. auto: as the locale says; else as `chat config` has it.",
+    help="Language of chat's own texts. auto: follow the locale. Default: the setting `language`.",
 )
 data: Final = option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
     envvar="CHAT_DATA",
     show_envvar=True,
-    help="Folder for keys, outboxes and, for a host, rooms.",
+    help="Folder for keys, outboxes and hosted rooms.",
 )
 transport: Final = option(
     "-t",
@@ -41,7 +41,7 @@ transport: Final = option(
     metavar="NAME",
     default="",
     shell_complete=completion.transports,
-    help="Insist on this transport.",
+    help="Use only this transport.",
 )
 target: Final = click.argument("target", default="", shell_complete=completion.rooms)
 nick: Final = option(
@@ -51,9 +51,11 @@ nick: Final = option(
     default="",
     envvar="CHAT_AS",
     show_envvar=True,
-    help="Your nickname here; else your login name.",
+    help="Your nickname. Default: your login name.",
 )
 MESSAGES: Final = click.IntRange(0, 10_000)  # a host looks no further back; --since does
 NUMBER: Final = click.IntRange(1, 2**63 - 1)
-json: Final = option("--json", is_flag=True, help="One JSON object a line, for programs.")
-plain: Final = option("--plain", is_flag=True, help="One line a message: for screen readers and dumb terminals.")
+json: Final = option("--json", is_flag=True, help="Print one JSON object per line, for programs.")
+plain: Final = option(
+    "--plain", is_flag=True, help="Print one line per message, for screen readers and dumb terminals."
+)

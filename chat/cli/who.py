@@ -25,7 +25,7 @@ _LOOKS: Final = 100
 @options.json
 @options.lang
 def rooms(json: bool) -> None:
-    """List the rooms that are open on this machine: how they are reached, how many are in them, for how long."""
+    """List the rooms open on this machine, with their transports, members and age."""
     import time
 
     from chat.client.board_view import statuses
@@ -54,23 +54,25 @@ def rooms(json: bool) -> None:
 @command()
 @options.target
 @options.transport
-@option("--fast", is_flag=True, help="Nicknames only, on one line: for prompts and status lines.")
+@option("--fast", is_flag=True, help="Print only nicknames, on one line, for prompts and status lines.")
 @options.json
 @options.lang
 @options.data
 def who(target: str, transport: str, fast: bool, json: bool, data: Path | None) -> None:
     """List who is in the room TARGET.
 
-    For a room on this machine that is a look at its board: no connection, and nobody notices.
+    For a room on this machine this reads its presence board: no connection is made, and nobody notices.
     """
     from chat.client.board_view import as_line, as_names, as_object, room_of, statuses
 
     room = "" if transport else room_of(target)
     seen = statuses(room) if room else None
     if fast and not room:
-        raise click.UsageError(_("--fast looks at a board, which only a room on this machine has; leave it out"))
+        raise click.UsageError(
+            _("--fast reads the presence board, which only rooms on this machine have; leave it out")
+        )
     if fast and seen is None:
-        raise ChatError(_("there is no board to look at; its host makes it anew: try again in some seconds"))
+        raise ChatError(_("the presence board is missing; its host will create it again: try again in a few seconds"))
     if fast and seen is not None:
         click.echo(as_names(seen))
         return

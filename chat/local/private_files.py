@@ -76,7 +76,7 @@ def make_folders(folder: Path) -> None:
         owner = parent.lstat().st_uid
         if shared and owner not in (0, os.geteuid()):
             raise ChatError(
-                "{parent} belongs to user {owner}, who could replace what is put in it; use another place",
+                "{parent} belongs to user {owner}, who could replace your files in it; use another place",
                 parent=parent,
                 owner=owner,
             )
@@ -84,7 +84,7 @@ def make_folders(folder: Path) -> None:
         shared = bool(mode & stat.S_IWOTH)
         if shared and not mode & stat.S_ISVTX:
             raise ChatError(
-                "every user may rename what is in {parent}; run: chmod o-w {quoted}",
+                "every user can replace files in {parent}; run: chmod o-w {quoted}",
                 parent=parent,
                 quoted=shlex.quote(str(parent)),
             )
@@ -93,7 +93,7 @@ def make_folders(folder: Path) -> None:
 def check_owner(path: Path, facts: os.stat_result, mode: str) -> None:
     if facts.st_uid != os.geteuid():
         raise ChatError(
-            "{path} belongs to user {uid}, and you are user {own}; use one of your own",
+            "{path} belongs to user {uid}, but you are user {own}; use one of your own",
             path=path,
             uid=facts.st_uid,
             own=os.geteuid(),
@@ -120,7 +120,7 @@ def read_private(path: Path, limit: int) -> bytes:
         try:
             facts = os.fstat(fd)
             if not stat.S_ISREG(facts.st_mode):
-                raise ChatError("{path} is not a plain file; move it away", path=path)
+                raise ChatError("{path} is not a regular file; move it away", path=path)
             check_owner(path, facts, "600")
             with os.fdopen(fd, "rb", closefd=False) as file:
                 data = file.read(limit + 1)
@@ -131,7 +131,9 @@ def read_private(path: Path, limit: int) -> bytes:
     except OSError as error:
         raise ChatError("cannot read {path}: {why}", path=path, why=reason(error)) from None
     if len(data) > limit:
-        raise ChatError("{path} is longer than {limit} bytes; it is not what it should be", path=path, limit=limit)
+        raise ChatError(
+            "{path} is longer than {limit} bytes, so it cannot be right; move it away", path=path, limit=limit
+        )
     return data
 
 

@@ -156,7 +156,7 @@ def find(room: str | None) -> RoomRecord:
     if len(found) > 1:
         names = ", ".join(card.room for card in found)
         raise AddressError(
-            "{count} rooms are open on this machine ({names}); name the one that you mean",
+            "{count} rooms are open on this machine ({names}); name the one you mean",
             count=len(found),
             names=names,
         )

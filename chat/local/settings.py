@@ -52,42 +52,40 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
 
     theme: Annotated[
         Literal["auto", "dark", "light", "high-contrast", "none"],
-        Meta(description="Colours. auto: whatever is readable on dark and on light"),
+        Meta(description="Colours. auto: readable on dark and on light"),
     ] = "auto"
     language: Annotated[
         Literal["auto", "en", "zh"],
-        Meta(description="Language of chat's own words. auto: as LC_ALL, LC_MESSAGES or LANG say"),
+        Meta(description="Language of chat's own texts. auto: from LC_ALL, LC_MESSAGES or LANG"),
     ] = "auto"
     time_format: Annotated[
         str,
         Meta(
-            description="The time beside a message, as strftime has it; empty: none",
-            extra={"allowed": Text("a format of one line that gives at most 32 characters")},
+            description="Time shown beside a message, in strftime format; empty: none",
+            extra={"allowed": Text("a format of one line with at most 32 characters as its result")},
         ),
     ] = "%H:%M"
     side_bar: Annotated[
         Literal["auto", "always", "never"],
-        Meta(description="The list of who is here. auto: where the screen is wide enough"),
+        Meta(description="The list of members. auto: if the screen is wide enough"),
     ] = "auto"
-    mouse: Annotated[
-        bool, Meta(description="Whether the wheel scrolls; the terminal then selects text only with Shift")
-    ] = False
-    emoji_names: Annotated[bool, Meta(description="Whether :smile: becomes the emoji")] = True
+    mouse: Annotated[bool, Meta(description="The wheel scrolls; selecting text then takes Shift")] = False
+    emoji_names: Annotated[bool, Meta(description="Turn :smile: into the emoji")] = True
     paste_confirm_lines: Annotated[
-        int, Meta(ge=0, le=10_000, description="A paste of more lines is asked about; 0: none is")
+        int, Meta(ge=0, le=10_000, description="Ask before pasting more lines than this; 0: never")
     ] = 20
-    bell: Annotated[
-        Literal["mention", "all", "never"], Meta(description="The messages that ring the terminal's bell")
-    ] = "mention"
+    bell: Annotated[Literal["mention", "all", "never"], Meta(description="Which messages ring the terminal's bell")] = (
+        "mention"
+    )
     quiet_hours: Annotated[
         str,
         Meta(
-            description="No bell between these times of this machine's clock; empty: none are quiet",
+            description="Hours without a bell, in local time; empty: none",
             extra={"allowed": Text('two times like "22:00-07:00", or ""')},
         ),
     ] = ""
     away_minutes: Annotated[
-        int, Meta(ge=0, le=1440, description="You are shown as away after so long without a key; 0: never")
+        int, Meta(ge=0, le=1440, description="You are shown as away after this long without a key; 0: never")
     ] = 10
     muted: Annotated[
         tuple[str, ...],
@@ -98,14 +96,14 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
     ignore: Annotated[
         tuple[str, ...],
         Meta(
-            description="People whose messages you do not see",
-            extra={"allowed": Text("a list of fingerprints, as `chat id` prints them, or of keys of 64 hex digits")},
+            description="People whose messages are hidden",
+            extra={"allowed": Text("a list of fingerprints as printed by `chat id`, or of keys as 64 hex digits")},
         ),
     ] = ()
     keys: Annotated[
         dict[str, tuple[str, ...]],
         Meta(
-            description="Keys of your own, by action",
+            description="Your own keys, by action",
             extra={"allowed": Text('a table of lists, like send = ["Alt+Enter", "Ctrl+X Ctrl+S"]')},
         ),
     ] = {}
@@ -190,7 +188,7 @@ def _flat(data: dict[str, Any]) -> Iterator[tuple[str, object]]:
 def complaint(problems: list[Text]) -> Text:
     """Return one line that tells of them all."""
     more = Text(", and {count} more", count=len(problems) - 1) if len(problems) > 1 else ""
-    return Text("{problem}{more}; the default is used; see: chat config check", problem=problems[0], more=more)
+    return Text("{problem}{more}; using the default; see: chat config check", problem=problems[0], more=more)
 
 
 def check(name: str, value: object) -> Any:
@@ -247,7 +245,7 @@ def _checked_more(name: str, value: Any) -> Any:
     """Check what the type cannot say, and return the value as it is compared. Raises ValueError: what is wrong."""
     if name == "quiet_hours" and value:
         if not re.fullmatch(f"{_TIME}-{_TIME}", value, re.ASCII):
-            raise WrongValue("this is not two times with a dash between them")
+            raise WrongValue("these are not two times joined by a dash")
         if value[:5] == value[6:]:
             raise WrongValue("the two times are the same")
     elif name == "time_format":
@@ -269,7 +267,7 @@ def _read(file: Path) -> str:
         fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO in its place would wait for its writer
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise ChatError("{file}:1: this is not a plain file; put the settings into one", file=file)
+                raise ChatError("{file}:1: not a regular file; put the settings into one", file=file)
             with os.fdopen(fd, "rb", closefd=False) as opened:
                 data = opened.read(MAX_FILE + 1)
         finally:
@@ -279,7 +277,7 @@ def _read(file: Path) -> str:
     except OSError as error:
         raise ChatError("{file}:1: cannot be read: {why}", file=file, why=reason(error)) from None
     if len(data) > MAX_FILE:
-        raise ChatError("{file}:1: it is longer than {limit} bytes; shorten it", file=file, limit=MAX_FILE)
+        raise ChatError("{file}:1: longer than {limit} bytes; shorten it", file=file, limit=MAX_FILE)
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -414,7 +412,7 @@ def changed(file: Path, text: str, name: str, value: object) -> str:
     except (TypeError, ValueError, RecursionError, tomlkit.exceptions.TOMLKitError):  # "keys" is no table, for one
         pass
     raise ChatError(
-        "{file} is written so that {name} cannot be changed by itself; use: chat config edit", file=file, name=name
+        "{name} cannot be changed by a command in {file} as it is written; use: chat config edit", file=file, name=name
     )
 
 
@@ -427,7 +425,7 @@ def edit(file: Path) -> None:
         command = shlex.split(os.environ.get("VISUAL", "") or os.environ.get("EDITOR", "")) or ["vi"]
     except ValueError as error:
         raise ChatError(
-            "VISUAL or EDITOR cannot be understood: {why}; set it anew", why=Text(str(error).lower())
+            "cannot parse VISUAL or EDITOR: {why}; correct the variable", why=Text(str(error).lower())
         ) from None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -439,11 +437,11 @@ def edit(file: Path) -> None:
         code = subprocess.run([*command, str(file)], check=False).returncode
     except OSError as error:
         raise ChatError(
-            "cannot run {command}: {why}; set EDITOR to an editor that you have", command=command[0], why=reason(error)
+            "cannot run {command}: {why}; set EDITOR to an installed editor", command=command[0], why=reason(error)
         ) from None
     if code:
         raise ChatError(
-            "{command} ended with exit code {code}; if the settings are to change, try again",
+            "{command} ended with exit code {code}; try again to change the settings",
             command=command[0],
             code=code,
         )
@@ -451,7 +449,7 @@ def edit(file: Path) -> None:
 
 def template() -> str:
     """Return the file that somebody begins with: every default, as a comment."""
-    made = ["# The settings of chat. What is commented out is the default; chat config check says what is wrong.", ""]
+    made = ["# Settings of chat. Commented lines show the defaults. To check this file: chat config check", ""]
     for name in _FIELDS:
         if name != "keys":
             made += [f"# {_summary(name)}. Allowed: {allowed(name)}", f"#{name} = {toml(getattr(DEFAULTS, name))}", ""]

@@ -155,7 +155,7 @@ def test_a_message_that_was_not_confirmed_in_time_is_said_to_wait_and_is_said_on
     with host(tmp_path / "host"):
         unsure = run(tmp_path / "ann", "send", ".", "hello", "--wait", "0")
         assert unsure.returncode == 4
-        assert "it waits in the outbox" in unsure.stderr
+        assert "it stays in the outbox" in unsure.stderr
         assert run(tmp_path / "ann", "send", ".", "again").returncode == 0
         logged = run(tmp_path / "ann", "log", "--json").stdout.splitlines()
         assert [json.loads(line)["text"] for line in logged] == ["hello", "again"]
@@ -177,7 +177,7 @@ def test_a_message_that_was_not_confirmed_in_time_is_said_to_wait_and_is_said_on
         (["host", "-t", "tpc"], 2, "did you mean 'tcp'"),
         (["jion"], 2, "did you mean 'join'"),
         (["send"], 2, "TARGET"),
-        (["log", "-n", "3", "--since", "2"], 2, "exclude"),
+        (["log", "-n", "3", "--since", "2"], 2, "cannot be combined"),
         (["join", "-"], 2, "not an invite"),
         (["rooms"], 4, "no room is open"),
         (["send", "."], 2, "nothing to send"),

@@ -92,7 +92,7 @@ def test_keys_that_exclude_each_other_are_told(tmp_path: Path, file: Path) -> No
 
 
 def test_an_action_that_loses_a_key_is_told(tmp_path: Path) -> None:
-    taken = ("Ctrl+K does search now, and switcher no more\n", "Alt+Delete does copy now, and retract no more\n")
+    taken = ("Ctrl+K now does search, no longer switcher\n", "Alt+Delete now does copy, no longer retract\n")
     assert config(tmp_path, "set", "keys.search", "Ctrl+K").stdout == taken[0]
     assert config(tmp_path, "set", "keys.copy", "Alt+C, alt+delete").stdout == taken[1]  # and not of the other again
     assert config(tmp_path, "set", "keys.editor", "F4").stdout == ""  # whose own key nobody has now
@@ -180,7 +180,7 @@ def test_edit_begins_with_every_default_and_checks_afterwards(tmp_path: Path, fi
     assert file.read_text() == 'bell = "all"\n'
 
 
-@pytest.mark.parametrize(("command", "words"), [("false", "exit code 1"), ("'open", "set it anew")])
+@pytest.mark.parametrize(("command", "words"), [("false", "exit code 1"), ("'open", "correct the variable")])
 def test_an_editor_that_fails_is_told(tmp_path: Path, command: str, words: str) -> None:
     done = config(tmp_path, "edit", EDITOR=command)
     assert done.returncode == 1

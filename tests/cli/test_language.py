@@ -114,7 +114,7 @@ def test_a_language_that_is_none_gets_one_line(tmp_path: Path, arguments: str) -
             "config set quiet_hours 7-8",
             2,
             (
-                'quiet_hours cannot be "7-8" (this is not two times with a dash between them); '
+                'quiet_hours cannot be "7-8" (these are not two times joined by a dash); '
                 'allowed: two times like "22:00-07:00", or ""; see: chat config set --help'
             ),
             (
@@ -149,13 +149,13 @@ def test_a_language_that_is_none_gets_one_line(tmp_path: Path, arguments: str) -
             "log -n many",
             2,
             "invalid value for '-n' / '--history': 'many' is not a valid integer range; see: chat log --help",
-            "'-n' / '--history' 的值不对：应为 0 到 10000 的整数；请看：chat log --help",
+            "'-n' / '--history' 的值无效：应为 0 到 10000 的整数；请看：chat log --help",
         ),
         (
             "log --since 0",
             2,
             f"invalid value for '--since': 0 is not in the range 1<=x<={2**63 - 1}; see: chat log --help",
-            f"'--since' 的值不对：应为 1 到 {2**63 - 1} 的整数；请看：chat log --help",
+            f"'--since' 的值无效：应为 1 到 {2**63 - 1} 的整数；请看：chat log --help",
         ),
         (
             "completion fishy",
@@ -164,13 +164,13 @@ def test_a_language_that_is_none_gets_one_line(tmp_path: Path, arguments: str) -
                 "invalid value for '{bash|zsh|fish}': 'fishy' is not one of 'bash', 'zsh', 'fish'; "
                 "see: chat completion --help"
             ),
-            "'{bash|zsh|fish}' 的值不对：可以是 bash, zsh, fish；请看：chat completion --help",
+            "'{bash|zsh|fish}' 的值无效：只能是 bash, zsh, fish 之一；请看：chat completion --help",
         ),
         (
             "rooms a b",
             2,
             "got unexpected extra arguments (a b); see: chat rooms --help",
-            "多了参数：a b；请看：chat rooms --help",
+            "多余的参数：a b；请看：chat rooms --help",
         ),
         ("frobnicate", 2, "no such command 'frobnicate'; see: chat --help", "没有命令“frobnicate”；请看：chat --help"),
         ("hosst", 2, "no such command 'hosst'; did you mean 'host'?", "没有命令“hosst”；是不是想输入“host”？"),
@@ -297,8 +297,8 @@ def test_what_programs_read_is_english_in_every_language(tmp_path: Path) -> None
 
 def test_doctor_and_the_hints_of_a_host_speak_chinese(tmp_path: Path) -> None:
     told = run(tmp_path, "doctor", "--lang=zh").stdout
-    assert CHINESE["none: standard input or output is something else, so chat shows plain lines"] in told
-    assert CHINESE["your key is made on first use"] in told
+    assert CHINESE["standard input or output is no terminal, so chat shows plain lines"] in told
+    assert CHINESE["your key will be created on first use"] in told
 
 
 def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -41,7 +41,7 @@ def test_chat_search_prints_what_it_finds_newest_last(folder: Path) -> None:
 
         found = run(folder, "search", "-n", "1", ".", "cats")
         assert found.stdout.splitlines()[0].endswith("ann: cats")
-        assert found.stderr == f"chat: there are older ones; add --before {seqs[-1]}\n"
+        assert found.stderr == f"chat: there are older matches; add --before {seqs[-1]}\n"
         found = run(folder, "search", "--before", str(seqs[-1]), ".", "cats")
         assert [line.split()[0] for line in found.stdout.splitlines()] == [str(seqs[1])] * 2  # it has two lines
 

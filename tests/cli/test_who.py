@@ -100,7 +100,7 @@ def test_whoever_is_killed_the_board_shows_those_who_live_each_once(tmp_path: Pa
 def test_it_looks_at_boards_only(tmp_path: Path) -> None:
     done = run(tmp_path, "who", "tcp:127.0.0.1:1/lobby", "--fast")
     assert done.returncode == 2
-    assert "--fast looks at a board" in done.stderr
+    assert "--fast reads the presence board" in done.stderr
     assert run(tmp_path, "who", "lobby").returncode == 4
     assert run(tmp_path, "who", "no room").returncode == 2
 

@@ -128,7 +128,7 @@ def test_what_is_no_file_of_text_is_told(file: Path) -> None:
     file.write_bytes(b"theme = 'dark'\n\nbell = '\xff'\n")
     assert problem() == "3: this is not UTF-8 text; save it as UTF-8"
     file.write_bytes(b"#" * (settings.MAX_FILE + 1))
-    assert problem() == f"1: it is longer than {settings.MAX_FILE} bytes; shorten it"
+    assert problem() == f"1: longer than {settings.MAX_FILE} bytes; shorten it"
     file.write_text("a = " + "[" * 100_000)
     assert problem().startswith("1: this is not TOML")
     file.unlink()
@@ -136,7 +136,7 @@ def test_what_is_no_file_of_text_is_told(file: Path) -> None:
     assert problem().startswith("1: ")
     file.rmdir()
     os.mkfifo(file)
-    assert problem() == "1: this is not a plain file; put the settings into one"
+    assert problem() == "1: not a regular file; put the settings into one"
     file.unlink()
     file.symlink_to(file)
     assert problem().startswith("1: cannot be read: too many levels")
