@@ -12,8 +12,6 @@ from chat.ui.fullscreen.wrapping import clip
 from chat.ui.theme import classes, nick_style
 
 if TYPE_CHECKING:
-    from datetime import date
-
     from chat.ui.timeline import Timeline
 
 _GROUP: Final = 5 * 60_000  # ms between two messages of one author that share one head
@@ -37,10 +35,13 @@ class Conversation:
 
     def line(self, number: int) -> Line:
         """Return how an entry looks now. It is made anew for each redraw; its rows are cached."""
-        entry = self.timeline[number]
-        day = self._new_day(number)
-        above = [("class:day", f"── {day.isoformat()} ──")] if day else []
-        if number == self.timeline.read_state.marker:
+        timeline, entry = self.timeline, self.timeline[number]
+        before = timeline[number - 1] if number > timeline.first else None
+        when = timeline.local(entry.time)
+        above = []
+        if before is None or timeline.local(before.time).date() != when.date():
+            above.append(("class:day", f"── {when.date().isoformat()} ──"))
+        if number == timeline.read_state.marker:
             above.append(("class:unread", f"── {_('new')} ──"))
         match entry:
             case MessageEntry():
@@ -51,28 +52,8 @@ class Conversation:
                 line = Line(_moved(entry), lead="--", lead_style="class:faint", gap=1, style="class:note")
             case _:
                 raise AssertionError(entry)
-        clock = f"{self.timeline.local(entry.time):{self._time_format}}" if self._time_format else ""
-        return line._replace(clock=clock, above=tuple(above), head=bool(above) or not self._continues(number))
-
-    def _new_day(self, number: int) -> date | None:
-        """Return the day of an entry if the one before it is of another day, or missing."""
-        before, day = self._before(number), self.timeline.local(self.timeline[number].time).date()
-        return None if before is not None and self.timeline.local(before.time).date() == day else day
-
-    def _continues(self, number: int) -> bool:
-        """Whether a message follows one of its author so closely that it needs no head of its own."""
-        entry, before = self.timeline[number], self._before(number)
-        return (
-            isinstance(entry, MessageEntry)
-            and isinstance(before, MessageEntry)
-            and entry.kind == before.kind == Kind.SAY
-            and (entry.key, entry.nick) == (before.key, before.nick)
-            and not entry.target
-            and abs(entry.time - before.time) <= _GROUP
-        )
-
-    def _before(self, number: int) -> Entry | None:
-        return self.timeline[number - 1] if number > self.timeline.first else None
+        clock = f"{when:{self._time_format}}" if self._time_format else ""
+        return line._replace(clock=clock, above=tuple(above), head=bool(above) or not _continues(entry, before))
 
     def _message(self, entry: MessageEntry) -> Line:
         style, suffix = nick_style(entry.key), self._suffix(entry)
@@ -119,6 +100,18 @@ class Conversation:
             return _("number {number}").format(number=seq)
         text = _("taken back") if entry.retracted else entry.text[:_EXCERPT]
         return f"{entry.nick}: {text}"
+
+
+def _continues(entry: Entry, before: Entry | None) -> bool:
+    """Whether a message follows one of its author so closely that it needs no head of its own."""
+    return (
+        isinstance(entry, MessageEntry)
+        and isinstance(before, MessageEntry)
+        and entry.kind == before.kind == Kind.SAY
+        and (entry.key, entry.nick) == (before.key, before.nick)
+        and not entry.target
+        and abs(entry.time - before.time) <= _GROUP
+    )
 
 
 def _moved(entry: PresenceEntry) -> str:
