@@ -213,7 +213,7 @@ class FullScreen(Face[View]):
         """The screen was drawn: take note of what has been seen, and load what is wanted next."""
         view, state = self.view, self.view.timeline.read_state
         drawn = state.unread, state.marker, view.is_new_above
-        read = view.seen()
+        read = view.mark_seen()
         if read > view.client.shows.read:
             self.controller.share(read=read)
         if (state.unread, state.marker, view.is_new_above) != drawn:

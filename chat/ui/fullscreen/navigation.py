@@ -82,11 +82,11 @@ class Navigator:
         at_top, pane.at_top = pane.at_top, False
         if first == view.stopped_at or (pane.following and not at_top):
             return None
-        if window.oldest > 1 and (at_top or first - window.first <= _NEAR) and not view.undoes(older=True):
-            return view.load_older
-        if not window.attached and window.end - last <= _NEAR and not view.undoes(older=False):
-            return view.load_newer
-        return view.check if view.is_to_check else None
+        if window.oldest > 1 and (at_top or first - window.first <= _NEAR) and not view.loader.undoes(older=True):
+            return view.loader.older
+        if not window.attached and window.end - last <= _NEAR and not view.loader.undoes(older=False):
+            return view.loader.newer
+        return view.loader.check if view.loader.needs_check else None
 
     async def _load(self, view: View, load: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -109,7 +109,7 @@ class Navigator:
             return
 
         async def load() -> None:
-            await view.go_to(1)
+            await view.loader.go_to(1)
             view.pane.jump(view.window.first)
 
         self.begin(view, load)
@@ -132,7 +132,7 @@ class Navigator:
             return
 
         async def load() -> None:
-            await view.go_to(seq)
+            await view.loader.go_to(seq)
             view.pane.jump(view.find_marker())
 
         self.begin(view, load)
@@ -227,7 +227,7 @@ class Navigator:
         """Go to the next hit; load it, or ask the host for more, if it is not here."""
         while view.search is search and not self._step(view, search, older=older):
             if (hit := search.next(older=older)) is not None:
-                await view.go_to(search.seq_of(hit))
+                await view.loader.go_to(search.seq_of(hit))
                 if not view.turn_to(search.seq_of(hit)):
                     search.forget(hit)
             elif older and await search.fetch():

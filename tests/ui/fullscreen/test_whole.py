@@ -45,7 +45,8 @@ from chat.local.keys import KEYS
 from chat.local.known_hosts import KnownHosts
 from chat.ui import ring as ring_module
 from chat.ui.commands import COMMANDS
-from chat.ui.fullscreen import view as view_module
+from chat.ui.fullscreen import loader as loader_module
+from chat.ui.fullscreen import viewport as viewport_module
 from chat.ui.fullscreen.face import FullScreen
 from tests.host.host_fixture import HostFixture, until
 
@@ -195,8 +196,10 @@ class Whole(RuleBasedStateMachine):
         patch.setattr(connection_module, "_FIRST_DELAY", 0.001)
         patch.setattr(connection_module, "_LAST_DELAY", 0.001)
         patch.setattr(ring_module, "RING", 60)  # so that things have to go, at either end
-        for name, size in (("_PAGE", 15), ("_LARGE_PAGE", 25), ("_AT_STAKE", 20)):
-            patch.setattr(view_module, name, size)
+        for name, size in (("_PAGE", 15), ("_LARGE_PAGE", 25)):
+            patch.setattr(loader_module, name, size)
+        for name, size in (("_MARGIN", 15), ("_AT_STAKE", 20)):
+            patch.setattr(viewport_module, name, size)
         for name in ("EDITOR", "VISUAL", "TMUX", "STY", "NO_COLOR"):
             patch.delenv(name, raising=False)
         self.faults = Faults()
