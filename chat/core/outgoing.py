@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from chat.core.errors import LocalProtocolError, Text
-from chat.core.wire import MAX_TEXT, REPLY, SEQ_PREFIX, Kind
+from chat.core.wire import MAX_TEXT, REPLY, SEQ_PREFIX, TARGETED, Kind
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def text_body(text: str, target: int = 0) -> bytes:
 def split_body(kind: int, flags: int, body: bytes) -> tuple[str, int]:
     """Split a message's body into its text and the number it refers to, 0 for none."""
     target = 0
-    if kind in (Kind.EDIT, Kind.RETRACT, Kind.REACT) or (kind == Kind.SAY and flags & REPLY):
+    if kind in TARGETED or (kind == Kind.SAY and flags & REPLY):
         if len(body) >= SEQ_PREFIX.size:
             (target,) = SEQ_PREFIX.unpack_from(body)
         body = body[SEQ_PREFIX.size :]

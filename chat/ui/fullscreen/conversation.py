@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from chat.core.wire import Kind
 from chat.i18n import _
+from chat.ui.describe import describe_message
 from chat.ui.entry import Entry, MessageEntry, NoteEntry, PresenceEntry
 from chat.ui.fullscreen.layout import Line
 from chat.ui.fullscreen.wrapping import clip
@@ -65,9 +66,9 @@ class Conversation:
             quote = f"↳ {self._excerpt(entry.target)}" if entry.target else ""
             lead, gap, text = nick, 2, entry.text
         else:
-            unknown = _("sent something of kind {kind}, which this version cannot show").format(kind=entry.kind)
             quote, lead, gap = "", "*", 1
-            text = f"{nick} {entry.text if entry.kind == Kind.ACTION else unknown}"
+            action = entry.kind == Kind.ACTION
+            text = f"{nick} {entry.text}" if action else "\n".join(describe_message(entry, clock=""))
         markdown = entry.kind in {Kind.SAY, Kind.ACTION}
         me = self.timeline.nick if entry.mentioned and markdown else ""
         return Line(text, "", lead, style, gap, quote, suffix, reactions=reactions, markdown=markdown, me=me)
