@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from chat.client.target import Target
     from chat.core import status
     from chat.core.outgoing import OutboxEntry
-    from chat.core.wire import Answer, Ask
+    from chat.core.session import Message
+    from chat.core.wire import Answer, Ask, Gap
     from chat.local.identity import Identity
     from chat.local.known_hosts import KnownHosts
     from chat.transport import Address
@@ -117,10 +118,6 @@ class Client:
             if self._outbox is not None:
                 self._outbox.close()
 
-    def reader(self, since: int) -> Client:
-        """Return another client of this room, not connected yet: it only reads, unseen, from number ``since`` on."""
-        return Client(self.locate, self.identity, self.known_hosts, silent=True, since=since)
-
     def direct(self, other: bytes) -> Client:
         """Return another client, not connected yet: of the direct room that we share with this key."""
         return Client(
@@ -187,6 +184,17 @@ class Client:
         """Put a question to the host. Raises LinkBroken when there is no link, or when it is lost before the answer."""
         self.events.check()
         return await self.queries.ask(ask)
+
+    async def range(
+        self, first: int, before: int, reached: Callable[[int], None] = lambda _seq: None
+    ) -> list[Message | Gap]:
+        """Return what the log holds from number ``first`` up to and without ``before``; a gap may go beyond.
+
+        Messages that we receive meanwhile are not delayed by it. ``reached`` is called as more comes in, with the
+        first number that has not. Raises ChatError, LinkBroken.
+        """
+        self.events.check()
+        return await self.queries.range(first, before, reached)
 
     def open_outbox(self, host_key: bytes) -> Outbox | None:
         """Take over an outbox for this host, room, key and nickname; None for a client that only reads."""

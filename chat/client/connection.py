@@ -30,7 +30,7 @@ from chat.core.errors import (
     Text,
     TransportError,
 )
-from chat.core.session import Answered, Challenged, Joined, LinkState, Numbered
+from chat.core.session import Answered, Challenged, Joined, LinkState, Numbered, Ranged
 from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE, Notice
 from chat.local.identity import fingerprint
 from chat.transport import find
@@ -164,6 +164,8 @@ class Connection:
                     self._client.renumbered()
                 case Answered(number, answer):
                     self._client.queries.answered(number, answer)
+                case Ranged():
+                    self._client.queries.ranged(event)
                 case Joined():
                     self._joined(event)
                 case _:

@@ -6,20 +6,22 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from chat.client.events import Lost
-from chat.core.errors import ChatError, DialFailed, LinkBroken
-from chat.core.session import Joined, LinkState, Message
+from chat.core.errors import ChatError, LinkBroken
+from chat.core.session import LinkState, Message
 from chat.core.text import visible
 from chat.core.wire import Answer, Ask
-from chat.i18n import _, localize_remote, translate
+from chat.i18n import localize_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chat.client.client import Client
-    from chat.core.session import Session
+    from chat.core.session import Ranged, Session
+    from chat.core.wire import Gap
 
-_NEAR: Final = 500  # numbers that are sooner read past than come in anew for
+_NEAR: Final = 100  # numbers apart that one question covers: to read past some is quicker than to ask again
+
+_ENDED: Final = Answer()  # a range has come in
 
 
 class Queries:
@@ -29,19 +31,45 @@ class Queries:
         self._session = session
         self._flush = flush
         self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._range: asyncio.Future[Answer] | None = None  # the range that is on its way
+        self._pieces: Callable[[Ranged], None] = lambda _piece: None
 
     async def ask(self, ask: Ask) -> Answer:
         """Return the host's answer. Raises LinkBroken if there is no link, or if it is lost before the answer."""
+        return await self._send(ask)
+
+    def _send(self, ask: Ask) -> asyncio.Future[Answer]:
         if self._session.state is not LinkState.JOINED:
             raise LinkBroken("there is no link to the host now; try again when it is back")
         number = self._session.ask(ask)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._answers[number] = future
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(lambda _: self._answers.pop(number, None))
+        self._answers[number] = answer
         self._flush()
-        try:
-            return await future
-        finally:
-            del self._answers[number]
+        return answer
+
+    async def range(self, first: int, before: int, reached: Callable[[int], None]) -> list[Message | Gap]:
+        """Return the log from number ``first`` up to and without ``before``; see ``Client.range``."""
+        while self._range is not None and not self._range.done():  # one at a time
+            await asyncio.wait([self._range])
+        items: list[Message | Gap] = []
+
+        def add(piece: Ranged) -> None:
+            items.extend(piece.items)
+            reached(piece.next_seq)
+
+        self._pieces = add
+        self._range = self._send(Ask(what="range", first=first, before=before))
+        self._range.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be waiting
+        answer = await asyncio.shield(self._range)  # if we are cancelled, the rest comes in all the same
+        if answer is not _ENDED:
+            raise ChatError(visible(localize_remote(answer.error), lines=False))
+        return items
+
+    def ranged(self, piece: Ranged) -> None:
+        self._pieces(piece)
+        if piece.last:
+            self.answered(piece.number, _ENDED)
 
     def answered(self, number: int, answer: Answer) -> None:
         if number in self._answers and not self._answers[number].done():
@@ -49,9 +77,9 @@ class Queries:
 
     def lost(self) -> None:
         """The link is gone, and the answers with it."""
-        for future in self._answers.values():
-            if not future.done():
-                future.set_exception(LinkBroken("the link was lost before the host had answered; try again"))
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(LinkBroken("the link was lost before the host had answered; try again"))
 
 
 async def find(
@@ -77,21 +105,11 @@ async def fetch(
     found: dict[int, Message] = {}
     rest = deque(sorted(numbers))
     while rest:
-        at, end = rest[0], 0
-        async with client.reader(at) as reader:
-            while rest and rest[0] - at < _NEAR:
-                for event in await reader.next_events():
-                    match event:
-                        case Joined():
-                            end = event.next_seq
-                        case Message() if event.seq in numbers:
-                            found[event.seq] = event
-                        case Lost(why):
-                            raise DialFailed(
-                                _("what was found could not all be read: {why}").format(why=translate(why))
-                            )
-                at = reader.session.next_seq
-                while rest and (rest[0] < at or rest[0] >= end):
-                    rest.popleft()
-                told(len(numbers) - len(rest), len(numbers))
+        first = last = rest.popleft()
+        while rest and rest[0] - first < _NEAR:
+            last = rest.popleft()
+        for item in await client.range(first, last + 1):
+            if isinstance(item, Message) and item.seq in numbers:
+                found[item.seq] = item
+        told(len(numbers) - len(rest), len(numbers))
     return found

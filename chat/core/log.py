@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chat.core import wire
 from chat.core.errors import LocalProtocolError
-from chat.core.wire import MAX_BATCH, Gap, Kind
+from chat.core.wire import LAST, MAX_BATCH, MAX_PIECE, Gap, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -223,25 +223,34 @@ class Cursor:
     """A member's place in the log, and the piece of bytes that is on its way.
 
     ``pending`` says what to send next and ``advance`` how much of it went. Frames to this member alone wait in
-    the control lane and go between batches.
+    the control queue and go between batches; so do the pieces of a range, one after each batch.
     """
 
-    __slots__ = ("_control", "_piece", "control_size", "seq")
+    __slots__ = ("_control", "_piece", "_range", "_range_is_next", "control_size", "seq")
 
     def __init__(self, seq: int) -> None:
         self.seq = seq  # the next number to fetch from the log
-        self.control_size = 0  # bytes in the control lane
+        self.control_size = 0  # bytes in the control queue
         self._control: deque[bytes] = deque()
         self._piece: bytes | memoryview = b""
+        self._range: tuple[int, int, int] | None = None  # the question's number, the next number to send, the end
+        self._range_is_next = False
 
     def post(self, data: bytes) -> None:
-        """Put whole frames for this member alone into the control lane."""
+        """Put whole frames for this member alone into the control queue."""
         self._control.append(data)
         self.control_size += len(data)
 
+    def send_range(self, number: int, first: int, before: int) -> bool:
+        """Send this part of the log, too. Returns False while another one is being sent."""
+        if self._range is not None:
+            return False
+        self._range = number, first, before
+        return True
+
     @property
     def at_border(self) -> bool:
-        """Nothing is half sent and nothing waits in the control lane."""
+        """Nothing is half sent and nothing waits in the control queue."""
         return not self._piece and not self._control
 
     def pending(self, log: Log) -> bytes | memoryview:
@@ -254,6 +263,9 @@ class Cursor:
         if self._control:
             piece = self._control.popleft()
             self.control_size -= len(piece)
+        elif self._range is not None and (self._range_is_next or self.seq >= log.end):
+            piece = self._range_piece(log, *self._range)
+            self._range_is_next = False
         elif (found := log.read(self.seq)) is None:
             return b""
         elif isinstance(found, Gap):
@@ -264,8 +276,25 @@ class Cursor:
             if self.seq > found.first:
                 piece = piece[wire.offset_of(piece, self.seq - found.first) :]
             self.seq = found.next_seq
+            self._range_is_next = True
         self._piece = piece
         return piece
+
+    def _range_piece(self, log: Log, number: int, seq: int, end: int) -> bytes:
+        found = log.read(seq) if seq < end else None
+        body = b""
+        if isinstance(found, Gap):
+            body, seq = wire.pack(Kind.GAP, found), found.first + found.count
+        elif found is not None:
+            at = start = wire.offset_of(found.data, seq - found.first)
+            end_here = min(end, found.next_seq)
+            while seq < end_here and (size := wire.length_at(found.data, at)) <= start + MAX_PIECE - at:
+                at += size
+                seq += 1
+            body = found.data[start:at]
+        last = seq >= end or found is None
+        self._range = None if last else (number, seq, end)
+        return wire.encode(Kind.RANGE, body, flags=LAST if last else 0, number=number)
 
     def advance(self, count: int) -> None:
         """``count`` bytes of what ``pending`` returned went out."""

@@ -605,5 +605,6 @@ _HOST_ONLY: Final = frozenset(
         Kind.DIRECT,
         Kind.STATES,
         Kind.REJECTED,
+        Kind.RANGE,
     )
 )

@@ -24,17 +24,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from chat.core.codes import REJECTED, phrase
 from chat.core.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError, Text
+from chat.core.incoming import Incoming, Range
 from chat.core.log import digest
 from chat.core.outgoing import OutboxEntry, split_body
 from chat.core.status import Status as Shown
 from chat.core.status import Who, unpack_slot
 from chat.core.text import nickname
 from chat.core.wire import (
-    HEADER_SIZE,
     LOG_KINDS_END,
     PREFACE,
     SPOKEN_END,
-    YEAR_9999,
     Answer,
     Ask,
     Author,
@@ -63,7 +62,6 @@ if TYPE_CHECKING:
     from chat.core.outgoing import Outgoing
 
 _NAMES_A_QUESTION: Final = 24  # authors asked for at once: their answer fits one control frame
-_MAX_HELD: Final = 4 * 1024 * 1024  # bytes of messages held back while their authors' names are on the way
 _REFUSALS: Final = (  # of a host, with nothing put in but what we have told it: known again, and said in any language
     "this host keeps no room {room!r}; ask its owner for an invite",
     "room {room} is by invite only; ask a member for an invite",
@@ -148,13 +146,34 @@ class Numbered(NamedTuple):
     """Unsettled entries got other numbers: the outbox must be written anew before anything is sent."""
 
 
+class Ranged(NamedTuple):
+    """More of a range that we asked for, up to and without ``next_seq``. ``last``: nothing follows."""
+
+    number: int  # of the question
+    items: list[Message | Gap]
+    next_seq: int
+    last: bool
+
+
 class Answered(NamedTuple):
     number: int
     answer: Answer
 
 
 Event: TypeAlias = (
-    Challenged | Joined | Message | Stored | Rejected | Gap | Here | Rewound | Notice | Direct | Numbered | Answered
+    Challenged
+    | Joined
+    | Message
+    | Stored
+    | Rejected
+    | Gap
+    | Here
+    | Rewound
+    | Notice
+    | Direct
+    | Numbered
+    | Answered
+    | Ranged
 )
 
 
@@ -194,9 +213,9 @@ class Session:
         self._show = 0
         self._last = b""  # the last frame delivered
         self._authors: dict[int, Author] = {}
-        self._held: deque[Frame | Gap] = deque()  # what follows a frame whose author is not known yet
-        self._held_size = 0
-        self._expected = 0  # the number that the next frame of the log must have
+        self._live = Incoming()
+        self._range: Range | None = None  # a part of the log that we asked for
+        self._names_asked = False  # and the answer is on its way
         self._before: dict[Who, bool] | None = None  # who was here, while a new list comes in pages
         self._first_list = True  # PRESENCE so far is the list as it was when we came
         self._first_unsettled = 0  # the host holds our entries below this
@@ -223,8 +242,7 @@ class Session:
         """The link is gone. What was said stays, and goes out again over the next one."""
         self.state = LinkState.OFF
         self._out.clear()
-        self._held.clear()
-        self._held_size = 0
+        self._live, self._range, self._names_asked = Incoming(), None, False
         if self._before is not None:  # half of a list is no list
             self.here, self._before = self._before, None
 
@@ -317,6 +335,11 @@ class Session:
         """
         if self.state is not LinkState.JOINED:
             raise LocalProtocolError(f"ask() while {self.state.value}")
+        if ask.what == "range":
+            if self._range is not None:
+                raise LocalProtocolError("a part of the log is still on its way; ask for one at a time")
+            least = min(ask.before, self._live.expected)
+            self._range = Range(self._question + 1, max(1, ask.first), ask.before, least)
         self._question += 1
         self._out += pack(Kind.ASK, ask, number=self._question)
         return self._question
@@ -343,7 +366,7 @@ class Session:
         events: list[Event] = []
         for frame in self._parser.feed(data):
             if frame.kind < LOG_KINDS_END:
-                self._log_frame(frame, events)
+                self._take(frame, events)
             else:
                 self._control_frame(frame, events)
         return events
@@ -365,7 +388,12 @@ class Session:
         elif self.state is not LinkState.JOINED:
             raise RemoteProtocolError(f"the host sent a frame of kind {frame.kind} while we were {self.state.value}")
         elif frame.kind == Kind.GAP:
-            self._gap(unpack(Gap, frame), events)
+            self._take(unpack(Gap, frame), events)
+        elif frame.kind == Kind.RANGE:
+            if self._range is None:
+                raise RemoteProtocolError("the host sent a part of the log that we did not ask for")
+            self._range.add_piece(frame)
+            self._release_range(events)
         elif frame.kind == Kind.REJECTED:
             self._rejected(unpack(Rejection, frame), events)
         elif frame.kind == Kind.PRESENCE:
@@ -375,10 +403,12 @@ class Session:
             self._authors.update((author.index, author) for author in names.authors)
             for index in names.asked:
                 self._authors.setdefault(index, Author(index=index, key=b"", stream=0, nick="?"))
+            self._names_asked = self._names_asked and not names.asked
             self._release(events)
-            if self._held:
-                self._ask_names()
+            self._release_range(events)
         elif frame.kind == Kind.ANSWER:
+            if self._range is not None and self._range.number == frame.number:  # the host does not send it
+                self._range = None
             events.append(Answered(frame.number, unpack(Answer, frame)))
         elif frame.kind == Kind.NOTICE:
             events.append(unpack(Notice, frame))
@@ -417,7 +447,8 @@ class Session:
             self._last = b""
         self.nick = self._wanted_nick = welcome.nick or self.nick
         self.epoch = welcome.epoch
-        self.next_seq = self._expected = welcome.start
+        self.next_seq = welcome.start
+        self._live = Incoming(welcome.start)
         if not resumed:
             self._show = welcome.show
             self._unseen_end = welcome.start
@@ -456,75 +487,62 @@ class Session:
             self._send(entry)
         return changed
 
-    def _log_frame(self, frame: Frame, events: list[Event]) -> None:
+    def _take(self, item: Frame | Gap, events: list[Event]) -> None:
         if self.state is not LinkState.JOINED:
             raise RemoteProtocolError(f"the host sent a message while we were {self.state.value}")
-        if frame.seq != self._expected:
-            raise RemoteProtocolError(f"the host sent number {frame.seq} where {self._expected} follows")
-        if not 0 <= frame.time < YEAR_9999:
-            raise RemoteProtocolError(f"the host sent number {frame.seq} at the time {frame.time}, in no year of ours")
-        self._expected += 1
-        self._hold(frame, len(frame.raw), events)
-
-    def _gap(self, gap: Gap, events: list[Event]) -> None:
-        if gap.first != self._expected or gap.count < 1:
-            raise RemoteProtocolError(f"the host tells of a gap at {gap.first} where {self._expected} follows")
-        self._expected = gap.first + gap.count
-        self._hold(gap, HEADER_SIZE, events)
-
-    def _hold(self, item: Frame | Gap, size: int, events: list[Event]) -> None:
-        """Deliver in order: at once, unless something ahead of it waits for its author's name."""
-        self._held.append(item)
-        self._held_size += size
-        if len(self._held) == 1:
-            self._release(events)
-            if self._held:
-                self._ask_names()
-        elif self._held_size > _MAX_HELD:
-            raise RemoteProtocolError(f"the host does not say who wrote number {self.next_seq}")
-
-    def _ask_names(self) -> None:
-        unknown = {
-            item.author: None
-            for item in self._held
-            if isinstance(item, Frame) and item.kind < SPOKEN_END and item.author not in self._authors
-        }
-        self.ask(Ask(what="names", authors=list(unknown)[:_NAMES_A_QUESTION]))
+        self._live.add(item)
+        self._release(events)
 
     def _release(self, events: list[Event]) -> None:
-        """Deliver what is held, up to the first message whose author is not known."""
-        held = self._held
-        while held:
-            item = held[0]
+        """Deliver what came, up to the first message whose author is not known."""
+        for item in self._live.ready(self._authors):
             if isinstance(item, Gap):
-                held.popleft()
-                self._held_size -= HEADER_SIZE
                 self.next_seq, self._last = item.first + item.count, b""
                 self._unseen_end = self.next_seq
                 events.append(item)
                 self._pass_settled(events)
                 continue
-            if item.kind == Kind.AUTHOR:
-                author = unpack(Author, item)
-                self._authors[author.index] = author
-            elif item.kind < SPOKEN_END and item.author not in self._authors:
-                return
-            held.popleft()
-            self._held_size -= len(item.raw)
             self.next_seq, self._last = item.seq + 1, item.raw
             if item.kind < SPOKEN_END:
                 self._deliver(item, self._authors[item.author], events)
             if self.next_seq == self._settled_at:
                 self._pass_settled(events)
+        self._ask_names(self._live)
+
+    def _release_range(self, events: list[Event]) -> None:
+        if (part := self._range) is None:
+            return
+        items = [
+            item if isinstance(item, Gap) else self._message(item, self._authors[item.author])
+            for item in part.ready(self._authors)
+            if isinstance(item, Gap) or item.kind < SPOKEN_END
+        ]
+        last = part.ended and not part
+        if items or last:
+            events.append(Ranged(part.number, items, part.expected, last))
+        if last:
+            self._range = None
+        self._ask_names(part)
+
+    def _ask_names(self, waiting: Incoming) -> None:
+        """Ask who wrote what waits; one question at a time, or the answers would double with each round."""
+        if waiting and not self._names_asked:
+            self._names_asked = True
+            self.ask(Ask(what="names", authors=waiting.unknown(self._authors)[:_NAMES_A_QUESTION]))
+
+    def _message(self, frame: Frame, author: Author) -> Message:
+        text, target = split_body(frame.kind, frame.flags, frame.body)
+        return Message(frame.seq, frame.time, author, frame.kind, text, target, self._is_mine(author))
+
+    def _is_mine(self, author: Author) -> bool:
+        return author.stream == self.stream and author.key == self.key and self.stream != 0
 
     def _deliver(self, frame: Frame, author: Author, events: list[Event]) -> None:
-        mine = author.stream == self.stream and author.key == self.key and self.stream != 0
         if frame.seq >= self._show:
-            text, target = split_body(frame.kind, frame.flags, frame.body)
-            events.append(Message(frame.seq, frame.time, author, frame.kind, text, target, mine))
+            events.append(self._message(frame, author))
         if not author.key:  # nobody knows whose it is
             self._unseen_end = frame.seq + 1
-        if mine and self.unsettled:
+        if self.unsettled and self._is_mine(author):
             if frame.number < self.unsettled[0].number and any(e.number == frame.number for e in self.unsettled):
                 self._unseen_end = frame.seq + 1  # the echo of one whose turn has not come
             # The host has dealt with whatever this outbox numbered before it, too.

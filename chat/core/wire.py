@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 HEADER_SIZE: Final = 32
 MAX_FRAME: Final = 64 * 1024  # bytes of one frame, header included
 MAX_BATCH: Final = 64 * 1024  # bytes of one batch of the log: always room for one frame
+MAX_PIECE: Final = MAX_FRAME - HEADER_SIZE  # bytes of the log in one RANGE frame
 MAX_TEXT: Final = 16 * 1024  # bytes of one message's text, UTF-8
 MAX_HELLO: Final = 4 * 1024  # bytes of a frame from a peer that has not been let in
 MAX_CONTROL: Final = 4 * 1024  # bytes of one control frame from the host; longer answers go in pages
@@ -80,11 +81,13 @@ class Kind(IntEnum):
     STATE = 77  # member -> host: what it shows of itself; the body is a slot of the board (docs/reference/board.md)
     STATES = 78  # host -> member: States, the newest slots of those whose board it cannot see
     REJECTED = 79  # host -> member: Rejection, some of its messages were not taken
+    RANGE = 80  # host -> member: whole frames of the log that it asked for, or a GAP; flag LAST: nothing follows
 
 
 SPOKEN_END: Final = 16
 LOG_KINDS_END: Final = 64
 REPLY: Final = 1  # flag of SAY
+LAST: Final = 1  # flag of RANGE
 TARGETED: Final = frozenset((Kind.EDIT, Kind.RETRACT, Kind.REACT))  # whose bodies begin with the number they act on
 _IN_RUNS: Final = frozenset(range(1, SPOKEN_END)) - TARGETED  # the others are judged one by one
 
@@ -398,14 +401,15 @@ class Names(Struct):
 
 
 class Ask(Struct):
-    """A question to the host: ``what`` is 'names', 'invite', 'peer' or 'search' today."""
+    """A question to the host: ``what`` is 'names', 'range', 'invite', 'peer' or 'search' today."""
 
     what: str
     text: str = ""  # peer: the program to start, [NAME=]COMMAND; search: the query, as chat.search reads it
     authors: list[U32] = []
     uses: U32 = 0  # invite: how often it may be used; 0 is without limit
     seconds: U32 = 0  # invite: how long it lives; 0 is for ever
-    before: U63 = 0  # search: only numbers below this one; 0 is all
+    first: U63 = 0  # range: from this number on
+    before: U63 = 0  # range: only numbers below this one; search: the same, and 0 is all
     limit: U32 = 0  # search: how many messages, at most 100; 0 is 20
 
 

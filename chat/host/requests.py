@@ -29,6 +29,7 @@ class Asked(NamedTuple):
     hosted: HostedRoom
     connection: Connection
     ask: Ask
+    number: int
 
 
 class Request(NamedTuple):
@@ -37,16 +38,16 @@ class Request(NamedTuple):
     A member has one task at a time, or it could keep the thread that searches busy for all.
     """
 
-    run: Callable[[Asked], Answer] | None = None
+    run: Callable[[Asked], Answer | None] | None = None
     task: Callable[[Asked], Coroutine[None, None, Answer]] | None = None
     role: str = ""
 
 
 def answer(host: Host, hosted: HostedRoom, connection: Connection, ask: Ask, number: int) -> None:
     """Answer request ``number``, now or later."""
-    asked, request = Asked(host, hosted, connection, ask), REQUESTS.get(ask.what)
+    asked, request = Asked(host, hosted, connection, ask, number), REQUESTS.get(ask.what)
     if request is None:
-        found = Answer(error=f"this host cannot answer {ask.what!r}; is it older than you?")
+        found: Answer | None = Answer(error=f"this host cannot answer {ask.what!r}; is it older than you?")
     elif request.role not in ("", connection.member.role):
         found = Answer(error=f"only the room's owner may ask for that ({ask.what})")
     elif request.run is not None:
@@ -58,7 +59,8 @@ def answer(host: Host, hosted: HostedRoom, connection: Connection, ask: Ask, num
         connection.searching = True
         hosted.runtime.start(_answer_in_task(asked, request.task, number))
         return
-    connection.member.cursor.post(pack(Kind.ANSWER, found, number=number))
+    if found is not None:
+        connection.member.cursor.post(pack(Kind.ANSWER, found, number=number))
 
 
 async def _answer_in_task(asked: Asked, task: Callable[[Asked], Coroutine[None, None, Answer]], number: int) -> None:
@@ -74,6 +76,14 @@ async def _answer_in_task(asked: Asked, task: Callable[[Asked], Coroutine[None, 
     if member in hosted.connections:
         member.cursor.post(pack(Kind.ANSWER, found, number=number))
         hosted.wake()
+
+
+def _range(asked: Asked) -> Answer | None:
+    """Send a part of the log as RANGE frames; an answer says that there are none."""
+    ask, log = asked.ask, asked.hosted.room.log
+    if asked.connection.member.cursor.send_range(asked.number, max(1, ask.first), min(ask.before, log.end)):
+        return None
+    return Answer(error="another part of the log is still on its way to you; wait for its end")
 
 
 def _invite(asked: Asked) -> Answer:
@@ -109,6 +119,7 @@ async def _search(asked: Asked) -> Answer:
 
 
 REQUESTS: Final = {
+    "range": Request(_range),
     "invite": Request(_invite, role="owner"),
     "peer": Request(_peer, role="owner"),
     "search": Request(task=_search),

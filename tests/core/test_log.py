@@ -9,7 +9,19 @@ import pytest
 
 from chat.core.errors import LocalProtocolError
 from chat.core.log import Batch, Cursor, Log, digest
-from chat.core.wire import HEADER_SIZE, MAX_BATCH, MAX_FRAME, Gap, Kind, encode, offset_of, run_of, split, unpack
+from chat.core.wire import (
+    HEADER_SIZE,
+    LAST,
+    MAX_BATCH,
+    MAX_FRAME,
+    Gap,
+    Kind,
+    encode,
+    offset_of,
+    run_of,
+    split,
+    unpack,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -471,3 +483,64 @@ def test_what_is_stored_but_not_published_yet_is_not_read() -> None:
     log.publish([late])
     publish(log, b"4")
     assert [found.seq for found in drain(cursor, log)] == [3, 4]
+
+
+# -- ranges --------------------------------------------------------------------------------------
+
+
+def what_is_in(piece: Frame) -> list[int | tuple[int, int]]:
+    """Return the numbers in a RANGE frame, and its gaps."""
+    return [gap_of(found) if found.kind == Kind.GAP else found.seq for found in split(piece.body)]
+
+
+@pytest.mark.parametrize(("first", "before"), [(1, 31), (1, 2), (7, 8), (5, 26), (9, 11), (10, 20), (11, 11), (31, 31)])
+def test_a_range_is_what_was_asked_for_in_pieces_that_fit(first: int, before: int) -> None:
+    log = Log(EPOCH)
+    for _ in range(3):
+        publish(log, *[bytes([number]) * 6000 for number in range(10)])
+    cursor = Cursor(log.end)
+    assert cursor.send_range(5, first, before)
+    pieces = drain(cursor, log)
+    assert {(piece.kind, piece.number) for piece in pieces} == {(Kind.RANGE, 5)}
+    assert [piece.flags for piece in pieces] == [*[0] * (len(pieces) - 1), LAST]
+    assert [seq for piece in pieces for seq in what_is_in(piece)] == list(range(first, before))
+    batches = b"".join(log.read(seq).data for seq in (1, 11, 21))  # type: ignore[union-attr]
+    assert b"".join(piece.body for piece in pieces) in batches
+    assert cursor.send_range(6, 1, 2)  # it has ended, so the next one may begin
+
+
+def test_a_full_batch_is_split_to_fit_a_frame() -> None:
+    log = Log(EPOCH)
+    batch = publish(log, *[bytes(MAX_BATCH // 8 - HEADER_SIZE)] * 8)
+    assert len(batch.data) == MAX_BATCH
+    cursor = Cursor(log.end)
+    cursor.send_range(1, 1, log.end)
+    pieces = drain(cursor, log)
+    assert [len(what_is_in(piece)) for piece in pieces] == [7, 1]
+    assert max(len(piece.raw) for piece in pieces) <= MAX_FRAME
+
+
+def test_a_range_and_the_live_log_take_turns() -> None:
+    log = Log(EPOCH)
+    for _ in range(6):
+        publish(log, bytes(MAX_BATCH - HEADER_SIZE - 100))
+    cursor = Cursor(4)
+    assert cursor.send_range(1, 1, 4)
+    assert not cursor.send_range(2, 1, 4)
+    cursor.post(encode(Kind.BEAT))
+    assert [found.kind for found in drain(cursor, log)] == [
+        *(Kind.BEAT, Kind.SAY, Kind.RANGE, Kind.SAY, Kind.RANGE, Kind.SAY, Kind.RANGE)
+    ]
+
+
+def test_a_range_tells_its_gaps_whole() -> None:
+    disk = Disk()
+    disk.lost = [Gap(first=1, count=30)]
+    log = Log(EPOCH, next_seq=50, older=disk)
+    publish(log, b"hi")
+    cursor = Cursor(log.end)
+    cursor.send_range(1, 10, 20)
+    (piece,) = drain(cursor, log)
+    assert (piece.flags, what_is_in(piece)) == (LAST, [(10, 21)])
+    cursor.send_range(1, 40, 51)
+    assert [what_is_in(piece) for piece in drain(cursor, log)] == [[(40, 10)], [50]]

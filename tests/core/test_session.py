@@ -17,6 +17,7 @@ from chat.core.session import (
     LinkState,
     Message,
     Numbered,
+    Ranged,
     Rejected,
     Rewound,
     Session,
@@ -24,6 +25,7 @@ from chat.core.session import (
 )
 from chat.core.wire import (
     HEADER_SIZE,
+    LAST,
     PREFACE,
     REPLY,
     SEQ_PREFIX,
@@ -451,7 +453,7 @@ def test_what_waited_when_the_link_was_lost_comes_again() -> None:
 
 @pytest.mark.parametrize("kind", [Kind.SAY, Kind.GAP])
 def test_a_host_that_never_says_who_wrote_is_stopped(kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chat.core.session._MAX_HELD", 64 * 1024)
+    monkeypatch.setattr("chat.core.incoming._MAX_HELD", 64 * 1024)
     session, _ = joined(start=50, next_seq=60)
     first, rest = said(50), range(51, 51 + 64 * 1024 // HEADER_SIZE)
     pieces = [said(seq) if kind == Kind.SAY else control(Kind.GAP, first=seq, count=1) for seq in rest]
@@ -460,7 +462,7 @@ def test_a_host_that_never_says_who_wrote_is_stopped(kind: int, monkeypatch: pyt
 
 
 def test_it_is_what_waits_at_one_time_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chat.core.session._MAX_HELD", 700)
+    monkeypatch.setattr("chat.core.incoming._MAX_HELD", 700)
     session, _ = joined(start=50, next_seq=60)
     for seq in range(50, 100, 5):
         stranger = Author(index=seq, key=ANN, stream=seq, nick="x")
@@ -841,3 +843,47 @@ def test_notices_beats_and_what_a_newer_host_may_send() -> None:
     session, _ = joined()
     data = control(Kind.NOTICE, code="disk", text="full") + encode(Kind.BEAT) + encode(200, b"?")
     assert session.receive_data(data) == [Notice(code="disk", text="full")]
+
+
+# -- ranges --------------------------------------------------------------------------------------
+
+
+def by(index: int) -> Author:
+    return Author(index=index, key=b"b" * 32, stream=index, nick="bob")
+
+
+def test_names_are_asked_for_one_question_at_a_time() -> None:
+    """Or, with two parts of the log that wait for names, the questions would double with each answer."""
+    session, _ = joined(start=5, next_seq=5)
+    number = session.ask(Ask(what="range", first=1, before=3))
+    with pytest.raises(LocalProtocolError, match="one at a time"):
+        session.ask(Ask(what="range", first=1, before=3))
+    session.data_to_send()
+    piece = encode(Kind.RANGE, said(1, by(8)) + said(2, by(9)), number=number, flags=LAST)
+    assert session.receive_data(piece + said(5, by(7))) == []
+    (ask,) = frames(session)
+    assert unpack(Ask, ask).authors == [8, 9]
+    names = control(Kind.NAMES, authors=[by(8), by(9)], asked=[8, 9])
+    (found,) = session.receive_data(names)
+    assert isinstance(found, Ranged)
+    assert ([item.seq for item in found.items if isinstance(item, Message)], found.last) == ([1, 2], True)
+    (ask,) = frames(session)
+    assert unpack(Ask, ask).authors == [7]
+    (message,) = session.receive_data(control(Kind.NAMES, authors=[by(7)], asked=[7]))
+    assert isinstance(message, Message)
+    assert session.ask(Ask(what="range", first=1, before=3))
+
+
+def test_a_range_settles_nothing_and_ends_with_the_link() -> None:
+    session, _ = joined()
+    say(session)
+    number = session.ask(Ask(what="range", first=1, before=3))
+    piece = encode(Kind.RANGE, introduce(OWN, 1) + said(2, OWN, 1), number=number)
+    (found,) = session.receive_data(piece)
+    assert isinstance(found, Ranged)
+    assert [item.mine for item in found.items if isinstance(item, Message)] == [True]
+    assert len(session.unsettled) == 1
+    session.lost()
+    joined(session, start=1, first_unsettled=2)
+    with pytest.raises(RemoteProtocolError, match="did not ask for"):
+        session.receive_data(encode(Kind.RANGE, b"", number=number, flags=LAST))

@@ -175,15 +175,15 @@ class Loader:
 
         ``up``: whether progress goes from ``begins`` to ``ends``, or the other way.
         """
-        found: list[Message] = []
-        async with self._client.reader(begins) as reader:
-            while reader.session.next_seq < ends:
-                found += [event for event in await reader.next_events() if isinstance(event, Message)]
-                done = min(max(reader.session.next_seq - begins, 0), ends - begins)
-                progress.at = begins + done if up else ends - done
-            found += [event for event in reader.take() if isinstance(event, Message)]
-            upto = reader.session.next_seq
-        return [message for message in found if message.seq < ends], upto
+        upto = begins
+
+        def reached(seq: int) -> None:
+            nonlocal upto
+            upto, done = seq, min(seq, ends) - begins
+            progress.at = begins + done if up else ends - done
+
+        found = await self._client.range(begins, ends, reached)
+        return [item for item in found if isinstance(item, Message)], upto
 
     @contextmanager
     def _progress(self, what: str, first: int, end: int) -> Iterator[Progress]:
