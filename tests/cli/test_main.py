@@ -1,10 +1,11 @@
-"""Standard streams that are full, closed or gone with their terminal: the exit code is chat's own, not Python's 120."""
+"""What holds for every command: its one-line errors and exit codes, and standard streams that are gone."""
 
 from __future__ import annotations
 
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -15,12 +16,71 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.core.errors import DONE, FAILED, USAGE
-from tests.cli.programs import CHAT, PATIENCE
+from tests.cli.programs import CHAT, PATIENCE, host, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["join", "nowhere"], 4, "not open on this machine"),
+        (["join"], 4, "open one with: chat host"),
+        (["join", "tcp:127.0.0.1:1/x"], 4, "is a host running there?"),
+        (["join", "nast:x"], 2, "unknown transport 'nast'"),
+        (["join", "chat://127.0.0.1:7/lobby"], 2, "copy the whole line again"),
+        (["join", "a b"], 2, "space"),
+        (["join", "--as", "$(reboot)"], 2, "nickname"),
+        (["host", "a/b"], 2, "solidus"),
+        (["host", "--headless", "-t", "tcp:192.0.2.1:0"], 1, "not an address of this machine"),
+        (["host", "--headless", "-t", "tcp:0.0.0.0:0?tls=0"], 2, "loopback"),
+        (["host", "-t", "tpc"], 2, "did you mean 'tcp'"),
+        (["jion"], 2, "did you mean 'join'"),
+        (["send"], 2, "TARGET"),
+        (["log", "-n", "3", "--since", "2"], 2, "cannot be combined"),
+        (["join", "-"], 2, "not an invite"),
+        (["rooms"], 4, "no room is open"),
+        (["send", "."], 2, "nothing to send"),
+        (["send", ".", "x" * 16385], 2, "longer than a message"),
+        (["log", "-n", "-1"], 2, "-1"),
+        (["log", "-n", "99999999999999999999"], 2, "range"),
+        (["log", "--since", "0"], 2, "range"),
+        (["join", "-n", "10001"], 2, "range"),
+        (["invite", "new", "--hours", "0.001"], 2, "integer"),
+        (["invite", "new", "--uses", "-2"], 2, "range"),
+        (["host", "--rate", "-5"], 2, "range"),
+    ],
+)
+def test_bad_input_gets_one_clear_line(tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
+    done = run(tmp_path / "ann", *arguments)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert done.stderr.startswith("chat: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_output_that_nobody_reads_ends_quietly(tmp_path: Path) -> None:
+    with host(tmp_path / "host"):
+        run(tmp_path / "ann", "send", ".", "\n".join(["line"] * 3000))
+        for _ in range(6):
+            run(tmp_path / "ann", "send", ".", "\n".join(["line"] * 3000))
+        log = subprocess.Popen(
+            [*CHAT, "log", f"--data={tmp_path / 'ann'}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert log.stdout is not None
+        assert log.stderr is not None
+        log.stdout.readline()
+        log.stdout.close()
+        assert log.wait(PATIENCE) == -signal.SIGPIPE
+        assert log.stderr.read() == b""
+        log.stderr.close()
+
+
 GONE = "chat: system: input/output error\n"
+
+
 ENDS = [  # a command, its exit code and what it says on standard error
     (["--version"], FAILED, GONE),
     (["--help"], FAILED, GONE),

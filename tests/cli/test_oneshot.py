@@ -1,8 +1,9 @@
-"""``chat search``, as people and programs run it."""
+"""``chat send``, ``chat log`` and ``chat search``."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,42 @@ from tests.cli.programs import Program, host, run
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def test_log_follow_tells_of_a_dead_host(tmp_path: Path) -> None:
+    with host(tmp_path / "host") as room, Program(tmp_path / "ann", "log", "-f", "--json") as log:
+        run(tmp_path / "bob", "send", ".", "one")
+        log.until("message")
+        room.kill()
+        assert log.until("link")["state"] == "lost"
+
+
+def test_send_into_a_dead_host_fails_and_says_so(tmp_path: Path) -> None:
+    with host(tmp_path / "host") as room:
+        invite = room.seen[0]["invite"]
+        assert run(tmp_path / "ann", "send", invite, "hello").returncode == 0
+    for target in (invite, "lobby", "."):
+        done = run(tmp_path / "ann", "send", target, "lost?")
+        assert (done.returncode, done.stdout) == (4, "")
+        assert done.stderr.startswith("chat: ")
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_message_that_was_not_confirmed_in_time_is_said_to_wait_and_is_said_once(tmp_path: Path) -> None:
+    with host(tmp_path / "host"):
+        unsure = run(tmp_path / "ann", "send", ".", "hello", "--wait", "0")
+        assert unsure.returncode == 4
+        assert "it stays in the outbox" in unsure.stderr
+        assert run(tmp_path / "ann", "send", ".", "again").returncode == 0
+        logged = run(tmp_path / "ann", "log", "--json").stdout.splitlines()
+        assert [json.loads(line)["text"] for line in logged] == ["hello", "again"]
+
+
+def test_log_follow_goes_on(tmp_path: Path) -> None:
+    with host(tmp_path / "host"), Program(tmp_path / "ann", "log", "-f", "--json") as log:
+        for text in ("one", "two"):
+            run(tmp_path / "bob", "send", ".", text)
+            assert log.until("message")["text"] == text
 
 
 @pytest.fixture

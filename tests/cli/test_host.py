@@ -1,0 +1,133 @@
+"""``chat host``: a room's process, with and without a window."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.cli.programs import PATIENCE, Program, host, run, until
+
+
+def test_a_killed_host_comes_back_at_the_same_place_with_the_same_invite(tmp_path: Path) -> None:
+    with Program(tmp_path / "ann", "--version") as nobody:
+        nobody.process.wait(PATIENCE)
+    with host(tmp_path / "host") as room:
+        before = room.seen[0]
+        with Program(tmp_path / "ann", "join", before["invite"], "--json", "--as", "ann") as ann:
+            ann.until("joined")
+            ann.say("before", "1")
+            ann.until("stored")
+            room.kill()
+            assert ann.until("link", lambda e: e["state"] == "lost")["why"]
+            ann.say("meanwhile", "2")
+            with host(tmp_path / "host") as back:
+                assert back.seen[0] == before
+                assert ann.until("joined")["resumed"] is True
+                ann.until("stored", lambda e: e["id"] == "2")
+                assert ann.finish() == 0
+                assert ann.texts() == ["before", "meanwhile"]
+
+
+def test_an_open_room_needs_no_invite_and_a_changed_host_key_is_refused(tmp_path: Path) -> None:
+    with host(tmp_path / "one", "--open") as room:
+        address = room.seen[0]["address"]
+        assert run(tmp_path / "ann", "send", f"{address}/lobby", "hi").returncode == 0
+    with host(tmp_path / "other", "--open", "-t", address):
+        changed = run(tmp_path / "ann", "send", f"{address}/lobby", "secret")
+        assert changed.returncode == 3
+        assert "known_hosts" in changed.stderr
+        assert changed.stderr.count("\n") == 1
+        assert run(tmp_path / "bob", "log", f"{address}/lobby").stdout == ""
+
+
+def test_host_with_a_seat_is_two_processes_that_end_together(tmp_path: Path) -> None:
+    with Program(tmp_path / "ann", "host", "--json", "--as", "ann") as seat:
+        seat.until("listening")
+        seat.until("joined")
+        card = json.loads(next(Path(os.environ["XDG_RUNTIME_DIR"]).rglob("card")).read_bytes())
+        assert card["pid"] != seat.process.pid
+        seat.say("hello", "1")
+        seat.until("stored")
+        second = run(tmp_path / "bob", "host")
+        assert second.returncode == 1
+        assert "already open on this machine" in second.stderr
+        seat.kill()  # the room must end with its window, however the window ends
+        until(lambda: run(tmp_path / "bob", "rooms").returncode == 4, "the room is closed")
+    with Program(tmp_path / "ann", "host", "--json") as again:
+        again.until("message", lambda e: e["text"] == "hello")
+    until(lambda: run(tmp_path / "bob", "rooms").returncode == 4, "the room is closed")
+
+
+def test_a_host_that_dies_under_its_window_is_told(tmp_path: Path) -> None:
+    with Program(tmp_path / "ann", "host", "--json") as seat:
+        seat.until("joined")
+        card = json.loads(next(Path(os.environ["XDG_RUNTIME_DIR"]).rglob("card")).read_bytes())
+        os.kill(card["pid"], signal.SIGKILL)
+        assert seat.process.wait(PATIENCE) == 1
+        assert "the host was ended by SIGKILL" in seat.errors()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_headless_host_ends_by_signal(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    with host(tmp_path / "host") as room:
+        room.process.send_signal(number)
+        assert room.process.wait(PATIENCE) == code
+        assert room.errors() == ""
+
+
+def test_secrets_stand_in_no_command_line(tmp_path: Path) -> None:
+    with Program(tmp_path / "ann", "host", "--json") as seat:
+        invite = seat.until("listening")["invite"]
+        seat.until("joined")
+        secret = invite.rpartition(".")[2]
+        if not Path("/proc").is_dir():
+            pytest.skip("this system shows no command lines in /proc")
+        lines = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(FileNotFoundError, ProcessLookupError):  # others end meanwhile
+                lines.append(path.read_bytes())
+        assert any(b"--control-fd" in line for line in lines), "the host's own is among them"
+        assert not [line for line in lines if secret.encode() in line]
+    until(lambda: run(tmp_path / "bob", "rooms").returncode == 4, "the room is closed")
+
+
+def test_a_wrong_program_at_the_door_gets_one_line_and_harms_nobody(tmp_path: Path) -> None:
+    with host(tmp_path / "host", "-t", "tcp:127.0.0.1:0?tls=0", "-t", "tcp:127.0.0.1:0") as room:
+        room.until("listening")
+        ports = [int(e["address"].split(":")[2].split("?")[0]) for e in room.seen]
+        with Program(tmp_path / "ann", "join", "--json") as ann:
+            ann.until("joined")
+            for port in ports:
+                too_long = b"chat/2 x\n\x00\x01\x00\x01" + bytes(65533)
+                for junk in (b"GET / HTTP/1.1\r\n\r\n", os.urandom(100_000), too_long):
+                    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as stranger:
+                        answer = drained(stranger, junk)
+                        assert b"Traceback" not in answer
+            ann.say("still here", "1")
+            ann.until("stored")
+        room.process.send_signal(signal.SIGTERM)
+        assert room.process.wait(PATIENCE) == 0
+        complaints = room.errors().splitlines()
+        assert len(complaints) == 6
+        assert all(line.startswith("chat: tcp 127.0.0.1:") for line in complaints)
+
+
+def drained(stranger: socket.socket, junk: bytes) -> bytes:
+    """Send all and read to the end; a reset is an end, too, and there is nothing to shut down after one (ENOTCONN)."""
+    answer = b""
+    try:
+        stranger.sendall(junk)
+        stranger.shutdown(socket.SHUT_WR)
+        while data := stranger.recv(65536):
+            answer += data
+    except OSError as error:
+        if not isinstance(error, ConnectionError) and error.errno != errno.ENOTCONN:
+            raise
+    return answer
