@@ -1,10 +1,10 @@
-"""The ways to move bytes between programs that come with manywire; each file is a lesson.
+"""The transports that come with manywire. Each file is a lesson in one way to move bytes between programs.
 
-Read in this order: ``memory`` (what every link promises, with no kernel in between), ``pipe`` (bytes between a program
-and its children), ``localqueue`` (messages between strangers on one machine), ``tcp`` (between machines, and all that
-can go wrong there). ``shm`` is none of them: a board, on which nothing is sent and all look. Each file runs by itself:
-``python -m transports.tcp``.
+Read them in this order: ``memory`` (what every link promises, without a kernel in between), ``pipe`` (bytes between a
+program and its children), ``localqueue`` (messages between unrelated programs on one machine), ``tcp`` (between
+machines, and everything that can go wrong there). ``shm`` is a board, not a transport: nothing is sent, everybody reads.
+Each file runs by itself: ``python -m transports.tcp``.
 
-Two rules: a transport never imports another, and it knows nothing of rooms or messages. The promises that
-all of them keep are numbered in ``chat.testing``.
+What may enter: one file per transport. It imports ``chat.transport`` and no other transport, and knows nothing about
+rooms or messages. ``chat.testing`` numbers the promises that all of them keep.
 """

@@ -1,10 +1,10 @@
-"""memory: two tasks of one event loop.
+"""memory: between two tasks of one event loop.
 
-What it is: no kernel object at all. A link is two bounded buffers, one for each direction, and each side
-has its hand on both: what one puts in, the other takes out.
+What it is: no kernel object at all. A link is two bounded buffers, one for each direction, that both sides share: what
+one puts in, the other takes out.
 
-When to choose it: for a host inside your own program, and for tests. It is the reference for the contract
-in ``chat.testing``: what a link must do is easiest to see where nothing else happens.
+When to choose it: for a host inside your own program, and for tests. It is the reference for the contract in
+``chat.testing``: what a link must do is easiest to see if nothing else happens.
 
      ann's link                                bob's link
        send ───────▶ [ ......#### ] ─────────▶ receive
@@ -12,21 +12,21 @@ in ``chat.testing``: what a link must do is easiest to see where nothing else ha
                       64 KiB each
 
 Four facts:
-  capacity          64 KiB in each direction, as much as a pipe of Linux holds
-  borders           none: what was sent in two pieces may arrive as one, and the other way round
-  how death shows   it cannot happen to one side alone; a link that was closed reads as the end
+  capacity          64 KiB in each direction, the same as a pipe on Linux
+  borders           none: two pieces may arrive as one, and one piece as two
+  how death shows   one side cannot die alone; a closed link reads as the end
   what wakes you    the other side's call, on the next turn of the loop
 
-Addresses: ``memory:NAME``; bare ``memory`` takes a name of its own when listening. A name is known in this
-process only, and its links must stay in the event loop that listens.
+Addresses: ``memory:NAME``; when listening, bare ``memory`` picks a name. Names are known in this process only, and their
+links must stay in the event loop that listens.
 
 Traps:
-  no bound          A queue without one hides a slow reader until memory runs out, and tests written on it
-                    pass where real wires fail: hence the 64 KiB.
-  a direct call     If ``send`` ran the receiver at once, each side could find itself called in the middle
-                    of its own work. So the receiver is only woken, and runs when its turn comes.
-  a busy pair       Two tasks that never have to wait would keep all others from running: ``receive``
-                    always gives up one turn of the loop, as it does on every other transport.
+  no bound          An unbounded queue hides a slow reader until memory runs out, and tests that pass on it fail on
+                    real wires: hence the 64 KiB.
+  a direct call     If ``send`` ran the receiver at once, each side could be called in the middle of its own work. So
+                    the receiver is only woken, and runs when its turn comes.
+  a busy pair       Two tasks that never have to wait would starve all others: ``receive`` always gives up one turn of
+                    the loop, as it does on every other transport.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from chat.transport import Buffer, Site
 
 CAPACITY: Final = 64 * 1024  # bytes in each direction
-BACKLOG: Final = 128  # links dialled and not accepted yet
+BACKLOG: Final = 128  # links dialled but not accepted yet
 
 
 class _Bell:
@@ -64,21 +64,21 @@ class _Bell:
             self._future.set_result(None)
 
 
-class _Lane:
-    """One direction: the bytes sent and not yet received, and who waits for a change."""
+class _Direction:
+    """One direction: the bytes sent but not received yet, and the tasks that wait for a change."""
 
     def __init__(self) -> None:
         self.held = bytearray()
-        self.sender_closed = False  # the reader sees the end, after what is held
-        self.reader_closed = False  # whatever is sent now would reach nobody
+        self.sender_closed = False  # the reader sees the end after the bytes held
+        self.reader_closed = False  # nothing sent now would be read
         self.filled = _Bell()
         self.emptied = _Bell()
 
 
 class MemoryLink:
-    """One end of a pair of lanes."""
+    """One end of a link: one direction to read, the other to write."""
 
-    def __init__(self, peer: Peer, incoming: _Lane, outgoing: _Lane) -> None:
+    def __init__(self, peer: Peer, incoming: _Direction, outgoing: _Direction) -> None:
         self.peer = peer
         self._incoming = incoming
         self._outgoing = outgoing
@@ -102,9 +102,9 @@ class MemoryLink:
 
     async def writable(self) -> None:
         self._must_be_open()
-        lane = self._outgoing
-        while len(lane.held) == CAPACITY and not lane.reader_closed:
-            await lane.emptied.wait()
+        direction = self._outgoing
+        while len(direction.held) == CAPACITY and not direction.reader_closed:
+            await direction.emptied.wait()
             self._must_be_open()
 
     async def receive(self) -> bytes:
@@ -113,15 +113,15 @@ class MemoryLink:
             raise LinkBusy(f"another task receives from {self.peer.text} already; a link has one reader")
         self._receiving = True
         try:
-            lane = self._incoming
+            direction = self._incoming
             await asyncio.sleep(0)
             self._must_be_open()
-            while not lane.held and not lane.sender_closed:
-                await lane.filled.wait()
+            while not direction.held and not direction.sender_closed:
+                await direction.filled.wait()
                 self._must_be_open()
-            data = bytes(lane.held)
-            lane.held.clear()
-            lane.emptied.ring()
+            data = bytes(direction.held)
+            direction.held.clear()
+            direction.emptied.ring()
             return data
         finally:
             self._receiving = False
@@ -130,15 +130,15 @@ class MemoryLink:
         if self._closed:
             return
         self._closed = True
-        self._outgoing.sender_closed = True  # what is held there stays: it was sent, so it arrives
+        self._outgoing.sender_closed = True  # its bytes stay: they were sent, so they arrive
         self._incoming.reader_closed = True
-        for lane in (self._incoming, self._outgoing):
-            lane.filled.ring()
-            lane.emptied.ring()
+        for direction in (self._incoming, self._outgoing):
+            direction.filled.ring()
+            direction.emptied.ring()
 
 
 class MemoryListener:
-    """A name in this process under which links are made."""
+    """A name in this process that can be dialled."""
 
     def __init__(self, name: str) -> None:
         self.address = Address(MemoryTransport.scheme, name)
@@ -154,14 +154,14 @@ class MemoryListener:
                 address=self.address,
                 count=BACKLOG,
             )
-        there, back = _Lane(), _Lane()
+        there, back = _Direction(), _Direction()
         self._waiting.put_nowait(MemoryLink(Peer(f"memory #{next(self._numbers)}"), there, back))
         return MemoryLink(Peer(str(self.address)), back, there)
 
     async def accept(self) -> MemoryLink:
         link = None if self._closed else await self._waiting.get()
         if link is None:
-            self._waiting.put_nowait(None)  # for whoever else waits here
+            self._waiting.put_nowait(None)  # wake the next waiting accept
             raise LinkClosed("the listener on {address} was closed here", address=self.address)
         return link
 
@@ -171,7 +171,7 @@ class MemoryListener:
         self._closed = True
         if _listeners.get(self.address.place) is self:
             del _listeners[self.address.place]
-        while not self._waiting.empty():  # dialled, and never accepted: they see the end
+        while not self._waiting.empty():  # dialled but never accepted: the diallers see the end
             if (link := self._waiting.get_nowait()) is not None:
                 await link.aclose()
         self._waiting.put_nowait(None)

@@ -343,7 +343,7 @@ def test_a_full_door_is_told_of(door: Path) -> None:
         await listener.aclose()
         return said
 
-    assert run(scene()).endswith(": its door is full of others who wait; try again")
+    assert run(scene()).endswith(": too many others wait there; try again")
 
 
 def test_a_killed_hosts_door_is_stale_and_the_next_host_takes_its_place(door: Path) -> None:
@@ -430,8 +430,8 @@ def test_a_folder_of_somebody_else_is_refused(door: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "told"),
     [
-        ("pipe", AddressError, "give the path of the door that the host shows, pipe:PATH"),
-        ("pipe:/nowhere/door", DialFailed, "there is no such door; is the room open?"),
+        ("pipe", AddressError, "give the path that the host shows, pipe:PATH"),
+        ("pipe:/nowhere/door", DialFailed, "there is no such FIFO; is the room open?"),
         ("pipe:/x?tls=1", AddressError, "pipe has no option 'tls'"),
         ("pipe:/a%00b", AddressError, "a path holds no zero byte"),
         ("pipe:fd/1", AddressError, "'1' are not two pipes that this process has"),
