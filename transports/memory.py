@@ -17,7 +17,7 @@ Four facts:
   how death shows   one side cannot die alone; a closed link reads as the end
   what wakes you    the other side's call, on the next turn of the loop
 
-Addresses: ``memory:NAME``; when listening, bare ``memory`` picks a name. Names are known in this process only, and their
+Addresses: ``memory:NAME``; when listening, bare ``memory`` picks a name. A name is known in this process only, and its
 links must stay in the event loop that listens.
 
 Traps:
