@@ -9,7 +9,7 @@ import pytest
 
 from chat.client.events import Lost, Up
 from chat.client.queries import fetch
-from chat.core.errors import ChatError, LinkBroken, RemoteProtocolError
+from chat.core.errors import ChatError, LinkBroken, LinkClosed, RemoteProtocolError
 from chat.core.session import Message
 from chat.core.wire import LAST, MAX_FRAME, Answer, Ask, Author, Frame, Gap, Kind, encode, pack, split, unpack
 from tests.host.host_fixture import HostFixture, Member, Script, Scripted, run
@@ -29,6 +29,45 @@ def seqs(items: list[Message | Gap]) -> list[int]:
 async def say_much(member: Member, count: int, size: int = 3000) -> None:
     """Say so much that it takes several batches."""
     await member.stored(*[await member.say(f"{number} ".ljust(size, ".")) for number in range(count)])
+
+
+# -- one question, one answer ----------------------------------------------------------------------
+
+
+def test_questions_are_answered_or_fail_with_their_link(tmp_path: Path) -> None:
+    async def scene() -> None:
+        fixture = HostFixture(tmp_path)
+        fixture.address = fixture.asked
+        async with Script(tmp_path / "host", fixture.asked) as script:
+            meeting = asyncio.ensure_future(script.meet())
+            async with fixture.client("ann") as ann:
+                link = await meeting
+                first, second = (asyncio.ensure_future(ann.ask(Ask(what=what))) for what in ("one", "two"))
+                await link.frame(Kind.ASK)
+                await link.frame(Kind.ASK)
+                link.send(pack(Kind.ANSWER, Answer(text="to two"), number=2))
+                assert (await second).text == "to two"
+                given_up = asyncio.ensure_future(ann.ask(Ask(what="three")))
+                await link.frame(Kind.ASK)
+                given_up.cancel()
+                link.send(pack(Kind.ANSWER, Answer(), number=3), pack(Kind.ANSWER, Answer(), number=99))
+                await link.link.aclose()
+                with pytest.raises(LinkBroken, match="before the host had answered"):
+                    await first
+                await ann.event(Lost)
+                with pytest.raises(LinkBroken, match="no link to the host now"):
+                    await ann.ask(Ask(what="four"))
+                meeting = asyncio.ensure_future(script.meet())
+                await ann.event(Up)
+                fifth = asyncio.ensure_future(ann.ask(Ask(what="five")))
+                await (await meeting).frame(Kind.ASK)
+            with pytest.raises(LinkBroken, match="before the host had answered"):
+                await fifth
+            with pytest.raises(LinkClosed, match="this client was closed"):
+                await ann.ask(Ask(what="six"))
+            assert (await (await meeting).everything())[-1].kind == Kind.BYE
+
+    run(scene())
 
 
 # -- a real host ---------------------------------------------------------------------------------

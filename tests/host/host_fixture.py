@@ -438,6 +438,12 @@ class Script:
     async def accept(self) -> Scripted:
         return Scripted(self, await self.listener.accept())
 
+    async def meet(self, **fields: Any) -> Scripted:
+        """Accept one client, and let it in."""
+        link = await self.accept()
+        await link.let_in(**fields)
+        return link
+
 
 class Scripted:
     """The host's end of one link."""
