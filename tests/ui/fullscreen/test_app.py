@@ -15,247 +15,50 @@ import subprocess
 import sys
 import termios
 import time
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import pyte
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import create_pipe_input
-from prompt_toolkit.output import DummyOutput
 from prompt_toolkit.output.vt100 import Vt100_Output
 
-from chat.client.client import Client
-from chat.client.events import Lost, Up
-from chat.client.target import Target
+from chat.client.events import Lost
 from chat.core import status
-from chat.core.errors import DialFailed, LinkBroken, Refused, Text, reason
-from chat.core.outgoing import OutboxEntry, text_body
-from chat.core.session import Here, Joined, LinkState, Message, Rejected, Rewound, Session, Stored
-from chat.core.wire import REPLY, Answer, Ask, Author, Gap, Kind, Notice
-from chat.host.host import Host
-from chat.host.store import Store
+from chat.core.errors import LinkBroken, Refused, reason
+from chat.core.session import Here, Rewound
+from chat.core.wire import Kind, Notice
 from chat.i18n import use
-from chat.local.identity import Identity, fingerprint, load_host
-from chat.local.known_hosts import KnownHosts
+from chat.local.identity import fingerprint
 from chat.local.rooms import RoomLock, RoomRecord
 from chat.local.settings import Settings
-from chat.transport import Address, Site
 from chat.ui.fullscreen import face as face_module
-from chat.ui.fullscreen import view as view_module
-from chat.ui.fullscreen.bars import bar
 from chat.ui.fullscreen.face import FullScreen
-from chat.ui.fullscreen.progress import CATCHING_UP, Progress
-from chat.ui.fullscreen.view import View
 from chat.ui.fullscreen.wrapping import columns
-from chat.ui.theme import PALETTE, roles_of
+from chat.ui.theme import roles_of
+from tests.ui.fullscreen.stage import (
+    BOB,
+    IN,
+    Blind,
+    Ringing,
+    Room,
+    Script,
+    hear,
+    lines,
+    message,
+    run,
+    staged,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
-
-    from prompt_toolkit.input import PipeInput
-    from prompt_toolkit.output import Output
+    from collections.abc import Callable
 
     from chat.client.events import ClientEvent
 
-ANN, BOB = b"a" * 32, b"b" * 32
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
 ROOT = Path(__file__).parents[3]
-
-
-def run(story: Coroutine[Any, Any, None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(30) as limit:  # it is there for a hang
-            await story
-        assert not limit.expired()  # nor was that what ended it
-
-    asyncio.run(bounded())
-
-
-# -- the stage ----------------------------------------------------------------------------------------
-
-
-class Blind(DummyOutput):
-    """An output that shows nothing and has the size that a test gives it."""
-
-    def __init__(self, columns: int = 120, rows: int = 30) -> None:
-        self.size = Size(rows=rows, columns=columns)
-
-    def get_size(self) -> Size:
-        return self.size
-
-
-class Stage:
-    """A face that runs: keys go in, rows come out."""
-
-    def __init__(self, face: FullScreen, keys: PipeInput, task: asyncio.Task[None]) -> None:
-        self.face = face
-        self.type = keys.send_text
-        self.task = task
-        self._drawn = asyncio.Event()
-        face.app.after_render += lambda _: self._drawn.set()
-
-    def rows(self) -> list[str]:
-        screen = self.face.app.renderer.last_rendered_screen
-        if screen is None:
-            return []
-        size = self.face.app.output.get_size()
-        slots = (screen.data_buffer[y] for y in range(size.rows))
-        return ["".join(row[x].char for x in range(size.columns)).rstrip() for row in slots]
-
-    def said(self, text: str) -> list[str]:
-        """The rows with ``text`` in them; of the pane only."""
-        return [row.partition("│")[0].rstrip() for row in self.rows()[1:-2] if text in row]
-
-    async def until(self, *texts: str, gone: str = "\0") -> None:
-        """Wait for a redraw that shows all ``texts`` and not ``gone``."""
-        while (screen := "\n".join(self.rows())) is not None:
-            if all(text in screen for text in texts) and gone not in screen:
-                return
-            await self.redrawn()
-
-    async def comes_to(self, holds: Callable[[], bool]) -> None:
-        """Wait for something that is not on the screen."""
-        for _ in range(2000):
-            if holds():
-                return
-            await asyncio.sleep(0.01)
-        raise AssertionError("it never came to this")
-
-    async def redrawn(self) -> None:
-        self._drawn.clear()
-        await self._drawn.wait()
-
-
-@asynccontextmanager
-async def staged(client: Client, output: Output | None = None, **more: Any) -> AsyncIterator[Stage]:
-    with create_pipe_input() as keys, create_app_session(input=keys, output=output or Blind()):
-        face = FullScreen(client, **more)
-        task = asyncio.create_task(face.run())
-        stage = Stage(face, keys, task)
-        try:
-            await stage.until(">")
-            yield stage
-            face.app.leave()
-            await task
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-
-class Room:
-    """A host of the room "lobby" in this process, and who wants to be in it."""
-
-    def __init__(self, folder: Path, name: str = "face") -> None:
-        self.folder = folder
-        self.address = Address("memory", name)
-        (folder / "store").mkdir(mode=0o700, exist_ok=True)
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def open(self) -> None:
-        self.store = Store(self.folder / "store")
-        self.host = Host(load_host(self.folder / "host.pem"), self.store)
-        self.host.open_room("lobby", open_to_all=True)
-        await self.host.listen(self.address, Site(self.folder, self.folder / "host.pem"), "lobby")
-
-    async def close(self) -> None:
-        await self.host.aclose()
-        self.store.close()
-
-    def member(self, nick: str, *, looks: bool = False) -> Client:
-        return Client(
-            lambda: Target((self.address,), "lobby"),
-            Identity.load(self.folder / f"{nick}.pem"),
-            KnownHosts(self.folder / f"{nick}.hosts"),
-            outboxes=self.folder / f"{nick}.outboxes",
-            nick=nick,
-            history=50,
-            looks=looks,
-        )
-
-
-async def hear(client: Client, text: str) -> Message:
-    """Wait until ``client`` is told of a message that is this text."""
-    async for event in client:
-        if isinstance(event, Message) and event.text == text:
-            return event
-    raise AssertionError(f"{text!r} was not said")
-
-
-class Script:
-    """Stands in for a client where events are needed that a healthy room does not have."""
-
-    def __init__(self, *events: ClientEvent, room: str = "lobby") -> None:
-        self.session = Session(room, ANN, nick="ann")
-        self.session.state = LinkState.JOINED
-        self.session.here = {(ANN, "ann"): False, (BOB, "小明"): False}
-        self.address = Address("memory", "script")
-        self.trusted_on_first_use = ""
-        self.wire: tuple[str, ...] = ("memory", "pinned")
-        self.shows = status.Status()
-        self.asked: list[Ask] = []
-        self.answers: asyncio.Queue[Answer] = asyncio.Queue()
-        self.readers = 0
-        self._next: asyncio.Queue[list[ClientEvent] | Exception] = asyncio.Queue()
-        if events:
-            self.happen(*events)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-    async def aclose(self) -> None:
-        pass
-
-    async def ask(self, ask: Ask) -> Answer:
-        self.asked.append(ask)
-        return await self.answers.get()
-
-    def reader(self, since: int) -> Client:
-        """One that never gets anything."""
-        self.readers += 1
-        return Script().client
-
-    def happen(self, *events: ClientEvent) -> None:
-        self._next.put_nowait(list(events))
-
-    def end(self, error: Exception) -> None:
-        self._next.put_nowait(error)
-
-    async def next_events(self) -> list[ClientEvent]:
-        events = await self._next.get()
-        if isinstance(events, Exception):
-            raise events
-        return events
-
-    def show(self, **changes: Any) -> None:
-        self.shows = self.shows._replace(**changes)
-
-    def people(self) -> dict[status.Who, status.Status]:
-        return dict.fromkeys(self.session.here, status.Status())
-
-    @property
-    def client(self) -> Client:
-        return cast("Client", self)
-
-
-def message(
-    seq: int, text: str, *, kind: int = Kind.SAY, target: int = 0, nick: str = "小明", at: int = 0, bot: bool = False
-) -> Message:
-    author = Author(index=1, key=ANN if nick == "ann" else BOB, stream=1, nick=nick, bot=bot)
-    return Message(seq, at, author, kind, text, target, mine=nick == "ann")
 
 
 # -- saying -------------------------------------------------------------------------------------------
@@ -271,70 +74,6 @@ def test_what_is_said_goes_out_and_is_shown_once_with_the_mark_of_the_disk(tmp_p
             await bob.say("hello ann")
             await stage.until("bob  hello ann")
             assert [row[6:] for row in stage.said("hello ann")] == ["bob  hello ann"]
-
-    run(story())
-
-
-def test_what_is_said_without_a_link_is_pending_and_then_stored(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
-            await room.close()
-            await stage.until("link lost: ", "coming back", " no link · ")
-            stage.type("first\r")
-            stage.type("second\r")
-            await stage.until("second …", "2 unsent")
-            assert [row[6:] for row in stage.said("…")] == ["ann  first …", "     second …"]
-            await room.open()
-            await stage.until("back over memory:face", "first ✓", "second ✓", gone="unsent")
-            assert [row[6:] for row in stage.said("✓")[-2:]] == ["ann  first ✓", "     second ✓"]
-
-    run(story())
-
-
-def test_what_an_earlier_process_left_is_shown_once(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with Room(tmp_path) as room:
-            async with room.member("ann") as before:
-                await room.close()
-                await before.say("left behind")
-            await room.open()
-            async with room.member("ann") as ann, staged(ann) as stage:
-                await stage.until("left behind ✓")
-                assert len(stage.said("left behind")) == 1
-
-    run(story())
-
-
-def test_what_the_host_rejects_goes_back_into_the_input() -> None:
-    async def story() -> None:
-        script = Script()
-        waiting = [OutboxEntry(n, Kind.SAY, 0, text_body(text)) for n, text in enumerate(("one", "two"), 1)]
-        script.session.unsettled.extend(waiting)
-        async with staged(script.client) as stage:
-            await stage.until("one …", "two …")
-            script.happen(*(Rejected(entry, "muted", Text("you are muted")) for entry in waiting))
-            await stage.until("not sent: you are muted", "> one", gone="…")
-            assert stage.face.input.text == "one\ntwo"
-
-    run(story())
-
-
-def test_what_is_stored_and_will_not_be_echoed_is_shown_as_stored() -> None:
-    async def story() -> None:
-        script = Script()
-        waiting = [OutboxEntry(n, Kind.SAY, 0, text_body(text)) for n, text in enumerate(("one", "two"), 1)]
-        script.session.unsettled.extend(waiting)
-        async with staged(script.client) as stage:
-            await stage.until("one …", "two …")
-            script.happen(Stored(waiting[0], 0), message(5, "two", nick="ann"), Stored(waiting[1], 5))
-            await stage.until("one ✓", "two ✓", gone="…")
-            assert len(stage.said("one")) == len(stage.said("two")) == 1
-            # And where another process of ours said it before this face began:
-            script.happen(Stored(OutboxEntry(3, Kind.SAY, REPLY, text_body("three", 5)), 0))
-            await stage.until("↳ ann: two", "three ✓")
-            # Numbers begin anew in another log: 5 is not what was shown as 5.
-            script.happen(Rewound("the log went back"), Stored(OutboxEntry(4, Kind.SAY, 0, text_body("four")), 5))
-            await stage.until("four ✓")
 
     run(story())
 
@@ -420,24 +159,6 @@ def test_commands_that_answer(tmp_path: Path) -> None:
             assert stage.face.input.text == ""
             stage.type("\x1b[A\x1b[A")  # up, up
             await stage.until("> /who")
-
-    run(story())
-
-
-def test_saying_something_goes_back_to_the_end(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with Room(tmp_path) as room, room.member("bob") as bob, room.member("ann") as ann, staged(ann) as stage:
-            stage.type("\x1b[200~." + "\n" * 98 + "x\x1b[201~")
-            await stage.until("99 lines are pasted")
-            stage.type("\r\r")  # one to take it, one to send it
-            await stage.until("x ✓")
-            stage.type("\x1b[5~")
-            await stage.until("in the room", gone="x ✓")
-            await bob.say("unread")
-            stage.type("y")
-            await stage.until("1 new below")
-            stage.type("\r")
-            await stage.until("x ✓", "unread", "y ✓", gone="new below")
 
     run(story())
 
@@ -684,19 +405,6 @@ def test_what_is_begun_in_a_room_is_not_done_in_another(tmp_path: Path) -> None:
 # -- hearing ------------------------------------------------------------------------------------------
 
 
-def test_who_comes_and_who_goes(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
-            async with room.member("bob"):
-                await stage.until("-- bob came", " 2 here")
-                assert [row.rpartition("│")[2] for row in stage.rows()[1:3]] == ["ann", "bob"]
-            await stage.until("-- bob came and left", " 1 here")
-            assert not stage.said("ann came")  # who was here first did not come
-            assert [row.rpartition("│")[2] for row in stage.rows()[1:3]] == ["ann", ""]
-
-    run(story())
-
-
 def test_trust_on_first_use_is_said_at_the_start(tmp_path: Path) -> None:
     async def story() -> None:
         async with Room(tmp_path) as room:
@@ -705,36 +413,6 @@ def test_trust_on_first_use_is_said_at_the_start(tmp_path: Path) -> None:
                 await stage.until(f"trust on first use: {ann.trusted_on_first_use}")
             async with room.member("ann") as ann, staged(ann) as stage:
                 assert not stage.said("trust")
-
-    run(story())
-
-
-def test_every_kind_of_event_is_told_in_words() -> None:
-    told = [
-        (message(1, "hello"), "小明  hallo (edited)"),
-        (message(2, "waves", kind=Kind.ACTION), "* 小明 waves"),
-        (message(3, "yes", target=1, nick="ann"), "yes"),
-        (message(4, "hallo", kind=Kind.EDIT, target=1), "hallo"),
-        (message(5, "oh", nick="ann"), "taken back"),
-        (message(6, "", kind=Kind.RETRACT, target=5, nick="ann"), "taken back"),
-        (message(7, "👍", kind=Kind.REACT, target=3), "👍 小明"),
-        (message(8, "?", kind=9), "* 小明 sent something of kind 9, which this version cannot show"),
-        (message(9, "no", target=999), "↳ number 999"),
-    ]
-    others: dict[str, ClientEvent] = {
-        "-- 1 message cannot be had any more": Gap(first=1, count=1),
-        "-- 5 messages cannot be had any more": Gap(first=1, count=5),
-        "-- the host's disk is full": Notice(code="disk-full", text="the host's disk is full"),
-        "-- the log went back; what follows begins anew": Rewound("the log went back"),
-        "-- link lost: reset by peer; coming back": Lost("reset by peer"),
-        "-- back over tcp:1.2.3.4:5": Up(Address("tcp", "1.2.3.4:5")),
-        "-- carla came": Here([(b"c", "carla")], [], first=False),
-    }
-
-    async def story() -> None:
-        script = Script(*(event for event, _ in told), *others.values())
-        async with staged(script.client, Blind(120, 40)) as stage:
-            await stage.until(*(words for _, words in told), *others)
 
     run(story())
 
@@ -848,306 +526,7 @@ def test_a_fault_while_drawing_ends_the_face_and_restores_the_terminal() -> None
     run(story())
 
 
-# -- what takes long ----------------------------------------------------------------------------------
-
-IN = Here([], [], first=True)  # we are in, and who is here has been told
-
-
-def joined(end: int, *, read: int = 0, resumed: bool = False) -> Joined:
-    return Joined("lobby", b"e" * 8, end, "ann", "member", resumed=resumed, proof=b"", read=read)
-
-
-def lines(first: int, last: int) -> list[ClientEvent]:
-    return [message(n, f"line {n}") for n in range(first, last + 1)]
-
-
-@given(st.integers(20, 200), st.integers(0, 10**6), st.integers(1, 10**6))
-def test_a_bar_is_ascii_and_shows_the_part_that_is_done(width: int, at: int, end: int) -> None:
-    progress = Progress(CATCHING_UP, 0, end)
-    progress.at = at
-    drawn = bar(progress, width)
-    found = re.fullmatch(r"\[(#*)(\.*)\]( (\d+)% \d+/s)", drawn)
-    assert found
-    full, left, told, percent = len(found[1]), len(found[2]), found[3], int(found[4])
-    assert len(drawn) <= width or full + left == 4 > width - 2 - len(told)
-    assert abs(percent - 100 * full / (full + left)) <= 100 / (full + left) + 1
-    assert (left == 0) == (at >= end)
-
-
-@pytest.mark.parametrize("size", [(120, 30), (20, 5)])
-def test_catching_up_is_a_bar_until_the_end_of_the_log_is_here(size: tuple[int, int]) -> None:
-    async def story() -> None:
-        script = Script()
-        script.session.next_seq = 1
-        script.happen(joined(1001, resumed=True))
-        async with staged(script.client, Blind(*size)) as stage:
-            await stage.until("[...", "] 0% ")
-            assert size[0] < 60 or stage.rows()[-1].startswith(" catching up [")
-            script.session.next_seq = 501
-            await stage.until("[##", ".] 50% ")
-            script.session.next_seq = 1001
-            await stage.until(" in the room", gone="%")
-            script.session.next_seq = 1
-            script.happen(joined(1001, resumed=True))
-            await stage.until("] 0% ")
-            script.happen(Lost("reset by peer"))  # and comes no more
-            await stage.until(" in the room", gone="%")
-
-    run(story())
-
-
-def test_a_walk_through_hits_goes_on_where_the_hosts_first_ones_end(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with Room(tmp_path) as room, room.member("bob") as bob:
-            for n in range(130):
-                await bob.say(f"needle {n}" if n % 2 else f"hay {n}")
-            await bob.settled()
-            async with room.member("ann") as ann, staged(ann) as stage:
-                await stage.until("needle 129")
-                stage.type("/search needle\r")
-                await stage.until("hit 1 of 25+")  # of the 50 messages that are here
-                for number in range(2, 66):
-                    stage.type("\x1bp")
-                    await stage.until(f"hit {number} of ", f"needle {131 - 2 * number}")
-                stage.type("\x1bp")
-                await stage.until("there is no hit further up; Alt+N goes down", "hit 65 of 65 ")
-                stage.type("\x1bn")
-                await stage.until("hit 64 of 65 ")
-                await bob.say("needle 130")  # what comes meanwhile is a hit, too
-                await stage.until("1 new below")
-                stage.type("\x1bn")
-                await stage.until("hit 64 of 66 ")
-
-    run(story())
-
-
-def test_what_the_host_finds_by_its_words_is_gone_to(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with Room(tmp_path) as room, room.member("bob") as bob:
-            for n in range(100):
-                await bob.say("two words and a number, 17" if n == 17 else f"hay {n}")
-            await bob.settled()
-            async with room.member("ann") as ann, staged(ann) as stage:
-                stage.type("/search from:bob number words\r")
-                await stage.until("hit 1 of 1 ", "two words and a number, 17")
-                stage.type("/search from:bob nothing\r")
-                await stage.until("no message here has: from:bob nothing; ")
-                stage.type("/search \u2060\r")  # nothing that anybody sees
-                await stage.until("there is nothing to search for")
-
-    run(story())
-
-
-def test_a_search_tells_how_far_it_is_and_asks_again_until_all_is_searched() -> None:
-    async def story() -> None:
-        script = Script(IN)
-        script.session.next_seq = 1000
-        async with staged(script.client) as stage:
-            stage.type("/search x\r")
-            await stage.until(" searching (Escape) [....................] 0% ")
-            script.answers.put_nowait(Answer(indexed=500))
-            await stage.until("[##########..........] 50% ")
-            script.answers.put_nowait(Answer(indexed=1000))
-            await stage.until("no message here has: x", gone="%")
-            assert [(ask.text, ask.before) for ask in script.asked] == [("x", 0)] * 2
-
-    run(story())
-
-
-def test_an_index_that_does_not_grow_is_not_waited_for() -> None:
-    async def story() -> None:
-        script = Script(IN)
-        script.session.next_seq = 1000
-        async with staged(script.client) as stage:
-            for _ in range(2):
-                script.answers.put_nowait(Answer(indexed=500))
-            stage.type("/search x\r")
-            await stage.until("no message here has: x", gone="%")
-
-    run(story())
-
-
-def test_escape_stops_a_search_and_the_next_one_waits_for_its_answer() -> None:
-    async def story() -> None:
-        script = Script(IN)
-        script.session.next_seq = 1000
-        async with staged(script.client) as stage:
-            stage.type("/search x\r")
-            await stage.until("searching")
-            stage.type("\x1b")
-            await stage.until("stopped; Alt+P goes on", gone="searching")
-            stage.type("\x1bp")
-            await stage.until("searching")
-            assert len(script.asked) == 1  # a host answers one at a time
-            for _ in range(2):
-                script.answers.put_nowait(Answer(indexed=1000))
-            await stage.until("no message here has: x", gone="searching")
-            assert len(script.asked) == 2
-
-    run(story())
-
-
-def test_escape_stops_the_loading_of_older_messages_until_one_scrolls_on() -> None:
-    async def story() -> None:
-        script = Script(IN, *lines(1000, 1060))
-        async with staged(script.client, Blind(80, 10)) as stage:
-            await stage.until("line 1060")
-            stage.type("\x1b[5~" * 5)
-            await stage.until("loading older messages (Escape) [")
-            stage.type("\x1b")
-            await stage.until("stopped; PageUp goes on", gone="loading")
-            stage.type("x")
-            await stage.until("> x", gone="loading")
-            assert script.readers == 1
-            stage.type("\x1b[5~")
-            await stage.until("loading older messages")
-            assert script.readers == 2
-
-    run(story())
-
-
-class Unreachable(Script):
-    def reader(self, since: int) -> Client:
-        self.readers += 1
-        raise DialFailed("nobody answers")
-
-
-def test_where_older_messages_cannot_be_loaded_it_is_tried_again_when_one_scrolls_on() -> None:
-    async def story() -> None:
-        script = Unreachable(IN, *lines(1000, 1060))
-        async with staged(script.client, Blind(80, 10)) as stage:
-            await stage.until("line 1060")
-            stage.type("\x1b[5~" * 5)
-            await stage.until("nobody answers")
-            stage.type("x")
-            await stage.until("> x", gone="nobody answers")
-            assert script.readers == 1
-            stage.type("\x1b[5~")
-            await stage.until("nobody answers")
-            assert script.readers == 2
-
-    run(story())
-
-
 # -- what is new --------------------------------------------------------------------------------------
-
-
-def below_the_marker(stage: Stage) -> str:
-    rows = [row.partition("│")[0].rstrip() for row in stage.rows()[1:-2]]
-    return rows[rows.index("── new ──") + 1]
-
-
-def test_what_comes_while_one_has_scrolled_up_is_counted_and_marked_and_gone_to() -> None:
-    async def story() -> None:
-        script = Script(IN, *lines(1, 40))
-        async with staged(script.client, Blind(80, 12)) as stage:
-            await stage.until("line 40", gone="── new ──")
-            script.happen(*lines(41, 45))
-            await stage.until("line 45", gone="── new ──")
-            stage.type("\x1b[5~")
-            await stage.until("line 38", gone="line 45")
-            script.happen(Here([(b"c", "carla")], [], first=False), *lines(46, 59), message(60, "ann: line 60"))
-            await stage.until("15 new below (1@)")  # who came is not counted
-            stage.type("/ignore carla\r")  # which goes back to the end
-            await stage.until("what carla says is hidden", "new above: Alt+U")
-            stage.type("\x1bu")
-            await stage.until("── new ──", "line 46")
-            assert below_the_marker(stage).endswith("line 46")
-            stage.type("\x1b[1;5F")
-            await stage.until("line 60", gone="new ")
-            script.happen(*lines(61, 62))
-            await stage.until("line 62", gone="new ")
-            stage.type("\x1bu")
-            await stage.until("nothing is unread here")
-
-    run(story())
-
-
-def test_the_marker_stands_where_one_left_a_room_and_is_gone_when_it_was_read() -> None:
-    async def story() -> None:
-        lobby, tea = Script(IN, *lines(1, 3)), Script(room="tea")
-        async with staged(lobby.client, Blind(80, 12), opener=lambda _target: tea.client) as stage:
-            await stage.until("line 3")
-            stage.type("/join tea\r")
-            await stage.until("#tea as ann")
-            stage.type("\x1b1")
-            await stage.until("#lobby as ann")
-            lobby.happen(*lines(4, 5))
-            await stage.until("line 5", gone="── new ──")  # one looks at it
-            stage.type("\x1b2")
-            await stage.until("#tea as ann")
-            lobby.happen(*lines(6, 7), message(8, "ann: look"))
-            await stage.until("1:#lobby 3 (1@)")
-            assert [row.rpartition("│")[2] for row in stage.rows()[1:3]] == ["1 #lobby 3 (1@)", "2 #tea"]
-            stage.type("\x1b1")
-            await stage.until("── new ──", "ann: look")
-            assert below_the_marker(stage).endswith("line 6")
-            lobby.happen(*lines(9, 30))
-            await stage.until("line 30", gone="new ")
-
-    run(story())
-
-
-def test_the_marker_stands_where_the_last_window_stopped_reading() -> None:
-    async def story() -> None:
-        script = Script()
-        script.session.next_seq = 10
-        script.happen(joined(61, read=20), IN)
-        async with staged(script.client, Blind(80, 12)) as stage:
-            await stage.until("catching up")
-            script.session.next_seq = 61
-            script.happen(*lines(10, 60))
-            await stage.until("line 60", "new above: Alt+U", gone="Enter sends")  # she has been here before
-            stage.type("\x1bu")
-            await stage.until("── new ──")
-            assert below_the_marker(stage).endswith("line 21")
-
-    run(story())
-
-
-def test_what_is_unread_and_not_loaded_is_loaded_when_one_goes_there(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with Room(tmp_path) as room, room.member("bob") as bob:
-            await bob.say("line 0")
-            await bob.settled()
-            async with room.member("ann", looks=True) as ann, staged(ann) as stage:
-                await stage.until("line 0")
-            for n in range(1, 131):
-                await bob.say(f"line {n}")
-            await bob.settled()
-            async with room.member("ann", looks=True) as ann, staged(ann) as stage:
-                await stage.until("line 130", "new above: Alt+U")
-                stage.type("\x1bu")
-                await stage.until("── new ──")
-                assert below_the_marker(stage).endswith("line 1")
-                stage.type("\x1b[1;5F")
-                await stage.until("line 130", gone="new ")
-
-    run(story())
-
-
-def test_the_greeting_comes_below_the_past_whatever_comes_first() -> None:
-    async def story() -> None:
-        script, screen = Script(), Ringing(80, 24)
-        script.session.next_seq = 1
-        script.happen(joined(3), IN)
-        async with staged(script.client, screen) as stage:
-            await stage.until("catching up", gone="Enter sends")
-            script.session.next_seq = 3
-            script.happen(message(1, "line 1"), message(2, "ann: line 2"))
-            await stage.until("line 2", "Enter sends")
-            rows = stage.said("")
-            assert next(row for row in rows if "line 2" in row or "Enter" in row).endswith("line 2")
-            assert not screen.bells  # it was said before she came
-
-    run(story())
-
-
-class Ringing(Blind):
-    bells = 0
-
-    def bell(self) -> None:
-        self.bells += 1
 
 
 def test_several_mentions_at_once_ring_once() -> None:
@@ -1222,22 +601,6 @@ def test_an_own_message_that_was_selected_can_be_answered(tmp_path: Path) -> Non
     run(story())
 
 
-def test_the_only_hit_is_told_as_such_and_leaves_no_line(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
-            stage.type("kettle\r")
-            await stage.until("kettle ✓")
-            stage.type("/search kettle\r")
-            await stage.until("hit 1 of 1 ", gone="searching")
-            for key in ("\x1bn", "\x1bp"):
-                stage.type(key)
-                await stage.until("this is the only hit")
-                stage.type(" ")
-                await stage.until("kettle", gone="the only hit")
-
-    run(story())
-
-
 def test_where_help_is_longer_than_the_screen_it_says_how_to_go_on(tmp_path: Path) -> None:
     async def story() -> None:
         async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
@@ -1284,25 +647,6 @@ def test_all_that_is_known_of_an_old_message_can_be_read_and_one_comes_back_to_i
     run(story())
 
 
-def test_the_lag_is_the_links_and_not_that_of_its_absence(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(1_000, 100_000, 1_000))
-    monkeypatch.setattr(view_module, "_now", lambda: next(clock))
-    view = View(Script().client, Settings())
-
-    def say(number: int) -> OutboxEntry:
-        entry = OutboxEntry(number, Kind.SAY, 0, text_body("hi"))
-        view.add_pending(entry)
-        return entry
-
-    view.take(Stored(say(1), 5))
-    (lag,) = {view.lag} - {0}
-    view.take(Lost("the wire was cut"))
-    late = say(2)
-    view.take(Up(Address("memory", "script")))
-    view.take(Stored(late, 6))
-    assert view.lag == lag
-
-
 # -- who is who ---------------------------------------------------------------------------------------
 
 
@@ -1333,45 +677,6 @@ def test_who_has_left_is_known_and_since_when() -> None:
             await stage.until("dan left just now")
             stage.type("/who eve\r")
             await stage.until("there is nobody called eve here; /who lists those who are")
-
-    run(story())
-
-
-@pytest.mark.parametrize("who", ["小明", fingerprint(BOB), fingerprint(BOB)[7:15]])
-def test_who_was_ignored_in_an_earlier_window_is_heard_again(tmp_path: Path, who: str) -> None:
-    file = tmp_path / "config.toml"
-    other = fingerprint(b"e" * 32)
-
-    async def story() -> None:
-        script = Script(IN, message(1, "one"), message(2, "of mine", nick="ann"))
-        ignored = Settings(ignore=(other, fingerprint(BOB)))
-        async with staged(script.client, settings=ignored, file=file) as stage:
-            await stage.until("of mine", gone="小明  one")
-            stage.type("/ignore\r")
-            await stage.until(f"?  {other}", f"小明  {fingerprint(BOB)}")
-            stage.type(f"/unignore {who}\r")
-            await stage.until("小明  one", "what 小明 says is shown again")
-            script.happen(message(3, "two"))
-            await stage.until("two")
-            assert f'ignore = ["{other}"]' in file.read_text()
-
-    run(story())
-
-
-def test_who_is_ignored_and_who_is_not(tmp_path: Path) -> None:
-    async def story() -> None:
-        script = Script(IN, message(1, "one"))
-        async with staged(script.client, Blind(120, 40), file=tmp_path / "config.toml") as stage:
-            for typed, told in (
-                ("/ignore", "nobody is ignored; /ignore NICK hides what somebody says"),
-                ("/unignore 小明", "小明 is not ignored; /ignore lists who is"),
-                ("/ignore ann", "this is you; "),
-                ("/ignore 小明", "what 小明 says is hidden, also the next time; /unignore 小明 shows it"),
-                ("/ignore eve", "there is nobody called eve here; /who lists those who are"),
-            ):
-                stage.type(typed + "\r")
-                await stage.until(told)
-            assert not stage.said("小明  one")
 
     run(story())
 
@@ -1523,18 +828,6 @@ def test_no_size_is_too_small(size: tuple[int, int]) -> None:
             await stage.until("> ab")
 
     run(story())
-
-
-def test_colours_can_be_read_on_black_and_on_white() -> None:
-    def linear(level: int) -> float:  # WCAG 2.2, relative luminance
-        part = level / 255
-        return part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
-
-    for colour in PALETTE:
-        red, green, blue = (linear(level) for level in bytes.fromhex(colour[1:]))
-        luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-        assert min((luminance + 0.05) / 0.05, 1.05 / (luminance + 0.05)) >= 4, colour
-    assert len(set(PALETTE)) == len(PALETTE)
 
 
 # -- a real terminal ----------------------------------------------------------------------------------

@@ -16,13 +16,13 @@ from chat.core.wire import Kind
 from chat.ui import ring as ring_module
 from chat.ui.fullscreen import loader as loader_module
 from chat.ui.fullscreen import viewport as viewport_module
-from tests.ui.fullscreen.test_app import Blind, Room, below_the_marker, run, staged
+from tests.ui.fullscreen.stage import Blind, Room, below_the_marker, run, staged
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from chat.client.client import Client
-    from tests.ui.fullscreen.test_app import Stage
+    from tests.ui.fullscreen.stage import Stage
 
 RING = 100
 PAGE_UP, PAGE_DOWN, TOP, BOTTOM, UNREAD = "\x1b[5~", "\x1b[6~", "\x1b[1;5H", "\x1b[1;5F", "\x1bu"
