@@ -1,24 +1,23 @@
 """queue: between unrelated programs of one user on one machine.
 
-What it is: a pair of AF_UNIX sockets of the kind SOCK_SEQPACKET (unix(7)), which is the kernel's own bounded
-queue of messages: one for each direction, between two processes that need have nothing in common but a path
-in the file system. No daemon, no port, no thread.
+What it is: a pair of AF_UNIX sockets of type SOCK_SEQPACKET (unix(7)). Each direction is a bounded message queue in the
+kernel. The two processes need nothing in common but a path in the file system: no daemon, no port, no thread.
 
-When to choose it: for a room on one machine, whose members open and close their own terminals. The kernel
-itself says whose process is at the other end. A pipe runs bytes together; a queue keeps messages apart.
+When to choose it: for a room on one machine, whose members open and close their own terminals. The kernel says which
+user's process is at the other end. A pipe runs bytes together; a queue keeps messages apart.
 
      ann's link            the kernel, beside .../queue          bob's link
        send ───────▶ [ ▒▒▒ ▒▒▒▒▒▒▒ ▒ ▒▒▒▒▒ ]──────────────────▶ receive: one message
      receive ◀───────────────────────[ ▒▒▒▒ ▒▒ ] ◀───────────── send: one message
 
 Four facts:
-  capacity          the sender's SO_SNDBUF, 208 KiB on most Linux: the kernel charges each message for its
-                    own book-keeping too, so that is 93 messages of 1 KiB, or 4 of 64 KiB
-  borders           kept: what was sent in one piece is received in one piece, and never joined to the next
-  how death shows   the kernel closes a killed process's end at once; what it had sent is still to be read
+  capacity          the sender's SO_SNDBUF, 208 KiB on most Linux systems. The kernel also charges for its own
+                    bookkeeping, so that is 93 messages of 1 KiB, or 4 of 64 KiB
+  borders           kept: one piece sent is one piece received, never joined to the next
+  how death shows   the kernel closes a killed process's end at once; what it sent before can still be read
   what wakes you    readability (a message, the end) and writability (three quarters of the buffer free)
 
-Beside what Python offers for the same wish (``scripts/bench --queues`` prints figures):
+Compared to what else Python offers (``scripts/bench --queues`` prints figures):
 
                            unrelated  without          end on     peer's     many       waits in
                            programs   pickle, threads  death      user, pid  producers  epoll
@@ -29,31 +28,30 @@ Beside what Python offers for the same wish (``scripts/bench --queues`` prints f
   a FIFO (fifo(7))         yes        yes              with care  no         to 4 KiB   yes
   socketpair()             no         yes              yes        yes        no         yes
 
-Each member's queue is its own, and full for that member alone; the host is where many producers meet. What
-makes it fast is not the object but batching: one message here carries all that one turn of the host's loop
-brought, up to 64 KiB.
+Each member has its own queue, so a full queue affects that member only. The speed comes from batching, not from the
+kernel object: one message carries everything that one turn of the host's loop produced, up to 64 KiB.
 
-Addresses: bare ``queue`` listens in the room's runtime folder; ``queue:/path/to/socket`` at that path, in a
-folder that is yours alone (mode 0700). Dialling needs the path, which the room's card holds.
+Addresses: bare ``queue`` listens in the room's runtime folder; ``queue:/path/to/socket`` listens at that path, in a
+folder that only you can enter (mode 0700). Dialling needs the path, which is in the room record.
 
 Traps:
-  a stale socket    bind() makes a file, which outlives a killed host, and the next one gets EADDRINUSE. Whether
-                    it lives is asked with a datagram socket: EPROTOTYPE is a living one of our kind, which
-                    hears nothing of it; ECONNREFUSED is a dead one. To connect would be to knock at its door,
-                    and on macOS a full door refuses too. The folder is locked (flock) meanwhile: of two who
-                    find the same dead one the slower would take away the faster's new one.
-  ECONNRESET        Who closes with messages unread resets the other side. That takes nothing back: what it had
-                    sent lies here still, but Linux tells of the reset first, and once. So we read again.
-  EMSGSIZE          A message must fit the buffer whole, less 32 bytes: we cut at 64 KiB, or what the buffer takes.
-  a short recv      It returns the head of a message and drops the rest, without a word: receive asks for 64 KiB.
+  a stale socket    bind() creates a file that outlives a killed host, and the next host gets EADDRINUSE. A datagram
+                    socket tells whether it is live: EPROTOTYPE means a live socket of our kind, which notices nothing;
+                    ECONNREFUSED means a dead one. A real connect would show up as a peer, and on macOS a full backlog
+                    refuses, too. The folder is locked (flock) meanwhile: if two hosts found the same dead socket, the
+                    slower would remove the new one of the faster.
+  ECONNRESET        Closing with unread messages resets the other side. Nothing is lost: what was sent before is still
+                    there, but Linux reports the reset first, once. So we read again.
+  EMSGSIZE          A message must fit into the buffer as a whole, minus 32 bytes: we cut at 64 KiB or at that size.
+  a short recv      It returns the head of a message and silently drops the rest: ``receive`` asks for 64 KiB.
   an empty message  It reads as the end of the stream: never send one.
   SOCK_DGRAM        Keeps borders as well, but never shows that its peer has died.
-  EAGAIN on connect The door is full: a socket of this family is not told to come back later, as over TCP.
-  ENAMETOOLONG      A path has room for 107 bytes, 103 on macOS: and Python's error says only "path too long".
-  abstract sockets  Names that begin with a zero byte have no file, so no owner and no mode: anybody may take one.
-  umask             It decides the mode of the new file, for all threads at once. The folder keeps others out, and
-                    until listen() nobody gets in, so chmod between bind and listen is early enough.
-  macOS             Has no SOCK_SEQPACKET here: SOCK_STREAM does, for frames carry their lengths. Borders are lost.
+  EAGAIN on connect The backlog is full. Unlike TCP, the kernel does not try again later.
+  ENAMETOOLONG      A path has room for 107 bytes, 103 on macOS, and Python's error only says "path too long".
+  abstract sockets  Names that begin with a zero byte have no file, so no owner and no mode: anybody can take one.
+  umask             It decides the mode of the new file, for all threads at once. But the folder keeps others out, and
+                    nobody can connect before listen(), so a chmod between bind and listen is early enough.
+  macOS             It has no SOCK_SEQPACKET. SOCK_STREAM works, since frames carry their lengths; borders are lost.
 """
 
 from __future__ import annotations
@@ -80,20 +78,20 @@ if TYPE_CHECKING:
 
     from chat.transport import Buffer, Site
 
-MESSAGE: Final = RECEIVE_SIZE  # bytes of the largest message: what a receive takes whole
-OVERHEAD: Final = 32  # bytes of the buffer that a message cannot have (Linux, net/unix/af_unix.c)
-PATH_LIMIT: Final = 103 if sys.platform == "darwin" else 107  # bytes: sun_path, without the zero behind it
-BACKLOG: Final = 1024  # members that the kernel keeps for us: a whole room may come back at once
+MESSAGE: Final = RECEIVE_SIZE  # bytes of the largest message: what one receive takes
+OVERHEAD: Final = 32  # bytes of the buffer that a message cannot use (Linux, net/unix/af_unix.c)
+PATH_LIMIT: Final = 103 if sys.platform == "darwin" else 107  # bytes: sun_path, without its final zero
+BACKLOG: Final = 1024  # connections that the kernel queues: a whole room may reconnect at once
 KIND: Final = socket.SOCK_STREAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
 
 log: Final = logging.getLogger("chat.queue")
 
 
-# -- who is there, and whose folder it is -----------------------------------------------------------
+# -- the peer's user, and the folder's owner -----------------------------------------------------------
 
 
 class _Unfit(TransportError):
-    """Why a folder or a peer is not to be trusted, in words for people."""
+    """Why a folder or a peer cannot be trusted, in words for people."""
 
 
 class _Credentials(NamedTuple):
@@ -102,7 +100,7 @@ class _Credentials(NamedTuple):
 
 
 def _credentials(sock: socket.socket) -> _Credentials:
-    """Whose process is at the other end, from the kernel: as of its connect, or its listen. Raises OSError."""
+    """Ask the kernel whose process is at the other end, as of its connect or listen. Raises OSError."""
     if sys.platform == "darwin":  # sys/un.h and sys/ucred.h: SOL_LOCAL 0, LOCAL_PEERCRED 1, LOCAL_PEERPID 2
         _version, uid = struct.unpack_from("=II", sock.getsockopt(0, 1, 76))  # struct xucred
         (pid,) = struct.unpack("=i", sock.getsockopt(0, 2, 4))
@@ -112,7 +110,7 @@ def _credentials(sock: socket.socket) -> _Credentials:
 
 
 def _must_be_ours(who: _Credentials) -> None:
-    # Not root's either: root can become any user, and a process that did not is here by mistake.
+    # Root is refused, too: root can become any user, so a process that did not is here by mistake.
     if who.uid != os.geteuid():
         words = Text(
             "process {pid} there is user {uid}'s, not yours (user {own})", pid=who.pid, uid=who.uid, own=os.geteuid()
@@ -175,7 +173,7 @@ _LISTEN_ADVICE: Final[dict[int | None, str]] = {
 
 
 def _reason(error: _Unfit | OSError, advice: Mapping[int | None, str] | None = None) -> str:
-    """What happened, in words for people, and what to do."""
+    """Say what happened, and what to do."""
     if not isinstance(error, OSError):
         return error.words
     if not error.errno:
@@ -191,13 +189,13 @@ def _read(sock: socket.socket, size: int) -> bytes:
     try:
         return sock.recv(size)
     except ConnectionResetError:
-        return sock.recv(size)  # never blocks, since the peer is gone: what it left, or the end
+        return sock.recv(size)  # never blocks, since the peer is gone: it returns what is left, or the end
 
 
 def _write(sock: socket.socket, limit: int, data: Buffer) -> int:
     if len(data) <= limit:
         return sock.send(data)
-    # Released at once: else the traceback of an error would keep the caller from changing a bytearray.
+    # Released at once: otherwise an error's traceback would keep the caller from changing a bytearray.
     with memoryview(data) as whole, whole[:limit] as piece:
         return sock.send(piece)
 
@@ -211,9 +209,9 @@ def _link(sock: socket.socket, peer: Peer) -> DescriptorLink:
 
 
 class QueueListener:
-    """A socket with a name in the file system, which goes when the listener does."""
+    """A socket with a name in the file system. The listener removes the name when it closes."""
 
-    advertised: Address | None = None  # a path of this machine is of no use in an invite
+    advertised: Address | None = None  # a path on this machine is useless in an invite
 
     def __init__(self, sock: socket.socket, path: Path) -> None:
         self.address = Address(QueueTransport.scheme, str(path))
@@ -230,17 +228,17 @@ class QueueListener:
                 connection, _ = self._sock.accept()
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    # Who knocks stays in the backlog, so the socket stays readable: the loop would spin.
-                    log.warning("%s lets nobody in for a second: %s", self.address, _reason(error))
+                    # The peer stays in the backlog, so the socket stays readable: without a pause the loop would spin.
+                    log.warning("%s accepts nobody for a second: %s", self.address, _reason(error))
                     await asyncio.sleep(1)
-                continue  # else whoever it was has left already
+                continue  # otherwise the peer has left already
             try:
                 connection.setblocking(False)
                 who = _credentials(connection)
                 _must_be_ours(who)
                 return _link(connection, Peer(f"queue pid {who.pid}", uid=who.uid, pid=who.pid))
             except (_Unfit, OSError) as error:
-                log.warning("somebody was turned away from %s: %s", self.address, _reason(error))
+                log.warning("%s refused a peer: %s", self.address, _reason(error))
                 connection.close()
         raise LinkClosed("the listener on {address} was closed here", address=self.address)
 
@@ -249,15 +247,15 @@ class QueueListener:
             return
         self._closed = True
         self._readable.close()
-        # Before the socket is closed: nobody finds a dead one, and no other file can have its number.
+        # Before closing the socket: nobody finds a dead socket, and no other file can have its inode number.
         with suppress(OSError):
             if os.path.samestat(os.lstat(self._path), self._file):
                 self._path.unlink()
-        self._sock.close()  # who dialled and was never accepted sees the end
+        self._sock.close()  # peers that were never accepted see the end
 
 
 def _is_dead(path: Path) -> bool:
-    """Whether it is a socket that nobody holds any more. Raises OSError."""
+    """Return whether it is a socket that no process holds any more. Raises OSError."""
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
@@ -266,7 +264,7 @@ def _is_dead(path: Path) -> bool:
 
 
 def _listen(kind: socket.SocketKind, path: Path) -> QueueListener:
-    """Bind to the path, in place of what a killed host left there, and listen. Raises _Unfit, OSError."""
+    """Bind to the path, replacing what a killed host left there, and listen. Raises _Unfit, OSError."""
     sock = socket.socket(socket.AF_UNIX, kind)
     try:
         sock.setblocking(False)
@@ -293,7 +291,7 @@ def _dial(kind: socket.SocketKind, path: Path) -> DescriptorLink:
     try:
         sock.setblocking(False)
         with _private(path.parent):
-            sock.connect(str(path))  # over at once: a local connect has nobody to wait for
+            sock.connect(str(path))  # returns at once: a local connect waits for nobody
         who = _credentials(sock)
         _must_be_ours(who)
         return _link(sock, Peer(f"queue {path}", uid=who.uid, pid=who.pid))
@@ -303,10 +301,10 @@ def _dial(kind: socket.SocketKind, path: Path) -> DescriptorLink:
 
 
 class QueueTransport:
-    """``kind`` is SOCK_SEQPACKET, or SOCK_STREAM where the system has no other."""
+    """``kind`` is SOCK_SEQPACKET, or SOCK_STREAM if the system has no other."""
 
     scheme = "queue"
-    cost = 1  # it does not leave the machine
+    cost = 1  # it stays on the machine
     local = True
     summary = "between terminals of one machine, by a socket in the room's folder; bare queue is enough"
 

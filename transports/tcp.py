@@ -1,45 +1,44 @@
 """tcp: between machines.
 
-What it is: two stream sockets that the kernels of two machines keep in step, each with a buffer for what
-was sent and not acknowledged, and one for what has arrived and was not read. TLS 1.3 runs over it, so
-that the wire is private, and so that the host's certificate proves its key before we send it a byte.
+What it is: two stream sockets that the kernels of two machines keep in step. Each has a buffer for bytes that were sent
+and not acknowledged, and one for bytes that have arrived and were not read. TLS 1.3 runs over it: it keeps the wire
+private, and the host's certificate proves its key before we send a byte.
 
-When to choose it: for people on other machines. On one machine a local transport needs no port, no keys
-on the wire, and gets the peer's user from the kernel.
+When to choose it: for people on other machines. On one machine, a local transport needs no port and no encryption, and
+the kernel names the peer's user.
 
      ann's link       ann's kernel          network         bob's kernel         bob's link
       send ──▶ TLS ──▶ [ unacknowledged ] ══ segments ══▶ [ arrived ] ──▶ TLS ──▶ receive
      receive ◀── TLS ◀── [ arrived ] ◀══════ segments ══ [ unacknowledged ] ◀── TLS ◀── send
 
 Four facts:
-  capacity          what the kernels allow: they let it grow to some MiB each way (tcp_wmem, tcp_rmem)
-  borders           none: what was sent in two pieces may arrive as one, and the other way round
-  how death shows   a killed process: its kernel ends or resets the connection at once. A pulled cable
-                    or a frozen process: not at all, for hours; that is why the core counts beats
+  capacity          whatever the kernels allow: it may grow to some MiB each way (tcp_wmem, tcp_rmem)
+  borders           none: two pieces may arrive as one, and one piece as two
+  how death shows   a killed process: its kernel ends or resets the connection at once. A pulled cable or a frozen
+                    process: not for hours; that is why the core counts beats
   what wakes you    readability (bytes, the end, a reset) and writability (a third of the buffer free)
 
-Addresses: ``tcp:HOST:PORT``, ``tcp:[IPV6]:PORT``; the port is 7711 unless given, and 0 takes any free one.
-Listening, bare ``tcp`` is all interfaces; dialling, it is this machine. ``?tls=0`` leaves TLS out, on
-loopback addresses only: to look at the wire with tcpdump, and to measure.
+Addresses: ``tcp:HOST:PORT``, ``tcp:[IPV6]:PORT``; the default port is 7711, and 0 takes any free one. Bare ``tcp``
+means all interfaces when listening, and this machine when dialling. ``?tls=0`` switches TLS off, on loopback
+addresses only: to look at the wire with tcpdump, and to measure.
 
 Traps:
-  EADDRINUSE        After a host was killed its port stays taken for a minute (TIME_WAIT): SO_REUSEADDR.
-                    On Linux two listeners still cannot share a port.
-  EMFILE            The peer stays in the backlog, so the listener stays readable: without a pause the
-                    loop would spin.
-  ECONNRESET        Closing with unread bytes sends a reset, and the kernel throws away what it had still
-                    to send: end our half first, read to the peer's end, then close. TLS's session
-                    tickets are such bytes for whoever only sends, so we make none.
-  SSLWantRead       OpenSSL may hold bytes that it has decrypted while the socket is not readable: read
-                    until it wants more, and only then wait.
-  SSLWantWrite      OpenSSL now insists on the same bytes again. A member's next bytes may be others, so
-                    the link keeps that one piece, and pushes it out by itself.
-  a bare FIN        Anyone on the way can forge one. TLS's own close_notify is the end; without, it broke.
-  Nagle             Holds a small piece back until the last was acknowledged: TCP_NODELAY, we batch ourselves.
-  self-connect      Dialling a free port of this machine, the kernel may pick that very port for our side,
-                    and we talk to ourselves.
-  one dead address  A name may have several, and the first may swallow packets: the next is tried after a
-                    quarter of a second, the first to answer wins (happy eyeballs, RFC 8305).
+  EADDRINUSE        The port of a killed host stays taken for a minute (TIME_WAIT): set SO_REUSEADDR. On Linux two
+                    listeners still cannot share a port.
+  EMFILE            The peer stays in the backlog, so the listener stays readable: without a pause the loop would spin.
+  ECONNRESET        Closing with unread bytes sends a reset, and the kernel throws away what it still had to send. So
+                    end our half first, read to the peer's end, then close. For a peer that only sends, TLS's session
+                    tickets are such unread bytes, so we issue none.
+  SSLWantRead       OpenSSL may hold decrypted bytes while the socket is not readable: read until it wants more, and
+                    only then wait.
+  SSLWantWrite      OpenSSL now insists on the same bytes again, but the member's next bytes may be others. So the link
+                    keeps that one piece and sends it by itself.
+  a bare FIN        Anyone on the path can forge one. Only TLS's close_notify is an end; without it, the link broke.
+  Nagle             Delays a small piece until the previous one is acknowledged: set TCP_NODELAY, we batch ourselves.
+  self-connect      When we dial a free port of this machine, the kernel may pick that very port for our side, and we
+                    talk to ourselves.
+  one dead address  A name may have several addresses, and the first may swallow packets. After a quarter of a second we
+                    try the next one as well, and the first to answer wins (happy eyeballs, RFC 8305).
 """
 
 from __future__ import annotations
@@ -70,11 +69,11 @@ if TYPE_CHECKING:
 
 PORT: Final = 7711
 DIAL_TIMEOUT: Final = 10.0  # seconds for a dial: names, all addresses, TLS
-STAGGER: Final = 0.25  # seconds until the next address is tried beside the last (RFC 8305, section 5)
-HANDSHAKE_TIMEOUT: Final = 5.0  # seconds that a stranger has to show TLS, as long as the core waits for HELLO
-ANY: Final = "0.0.0.0"  # noqa: S104  how people know "all interfaces"; whoever wants fewer names them
-BACKLOG: Final = 1024  # connections that the kernel keeps for us: a whole room may come back at once
-HANDSHAKES: Final = 64  # at once; whoever comes beyond that waits in the kernel's backlog
+STAGGER: Final = 0.25  # seconds before the next address is tried, too (RFC 8305, section 5)
+HANDSHAKE_TIMEOUT: Final = 5.0  # seconds that a peer has for TLS, as long as the core waits for HELLO
+ANY: Final = "0.0.0.0"  # noqa: S104  the usual way to write "all interfaces"; name one to listen on fewer
+BACKLOG: Final = 1024  # connections that the kernel queues: a whole room may reconnect at once
+HANDSHAKES: Final = 64  # at once; more peers wait in the kernel's backlog
 
 log: Final = logging.getLogger("chat.tcp")
 
@@ -94,7 +93,7 @@ class _Resolved(NamedTuple):
 
 
 def _split(place: str, port: int) -> tuple[str, int]:
-    """Take ``HOST:PORT`` apart. Raises ValueError."""
+    """Split ``HOST:PORT``. Raises ValueError."""
     host, colon, digits = place.rpartition(":")
     if not colon or place.endswith("]"):
         host, digits = place, str(port)
@@ -130,14 +129,14 @@ def _read(address: Address) -> _Place:
 
 
 async def _resolve(address: Address, place: _Place, flags: int) -> list[_Resolved]:
-    """Return every address of the place. Raises AddressError, and gaierror for a name that nobody knows."""
+    """Return every address of the place. Raises AddressError, and gaierror for an unknown name."""
     look_up = partial(socket.getaddrinfo, place.host or None, place.port, type=socket.SOCK_STREAM)
     try:
         try:
-            found = look_up(flags=flags | socket.AI_NUMERICHOST)  # in numbers: nobody is asked, so no thread
+            found = look_up(flags=flags | socket.AI_NUMERICHOST)  # numeric: no look-up, so no thread
         except socket.gaierror:
             found = await asyncio.to_thread(look_up, flags=flags)
-    except ValueError:  # a label over 63 bytes, or empty: the name cannot be written for DNS
+    except ValueError:  # a label that is empty or over 63 bytes: not a DNS name
         raise AddressError(
             "cannot read {address!r}: {host!r} cannot be a host's name", address=str(address), host=place.host
         ) from None
@@ -150,32 +149,32 @@ async def _resolve(address: Address, place: _Place, flags: int) -> list[_Resolve
 
 
 def _all_loopback(resolved: Sequence[_Resolved]) -> bool:
-    """All, for whoever answers for the name may list this machine and his own beside it."""
+    """All of them, since whoever answers for the name may list this machine and another one."""
     return all(ipaddress.ip_address(one.address[0].partition("%")[0]).is_loopback for one in resolved)
 
 
 def _primary_address(families: Sequence[int]) -> str:
-    """The address this machine would speak from. Connecting a datagram socket sends nothing."""
+    """Return the address this machine would send from. Connecting a datagram socket sends nothing."""
     documentation = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # RFC 5737, RFC 3849
     for family in families:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             try:
                 probe.connect((documentation[socket.AddressFamily(family)], 9))
                 return str(probe.getsockname()[0])
-            except OSError:  # no route: this machine has no network of the kind
+            except OSError:  # no route: this machine has no such network
                 continue
     return "127.0.0.1" if socket.AF_INET in families else "::1"
 
 
 def _reason(error: BaseException) -> str:
-    """What happened, in words for people."""
+    """Say what happened."""
     if isinstance(error, TimeoutError) and not error.errno:
         return Text("no answer within {seconds:g} s; is a firewall in the way?", seconds=DIAL_TIMEOUT)
     if isinstance(error, ssl.SSLError):
         why = (error.reason or "unknown reason").replace("_", " ").lower()
         return Text("the TLS handshake failed: {why}", why=why)
     if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
-        return Text(os.strerror(error.errno).lower())  # without what libraries add to it
+        return Text(os.strerror(error.errno).lower())  # without what libraries add
     return reason(error) if isinstance(error, OSError) else str(error)
 
 
@@ -193,10 +192,10 @@ _LISTEN_ADVICE: Final[dict[int | None, str]] = {
 
 
 def _proved_key(tls: ssl.SSLSocket) -> bytes | None:
-    """The Ed25519 key (32 bytes) that the peer proved in the handshake to hold; None if it is of another kind."""
+    """Return the Ed25519 key (32 bytes) that the peer proved in the handshake; None for a key of another kind."""
     try:
         key = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"").public_key()
-    except Exception:  # a stranger's certificate: the library has errors of many kinds for it
+    except Exception:  # a peer's certificate can be anything, and the library raises errors of many kinds
         return None
     return key.public_bytes_raw() if isinstance(key, Ed25519PublicKey) else None
 
@@ -220,7 +219,7 @@ async def _connect(resolved: _Resolved) -> socket.socket:
             await Waiter.for_writing(sock.fileno()).wait()
             error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if not error and sock.getsockname() == sock.getpeername():
-            error = errno.ECONNREFUSED  # nobody was there but ourselves
+            error = errno.ECONNREFUSED  # nobody but ourselves answered
         if error:
             raise OSError(error, os.strerror(error))
     except BaseException:
@@ -230,7 +229,7 @@ async def _connect(resolved: _Resolved) -> socket.socket:
 
 
 async def _race(resolved: Sequence[_Resolved]) -> socket.socket:
-    """Connect to whichever address answers first. Raises OSError, the first one's, when none does."""
+    """Connect to whichever address answers first. If none does, raises the first one's OSError."""
     one_family = [one for one in resolved if one.family == resolved[0].family]
     the_other = [one for one in resolved if one.family != resolved[0].family]
     waiting = deque(one for pair in zip_longest(one_family, the_other) for one in pair if one is not None)
@@ -264,7 +263,7 @@ def _discard(task: asyncio.Task[socket.socket]) -> None:
 
 
 def _client_context() -> ssl.SSLContext:
-    """Any certificate will do: the core compares its key with the one it expects before it sends a byte."""
+    """Accept any certificate: the core compares its key with the expected one before it sends a byte."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
@@ -276,7 +275,7 @@ def _client_context() -> ssl.SSLContext:
 
 
 class TcpListener:
-    """Listening sockets, one for each address of the place, and the handshakes under way on them."""
+    """Listening sockets, one for each address of the place, and their handshakes in progress."""
 
     def __init__(
         self, address: Address, advertised: Address, sockets: list[socket.socket], context: ssl.SSLContext | None
@@ -287,7 +286,7 @@ class TcpListener:
         self._context = context
         self._ready: asyncio.Queue[SocketLink | None] = asyncio.Queue()  # None: closed
         self._handshakes: set[asyncio.Task[None]] = set()
-        self._places = asyncio.Semaphore(HANDSHAKES)  # one for each socket that waits, handshake, and link in _ready
+        self._places = asyncio.Semaphore(HANDSHAKES)  # for sockets that wait, handshakes, and links in _ready
         self._closed = False
         loop = asyncio.get_running_loop()
         self._serving = [loop.create_task(self._serve(sock)) for sock in sockets]
@@ -295,7 +294,7 @@ class TcpListener:
     async def accept(self) -> SocketLink:
         link = None if self._closed else await self._ready.get()
         if link is None:
-            self._ready.put_nowait(None)  # for whoever else waits here
+            self._ready.put_nowait(None)  # wake the next waiting accept
             raise LinkClosed("the listener on {address} was closed here", address=self.address)
         self._places.release()
         return link
@@ -308,7 +307,7 @@ class TcpListener:
             if self._context is None:
                 self._ready.put_nowait(SocketLink(connection, peer))
             else:
-                task = asyncio.get_running_loop().create_task(self._let_in(connection, peer, self._context))
+                task = asyncio.get_running_loop().create_task(self._handshake(connection, peer, self._context))
                 self._handshakes.add(task)
                 task.add_done_callback(self._handshakes.discard)
                 task.add_done_callback(partial(_close, connection))
@@ -320,9 +319,9 @@ class TcpListener:
                 connection, name = sock.accept()
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    log.warning("%s lets nobody in for a second: %s", self.address, _reason(error))
+                    log.warning("%s accepts nobody for a second: %s", self.address, _reason(error))
                     await asyncio.sleep(1)
-                continue  # else whoever it was has left already
+                continue  # otherwise the peer has left already
             try:
                 _tune(connection)
             except OSError:
@@ -330,18 +329,18 @@ class TcpListener:
                 continue
             return connection, Peer(f"tcp {_join(*name[:2])}")
 
-    async def _let_in(self, connection: socket.socket, peer: Peer, context: ssl.SSLContext) -> None:
+    async def _handshake(self, connection: socket.socket, peer: Peer, context: ssl.SSLContext) -> None:
         try:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT):
                 tls = await begin_tls(connection, context, server_side=True)
         except TimeoutError:
-            log.warning("%s was turned away: no TLS handshake within %g s", peer.text, HANDSHAKE_TIMEOUT)
+            log.warning("%s was refused: no TLS handshake within %g s", peer.text, HANDSHAKE_TIMEOUT)
         except NotTls as error:
-            log.warning("%s was turned away: %s, not TLS", peer.text, error)
+            log.warning("%s was refused: %s, not TLS", peer.text, error)
         except ConnectionError as error:
-            log.info("%s left again: %s", peer.text, _reason(error))
+            log.info("%s left: %s", peer.text, _reason(error))
         except OSError as error:
-            log.warning("%s was turned away: %s", peer.text, _reason(error))
+            log.warning("%s was refused: %s", peer.text, _reason(error))
         else:
             self._ready.put_nowait(TlsLink(tls, peer))
             return
@@ -355,28 +354,28 @@ class TcpListener:
         for task in tasks:
             task.cancel()
         try:
-            await asyncio.wait(tasks)  # each takes its registration away, so close the descriptors after that
+            await asyncio.wait(tasks)  # each removes its registration; close the descriptors only after that
         finally:
             for sock in self._sockets:
                 sock.close()
-        while not self._ready.empty():  # connected, and never accepted: they see the end
+        while not self._ready.empty():  # connected but never accepted: they see the end
             if (link := self._ready.get_nowait()) is not None:
                 await link.aclose()
         self._ready.put_nowait(None)
 
 
 def _listen_on(resolved: Sequence[_Resolved], port: int) -> list[socket.socket]:
-    """Listen on every address. The first settles port 0, and the others take the same. Raises OSError."""
+    """Listen on every address. For port 0 the first one picks a port, and the others use it. Raises OSError."""
     sockets: list[socket.socket] = []
     failure = None
     for family, (host, _, *rest) in resolved:
         try:
-            # It sets SO_REUSEADDR, and IPV6_V6ONLY: the IPv6 socket would take its sibling's port too.
+            # It sets SO_REUSEADDR, and IPV6_V6ONLY: otherwise the IPv6 socket would take the IPv4 port, too.
             sockets.append(socket.create_server((host, port, *rest), family=family, backlog=BACKLOG))
             sockets[-1].setblocking(False)
         except OSError as error:
             if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                failure = error  # no IPv6 on this machine, or a name that lists other machines too
+                failure = error  # no IPv6 on this machine, or a name that also lists other machines
                 continue
             for sock in sockets:
                 sock.close()
@@ -389,7 +388,7 @@ def _listen_on(resolved: Sequence[_Resolved], port: int) -> list[socket.socket]:
 
 
 def _listen(resolved: Sequence[_Resolved], port: int, previous: Address | None) -> list[socket.socket]:
-    """Listen on every address; for port 0 on the port of the last time, so that invites go on to be good."""
+    """Listen on every address; for port 0 on the same port as last time, so that invites stay valid."""
     if not port and previous is not None:
         try:
             return _listen_on(resolved, _read(previous).port)
@@ -399,7 +398,7 @@ def _listen(resolved: Sequence[_Resolved], port: int, previous: Address | None) 
 
 
 def _server_context(certificate: Path) -> ssl.SSLContext:
-    """Raises OSError, ssl.SSLError among them."""
+    """Raises OSError, which includes ssl.SSLError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.num_tickets = 0
@@ -410,7 +409,7 @@ def _server_context(certificate: Path) -> ssl.SSLContext:
 def _addresses(
     address: Address, place: _Place, sockets: Sequence[socket.socket], site: Site
 ) -> tuple[Address, Address]:
-    """The address of these sockets for this machine, and the one for others. Raises AddressError."""
+    """Return the address of these sockets for this machine, and the one for others. Raises AddressError."""
     bound = [ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]) for sock in sockets]
     host, port = place.host, sockets[0].getsockname()[1]
     elsewhere, its_port = host, port
@@ -429,13 +428,13 @@ def _addresses(
 
 
 def _close(connection: socket.socket, _task: asyncio.Task[None]) -> None:
-    """After a handshake, which may have been cancelled before it began; once begun, TLS owns the descriptor."""
+    """Close after a handshake, which may have been cancelled before it began. Once begun, TLS owns the descriptor."""
     connection.close()
 
 
 class TcpTransport:
     scheme = "tcp"
-    bare_addresses = True  # in an invite HOST:PORT is tcp:HOST:PORT
+    bare_addresses = True  # HOST:PORT in an invite means tcp:HOST:PORT
     summary = "between machines, under TLS 1.3; bare tcp listens on all interfaces, port 7711"
 
     async def listen(self, address: Address, site: Site) -> TcpListener:

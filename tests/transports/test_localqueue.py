@@ -352,7 +352,7 @@ def test_without_descriptors_it_waits_and_does_not_spin(path: Path, caplog: pyte
             await (await accepting).aclose()
             await near.aclose()
         (record,) = caplog.records
-        assert record.getMessage() == f"queue:{path} lets nobody in for a second: too many open files"
+        assert record.getMessage() == f"queue:{path} accepts nobody for a second: too many open files"
 
     run(main())
 
@@ -421,7 +421,7 @@ def test_a_peer_of_another_user_is_refused_and_the_listener_goes_on(path: Path) 
         out, err = host.communicate("\n", timeout=30)
     assert (out, host.returncode) == (f"{NOBODY} {NOBODY}\n", 0)
     told = f"process {os.getpid()} there is user 0's, not yours (user {NOBODY})"
-    assert err == f"somebody was turned away from queue:{path}: {told}\n"
+    assert err == f"queue:{path} refused a peer: {told}\n"
 
 
 @as_root

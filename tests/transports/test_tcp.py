@@ -418,7 +418,7 @@ def test_nothing_older_than_tls_1_3(site: Site, caplog: pytest.LogCaptureFixture
         async with listening(TLS, site) as listener:
             with pytest.raises(ssl.SSLError):
                 await asyncio.open_connection("127.0.0.1", port_of(listener), ssl=old)
-            await said(caplog, r"tcp 127\.0\.0\.1:\d+ was turned away: the TLS handshake failed: unsupported protocol")
+            await said(caplog, r"tcp 127\.0\.0\.1:\d+ was refused: the TLS handshake failed: unsupported protocol")
             await exchange(listener)
 
     run(main())
@@ -484,7 +484,7 @@ def test_a_stranger_is_turned_away_in_one_line(
         async with listening(TLS, site) as listener:
             with stranger(listener) as sock:
                 sock.sendall(sent)
-                await said(caplog, rf"tcp 127\.0\.0\.1:{sock.getsockname()[1]} was turned away: {told}")
+                await said(caplog, rf"tcp 127\.0\.0\.1:{sock.getsockname()[1]} was refused: {told}")
             assert [record.levelno for record in caplog.records] == [logging.WARNING]
             assert caplog.records[0].name == "chat.tcp"
             await exchange(listener)
@@ -502,7 +502,7 @@ def test_one_who_never_speaks_holds_nobody_up_and_is_sent_away(
         async with listening(TLS, site) as listener:
             with stranger(listener) as sock:
                 await exchange(listener)
-                await said(caplog, r"tcp 127\.0\.0\.1:\d+ was turned away: no TLS handshake within 1 s")
+                await said(caplog, r"tcp 127\.0\.0\.1:\d+ was refused: no TLS handshake within 1 s")
                 assert sock.recv(1) == b""
 
     run(main())
@@ -523,7 +523,7 @@ def test_the_door_has_room_for_so_many_and_the_rest_wait_their_turn(
             caplog.set_level(logging.INFO, "chat.tcp")
             for sock in silent:
                 sock.close()
-            await said(caplog, r"tcp 127\.0\.0\.1:\d+ left again: it closed the connection before TLS began")
+            await said(caplog, r"tcp 127\.0\.0\.1:\d+ left: it closed the connection before TLS began")
             link, ours = await asyncio.gather(waiting, listener.accept())
             await link.aclose()
             await ours.aclose()
@@ -558,7 +558,7 @@ def test_without_descriptors_the_door_opens_again_later(site: Site, caplog: pyte
             with stranger(listener) as sock:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (sock.fileno() + 1, limits[1]))
                 try:
-                    await said(caplog, r"tcp:127\.0\.0\.1:.* lets nobody in for a second: too many open files")
+                    await said(caplog, r"tcp:127\.0\.0\.1:.* accepts nobody for a second: too many open files")
                     await turns(50)
                 finally:
                     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
