@@ -2,10 +2,10 @@
 
 Rules:
 
-1. This is the one module that calls ``add_reader`` and ``add_writer``. Readiness is level-triggered: a
-   callback left registered fires again at once, for ever, so each wait takes its own away again.
-2. A wait is only a wait. Bytes move in plain calls after it, so a cancelled wait has lost nothing.
-3. Try first, wait only when the kernel says EAGAIN: a busy link costs no registration.
+1. Only this module calls ``add_reader`` and ``add_writer``. Readiness is level-triggered: a callback that stays
+   registered fires again at once, forever, so each wait removes its own.
+2. A wait is only a wait. Bytes move in plain calls after it, so a cancelled wait loses nothing.
+3. Try first, and wait only if the kernel says EAGAIN: a busy link costs no registration.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from chat.transport import Buffer, Peer
 
 RECEIVE_SIZE: Final = 64 * 1024  # bytes asked for in one receive
-RECORD: Final = 16 * 1024  # bytes: TLS puts no more into one record (RFC 8446, section 5.1)
-LINGER: Final = 1.0  # seconds that a closed link may take, behind the caller's back, to deliver what it had taken
+RECORD: Final = 16 * 1024  # bytes: the largest TLS record (RFC 8446, section 5.1)
+LINGER: Final = 1.0  # seconds that a closed link may take, in the background, to deliver what it took
 
 
 class Waiter:
-    """One wait for one direction of a descriptor, which closing can end."""
+    """One wait for one direction of a descriptor. Closing ends it."""
 
     def __init__(self, fd: int, add: Callable[..., None], remove: Callable[[int], bool]) -> None:
         self._fd = fd
@@ -48,7 +48,7 @@ class Waiter:
         return cls(fd, loop.add_writer, loop.remove_writer)
 
     async def wait(self) -> None:
-        """Return when the descriptor is ready. Raises LinkClosed when closed meanwhile, LinkBusy for a second."""
+        """Return when the descriptor is ready. Raises LinkClosed if closed meanwhile, LinkBusy for a second wait."""
         if self._future is not None:
             raise LinkBusy("another task waits on this link already; a link has one reader and one writer")
         self._future = asyncio.get_running_loop().create_future()
@@ -56,7 +56,7 @@ class Waiter:
             self._add(self._fd, self._wake)
             await self._future
         finally:
-            # After close() the number may belong to somebody else's descriptor: leave that alone.
+            # After close() the number may belong to another descriptor: leave that alone.
             if self._future is not None:
                 self._remove(self._fd)
                 self._future = None
@@ -66,7 +66,7 @@ class Waiter:
             self._future.set_result(None)
 
     def close(self) -> None:
-        """End the wait with LinkClosed. Call it before the descriptor is closed."""
+        """End the wait with LinkClosed. Call it before you close the descriptor."""
         future, self._future = self._future, None
         if future is not None:
             self._remove(self._fd)
@@ -77,8 +77,8 @@ class Waiter:
 class DescriptorLink:
     """A link over one non-blocking descriptor for reading and one for writing (they may be the same).
 
-    ``read(size)`` and ``write(data)`` are one system call each and raise BlockingIOError when they would
-    have to wait; ``read`` returns ``b""`` at the end. A subclass may put something between, as TLS does.
+    ``read(size)`` and ``write(data)`` are one system call each and raise BlockingIOError if they would have to wait;
+    ``read`` returns ``b""`` at the end. A subclass may put a layer in between, as TLS does.
     """
 
     def __init__(
@@ -99,13 +99,13 @@ class DescriptorLink:
         self._writing = Waiter.for_writing(sink)
         self._receiving = False
         self._ended = False
-        self._waited = False  # for the bytes that were received last
-        self._failure: LinkBroken | None = None  # of receiving; what was sent to us before it is still to be read
+        self._waited = False  # for the last bytes received
+        self._failure: LinkBroken | None = None  # of receiving; bytes sent before it can still be read
         self._closed = False
 
     @classmethod
     def over_socket(cls, sock: socket.socket, peer: Peer) -> DescriptorLink:
-        """A link over a connected, non-blocking socket, which it owns from now on."""
+        """Return a link over a connected, non-blocking socket, which it owns from now on."""
         fd = sock.fileno()
         return cls(peer, fd, fd, read=sock.recv, write=sock.send, close=sock.close)
 
@@ -115,7 +115,7 @@ class DescriptorLink:
 
     def send(self, data: Buffer) -> int:
         self._must_be_open()
-        if not data:  # an empty write is an end of stream on some kernels' message sockets
+        if not data:  # on message sockets of some kernels an empty write is the end of the stream
             return 0
         try:
             return self._write(data)
@@ -134,15 +134,15 @@ class DescriptorLink:
             raise LinkBusy(f"another task receives from {self.peer.text} already; a link has one reader")
         self._receiving = True
         try:
-            # One turn of the loop first: a peer that never stops sending must not keep the others waiting.
-            # Who has waited for the kernel since the last bytes has given its turn up already.
+            # One turn of the loop first: a peer that never stops sending must not starve the others. If we have waited
+            # for the kernel since the last bytes, we have given up a turn already.
             if not self._waited:
                 await asyncio.sleep(0)
             self._waited = False
             while not self._ended:
                 self._must_be_open()
                 if self._failure is not None:
-                    raise self._failure  # the kernel tells an error once, and then shows an end that never was
+                    raise self._failure  # the kernel reports an error once, and then an end that never was
                 try:
                     data = self._read(RECEIVE_SIZE)
                 except (BlockingIOError, InterruptedError):
@@ -171,15 +171,15 @@ class DescriptorLink:
 
 
 def _close(sock: socket.socket, _task: object) -> None:
-    sock.close()  # of a socket that TLS has taken over nothing is left, and this does nothing
+    sock.close()  # does nothing if TLS has taken over the socket
 
 
 class SocketLink(DescriptorLink):
     """A link over a connected stream socket between machines, which it owns from now on.
 
-    Closing is over for the caller at once, while the socket stays for up to LINGER seconds. In that time
-    our half has ended, and the peer's bytes are read and dropped: closing with unread bytes would send a
-    reset (RFC 2525, section 2.17), and the kernel would throw away what it had still to send.
+    ``aclose`` returns at once, while the socket stays open for up to LINGER seconds. In that time our half has ended,
+    and the peer's bytes are read and dropped: closing with unread bytes would send a reset (RFC 2525, section 2.17),
+    and the kernel would throw away what it still had to send.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class SocketLink(DescriptorLink):
 
     def _leave(self) -> None:
         task = asyncio.get_running_loop().create_task(self._linger())
-        # Not in the task itself: the loop may end, and cancel it, before it starts.
+        # Not in the task itself: the loop may end and cancel it before it starts.
         task.add_done_callback(lambda _: self._sock.close())
 
     async def _linger(self) -> None:
@@ -206,27 +206,27 @@ class SocketLink(DescriptorLink):
                 self._sock.shutdown(socket.SHUT_WR)
                 await self._drop_input()
         except (OSError, TimeoutError):
-            pass  # the peer is gone, or reads no more: nothing is owed to it
+            pass  # the peer is gone, or has stopped reading: we owe it nothing
 
     async def _finish(self) -> None:
-        """Send what must come before the end."""
+        """Send what has to come before the end."""
 
     async def _drop_input(self) -> None:
         readable = Waiter.for_reading(self._sock.fileno())
         data = b"?"
         while data:
-            await readable.wait()  # every time: a peer that floods us must not keep the loop
+            await readable.wait()  # every time: a peer that floods us must not block the loop
             with suppress(BlockingIOError):
-                data = socket.socket.recv(self._sock, RECEIVE_SIZE)  # the bare socket's, also under TLS
+                data = socket.socket.recv(self._sock, RECEIVE_SIZE)  # the bare socket's, even under TLS
 
 
 class TlsLink(SocketLink):
-    """The same under TLS, from ``begin_tls``.
+    """The same under TLS, over a socket from ``begin_tls``.
 
-    After SSLWantWriteError OpenSSL insists on the same bytes again, and a member's next bytes may be
-    others. So the link holds that one piece (at most 16 KiB), pushes it out by itself, and takes nothing
-    until it is gone. OpenSSL may also hold bytes that it has decrypted while the socket is not readable:
-    trying before waiting covers that. TLS 1.3 has no renegotiation, so reading never waits to write.
+    After SSLWantWriteError OpenSSL insists on the same bytes again, but the member's next bytes may be others. So the
+    link holds that one piece (at most 16 KiB), sends it by itself, and takes nothing until it is gone. OpenSSL may also
+    hold decrypted bytes while the socket is not readable: trying before waiting covers that. TLS 1.3 has no
+    renegotiation, so reading never waits to write.
     """
 
     def __init__(self, sock: ssl.SSLSocket, peer: Peer) -> None:
@@ -235,7 +235,7 @@ class TlsLink(SocketLink):
         self._piece = b""
         self._pushing: asyncio.Task[None] | None = None
         self._wake: Callable[[], None] | None = None
-        # Who waits to send waits for the piece to be gone; the task that pushes it waits for the socket.
+        # A sender waits until the piece is gone; the task that sends the piece waits for the socket.
         self._writing = Waiter(sock.fileno(), self._when_pushed, self._forget)
 
     def _decrypt(self, size: int) -> bytes:
@@ -254,20 +254,20 @@ class TlsLink(SocketLink):
         if self._piece:
             return 0
         taken = 0
-        # Released at once: else the traceback of an error would keep the caller from changing a bytearray.
+        # Released at once: otherwise an error's traceback would keep the caller from changing a bytearray.
         with memoryview(data) as whole, whole.cast("B") as view:
             while taken < len(view) and not self._piece:
                 with view[taken : taken + RECORD] as record:
                     try:
                         taken += self._tls.send(record)
                     except ssl.SSLWantWriteError:
-                        self._piece = bytes(record)  # taken all the same: OpenSSL has begun with it
+                        self._piece = bytes(record)  # still taken: OpenSSL has begun with it
                         taken += len(record)
                         self._pushing = asyncio.get_running_loop().create_task(self._push())
         return taken
 
     async def _push(self) -> None:
-        """Bring the piece out without anybody's call, for what ``send`` has taken counts as sent."""
+        """Send the piece without another call: what ``send`` has taken counts as sent."""
         writable = Waiter.for_writing(self._tls.fileno())
         while self._piece:
             await writable.wait()
@@ -276,7 +276,7 @@ class TlsLink(SocketLink):
             except ssl.SSLWantWriteError:
                 continue
             except OSError:
-                self._piece = b""  # the next send meets the same error, and tells it
+                self._piece = b""  # the next send gets the same error, and reports it
         if self._wake is not None:
             self._wake()
 
@@ -300,19 +300,19 @@ class TlsLink(SocketLink):
                 await writable.wait()
                 continue
             except (ssl.SSLError, ValueError):
-                pass  # our goodbye is out; the peer's may come later, or never, and we ask for no more
+                pass  # our goodbye is sent; the peer's may come later or never, and we do not wait for it
             return
 
 
 class NotTls(OSError):
-    """What a stranger sent in place of TLS, in words for people."""
+    """What a peer sent instead of TLS, in words for people."""
 
 
 async def begin_tls(sock: socket.socket, context: ssl.SSLContext, *, server_side: bool) -> ssl.SSLSocket:
     """Begin TLS on a connected, non-blocking socket. Raises NotTls, OSError; the socket is then closed.
 
-    Set a time-out around it: the peer may never speak. A server's context wants ``num_tickets = 0``:
-    session tickets are bytes which a peer that only sends never reads, and its close may become a reset.
+    Set a timeout around it: the peer may never send. A server's context should have ``num_tickets = 0``: a peer that
+    only sends never reads session tickets, and its close may become a reset.
     """
     try:
         fd = sock.fileno()
@@ -323,7 +323,7 @@ async def begin_tls(sock: socket.socket, context: ssl.SSLContext, *, server_side
         first = b""
         while True:
             try:
-                # OpenSSL's errors for something that is not TLS differ by version: look for ourselves.
+                # For anything but TLS, OpenSSL's errors differ by version: check the first bytes ourselves.
                 first = first or socket.socket.recv(tls, 24, socket.MSG_PEEK)
                 _must_be_tls(first)
             except BlockingIOError:
@@ -342,8 +342,8 @@ async def begin_tls(sock: socket.socket, context: ssl.SSLContext, *, server_side
 
 
 def _must_be_tls(first: bytes) -> None:
-    # RFC 8446, section 5.1: a handshake record or an alert; or, when the first record came between our look and
-    # OpenSSL's, the change_cipher_spec or application_data behind it.
+    # RFC 8446, section 5.1: a handshake record or an alert; or, if OpenSSL has taken the first record since our last
+    # look, the change_cipher_spec or application_data after it.
     if first[:1] in (b"\x14", b"\x15", b"\x16", b"\x17"):
         return
     if not first:
@@ -356,13 +356,13 @@ def _must_be_tls(first: bytes) -> None:
 
 
 class StreamLink:
-    """A link over an ``asyncio`` reader and writer, or over a library's that look like them.
+    """A link over an ``asyncio`` reader and writer, or over a library's with the same methods.
 
-    The writer insists on a buffer of its own, so at most one piece is put there, and ``send`` answers 0
-    until that has drained: otherwise the buffer would grow without bound behind the cursor's back.
+    The writer has a buffer of its own. At most one piece is put there, and ``send`` returns 0 until it has drained:
+    otherwise the buffer would grow without bound, unseen by the cursor.
 
-    For a socket of your own SocketLink is better: asyncio closes it with bytes unread, and a peer that
-    reads slowly then gets a reset in place of the last bytes.
+    For a socket of your own, SocketLink is better: asyncio closes it with unread bytes, and a peer that reads slowly
+    then gets a reset instead of the last bytes.
     """
 
     def __init__(self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -394,7 +394,7 @@ class StreamLink:
         self._draining = True
         drain = asyncio.ensure_future(self._writer.drain())
         try:
-            # Closing the writer does not end drain() while a piece is left: aclose wakes us by itself.
+            # Closing the writer does not end drain() while a piece is left: aclose wakes us.
             await asyncio.wait((drain, self._closing), return_when=asyncio.FIRST_COMPLETED)
             if drain.done():
                 drain.result()
@@ -432,7 +432,7 @@ class StreamLink:
         task.add_done_callback(self._lingered)
 
     async def _linger(self) -> bool:
-        """Let the writer flush; but a peer that reads no more would keep the descriptor for ever."""
+        """Let the writer flush, but not forever: a peer that has stopped reading would keep the descriptor open."""
         try:
             async with asyncio.timeout(LINGER):
                 await self._writer.wait_closed()

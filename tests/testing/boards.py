@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from transports.shm import _POSIX, CELLS, SIZE, Shm, ShmBoard, ShmCell, _File, _offset
+from transports.shm import _POSIX, SIZE, SLOTS, Shm, ShmBoard, ShmSlot, _File, _offset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +19,7 @@ posix = Shm(_POSIX)
 class Made(Shm):
     """A maker of boards of this kind, with slots of that kind."""
 
-    def __init__(self, kind: type[ShmBoard], slot: type[ShmCell] = ShmCell) -> None:
+    def __init__(self, kind: type[ShmBoard], slot: type[ShmSlot] = ShmSlot) -> None:
         super().__init__()
         self.board = type(kind.__name__, (kind,), {"slot": slot})
 
@@ -27,7 +27,7 @@ class Made(Shm):
 # -- sound, if awkward ------------------------------------------------------------------------------
 
 
-class InTwoHalves(ShmCell):
+class InTwoHalves(ShmSlot):
     """Whoever looks between finds the one half new, and the other old."""
 
     def _put(self, fd: int, record: bytes) -> None:
@@ -44,7 +44,7 @@ in_two_halves = Made(ShmBoard, InTwoHalves)
 # -- broken -----------------------------------------------------------------------------------------
 
 
-class FirstWriteWins(ShmCell):
+class FirstWriteWins(ShmSlot):
     def write(self, payload: Buffer) -> None:
         if not self._payload:
             super().write(payload)
@@ -58,7 +58,7 @@ class Queues(ShmBoard):
         return late
 
 
-class KeepsTheBuffer(ShmCell):
+class KeepsTheBuffer(ShmSlot):
     def write(self, payload: Buffer) -> None:
         self.kept = payload
         super().write(payload)
@@ -68,7 +68,7 @@ class KeepsTheBuffer(ShmCell):
         super().beat()
 
 
-class CutsOff(ShmCell):
+class CutsOff(ShmSlot):
     def write(self, payload: Buffer) -> None:
         super().write(payload[:234])
 
@@ -91,7 +91,7 @@ class BelievesAll(ShmBoard):
 
 
 class NoLocks(ShmBoard):
-    def claim(self) -> ShmCell | None:
+    def claim(self) -> ShmSlot | None:
         self._file.__class__ = FileWithoutLocks
         return super().claim()
 
@@ -107,7 +107,7 @@ class FileWithoutLocks(_File):
 class ForgetsWhatItHolds(ShmBoard):
     """Locks do not keep two boards of one process apart."""
 
-    def claim(self) -> ShmCell | None:
+    def claim(self) -> ShmSlot | None:
         self._next = 0
         held = set(self._file.held)
         self._file.held.clear()
@@ -126,9 +126,9 @@ class AsksNobody(ShmBoard):
 class KeepsTheDead(ShmBoard):
     """A slot that shows something is taken, whoever wrote it."""
 
-    def claim(self) -> ShmCell | None:
+    def claim(self) -> ShmSlot | None:
         lengths = memoryview(os.pread(self._file.fd, SIZE, 0)).cast("H")[128 + 8 :: 128]
-        shows = {index for index in range(CELLS) if lengths[index]} - self._file.held
+        shows = {index for index in range(SLOTS) if lengths[index]} - self._file.held
         self._file.held.update(shows)
         try:
             return super().claim()

@@ -24,12 +24,12 @@ from chat.core.errors import AddressError, ChatError
 from chat.core.status import Status, pack_slot
 from chat.transport import MAX_SLOT, boards, find_board
 from transports import shm
-from transports.shm import CELL_SIZE, CELLS, SIZE, Shm, _header, board
+from transports.shm import SIZE, SLOT_SIZE, SLOTS, Shm, _header, board
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from transports.shm import ShmBoard, ShmCell
+    from transports.shm import ShmBoard, ShmSlot
 
 POSIX = Shm(shm._POSIX)
 
@@ -77,7 +77,7 @@ def shown(seen: ShmBoard) -> dict[int, bytes]:
     return {index: payload for index, payload, _age in seen.read(trust_ms=0)}
 
 
-def claim(seen: ShmBoard, payload: bytes = b"") -> ShmCell:
+def claim(seen: ShmBoard, payload: bytes = b"") -> ShmSlot:
     slot = seen.claim()
     assert slot is not None
     if payload:
@@ -256,7 +256,7 @@ def kill_in_random_order(folder: Path, kills: int, seed: int, locks: str = "best
         for writer in writers:
             writer.kill()
         assert shown(host) == {}
-        assert claim_all(host) == set(range(CELLS))
+        assert claim_all(host) == set(range(SLOTS))
 
 
 @pytest.mark.parametrize("locks", ["best", "posix"])
@@ -277,7 +277,7 @@ def test_the_next_host_takes_over_what_a_dead_one_left(tmp_path: Path) -> None:
         with closing(board.create(tmp_path)) as after:
             assert (tmp_path / "board").stat().st_ino == file
             assert shown(after) == member.shows
-            assert claim_all(after) == set(range(CELLS)) - set(member.indices)
+            assert claim_all(after) == set(range(SLOTS)) - set(member.indices)
             assert shown(after) == member.shows
 
 
@@ -332,7 +332,7 @@ def test_a_forked_child_has_no_part_in_its_parents_slots(tmp_path: Path) -> None
             os.waitpid(parent, 0)
             dead = True
             assert shown(seen) == {}  # although the child lives
-            assert len(claim_all(seen)) == CELLS
+            assert len(claim_all(seen)) == SLOTS
     finally:
         os.kill(int(child_said.split()[0]), signal.SIGKILL)
         if not dead:
@@ -369,7 +369,7 @@ def test_random_bytes_harm_nobody_for_longer_than_a_beat(tmp_path: Path, seed: i
                 due = shown(host)
             with closing(board.open(tmp_path)) as newcomer:
                 assert shown(newcomer) == shown(member) == shown(host) == due
-        assert claim_all(host) == set(range(CELLS)) - {slot.index for slot in slots}
+        assert claim_all(host) == set(range(SLOTS)) - {slot.index for slot in slots}
 
 
 @pytest.mark.parametrize("length", [MAX_SLOT + 1, 65_535])
@@ -395,7 +395,7 @@ def test_a_dead_writers_damaged_cell_goes_away_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", [2**64 - 1, 2**64 - 2, 0])
 def test_the_version_goes_on_after_the_last_one(tmp_path: Path, version: int) -> None:
     with closing(board.create(tmp_path)) as host:
-        for index in range(CELLS):
+        for index in range(SLOTS):
             put(tmp_path / "board", raw_slot(b"old", version=version, age=9_000), 256 * (1 + index))
         assert shown(host) == {}
         slot = claim(host)
@@ -410,14 +410,14 @@ def test_the_version_goes_on_after_the_last_one(tmp_path: Path, version: int) ->
 @pytest.mark.parametrize("maker", [board, POSIX], ids=["best", "posix"])
 def test_a_full_board_says_so_until_somebody_leaves(tmp_path: Path, maker: Shm) -> None:
     with closing(maker.create(tmp_path)) as host, closing(maker.open(tmp_path)) as member:
-        slots = [claim(host) for _ in range(CELLS)]
+        slots = [claim(host) for _ in range(SLOTS)]
         assert host.claim() is None
         assert member.claim() is None
         slots[77].close()
         assert claim(member).index == slots[77].index
         assert host.claim() is None
     with closing(maker.open(tmp_path)) as after, Writer(tmp_path, 1):
-        assert len(claim_all(after)) == CELLS - 1
+        assert len(claim_all(after)) == SLOTS - 1
 
 
 def test_what_has_not_changed_is_the_same_object(tmp_path: Path) -> None:
@@ -445,7 +445,7 @@ def test_a_thousand_cells_are_one_descriptor(tmp_path: Path) -> None:
     with closing(board.create(tmp_path)) as host:
         resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())), hard))
         try:
-            assert len(claim_all(host)) == CELLS
+            assert len(claim_all(host)) == SLOTS
             assert host.read() == []
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -487,7 +487,7 @@ def test_another_program_reads_it_by_the_page_alone(tmp_path: Path) -> None:
         slots[0].close()
         at = 256 * (1 + slots[3].index)
         put(tmp_path / "board", raw_slot(pack_slot(bytes(32), "dan", Status()), age=15_001), at)
-        put(tmp_path / "board", raw_slot(pack_slot(bytes(32), "of-another-start", Status()), age=-60_000), 256 * CELLS)
+        put(tmp_path / "board", raw_slot(pack_slot(bytes(32), "of-another-start", Status()), age=-60_000), 256 * SLOTS)
         command = [sys.executable, "-I", "-X", "utf8", "-c", code, str(tmp_path / "board")]
         done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
         assert done.stdout.splitlines() == [
@@ -505,7 +505,7 @@ def test_the_pages_tables_add_up_and_are_those_of_the_code() -> None:
         for (at, size), (then, _) in pairwise(table):
             assert at + int(size) == then
     file, slot, payload = tables
-    assert file[-1] == (CELL_SIZE, str(CELL_SIZE))
+    assert file[-1] == (SLOT_SIZE, str(SLOT_SIZE))
     assert [size for _, size in slot] == ["8", "8", "2", str(MAX_SLOT), "4"]
-    assert sum(int(size) for _, size in slot) == CELL_SIZE
+    assert sum(int(size) for _, size in slot) == SLOT_SIZE
     assert payload[-1][0] + int(payload[-1][1].removeprefix("0 to ")) == MAX_SLOT
