@@ -11,8 +11,7 @@ Rules:
 3. English is in the source, and is what is shown where a translation is missing. NDJSON, all that programs read, and
    what a host writes to its log are English in every language.
 4. An error keeps its text apart from its fields (``chat.core.errors``); ``translate`` words it for a reader.
-   Remote text is English too. ``localize_remote`` recognises what we say ourselves, whole and unchanged:
-   nothing is ever filled into a text that came from elsewhere.
+   A host sends codes and fields (``chat.core.codes``), which we phrase: nothing is filled into a text of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from chat.core.errors import ChatError, Text, WrongValue
+from chat.core.errors import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -80,17 +79,12 @@ def later(text: str) -> str:
 
 
 def translate(what: object) -> str:
-    """Return what an error says, or another ``Words``, in the language that is spoken."""
-    words = what.words if isinstance(what, ChatError | WrongValue) else what
+    """Return what an error, a host's notice or answer, or another ``Text`` says, in the language that is spoken."""
+    words = getattr(what, "words", what)
     if not isinstance(words, Text):
         return str(words)
     fields = {name: translate(one) if isinstance(one, Text | Exception) else one for name, one in words.fields.items()}
     return _(words.template).format(**fields) if fields else _(words.template)
-
-
-def localize_remote(text: str) -> str:
-    """Return what a host says in the language that is spoken, where it is one of our own texts as it stands."""
-    return translate(text) if isinstance(text, Text) else _(text)
 
 
 def catalogue(language: str) -> dict[str, str]:
@@ -127,42 +121,3 @@ def entries(text: str) -> Iterator[dict[str, str]]:
         entry[keyword] = entry.get(keyword, "") + str(json.loads(quote + rest))  # C's escapes that we use are JSON's
     if entry:
         yield entry
-
-
-# What a host answers with one of few words in it.
-_ANSWERS: Final = (
-    later("only the room's owner may ask for that (invite)"),
-    later("only the room's owner may ask for that (peer)"),
-)
-
-# What the system gives as its reasons (strerror, gai_strerror), as ``errors.reason`` writes them. Linux and macOS.
-_REASONS: Final = (
-    later("address already in use"),
-    later("broken pipe"),
-    later("cannot assign requested address"),
-    later("can't assign requested address"),
-    later("connection refused"),
-    later("connection reset by peer"),
-    later("connection timed out"),
-    later("operation timed out"),
-    later("file exists"),
-    later("file name too long"),
-    later("input/output error"),
-    later("is a directory"),
-    later("name or service not known"),
-    later("nodename nor servname provided, or not known"),
-    later("network is unreachable"),
-    later("no route to host"),
-    later("no space left on device"),
-    later("no such file or directory"),
-    later("not a directory"),
-    later("disk quota exceeded"),
-    later("operation not permitted"),
-    later("permission denied"),
-    later("read-only file system"),
-    later("temporary failure in name resolution"),
-    later("too many levels of symbolic links"),
-    later("too many open files"),
-    later("no closing quotation"),  # shlex
-    later("no escaped character"),
-)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chat import i18n
-from chat.core import session
+from chat.core import codes
 from chat.core.errors import ChatError, DialFailed, Refused, Text, WrongValue
+from chat.core.wire import Answer, Notice, Refusal
 from chat.i18n import (
     LANGUAGES,
     _,
@@ -21,7 +22,6 @@ from chat.i18n import (
     current_language,
     entries,
     later,
-    localize_remote,
     plural,
     translate,
     translation,
@@ -146,13 +146,19 @@ def test_what_varies_is_never_looked_up(speaks: Any) -> None:
     assert translate(ValueError("connection refused")) == "connection refused"
 
 
-def test_what_a_host_says_is_known_again_only_whole_and_nothing_is_put_into_it(speaks: Any) -> None:
+def test_what_a_host_says_is_phrased_by_its_code_and_its_own_text_is_left_as_it_is(speaks: Any) -> None:
     speaks(ERRORS)
-    assert localize_remote("connection refused") == "被拒绝"
-    assert localize_remote("connection refused!") == "connection refused!"
-    assert localize_remote("{number} is odd") == translate(Refused("odd", "{number} is odd")) == "{number} 是单数"
-    assert localize_remote(Text("{number} is odd", number=3)) == "3 是单数"
-    assert localize_remote("{0.__class__}") == translate(Refused("odd", "{0.__class__}")) == "{0.__class__}"
+    failed: dict[str, Any] = {"code": "program-name", "fields": {"why": "ECONNREFUSED", "line": "{number} is odd"}}
+    assert translate(Answer(**failed, text="ha ha")) == "被拒绝; name the program: NAME={number} is odd"
+    for said in ("connection refused", "{number} is odd", "{0.__class__}"):
+        for coded in (
+            Answer(code="new", text=said),
+            Answer(text=said),
+            Notice(code=said),
+            Refusal(code="x", text=said),
+        ):
+            assert translate(coded) == said
+        assert translate(Refusal(code="x", text=said).error(Refused)) == said
 
 
 def test_the_language_that_is_spoken(speaks: Any) -> None:
@@ -161,8 +167,9 @@ def test_the_language_that_is_spoken(speaks: Any) -> None:
     assert current_language() == "zh"
 
 
-def test_refusals_that_are_known_again_are_in_the_catalogue() -> None:
-    assert set(session._REFUSALS) <= catalogue("zh").keys()
+@pytest.mark.parametrize("table", ["REFUSALS", "NOTICES", "ANSWERS", "REJECTED", "REWOUND", "REASONS"])
+def test_every_code_is_in_the_catalogue(table: str) -> None:
+    assert set(getattr(codes, table).values()) <= catalogue("zh").keys()
 
 
 def test_every_language_has_a_catalogue_that_loads() -> None:
@@ -254,17 +261,17 @@ def dial(place, error):
     raise ChatError(error.words)
     raise LocalProtocolError("for programmers")
     raise ValueError("of Python")
-    return Answer(error="a host's answer"), Notice(code="not this", text="a host's notice"), Notice(text=str(error))
+    return Answer(code="not this"), Notice(code="not this", text="for other programs"), Refused("not this", a=1)
 """
 
 
-def test_what_errors_and_hosts_say_is_collected(messages: Any, tmp_path: Path) -> None:
+def test_what_errors_say_is_collected(messages: Any, tmp_path: Path) -> None:
     for name in ("chat", "transports"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.py").write_text(RAISES)
     found, faults = messages.collect(tmp_path)
     assert faults == []
-    told = ["cannot reach {place}: {why}", "{place!r} is closed", "a host's answer", "a host's notice", "it {is} gone"]
+    told = ["cannot reach {place}: {why}", "{place!r} is closed", "it {is} gone"]
     assert sorted(text.one for text in found) == sorted(told)
     assert set(map(tuple, found.values())) == {("chat/a.py", "transports/a.py")}
 

@@ -9,8 +9,6 @@ import click
 from chat.cli import options
 from chat.cli.help import Group, option
 from chat.cli.home import Home, run
-from chat.core.errors import ChatError
-from chat.i18n import localize_remote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +45,4 @@ async def print_invite(client: Client, *, uses: int, seconds: int) -> None:
 
     async with client:
         answer = await client.ask(Ask(what="invite", uses=uses, seconds=seconds))
-    if answer.error:
-        raise ChatError(visible(localize_remote(answer.error), lines=False))
     click.echo(visible(answer.text, lines=False))

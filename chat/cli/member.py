@@ -68,7 +68,7 @@ async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts:
             async with client:
                 await ndjson.run(client)
         except Refused as error:
-            click.echo(dump({"event": "refused", "code": error.code, "message": str(error)}))
+            click.echo(dump({"event": "refused", "code": error.code, "fields": error.fields, "message": str(error)}))
             raise
         return
     from chat.local import settings

@@ -48,7 +48,7 @@ def rooms(json: bool) -> None:
             here = plural("1 member", "{count} members", members or 0).format(count="?" if members is None else members)
             click.echo(visible(f"{card.room}\t{wires}\t{here}\t{age}", lines=False))
     if not found:
-        raise NoSuchRoom("no room is open on this machine; open one with: chat host")
+        raise NoSuchRoom("none-open")
 
 
 @command()

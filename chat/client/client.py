@@ -20,7 +20,7 @@ from chat.client.connection import Connection
 from chat.client.events import EventQueue
 from chat.client.outbox import Outbox, outbox_folder
 from chat.client.queries import Queries
-from chat.core.errors import LocalProtocolError
+from chat.core.errors import LocalProtocolError, wire_fields
 from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected, Session, Stored
 from chat.core.wire import Notice
@@ -203,7 +203,7 @@ class Client:
             self._outbox = Outbox.open(outbox_folder(self._outboxes, host=host, key=key, room=room, nick=self.nick))
             self.pending = [entry.id for entry in self._outbox.entries if entry.id]
             if self._outbox.warning:
-                self.events.put(Notice(code="outbox", text=self._outbox.warning))
+                self.events.put(Notice(code="outbox", fields=wire_fields(self._outbox.warning.fields)))
         return self._outbox
 
     def renumbered(self) -> None:

@@ -93,7 +93,7 @@ class Connection:
             except (AddressError, RemoteProtocolError) as error:  # no such transport here; another program there
                 misled = misled or error
             except Refused as error:
-                if error.code != "host-key-changed" or not self.target.host:
+                if error.code != "other-host":
                     raise
                 misled = error  # we know our host by its key: this is another one
         if failure is not None and isinstance(misled, Refused):
@@ -147,8 +147,7 @@ class Connection:
             if not known.check(handshake.address, handshake.key):
                 self.trusted_on_first_use = fingerprint(handshake.key)
         elif target.remember and known.remember(handshake.address, handshake.key):
-            told = Text("the invite names another key for {address} than the one known", address=handshake.address)
-            self._events.put(Notice(code="host-key", text=told))
+            self._events.put(Notice(code="host-key", fields={"address": str(handshake.address)}))
         self._client.board.joined()
         self._events.put(event)
 

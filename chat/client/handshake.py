@@ -58,22 +58,12 @@ class Handshake:
         if not self.target.host:
             self.known_hosts.check(self.address, key, learn=False)
         elif host_hash(key) != self.target.host:
-            raise Refused(
-                "host-key-changed",
-                "the host at {address} has not the key that the invite names, but {shown}: it is another "
-                "host, or somebody between us; ask for a new invite by a way you trust",
-                address=self.address,
-                shown=fingerprint(key),
-            )
+            raise Refused("other-host", address=self.address, shown=fingerprint(key))
 
     def check(self, proof: bytes) -> None:
         """Raise Refused if the host does not hold its key."""
         if not verify(self.key, proof, self._transcript("host")):
-            raise Refused(
-                "host-proof",
-                "the host at {address} does not hold the key that it shows; do not trust it",
-                address=self.address,
-            )
+            raise Refused("host-proof", address=self.address)
 
     def _transcript(self, role: str) -> bytes:
         return transcript(

@@ -21,8 +21,8 @@ def as_object(event: ClientEvent, client: Client) -> dict[str, Any] | None:
             return message_object(event)
         case Stored(entry, seq):
             return {"event": "stored", "id": entry.id, "seq": seq or None} if entry.id else None
-        case Rejected(entry, code, why):
-            return {"event": "rejected", "id": entry.id, "code": code, "message": why}
+        case Rejected(entry, code, why, fields):
+            return {"event": "rejected", "id": entry.id, "code": code, "fields": fields, "message": why}
         case Joined(room, epoch, next_seq, nick, role, resumed):
             return {
                 "event": "joined",
@@ -43,9 +43,9 @@ def as_object(event: ClientEvent, client: Client) -> dict[str, Any] | None:
         case Gap():
             return {"event": "gap", "first": event.first, "count": event.count}
         case Rewound(why):
-            return {"event": "rewound", "why": why}
+            return {"event": "rewound", "code": why.code, "fields": why.fields, "why": why.text}
         case Notice():
-            return {"event": "notice", "code": event.code, "text": event.text}
+            return {"event": "notice", "code": event.code, "fields": event.fields, "text": event.text}
         case Lost(why):
             return {"event": "link", "state": "lost", "why": why}
         case Up(address):

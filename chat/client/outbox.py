@@ -36,7 +36,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from chat.core.errors import StoreError, StoreFull, Text, reason
+from chat.core.codes import NOTICES
+from chat.core.errors import StoreError, StoreFull, Text, phrase, reason
 from chat.core.outgoing import OutboxEntry
 from chat.local.private_files import make_private, replace_private, try_lock, unlock
 
@@ -78,7 +79,7 @@ class Outbox:
             entries, self._end, damaged = _read(data)
             self.entries: Final = deque(entries)  # unsettled, in the order in which they were said
             self._sizes = deque(len(_record(entry)) for entry in entries)  # of their records, in bytes
-            self.warning: Final = self._set_aside(data) if damaged else ""  # a line for people, or nothing
+            self.warning: Final = self._set_aside(data) if damaged else phrase("", {})
             os.ftruncate(self._fd, self._end)  # behind it: damage, or a last record that its writer was killed in
         except BaseException:
             os.close(self._fd)
@@ -171,14 +172,8 @@ class Outbox:
         """Keep a copy of a damaged file before it is cut off where the damage begins."""
         aside = next(path for n in count(1) if not (path := self._path.with_suffix(f".damaged-{n}")).exists())
         os.close(replace_private(aside, data))
-        return Text(
-            "what you said and no host has confirmed yet is damaged from byte {number} of {size} on; "
-            "{count} before that will be sent, look for the rest in {path}",
-            number=self._end,
-            size=len(data),
-            count=len(self.entries),
-            path=aside,
-        )
+        fields = {"number": self._end, "size": len(data), "count": len(self.entries), "path": str(aside)}
+        return phrase(NOTICES["outbox"], fields)
 
 
 def _record(entry: OutboxEntry) -> bytes:

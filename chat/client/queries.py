@@ -6,11 +6,9 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from chat.core.errors import ChatError, LinkBroken
+from chat.core.errors import LinkBroken, RemoteProtocolError, RequestFailed
 from chat.core.session import LinkState, Message
-from chat.core.text import visible
 from chat.core.wire import Answer, Ask
-from chat.i18n import localize_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +33,7 @@ class Queries:
         self._pieces: Callable[[Ranged], None] = lambda _piece: None
 
     async def ask(self, ask: Ask) -> Answer:
-        """Return the host's answer. Raises LinkBroken if there is no link, or if it is lost before the answer."""
+        """Return the host's answer. Raises RequestFailed if it says no, LinkBroken if the link is lost before that."""
         return await self._send(ask)
 
     def _send(self, ask: Ask) -> asyncio.Future[Answer]:
@@ -63,7 +61,7 @@ class Queries:
         self._range.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be waiting
         answer = await asyncio.shield(self._range)  # if we are cancelled, the rest comes in all the same
         if answer is not _ENDED:
-            raise ChatError(visible(localize_remote(answer.error), lines=False))
+            raise RemoteProtocolError("the host answered in words where a part of the log was asked for")
         return items
 
     def ranged(self, piece: Ranged) -> None:
@@ -72,7 +70,11 @@ class Queries:
             self.answered(piece.number, _ENDED)
 
     def answered(self, number: int, answer: Answer) -> None:
-        if number in self._answers and not self._answers[number].done():
+        if number not in self._answers or self._answers[number].done():
+            return
+        if answer.failed:
+            self._answers[number].set_exception(answer.error(RequestFailed))
+        else:
             self._answers[number].set_result(answer)
 
     def lost(self) -> None:
@@ -91,8 +93,6 @@ async def find(
     Raises ChatError.
     """
     answer = await client.ask(Ask(what="search", text=query, limit=limit, before=before))
-    if answer.error:
-        raise ChatError(visible(localize_remote(answer.error), lines=False))
     messages = await fetch(client, {seq for hit in answer.found for seq in hit}, told)
     found = [hit for hit in reversed(answer.found) if messages.keys() >= set(hit)]
     return [messages[seq]._replace(text=messages[text_at].text) for seq, text_at in found], answer

@@ -14,10 +14,12 @@ A loss that is told (a gap in the log) is an event, not an error.
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self
+
+from chat.core import codes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -42,6 +44,18 @@ class Text(str):
         words.template = template
         words.fields = fields
         return words
+
+
+def phrase(template: str, fields: Mapping[str, object]) -> Text:
+    """Put fields into a template of ours. ``why`` may name one of ``codes.REASONS``, which is a text of ours, too."""
+    why = fields.get("why")
+    known = {"why": Text(codes.REASONS[why])} if isinstance(why, str) and why in codes.REASONS else {}
+    return Text(template, **{**fields, **known})
+
+
+def wire_fields(fields: Mapping[str, object]) -> dict[str, str | int]:
+    """Return fields as they go over the wire."""
+    return {name: one if isinstance(one, int) else str(one) for name, one in fields.items()}
 
 
 class ChatError(Exception):
@@ -120,26 +134,37 @@ class RemoteProtocolError(ProtocolError):
     """The peer did. The link to it is closed; nobody else is harmed."""
 
 
-class Refused(ChatError):
-    """The host (or our own trust in it) said no.
+class CodedError(ChatError):
+    """An error with a code for programs, which stays the same across versions (``chat.core.codes``).
 
-    ``code`` is one short word for programs; it stays the same across versions.
+    ``text`` is for a code that our table lacks, from a host that is newer.
     """
 
-    exit_code = REFUSED
+    table: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, code: str, message: str, /, **fields: object) -> None:
-        super().__init__(message, **fields)
+    def __init__(self, code: str, text: str = "", /, **fields: object) -> None:
+        super().__init__(text if isinstance(text, Text) else phrase(text or self.table.get(code, code), fields))
         self.code = code
+        self.fields = wire_fields(fields)
+
+
+class Refused(CodedError):
+    """The host (or our own trust in it) said no."""
+
+    exit_code = REFUSED
+    table = codes.REFUSALS
 
 
 class NoSuchRoom(Refused):
-    """The host answers, but keeps no room of this name; or no room runs on this machine."""
+    """The host answers, but keeps no room of this name; or no room is open on this machine."""
 
     exit_code = UNREACHABLE
 
-    def __init__(self, message: str, /, **fields: object) -> None:
-        super().__init__("no-room", message, **fields)
+
+class RequestFailed(CodedError):
+    """The host cannot do, or does not allow, what a member asked for."""
+
+    table = codes.ANSWERS
 
 
 class StoreError(ChatError):

@@ -27,8 +27,7 @@ import msgspec
 from msgspec.structs import replace
 
 from chat.core import status, text
-from chat.core.codes import REJECTED, phrase
-from chat.core.errors import Refused, RemoteProtocolError, Text
+from chat.core.errors import Refused, RemoteProtocolError
 from chat.core.log import Cursor, Log, digest
 from chat.core.loopguard import LIMIT, LoopGuard
 from chat.core.roster import Roster
@@ -49,6 +48,7 @@ from chat.core.wire import (
     Kind,
     Names,
     Rejection,
+    Rewind,
     Welcome,
     pack,
     run_of,
@@ -66,7 +66,6 @@ _NAMES_PAGE: Final = MAX_CONTROL // 160  # authors in one NAMES frame
 _NICKS_A_KEY: Final = 8
 _REJECTIONS: Final = 64  # of one stream that are stored; of older ones the sender learns no reason
 _REJECTION_SIZE: Final = 256  # bytes of memory, about
-_ANOTHER_LOG: Final = Text("this is another log of the same name; the host has lost or replaced the one you knew")
 _MAX_HISTORY: Final = 10_000  # messages looked back for; `chat log` pages further by number
 
 
@@ -155,7 +154,7 @@ class Admission(NamedTuple):
     start: int
     show: int
     first_unsettled: int
-    rewound: str
+    rewound: Rewind | None
     replaced: Member | None  # an older link of the same stream, which this one takes the place of
     rejections: Sequence[Rejection]  # which it may not know of
 
@@ -328,24 +327,19 @@ class Room:
         """Return the last number that a key has read, 0 where it has read none."""
         return self._reads.get(key, 0)
 
-    def _find_start(self, hello: Hello) -> tuple[int, int, str]:
-        """Return the first number to send, the first to show, and why the member's past is not ours (or "")."""
-        log, rewound = self.log, ""
+    def _find_start(self, hello: Hello) -> tuple[int, int, Rewind | None]:
+        """Return the first number to send, the first to show, and why the member's past is not ours, if so."""
+        log = self.log
+        rewound: Rewind | None = None
         if hello.epoch:
             if hello.epoch != log.epoch:
-                rewound = str(_ANOTHER_LOG)
+                rewound = Rewind(code="another-log")
             elif hello.next_seq > log.end:
-                rewound = (
-                    f"the host's log ends at {log.end - 1}, you hold up to {hello.next_seq - 1}; "
-                    "the host went back to an older copy"
-                )
+                rewound = Rewind(code="older-copy", fields={"end": log.end - 1, "held": hello.next_seq - 1})
             elif hello.last and (ours := log.frame_at(hello.next_seq - 1)) and digest(ours) != hello.last:
-                rewound = (
-                    f"message {hello.next_seq - 1} differs from the one you hold; "
-                    "the host went back to an older copy and went on from there"
-                )
+                rewound = Rewind(code="differs", fields={"number": hello.next_seq - 1})
             if not rewound:
-                return max(1, hello.next_seq), max(1, hello.next_seq), ""
+                return max(1, hello.next_seq), max(1, hello.next_seq), None
         if hello.next_seq and not hello.epoch:  # it holds nothing yet, and asks for the log from there on
             show = min(hello.next_seq, log.end)
         else:
@@ -357,16 +351,14 @@ class Room:
         try:
             nick = text.nickname(wanted)
         except ValueError as error:
-            raise Refused("nick", str(error)) from None
+            raise Refused("nick-invalid", why=error) from None
         for suffix in ("", *(f"-{n}" for n in range(2, 100))):
             candidate = _with_suffix(nick, suffix)
             skeleton = text.skeleton(candidate)
             taken = self._nicks.get(skeleton)
             if taken is None:
                 if self._nick_count[key] >= _NICKS_A_KEY:
-                    raise Refused(
-                        "nick", "your key has {count} nicknames here already; use one of them", count=_NICKS_A_KEY
-                    )
+                    raise Refused("too-many-nicks", count=_NICKS_A_KEY)
                 self._nicks[skeleton] = (candidate, key)
                 self._nick_count[key] += 1
                 self._new_nicks.append((skeleton, candidate, key))
@@ -374,13 +366,8 @@ class Room:
             if taken[1] == key:
                 return candidate
             if taken[0].casefold() != candidate.casefold():
-                raise Refused(
-                    "nick",
-                    "the nickname {candidate} looks like {other}, which is taken; choose another with --as",
-                    candidate=candidate,
-                    other=taken[0],
-                )
-        raise Refused("nick", "the nickname {nick} is taken many times over; choose another with --as", nick=nick)
+                raise Refused("nick-similar", candidate=candidate, other=taken[0])
+        raise Refused("nick-taken", nick=nick)
 
     # -- what members send ----------------------------------------------------------------------
 
@@ -450,7 +437,7 @@ class Room:
         if kept and (last := kept[-1]).number + last.count == number and (last.code, last.fields) == (code, fields):
             first, count = last.number, last.count + 1
             kept.pop()
-        kept.append(rejection(first, code, fields, count))
+        kept.append(Rejection(number=first, count=count, code=code, fields=fields))
         del kept[:-_REJECTIONS]
         new = self._rejecting.setdefault(stream, [])
         if new and new[-1].number == first:
@@ -575,11 +562,6 @@ def _frames(rejections: Iterable[Rejection]) -> bytes:
     return b"".join(pack(Kind.REJECTED, one) for one in rejections)
 
 
-def rejection(number: int, code: str, fields: dict[str, str | int], count: int = 1) -> Rejection:
-    """Return what a sender is told, with its English text."""
-    return Rejection(number=number, count=count, code=code, fields=fields, text=str(phrase(REJECTED, code, fields, "")))
-
-
 def _with_suffix(nick: str, suffix: str) -> str:
     """Return both as one nickname, ``nick`` shortened as far as it takes. Raises Refused where nothing fits.
 
@@ -588,7 +570,7 @@ def _with_suffix(nick: str, suffix: str) -> str:
     for end in range(len(nick), 0, -1):
         with suppress(ValueError):
             return text.nickname(nick[:end] + suffix)
-    raise Refused("nick", "the nickname {nick} is taken; choose another with --as", nick=nick)
+    raise Refused("nick-taken", nick=nick)
 
 
 _HOST_ONLY: Final = frozenset(

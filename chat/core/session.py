@@ -22,7 +22,7 @@ from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from chat.core.codes import REJECTED, phrase
+from chat.core.codes import NO_ROOM
 from chat.core.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError, Text
 from chat.core.incoming import Incoming, Range
 from chat.core.log import digest
@@ -49,6 +49,7 @@ from chat.core.wire import (
     Presence,
     Refusal,
     Rejection,
+    Rewind,
     States,
     Welcome,
     encode,
@@ -57,18 +58,11 @@ from chat.core.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from chat.core.outgoing import Outgoing
 
 _NAMES_A_QUESTION: Final = 24  # authors asked for at once: their answer fits one control frame
-_REFUSALS: Final = (  # of a host, with nothing put in but what we have told it: known again, and said in any language
-    "this host keeps no room {room!r}; ask its owner for an invite",
-    "room {room} is by invite only; ask a member for an invite",
-    "this invite does not open room {room}; ask for a new one",
-    "the nickname {nick} is taken; choose another with --as",
-    "the nickname {nick} is taken many times over; choose another with --as",
-)
 _BEAT: Final = encode(Kind.BEAT)
 _BYE: Final = encode(Kind.BYE)
 
@@ -126,6 +120,7 @@ class Rejected(NamedTuple):
     entry: OutboxEntry
     code: str
     why: Text
+    fields: Mapping[str, str | int] = {}
 
 
 class Here(NamedTuple):
@@ -139,7 +134,7 @@ class Here(NamedTuple):
 class Rewound(NamedTuple):
     """The host's log is not a continuation of what we hold. What follows begins anew."""
 
-    why: str
+    why: Rewind
 
 
 class Numbered(NamedTuple):
@@ -374,11 +369,7 @@ class Session:
     def _control_frame(self, frame: Frame, events: list[Event]) -> None:
         if frame.kind == Kind.REFUSED:
             refusal = unpack(Refusal, frame)
-            known = {"room": self.room, "nick": self._wanted_nick}
-            message = next((Text(one, **known) for one in _REFUSALS if one.format(**known) == refusal.message), "")
-            if refusal.code == "no-room":
-                raise NoSuchRoom(message or refusal.message)
-            raise Refused(refusal.code, message or refusal.message)
+            raise refusal.error(NoSuchRoom if refusal.code in NO_ROOM else Refused)
         if frame.kind == Kind.CHALLENGE and self.state is LinkState.WAITING:
             challenge = unpack(Challenge, frame)
             self.state = LinkState.ASKED
@@ -582,7 +573,7 @@ class Session:
             events.append(Stored(entry, seq))
             return
         why = rejection or Rejection(number=entry.number, code="unknown")
-        events.append(Rejected(entry, why.code, phrase(REJECTED, why.code, why.fields, why.text)))
+        events.append(Rejected(entry, why.code, why.words, why.fields))
 
     def _presence(self, presence: Presence, events: list[Event]) -> None:
         if presence.reset:

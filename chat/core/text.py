@@ -36,6 +36,7 @@ from chat.core.errors import Text, WrongValue
 
 MAX_NAME_COLUMNS: Final = 32  # of a terminal
 MAX_NAME_BYTES: Final = 64  # of UTF-8
+MAX_QUOTED: Final = 200  # characters of a peer's text in an error, a notice or a log
 
 _MAX_MARKS: Final = 8  # on one base in text; Hebrew with points and accents needs about four
 _MAX_NAME_MARKS: Final = 4  # on one base in a name (UTS 39, section 5.4)
@@ -149,6 +150,12 @@ def visible(text: str, *, lines: bool = True) -> str:
     if suspect:  # and not before: a joiner stays because of its neighbours, so they must be settled
         text = _JOINER.sub(r"\1", text)
     return _LINE_START.sub(_on_base, text)
+
+
+def quoted(text: str, limit: int = MAX_QUOTED) -> str:
+    """Return what of a peer's text is quoted: sanitized, on one line, and cut to ``limit`` characters."""
+    shown = visible(text[: limit + 1], lines=False)
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 def nickname(text: str) -> str:

@@ -20,13 +20,17 @@ Rules:
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from enum import IntEnum
 from hashlib import sha256
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from chat.core.errors import LocalProtocolError, RemoteProtocolError
+from chat.core import codes
+from chat.core.errors import CodedError, LocalProtocolError, RemoteProtocolError, Text, phrase
+from chat.core.text import MAX_QUOTED, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -296,8 +300,55 @@ U63: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 U64: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]  # MessagePack itself has nothing larger than 64 bits
 
 
+_MAX_FIELDS: Final = 16  # of a code
+
+
 class Struct(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A body that is a MessagePack map; unknown fields are ignored when it is read."""
+
+
+class Coded(Struct):
+    """A code and its fields, for the reader to phrase; ``text`` is the English of it, as a courtesy.
+
+    All of it is quoted as it is read: at most 16 fields, and 200 characters of each string.
+    """
+
+    code: str
+    fields: dict[str, str | int] = {}
+    text: str = ""
+
+    table: ClassVar[dict[str, str]] = {}
+    longest: ClassVar[int] = MAX_QUOTED  # characters of ``text``
+
+    def __post_init__(self) -> None:
+        self.code = quoted(self.code)
+        self.fields = {
+            quoted(name): quoted(one) if isinstance(one, str) else one
+            for name, one in islice(self.fields.items(), _MAX_FIELDS)
+        }
+        self.text = quoted(self.text, self.longest)
+        self.text = self.text or str(self.words)
+
+    @property
+    def words(self) -> Text:
+        """What it says, for ``chat.i18n.translate``: by our own table, or else the sender's text."""
+        if self.code in self.table:
+            with suppress(LookupError, ValueError):  # a newer host may send other fields
+                self.table[self.code].format(**self.fields)
+                return phrase(self.table[self.code], self.fields)
+        return phrase("{text}", {"text": self.text or self.code})  # a field: nobody looks it up in a catalogue
+
+    def error(self, kind: type[CodedError]) -> CodedError:
+        """Return an error of this kind that says the same."""
+        error = kind(self.code, self.words)
+        error.fields = self.fields
+        return error
+
+
+class Rewind(Coded):
+    """Why the host's log is not a continuation of what a member holds."""
+
+    table = codes.REWOUND
 
 
 class Challenge(Struct):
@@ -347,16 +398,15 @@ class Welcome(Struct):
     first_unsettled: U32  # its stream's high-water mark plus 1: all below is on the host's disk, or rejected
     proof: bytes  # the host's Ed25519 signature over the transcript
     rejected: U32 = 0  # REJECTED frames follow, the last of them up to this number
-    rewound: str = ""  # not empty: why what the member held is not this log's past
+    rewound: Rewind | None = None  # why what the member held is not this log's past
     role: str = "member"
     read: U63 = 0  # how far this key has read, in whichever of its windows; 0 where it never came before
 
 
-class Refusal(Struct):
-    """The host says no: a short code for programs and one line for people."""
+class Refusal(Coded):
+    """The host says no."""
 
-    code: str
-    message: str
+    table = codes.REFUSALS
 
 
 class Author(Struct):
@@ -413,14 +463,17 @@ class Ask(Struct):
     limit: U32 = 0  # search: how many messages, at most 100; 0 is 20
 
 
-class Answer(Struct):
-    """What came of a question; ``error`` is a line for people, empty when all went well."""
+class Answer(Coded):
+    """What came of a request. Without a code, ``text`` is what was asked for."""
 
-    text: str = ""
-    error: str = ""
+    code: str = ""
+    failed: bool = False  # nothing; the code says why
     found: list[tuple[U63, U63]] = []  # search, newest first: a message, and the frame with its text now (an edit)
     more: bool = False  # search: there are older ones
     indexed: U63 = 0  # search: numbers below this one were searched
+
+    table = codes.ANSWERS
+    longest = MAX_CONTROL
 
 
 class Direct(Struct):
@@ -433,21 +486,19 @@ class Direct(Struct):
     read: U63 = 0  # how far this key has read there, in whichever of its windows
 
 
-class Rejection(Struct):
-    """Numbers of a stream that are not in the log, and never will be. ``code`` and ``fields``: see chat.core.codes."""
+class Rejection(Coded, kw_only=True):
+    """Numbers of a stream that are not in the log, and never will be."""
 
     number: U32
-    code: str
     count: U32 = 1  # that many, from ``number`` on
-    fields: dict[str, str | int] = {}
-    text: str = ""  # the same in English, for programs that do not know the code
+
+    table = codes.REJECTED
 
 
-class Notice(Struct):
-    """A line from the host for people. ``code`` is a short word for programs."""
+class Notice(Coded):
+    """A line from the host for people."""
 
-    code: str
-    text: str
+    table = codes.NOTICES
 
 
 _encoder: Final = msgspec.msgpack.Encoder()

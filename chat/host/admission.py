@@ -97,11 +97,9 @@ class AdmissionControl:
         try:
             await self._meet(link, task)
         except RemoteProtocolError as error:
-            _logger.warning("%s was dropped: %s", where, error)
-            await _refuse(link, Refusal(code="protocol", message=str(error)))
+            await _refuse(link, Refusal(code="protocol", fields={"why": str(error)}))
         except Refused as error:
-            _logger.warning("%s was refused: %s", where, error)
-            await _refuse(link, Refusal(code=error.code, message=str(error)))
+            await _refuse(link, Refusal(code=error.code, fields=error.fields))
         except TimeoutError:
             _logger.warning("%s was dropped: it did not say HELLO within %g s", where, HELLO_TIMEOUT)
         except TransportError as error:
@@ -166,7 +164,7 @@ class AdmissionControl:
         if hosted is None and hello.other:
             hosted = self._open_direct(hello)
         if hosted is None:
-            raise NoSuchRoom("this host keeps no room {room!r}; ask its owner for an invite", room=hello.room)
+            raise NoSuchRoom("no-room", room=hello.room)
         invite = self._find_invite(hosted, hello, said)
         if invite is None or invite.uses < 0:
             return hosted, self._enter(hosted, hello, proof)
@@ -180,15 +178,13 @@ class AdmissionControl:
             raise RemoteProtocolError("the peer asked for a direct room whose name does not fit its two keys")
         rooms = [hosted.room for hosted in self._host.rooms.values()]
         if not any(room.knows(hello.key) and room.knows(hello.other) for room in rooms if not room.only):
-            raise NoSuchRoom("you share no room with that key on this host")
+            raise NoSuchRoom("no-shared-room")
         if sum(hello.key in room.only for room in rooms) >= MAX_DIRECT_ROOMS:
-            raise Refused(
-                "busy", "{count} direct rooms of yours are open on this host; it opens no more", count=MAX_DIRECT_ROOMS
-            )
+            raise Refused("too-many-rooms", count=MAX_DIRECT_ROOMS)
         try:
             hosted = self._host.open_room(hello.room, only=frozenset((hello.key, hello.other)))
         except StoreFull:
-            raise Refused("disk-full", "the host's disk is full, so no new room can be opened; try again") from None
+            raise Refused("disk-full") from None
         for key in hosted.room.only:  # so that each finds it when it comes the next time
             hosted.room.admit(key)
         return hosted
@@ -199,19 +195,19 @@ class AdmissionControl:
         if room.may_enter(hello.key):
             return None
         if room.only:
-            raise Refused("not-invited", "a direct room is for its two members alone")
+            raise Refused("direct-room")
         if not hello.invite:
-            raise Refused("not-invited", "room {room} is by invite only; ask a member for an invite", room=room.name)
+            raise Refused("not-invited", room=room.name)
         for invite in (StoredInvite(hosted.invite, 0, -1), *self._host.runtime.store.invites(hosted.number)):
             made = self._host.make_invite(room.name, invite.secret)
             if made.id != hello.invite or not hmac.compare_digest(made.mac(said), hello.invite_mac):
                 continue
             if invite.expires and time.time_ns() // 1_000_000 >= invite.expires:
-                raise Refused("invite-expired", "this invite has expired; ask for a new one")
+                raise Refused("invite-expired")
             if invite.uses == 0:
-                raise Refused("invite-used", "this invite has been used up; ask for a new one")
+                raise Refused("invite-used")
             return invite
-        raise Refused("wrong-invite", "this invite does not open room {room}; ask for a new one", room=room.name)
+        raise Refused("wrong-invite", room=room.name)
 
     # -- WELCOME ---------------------------------------------------------------------------------
 
@@ -220,7 +216,7 @@ class AdmissionControl:
         room, store = hosted.room, self._host.runtime.store
         theirs = [member for member in room.members if member.key == hello.key]
         if len(theirs) >= MAX_LINKS_A_KEY and not any(one.stream and one.stream.id == hello.stream for one in theirs):
-            raise Refused("busy", f"your key has {MAX_LINKS_A_KEY} links to this room already; leave with one of them")
+            raise Refused("too-many-links", count=MAX_LINKS_A_KEY)
         entry = room.enter(hello)
         member = entry.member
         if counted is not None:
@@ -229,7 +225,7 @@ class AdmissionControl:
             except StoreError as error:
                 room.leave(member)
                 if isinstance(error, StoreFull):
-                    raise Refused("disk-full", "the host's disk is full, so nobody new may enter; try again") from None
+                    raise Refused("disk-full") from None
                 raise
         room.admit(hello.key)
         room.welcome(entry, self._host.identity.sign(proof))
@@ -275,7 +271,8 @@ async def _send_all(link: Link, data: bytes) -> None:
 
 
 async def _refuse(link: Link, refusal: Refusal) -> None:
-    """Say why, and wait a moment for the peer to read it and leave."""
+    """Say why, here and to the peer, and wait a moment for it to read that and leave."""
+    _logger.warning("%s was refused: %s", link.peer.text, refusal.text)
     with suppress(TransportError, TimeoutError):
         async with asyncio.timeout(_LINGER):
             await _send_all(link, pack(Kind.REFUSED, refusal))

@@ -43,7 +43,7 @@ class Host:
 
     ``rate`` is in frames a second and member, 0 for no limit; ``bot_turns`` is how many turns programs may take
     among themselves, 0 for no limit. ``on_peer`` is called with the room and the text of the owner's ``/peer``,
-    if it is set: it returns a line for people, or raises ChatError.
+    if it is set: it returns the name of the program that it started, or raises RequestFailed.
     """
 
     on_peer: Callable[[str, str], str] | None = None

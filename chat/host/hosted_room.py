@@ -35,14 +35,9 @@ _logger: Final = logging.getLogger("chat.host.host")
 
 _RETRY: Final = 1.0  # seconds between tries while the disk is full
 _BEAT_FRAME: Final = encode(Kind.BEAT)
-DISK_FULL: Final = pack(
-    Kind.NOTICE, Notice(code="disk-full", text="the host's disk is full; what you say waits until it has room")
-)
-_DISK_FREE: Final = pack(Kind.NOTICE, Notice(code="disk", text="the host's disk has room again; what waited is stored"))
-_BOARD_FULL: Final = pack(
-    Kind.NOTICE,
-    Notice(code="board-full", text="nobody can see your state: the room's board is full, and you are not on it"),
-)
+DISK_FULL: Final = pack(Kind.NOTICE, Notice(code="disk-full"))
+_DISK_FREE: Final = pack(Kind.NOTICE, Notice(code="disk"))
+_BOARD_FULL: Final = pack(Kind.NOTICE, Notice(code="board-full"))
 
 
 class HostedRoom:
@@ -131,10 +126,11 @@ class HostedRoom:
 
     # -- notices ---------------------------------------------------------------------------------
 
-    def announce(self, code: str, text: str) -> None:
-        """Show everybody a line. It is no message: later members do not see it."""
-        _logger.warning("%s", text)
-        self._tell(pack(Kind.NOTICE, Notice(code=code, text=text)))
+    def announce(self, code: str, **fields: str | int) -> None:
+        """Show everybody a notice. It is no message: later members do not see it."""
+        notice = Notice(code=code, fields=fields)
+        _logger.warning("%s", notice.text)
+        self._tell(pack(Kind.NOTICE, notice))
         self.wake()
 
     def _tell(self, notice: bytes) -> None:
@@ -152,8 +148,7 @@ class HostedRoom:
             self._loop_told = 0.0
             return
         if self._loop_told == 0 or (pause == math.inf and self._loop_told < pause):
-            what = "they are muted until a person speaks" if pause == math.inf else "they are slowed down"
-            self.announce("loop", f"{connection.member.nick} and others are programs that answer each other; {what}")
+            self.announce("loop-muted" if pause == math.inf else "loop-slowed", nick=connection.member.nick)
         self._loop_told = pause
         self._person_spoke.clear()
         with suppress(TimeoutError):

@@ -19,6 +19,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import re
@@ -33,10 +34,11 @@ import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from chat.core import text
-from chat.core.errors import AddressError, ChatError, LocalProtocolError, Text, reason
+from chat.core.codes import REASONS
+from chat.core.errors import AddressError, ChatError, LocalProtocolError, RequestFailed, reason
 from chat.host.orphans import end_orphans
 from chat.local.identity import Identity, host_hash
 from chat.local.private_files import make_private
@@ -61,6 +63,17 @@ _PIPE: Final = 64 * 1024  # bytes that a pipe holds
 _NAMED: Final = re.compile(r"([^\s='\"/]+)=(.*)", re.DOTALL)
 
 
+class BadProgram(RequestFailed, AddressError):
+    """A program that cannot be started as it was asked for."""
+
+
+class Ending(NamedTuple):
+    """How a program left: a notice for the room."""
+
+    code: str
+    fields: dict[str, str | int]
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """What ``--peer [NAME=]COMMAND`` asks for."""
@@ -71,25 +84,21 @@ class Program:
 
     @classmethod
     def parse(cls, spec: str, *, as_json: bool = False) -> Program:
-        """Without NAME it is called as its program is. No shell reads COMMAND. Raises AddressError."""
+        """Without NAME it is called as its program is. No shell reads COMMAND. Raises BadProgram."""
         named = _NAMED.fullmatch(spec)
         name, line = named.groups() if named else ("", spec)
         try:
             command = tuple(shlex.split(line))
         except ValueError as error:
-            raise AddressError(
-                "the command {line!r} cannot be read: {why}; check its quotes", line=line, why=Text(str(error).lower())
-            ) from None
+            raise BadProgram("bad-command", line=line, why=str(error).lower().replace(" ", "-")) from None
         if not command:
-            raise AddressError("{spec!r} names no program; write [NAME=]COMMAND, like echo='sh echo.sh'", spec=spec)
+            raise BadProgram("no-command", spec=spec)
         if shutil.which(command[0]) is None:
-            raise AddressError(
-                "there is no program {command!r} here; check the name, or give its whole path", command=command[0]
-            )
+            raise BadProgram("no-program", command=command[0])
         try:
             return cls(text.nickname(name or Path(command[0]).stem), command, as_json)
         except ValueError as error:
-            raise AddressError("{why}; name the program: NAME={line}", why=error, line=line) from None
+            raise BadProgram("program-name", why=error, line=line) from None
 
     @classmethod
     def parse_all(cls, plain: Iterable[str], as_json: Iterable[str]) -> list[Program]:
@@ -117,12 +126,12 @@ class Programs:
         host.on_peer = self._start_by_hand
 
     def start(self, room: str, program: Program) -> None:
-        """Start a program and keep it. Raises AddressError if the room has one of this name."""
+        """Start a program and keep it. Raises BadProgram if the room has one of this name."""
         self._check_name(room, program.name)
         self._keep_task(room, program.name, self._keep(room, program))
 
     def adopt(self, forked: Forked) -> None:
-        """Attach a peer that was forked before there was a host. Raises AddressError as ``start`` does."""
+        """Attach a peer that was forked before there was a host. Raises BadProgram as ``start`` does."""
         self._check_name(forked.room, forked.name)
         link = forked.pair.in_parent(Peer(f"pipe to process {forked.pid}", uid=os.geteuid(), pid=forked.pid))
         member = self._host.attach(forked.room, link, forked.key)
@@ -140,14 +149,12 @@ class Programs:
 
     def _check_name(self, room: str, name: str) -> None:
         if (room, name) in self._running:
-            raise AddressError(
-                "a program called {name} is in the room already; give this one a name: NAME=COMMAND", name=name
-            )
+            raise BadProgram("program-running", name=name)
 
     def _start_by_hand(self, room: str, spec: str) -> str:
         program = Program.parse(spec)
         self.start(room, program)
-        return f"{program.name} is started"
+        return program.name
 
     def _keep_task(self, room: str, name: str, job: Awaitable[None]) -> None:
         task = self._running[room, name] = asyncio.ensure_future(job)
@@ -160,27 +167,29 @@ class Programs:
             try:
                 how = await self._run(room, program)
             except ChatError as error:
-                how = f"could not be started: {error}"
+                how = Ending("peer-failed", {"why": str(error)})
             except OSError as error:
-                how = f"could not be started: {reason(error)}"
+                code = errno.errorcode.get(error.errno or 0, "")
+                how = Ending("peer-failed", {"why": code if code in REASONS else reason(error)})
+            self._tell(room, program.name, how)
             if not self._restart:
-                return self._tell(room, program.name, how)
+                return
             if time.monotonic() - began > _LAST_DELAY:
                 delay = _FIRST_DELAY
-            self._tell(room, program.name, f"{how}; it is started again in {delay:g} s")
+            self._tell(room, program.name, Ending("peer-restarts", {"seconds": f"{delay:g}"}))
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LAST_DELAY)
 
     async def _keep_forked(self, forked: Forked, member: asyncio.Task[None]) -> None:
         self._tell(forked.room, forked.name, await self._see_off(_Process(forked.pid), member))
 
-    def _tell(self, room: str, name: str, how: str) -> None:
+    def _tell(self, room: str, name: str, how: Ending) -> None:
         """Announce how a program left, by its nickname in the room: a person there may have its name."""
         hosted = self._host.rooms[room]
         nick = hosted.room.nick_of(self._keys.get(name, b""))
-        hosted.announce("peer", f"{nick or name} has left: it {how}")
+        hosted.announce(how.code, nick=nick or name, **how.fields)
 
-    async def _run(self, room: str, program: Program) -> str:
+    async def _run(self, room: str, program: Program) -> Ending:
         """Run it once, from start to end; return how it ended. Raises OSError, ChatError."""
         home = make_private(self._folder / program.name)
         key = self._keys[program.name] = Identity.load(home / "key.pem").key
@@ -222,7 +231,7 @@ class Programs:
             process_group=0,
         )
 
-    async def _see_off(self, process: _Process, member: asyncio.Task[None]) -> str:
+    async def _see_off(self, process: _Process, member: asyncio.Task[None]) -> Ending:
         """Wait until a peer process has ended, and clear up after it, also when cancelled. Return how it ended."""
         exited = asyncio.ensure_future(process.exited())
         try:
@@ -273,11 +282,13 @@ class _Process:
         with suppress(ProcessLookupError, PermissionError):  # macOS says EPERM of a group that is all zombies
             os.killpg(self.pid, signal.SIGKILL)
 
-    def reap(self) -> str:
-        """Take leave of it once it has ended, and say how that was."""
+    def reap(self) -> Ending:
+        """Reap the child and return how it ended."""
         code = self._poll(0)
         assert code is not None
-        return f"was ended by {_name(-code)}" if code < 0 else f"ended with exit status {code}"
+        if code < 0:
+            return Ending("peer-killed", {"signal": _name(-code)})
+        return Ending("peer-exited", {"status": code})
 
 
 def _name(number: int) -> str:

@@ -10,7 +10,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from chat.core.errors import ChatError, StoreError, StoreFull
+from chat.core.errors import RequestFailed, StoreFull
 from chat.core.wire import Answer, Ask, Kind, pack
 from chat.host.store import StoredInvite
 
@@ -46,31 +46,35 @@ class Request(NamedTuple):
 def answer(host: Host, hosted: HostedRoom, connection: Connection, ask: Ask, number: int) -> None:
     """Answer request ``number``, now or later."""
     asked, request = Asked(host, hosted, connection, ask, number), REQUESTS.get(ask.what)
-    if request is None:
-        found: Answer | None = Answer(error=f"this host cannot answer {ask.what!r}; is it older than you?")
-    elif request.role not in ("", connection.member.role):
-        found = Answer(error=f"only the room's owner may ask for that ({ask.what})")
-    elif request.run is not None:
+    try:
+        if request is None:
+            raise RequestFailed("unknown-request", what=ask.what)
+        if request.role not in ("", connection.member.role):
+            raise RequestFailed("owner-only", what=ask.what)
+        if request.run is None:
+            _start_task(asked, request, number)
+            return
         found = request.run(asked)
-    elif connection.searching:
-        found = Answer(error="your last search still runs; wait for its answer")
-    else:
-        assert request.task is not None
-        connection.searching = True
-        hosted.runtime.start(_answer_in_task(asked, request.task, number))
-        return
+    except RequestFailed as error:
+        found = _failure(error)
     if found is not None:
         connection.member.cursor.post(pack(Kind.ANSWER, found, number=number))
+
+
+def _start_task(asked: Asked, request: Request, number: int) -> None:
+    assert request.task is not None
+    if asked.connection.searching:
+        raise RequestFailed("busy")
+    asked.connection.searching = True
+    asked.hosted.runtime.start(_answer_in_task(asked, request.task, number))
 
 
 async def _answer_in_task(asked: Asked, task: Callable[[Asked], Coroutine[None, None, Answer]], number: int) -> None:
     member, hosted = asked.connection.member, asked.hosted
     try:
         found = await task(asked)
-    except StoreError:
-        raise  # ends the host
-    except ChatError as error:
-        found = Answer(error=str(error))
+    except RequestFailed as error:
+        found = _failure(error)
     finally:
         asked.connection.searching = False
     if member in hosted.connections:
@@ -78,12 +82,19 @@ async def _answer_in_task(asked: Asked, task: Callable[[Asked], Coroutine[None, 
         hosted.wake()
 
 
+def _failure(error: RequestFailed) -> Answer:
+    return Answer(failed=True, code=error.code, fields=error.fields)
+
+
+# -- the requests --------------------------------------------------------------------------------
+
+
 def _range(asked: Asked) -> Answer | None:
-    """Send a part of the log as RANGE frames; an answer says that there are none."""
+    """Send a part of the log as RANGE frames, which are the answer."""
     ask, log = asked.ask, asked.hosted.room.log
-    if asked.connection.member.cursor.send_range(asked.number, max(1, ask.first), min(ask.before, log.end)):
-        return None
-    return Answer(error="another part of the log is still on its way to you; wait for its end")
+    if not asked.connection.member.cursor.send_range(asked.number, max(1, ask.first), min(ask.before, log.end)):
+        raise RequestFailed("range-runs")
+    return None
 
 
 def _invite(asked: Asked) -> Answer:
@@ -95,7 +106,7 @@ def _invite(asked: Asked) -> Answer:
     try:
         hosted.runtime.store.add_invite(hosted.number, invite)
     except StoreFull:
-        return Answer(error="the host's disk is full, so it cannot keep a new invite; try again")
+        raise RequestFailed("disk-full") from None
     return Answer(text=str(host.make_invite(hosted.room.name, invite.secret)))
 
 
@@ -103,13 +114,11 @@ def _peer(asked: Asked) -> Answer:
     # It runs a command as the host's user. A key may have been stolen; that the kernel vouches for the user of the
     # process at the other end means that whoever asks could run the command without us.
     if asked.connection.link.peer.uid != os.geteuid():
-        return Answer(error="programs are started from a seat on the host's own machine, over a local transport")
+        raise RequestFailed("not-local")
     if asked.host.on_peer is None:
-        return Answer(error="this host starts no programs")
-    try:
-        return Answer(text=asked.host.on_peer(asked.hosted.room.name, asked.ask.text))
-    except ChatError as error:
-        return Answer(error=str(error))
+        raise RequestFailed("no-programs")
+    name = asked.host.on_peer(asked.hosted.room.name, asked.ask.text)
+    return Answer(code="started", fields={"name": name})
 
 
 async def _search(asked: Asked) -> Answer:

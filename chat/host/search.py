@@ -43,7 +43,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from chat.core.errors import ChatError
+from chat.core.errors import ChatError, RequestFailed
 from chat.core.log import digest
 from chat.core.outgoing import split_body
 from chat.core.text import visible
@@ -100,11 +100,11 @@ _PASSING: Final = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_INTERRUPT,
 }
-_CLOSED: Final = "the room is closed"
+_CLOSED: Final = "search-closed"
 _T = TypeVar("_T")
 
 
-class SearchError(ChatError):
+class SearchError(RequestFailed):
     """A query that asks for nothing, or an index that cannot be had now."""
 
 
@@ -188,17 +188,16 @@ def expression(query: str) -> str:
     out what has it. Everything else is literal. Raises SearchError where that asks for nothing, or too much.
     """
     if len(query) > MAX_QUERY:
-        raise SearchError(f"the search is {len(query)} characters long; use at most {MAX_QUERY}")
+        raise SearchError("search-long", count=len(query), limit=MAX_QUERY)
     wanted: list[str] = []
     unwanted: list[str] = []
     for minus, sender, phrase, word in _PART.findall(query):
         if match := _sender(phrase or word) if sender else _phrase(phrase or word):
             (unwanted if minus else wanted).append(match)
     if len(wanted) + len(unwanted) > MAX_WORDS:
-        raise SearchError(f"the search has {len(wanted) + len(unwanted)} words; use at most {MAX_WORDS}")
+        raise SearchError("search-words", count=len(wanted) + len(unwanted), limit=MAX_WORDS)
     if not wanted:
-        why = "it only says what to leave out" if unwanted else "it has no letter and no digit"
-        raise SearchError(f"there is nothing to search for: {why}; give a word")
+        raise SearchError("search-minus" if unwanted else "search-empty")
     return " NOT ".join([" AND ".join(wanted), *unwanted])
 
 
@@ -236,7 +235,8 @@ class Index:
         self._database: sqlite3.Connection | None = None
         self._authors: dict[int, tuple[bytes, str]] = {}  # by index: key, nickname's term
         self._next = 0  # the number to read next; 0 while no database is open that fits
-        self._off = ""  # why there is no search any more
+        self._off = ""  # the code that says why there is no search any more
+        self._damage = ""
         self._mended = False
         self._turn = asyncio.Lock()
         self._woken = asyncio.Event()
@@ -361,28 +361,28 @@ class Index:
     async def _do(self, work: Callable[..., _T], *arguments: object) -> _T:
         """Have the thread do something. Raises SearchError; by then what is damaged has been thrown away."""
         if self._off:
-            raise SearchError(self._off)
+            raise SearchError(self._off, why=self._damage)
         run = asyncio.get_running_loop().run_in_executor
         try:
             return await run(self._thread, work, *arguments)
         except (sqlite3.Error, OSError) as error:
             if isinstance(error, OSError) or _code(error) in _PASSING:
-                raise SearchError(f"the search index cannot be used: {error}; the host tries again") from None
+                raise SearchError("search-unusable", why=error) from None
             await run(self._thread, self._throw_away)
             if "no such module" in str(error):
-                self._off = "this host cannot search: the SQLite of its Python was built without FTS5"
+                self._off = "search-missing"
             elif self._mended:
-                self._off = f"the search index is damaged again: {error}; there is no search until the room reopens"
+                self._off, self._damage = "search-damaged", str(error)
             else:
                 self._mended = True
                 self.wake()
-                raise SearchError(f"the search index was damaged ({error}) and is built anew; try again") from None
-            raise SearchError(self._off) from None
+                raise SearchError("search-rebuilt", why=error) from None
+            raise SearchError(self._off, why=self._damage) from None
         except Exception:
             # A fault of ours must cost the search, and not the room.
-            self._off = "this host cannot search, by a fault of this program"
-            _logger.exception("%s; please report it", self._off)
-            raise SearchError(self._off) from None
+            self._off = "search-fault"
+            _logger.exception("the search has failed by a fault of this program; please report it")
+            raise SearchError(self._off, why=self._damage) from None
 
     # -- in the thread ---------------------------------------------------------------------------
 

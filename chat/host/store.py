@@ -32,15 +32,13 @@ from urllib.parse import quote
 
 from chat.core.errors import StoreError, StoreFull, Text
 from chat.core.log import Batch
-from chat.core.room import rejection
-from chat.core.wire import MAX_BATCH, Author, Gap, split
+from chat.core.wire import MAX_BATCH, Author, Gap, Rejection, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from chat.core.room import RoomChanges
-    from chat.core.wire import Rejection
 
 _logger: Final = logging.getLogger("chat.host.store")
 _ROOM_BITS: Final = 48  # a batch's row is room << 48 | its first number, so one tree finds both
@@ -237,8 +235,12 @@ class Store:
                 execute("SELECT key, role FROM members WHERE room = ?", (room,)).fetchall(),
                 execute("SELECT key, seq FROM reads WHERE room = ?", (room,)).fetchall(),
                 [
-                    (key, _unsigned(stream), rejection(number, code, json.loads(fields), count))
-                    for key, stream, number, count, code, fields in execute(
+                    (
+                        key,
+                        _unsigned(stream),
+                        Rejection(number=number, count=count, code=code, fields=json.loads(given)),
+                    )
+                    for key, stream, number, count, code, given in execute(
                         "SELECT key, stream, number, count, code, fields FROM rejections WHERE room = ?", (room,)
                     )
                 ],

@@ -48,9 +48,6 @@ class KnownHosts:
                 if line.startswith(f"{name} "):
                     raise Refused(
                         "host-key-changed",
-                        "the key of the host at {address} has changed! it was {before} and is {shown}: somebody "
-                        "may be between you and the host. if its owner confirms the new key, remove line {number} "
-                        "of {path} and join again",
                         address=address,
                         before=line.split()[1],
                         shown=shown,
@@ -94,8 +91,6 @@ class KnownHosts:
             if "\ufffd" in line or not _KNOWN_LINE.fullmatch(line):
                 raise Refused(
                     "known-hosts-damaged",
-                    "line {number} of {path} cannot be read, so no host can be checked; mend it (ADDRESS "
-                    "SHA256:...), or remove it to meet that host anew",
                     number=number,
                     path=self._path,
                 )

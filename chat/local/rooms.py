@@ -148,11 +148,11 @@ def find(room: str | None) -> RoomRecord:
     if room is not None:
         card = _record_in(runtime_folder() / _folder_name(room))
         if card is None:
-            raise NoSuchRoom("room {room!r} is not open on this machine; open it with: chat host {room}", room=room)
+            raise NoSuchRoom("not-open", room=room)
         return card
     found = records()
     if not found:
-        raise NoSuchRoom("no room is open on this machine; open one with: chat host")
+        raise NoSuchRoom("none-open")
     if len(found) > 1:
         names = ", ".join(card.room for card in found)
         raise AddressError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from chat.client.client import Client
 from chat.client.events import Lost, Up
 from chat.client.target import Target
-from chat.core.errors import LinkBroken, StoreFull
+from chat.core.errors import LinkBroken, RequestFailed, StoreFull
 from chat.core.session import Message, Rewound, Stored
 from chat.core.wire import MAX_BATCH, MAX_TEXT, Ask, Author, Gap, Kind, Notice, split, unpack
 from chat.host.host import Host
@@ -128,9 +128,12 @@ class _Seat:
     async def all_accepted(self) -> None:
         """Return when the host has taken in what was said: it answers a question after that."""
         while True:
-            with suppress(LinkBroken):  # it has not come back yet
+            try:
                 await self._client.ask(Ask(what="nothing"))
+            except RequestFailed:
                 return
+            except LinkBroken:  # it has not come back yet
+                pass
             await asyncio.sleep(0)
 
     async def hear(self, last: str) -> None:

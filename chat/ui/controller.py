@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic
 from msgspec.structs import replace
 
 from chat.client.board_view import SHOWN_AS
-from chat.core.errors import ChatError, WrongValue
+from chat.core.errors import ChatError
 from chat.core.outgoing import Outgoing
 from chat.core.status import Level
 from chat.core.text import visible
@@ -286,9 +286,7 @@ class Controller(Generic[R]):
 
     async def _ask(self, room: R, ask: Ask) -> None:
         answer = await room.client.ask(ask)
-        if answer.error:
-            raise WrongValue(answer.error)
-        self._face.show(answer.text, room=room)
+        self._face.show(translate(answer), room=room)
 
     # -- rooms -----------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from chat.core.outgoing import split_body
 from chat.core.session import Here, Rejected, Rewound
 from chat.core.text import visible
 from chat.core.wire import Gap, Kind, Notice
-from chat.i18n import _, localize_remote, plural, translate
+from chat.i18n import _, plural, translate
 
 if TYPE_CHECKING:
     from chat.client.events import ClientEvent
@@ -44,9 +44,9 @@ def describe(event: ClientEvent) -> list[str]:
             told = plural("1 message cannot be had any more", "{count} messages cannot be had any more", event.count)
             return [f"* {told.format(count=event.count)}"]
         case Rewound(why):
-            return [f"* {_('{why}; what follows begins anew').format(why=_line(localize_remote(why)))}"]
+            return [f"* {_('{why}; what follows begins anew').format(why=translate(why))}"]
         case Notice():
-            return [f"* {_line(localize_remote(event.text))}"]
+            return [f"* {translate(event)}"]
         case Lost(why):
             return [f"* {_('link lost: {why}; coming back').format(why=_line(translate(why)))}"]
         case Up(address):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from chat.client.json_events import as_object
-from chat.core.errors import ChatError, LocalProtocolError, TransportError, WrongValue
+from chat.core.errors import ChatError, LocalProtocolError, RequestFailed, TransportError, WrongValue
 from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected
 from chat.core.status import Level
@@ -99,9 +99,14 @@ async def read(client: Client, out: Output) -> None:
             done = await _do(client, wanted)
             if done is not None:
                 await out.write([dump({"event": "done", "id": name, "command": wanted.command, **done})])
-        except (msgspec.DecodeError, LocalProtocolError, TransportError, WrongValue) as error:
+        except (msgspec.DecodeError, LocalProtocolError, RequestFailed, TransportError, WrongValue) as error:
             failed += 1
-            await out.write([dump({"event": "error", "line": number, "id": name, "message": f"{what}: {error}"})])
+            made: dict[str, Any] = {"event": "error", "line": number, "id": name, "message": f"{what}: {error}"}
+            if isinstance(error, RequestFailed):
+                made |= {"code": error.code, "fields": error.fields}
+            else:
+                made |= {"code": "no-link" if isinstance(error, TransportError) else "bad-line", "fields": {}}
+            await out.write([dump(made)])
     if failed:
         raise ChatError(f"{failed} of {number} lines were not said or done; the events of kind error say why")
 
@@ -118,7 +123,7 @@ def _parse(line: str | WrongValue) -> _Line:
 async def _do(client: Client, wanted: _Line) -> dict[str, Any] | None:
     """Do a command; return what came of it, None for a message, whose echo tells that.
 
-    Raises LocalProtocolError for a line that is wrong, WrongValue for a host that says no, LinkBroken.
+    Raises LocalProtocolError for a line that is wrong, RequestFailed for a host that says no, LinkBroken.
     """
     name = str(wanted.command)
     if name not in _COMMANDS:
@@ -138,6 +143,4 @@ async def _do(client: Client, wanted: _Line) -> dict[str, Any] | None:
     if name == "who":
         return {"people": [person_object(who, state) for who, state in client.people().items()]}
     answer = await client.ask(Ask(what=name, text=wanted.text if name == "peer" else ""))
-    if answer.error:
-        raise WrongValue(answer.error)
     return {"text": answer.text}

@@ -159,7 +159,7 @@ class ChatWire:
         """Return the next frame of this kind; those who have just joined are sent others between."""
         for frame in self._frames(sock):
             if frame.kind == Kind.REFUSED:
-                raise Broken(f"the host refused: {unpack(Refusal, frame).message}")
+                raise Broken(f"the host refused: {unpack(Refusal, frame).text}")
             if frame.kind == kind:
                 return frame
         raise Broken(f"the host left before it sent a frame of kind {kind}")

@@ -131,8 +131,8 @@ def test_who_takes_the_call_and_says_nothing_is_no_host(tmp_path: Path, monkeypa
     [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", RemoteProtocolError),
         (PREFACE + encode(Kind.WELCOME), RemoteProtocolError),
-        (PREFACE + pack(Kind.REFUSED, Refusal(code="banned", message="you are banned")), Refused),
-        (PREFACE + pack(Kind.REFUSED, Refusal(code="no-room", message="no such room")), Refused),
+        (PREFACE + pack(Kind.REFUSED, Refusal(code="banned", text="you are banned")), Refused),
+        (PREFACE + pack(Kind.REFUSED, Refusal(code="no-room", text="no such room")), Refused),
     ],
 )
 def test_what_is_no_welcome_ends_the_first_try(tmp_path: Path, answer: bytes, error: type[Exception]) -> None:
@@ -199,7 +199,7 @@ def test_coming_back_outlasts_hosts_that_are_not_ready(tmp_path: Path, monkeypat
                 monkeypatch.setattr(connection_module, "HELLO_TIMEOUT", 5.0)
                 opening = await script.accept()  # the host is there, and has not opened the room yet
                 await opening.challenge()
-                opening.send(pack(Kind.REFUSED, Refusal(code="no-room", message="no such room")))
+                opening.send(pack(Kind.REFUSED, Refusal(code="no-room", text="no such room")))
                 await opening.everything()
                 broken = await script.accept()
                 broken.send(PREFACE[:7])

@@ -66,7 +66,7 @@ def test_closing_wakes_all_who_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def refusal(link: Scripted) -> None:
-    link.send(pack(Kind.REFUSED, Refusal(code="banned", message="you are banned")))
+    link.send(pack(Kind.REFUSED, Refusal(code="banned", text="you are banned")))
 
 
 def nonsense(link: Scripted) -> None:

@@ -116,7 +116,7 @@ def test_pieces_come_between_batches_and_fit_a_frame(tmp_path: Path) -> None:
             await peer.send(pack(Kind.ASK, Ask(what="range", first=1, before=2), number=4))
             busy = await peer.frame(Kind.ANSWER)
             assert busy.number == 4
-            assert "still on its way" in unpack(Answer, busy).error
+            assert "still on its way" in unpack(Answer, busy).text
             pieces: list[Frame] = []
             while not pieces or not pieces[-1].flags & LAST:
                 pieces.append(await peer.frame(Kind.RANGE))
@@ -266,7 +266,8 @@ def test_a_range_that_nobody_asked_for_ends_the_client(tmp_path: Path) -> None:
 
 def test_a_host_that_answers_in_words_is_quoted(tmp_path: Path) -> None:
     def then(link: Scripted, number: int) -> None:
-        link.send(pack(Kind.ANSWER, Answer(error="this host cannot answer 'range'"), number=number))
+        refusal = Answer(failed=True, code="unknown-request", fields={"what": "range"})
+        link.send(pack(Kind.ANSWER, refusal, number=number))
 
     async def check(asked: asyncio.Future[Any], ann: Member) -> None:
         with pytest.raises(ChatError, match="cannot answer 'range'"):

@@ -8,6 +8,7 @@ from chat.core import errors
 from chat.core.errors import (
     AddressError,
     ChatError,
+    CodedError,
     DialFailed,
     LinkBroken,
     LinkBusy,
@@ -18,6 +19,7 @@ from chat.core.errors import (
     ProtocolError,
     Refused,
     RemoteProtocolError,
+    RequestFailed,
     StoreError,
     StoreFull,
     Text,
@@ -40,8 +42,10 @@ RAISED = [
     (ProtocolError("x"), ChatError, 1),
     (LocalProtocolError("x"), ProtocolError, 1),
     (RemoteProtocolError("x"), ProtocolError, 1),
-    (Refused("banned", "x"), ChatError, 3),
-    (NoSuchRoom("x"), Refused, 4),
+    (Refused("banned", "x"), CodedError, 3),
+    (CodedError("no-such-code", "x"), ChatError, 1),
+    (NoSuchRoom("no-room", room="x"), Refused, 4),
+    (RequestFailed("no-programs"), CodedError, 1),
     (StoreError("x"), ChatError, 1),
     (StoreFull("x"), StoreError, 1),
 ]
@@ -77,7 +81,7 @@ def test_an_unknown_scheme_cannot_write_to_the_terminal() -> None:
 
 
 def test_what_varies_is_put_in_and_known_apart() -> None:
-    error = NoSuchRoom("room {room!r} is closed: {why}", room="a{b}", why=Text("{count} left", count=2))
+    error = NoSuchRoom("no-room", "room {room!r} is closed: {why}", room="a{b}", why=Text("{count} left", count=2))
     assert str(error) == error.words == "room 'a{b}' is closed: 2 left"
     assert (error.words.template, error.words.fields["room"]) == ("room {room!r} is closed: {why}", "a{b}")
     assert type(str(error)) is str
@@ -107,4 +111,14 @@ def test_the_reason_of_the_system_is_in_small_letters_and_ours_as_we_wrote_it() 
 def test_a_refusal_has_a_word_for_programs() -> None:
     refusal = Refused("banned", "you are banned from this room")
     assert (refusal.code, str(refusal)) == ("banned", "you are banned from this room")
-    assert NoSuchRoom("there is no such room here").code == "no-room"
+    known = NoSuchRoom("no-room", room="a{b}")
+    assert str(known) == "this host keeps no room 'a{b}'; ask its owner for an invite"
+    assert (known.code, known.fields) == ("no-room", {"room": "a{b}"})
+
+
+def test_a_reason_of_the_system_may_be_named_by_its_code() -> None:
+    error = RequestFailed("program-name", why="ENOENT", line="x")
+    assert str(error) == "no such file or directory; name the program: NAME=x"
+    assert isinstance(error.words.fields["why"], Text)
+    assert error.fields == {"why": "ENOENT", "line": "x"}
+    assert "ENODEV" in str(RequestFailed("program-name", why="ENODEV", line="x"))

@@ -189,7 +189,7 @@ def test_a_nickname_behind_which_no_number_fits() -> None:
     enter(room, hello(ANN, "\u0663"))  # a digit alone, of another script than the suffix
     with pytest.raises(Refused, match="taken; choose another with --as") as caught:
         enter(room, hello(BOB, "\u0663"))
-    assert caught.value.code == "nick"
+    assert caught.value.code.startswith("nick-")
 
 
 def test_look_alikes_are_refused() -> None:
@@ -197,7 +197,7 @@ def test_look_alikes_are_refused() -> None:
     enter(room, hello(ANN, "bill"))
     with pytest.raises(Refused, match="bi1l looks like bill, which is taken; choose another with --as") as caught:
         enter(room, hello(BOB, "bi1l"))
-    assert caught.value.code == "nick"
+    assert caught.value.code.startswith("nick-")
     assert room.roster.here() == [(ANN, "bill")]
 
 
@@ -220,7 +220,7 @@ def test_a_nickname_taken_by_98_others() -> None:
     room = a_room()
     for number in range(99):
         enter(room, hello(number.to_bytes(32, "big"), "ann"))
-    with pytest.raises(Refused, match="taken many times over"):
+    with pytest.raises(Refused, match="nickname ann is taken; choose"):
         enter(room, hello(BOB, "ann"))
 
 
@@ -289,7 +289,7 @@ def test_streams_that_never_spoke_are_forgotten() -> None:
 
 
 def place(entry: Admission) -> tuple[int, int]:
-    assert entry.rewound == ""
+    assert entry.rewound is None
     assert entry.member.cursor.seq == entry.start
     return entry.start, entry.show
 
@@ -352,7 +352,8 @@ def test_who_holds_another_past_is_told_and_begins_anew(held: dict[str, Any], wh
     room = a_room()
     fill(room, 10)
     entry = room.enter(hello(**held, history=2, since=6))
-    assert why in entry.rewound
+    assert entry.rewound is not None
+    assert why in entry.rewound.text
     assert (entry.start, entry.show, entry.member.cursor.seq) == (6, 10, 6)
 
 

@@ -43,6 +43,7 @@ from chat.core.wire import (
     Presence,
     Refusal,
     Rejection,
+    Rewind,
     Welcome,
     encode,
     pack,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 ME, ANN = b"m" * 32, b"a" * 32
 EPOCH, OTHER = b"an epoch", b"another!"
+WENT_BACK = Rewind(code="new", text="it went back")
 STREAM = 2**64 - 1
 OWN = Author(index=1, key=ME, stream=STREAM, nick="me")  # who speaks from our outbox
 ANNS = Author(index=2, key=ANN, stream=5, nick="ann")
@@ -221,7 +223,7 @@ def test_a_refusal_is_raised_at_any_time(before: str) -> None:
         session.receive_data(welcome())
     preface = PREFACE if before == "WAITING" else b""
     with pytest.raises(Refused, match="no room for you") as caught:
-        session.receive_data(preface + pack(Kind.REFUSED, Refusal(code="banned", message="no room for you")))
+        session.receive_data(preface + pack(Kind.REFUSED, Refusal(code="banned", text="no room for you")))
     assert caught.value.code == "banned"
 
 
@@ -229,7 +231,7 @@ def test_no_such_room_is_an_error_of_its_own() -> None:
     session = Session("lobby", ME)
     greet(session)
     with pytest.raises(NoSuchRoom, match="there is none"):
-        session.receive_data(pack(Kind.REFUSED, Refusal(code="no-room", message="there is none")))
+        session.receive_data(pack(Kind.REFUSED, Refusal(code="no-room", text="there is none")))
 
 
 def test_frames_before_their_time() -> None:
@@ -384,8 +386,11 @@ def test_a_host_that_went_back_is_told_of_and_begins_anew() -> None:
     session.receive_data(introduce(ANNS, 1) + said(2) + said(3))
     session.lost()
     greet(session)
-    events = session.receive_data(welcome(start=2, show=3, next_seq=4, rewound="it went back", epoch=OTHER))
-    assert events == [Rewound("it went back"), Joined("lobby", OTHER, 4, "me", "member", resumed=False, proof=b"p")]
+    events = session.receive_data(welcome(start=2, show=3, next_seq=4, rewound=WENT_BACK, epoch=OTHER))
+    assert events == [
+        Rewound(WENT_BACK),
+        Joined("lobby", OTHER, 4, "me", "member", resumed=False, proof=b"p"),
+    ]
     cid = Author(index=2, key=b"c" * 32, stream=1, nick="cid")
     session.receive_data(said(2) + said(3))
     assert [unpack(Ask, one).authors for one in frames(session)] == [[2]]  # who was number 2 before means nothing
@@ -398,7 +403,7 @@ def test_a_host_that_went_back_is_not_asked_to_go_on_after_a_frame_of_before() -
     session, _ = joined()
     session.receive_data(introduce(ANNS, 1) + said(2))
     session.lost()
-    joined(session, start=5, next_seq=5, rewound="it went back")
+    joined(session, start=5, next_seq=5, rewound=WENT_BACK)
     session.lost()
     hello = greet(session)
     assert (hello.epoch, hello.next_seq, hello.last) == (EPOCH, 5, b"")
@@ -655,7 +660,7 @@ def test_a_rejection_is_worded_here_and_a_strange_one_is_shortened() -> None:
     (bare,) = session.receive_data(rejection(4, 1, "new"))
     assert [event.why for event in (known, strange, wrong, bare) if isinstance(event, Rejected)] == [
         "the message is too long (9 bytes, the limit is 8); send it in parts",
-        "x" * 200 + "…",
+        "x" * 199 + "…",
         "too long",
         "new",
     ]
@@ -742,7 +747,7 @@ def test_a_host_that_went_back_is_sent_again_what_it_lost_under_the_numbers_it_l
     first, second = say(session), say(session)
     frames(session)
     session.lost()
-    _, events = joined(session, start=1, next_seq=4, first_unsettled=6, rewound="it went back")
+    _, events = joined(session, start=1, next_seq=4, first_unsettled=6, rewound=WENT_BACK)
     assert [type(event) for event in events] == [Rewound, Joined, Numbered]
     assert [(e.number, e.since) for e in (first, second)] == [(6, 4), (7, 4)]
     assert numbers(session) == [6, 7]
@@ -841,8 +846,8 @@ def test_a_list_cut_off_in_the_middle_is_no_list(before: str) -> None:
 
 def test_notices_beats_and_what_a_newer_host_may_send() -> None:
     session, _ = joined()
-    data = control(Kind.NOTICE, code="disk", text="full") + encode(Kind.BEAT) + encode(200, b"?")
-    assert session.receive_data(data) == [Notice(code="disk", text="full")]
+    data = control(Kind.NOTICE, code="new", text="full") + encode(Kind.BEAT) + encode(200, b"?")
+    assert session.receive_data(data) == [Notice(code="new", text="full")]
 
 
 # -- ranges --------------------------------------------------------------------------------------

@@ -234,7 +234,7 @@ def test_who_breaks_the_rules_is_told_why_and_nobody_else_is_harmed(tmp_path: Pa
             await eve.frame(Kind.PRESENCE)
             await eve.send(data)
             refusal = await eve.refusal()
-            assert (refusal.code, why in refusal.message) == ("protocol", True), refusal
+            assert (refusal.code, why in refusal.text) == ("protocol", True), refusal
             await ann.say("all is well")
             await bob.hear("all is well")
             await until(lambda: sorted(fixture.nicks()) == ["ann", "bob"], "eve is out")

@@ -167,17 +167,17 @@ def test_how_a_forked_function_ended_is_told(tmp_path: Path) -> None:
     with hosting(tmp_path / "host", "bob", "cid") as (process, pids):
         lines(process, 4)
         os.kill(pids[0], signal.SIGKILL)
-        assert line(process) == "peer bob has left: it was ended by SIGKILL"
+        assert line(process) == "peer-killed bob has left: it was ended by SIGKILL"
         say(process, "return")
         assert lines(process, 3) == [
             "ann False return",
             "cid True heard return",
-            "peer cid has left: it ended with exit status 0",
+            "peer-exited cid has left: it ended with exit status 0",
         ]
     with hosting(tmp_path / "host", "bob") as (process, _):
         lines(process, 2)
         say(process, "raise")
-        assert lines(process, 2) == ["ann False raise", "peer bob has left: it ended with exit status 1"]
+        assert lines(process, 2) == ["ann False raise", "peer-exited bob has left: it ended with exit status 1"]
         assert "RuntimeError: as told" in process.communicate(timeout=PATIENCE)[1]
 
 

@@ -217,7 +217,7 @@ def test_a_host_that_went_back_is_noticed_and_told(tmp_path: Path) -> None:
             async with fixture.client("cid") as cid:  # and it goes on, before they come back
                 await cid.say("new")
             for client in (ann, bob):
-                assert "older copy" in (await client.event(Rewound)).why
+                assert "older copy" in (await client.event(Rewound)).why.text
             again = await ann.say("again")
             await ann.stored(again)
             await bob.hear("again")

@@ -23,6 +23,7 @@ from chat.host import hosted_room, runtime
 from tests.host.host_fixture import (
     HostFixture,
     SlowHostFixture,
+    declined,
     fill_disk,
     free_disk,
     run,
@@ -237,7 +238,7 @@ def test_while_the_disk_is_full_others_are_served_at_once(tmp_path: Path, monkey
             await ann.event(Notice)
             retry = fixture.hosted.retry
             async with fixture.client("bob") as bob:
-                assert "is it older" in (await bob.ask(Ask(what="the time"))).error
+                assert "is it older" in await declined(bob, Ask(what="the time"))
                 assert fixture.hosted.retry is retry  # nobody has tried in between
             free_disk(fixture)
 

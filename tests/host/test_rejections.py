@@ -40,7 +40,13 @@ def test_the_sender_learns_why_and_goes_on(tmp_path: Path) -> None:
             await ann.stored(last)
             await bob.hear("first", "last")
             assert not ann.session.unsettled
-            assert as_object(event, ann) == {"event": "rejected", "id": "mine", "code": "no-target", "message": WHY}
+            assert as_object(event, ann) == {
+                "event": "rejected",
+                "id": "mine",
+                "code": "no-target",
+                "fields": {},
+                "message": WHY,
+            }
             assert describe(event) == [f"* not sent: {WHY}: a correction"]
             assert [one.body for one in fixture.log() if one.kind != Kind.AUTHOR] == [b"first", b"last"]
 

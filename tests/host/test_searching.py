@@ -10,7 +10,7 @@ import pytest
 
 from chat.core.outgoing import Outgoing
 from chat.core.wire import MAX_CONTROL, SEQ_PREFIX, Answer, Ask, Kind, encode, pack, unpack
-from tests.host.host_fixture import HostFixture, run
+from tests.host.host_fixture import HostFixture, declined, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ def test_a_member_finds_what_was_said_a_moment_ago(tmp_path: Path) -> None:
             assert (await search(ann, "go", before=three)).found == [(two, two)]
             (edit,) = await ann.stored(await ann.say(Outgoing("let us stay", kind=Kind.EDIT, target=two)))
             assert (await search(bob, "us")).found == [(two, edit)]
-            assert "give a word" in (await search(ann, "?!")).error
+            assert "give a word" in await declined(ann, Ask(what="search", text="?!"))
 
     run(scene())
 
@@ -84,7 +84,7 @@ def test_an_answer_fits_one_control_frame(tmp_path: Path) -> None:
             await ann.stored(*[await ann.say("word") for _ in range(150)])
             assert len((await search(ann, "word", limit=2**32 - 1)).found) == 100
             assert len((await search(ann, "word")).found) == 20
-            assert "at most 1000" in (await search(ann, "x" * 60_000)).error
+            assert "at most 1000" in await declined(ann, Ask(what="search", text="x" * 60_000))
 
     run(scene())
 
@@ -102,7 +102,8 @@ def test_one_search_at_a_time_and_who_leaves_meanwhile_is_not_waited_for(tmp_pat
                 frame = await raw.frame(Kind.ANSWER)
                 answers[frame.number] = unpack(Answer, frame)
             assert answers[1].found == [(seq, seq)]
-            assert answers[2].error == "your last search still runs; wait for its answer"
+            assert answers[2].failed
+            assert answers[2].text == "your last search still runs; wait for its answer"
             await raw.send(pack(Kind.ASK, ask, number=3))
             assert unpack(Answer, await raw.frame(Kind.ANSWER)).found == [(seq, seq)]
             await raw.send(pack(Kind.ASK, ask, number=4) + encode(Kind.BYE))
@@ -124,7 +125,7 @@ def test_an_edit_by_somebody_else_is_not_searched(tmp_path: Path) -> None:
             raw = await fixture.raw("cid")
             await raw.send(encode(Kind.EDIT, SEQ_PREFIX.pack(2**64 - 1) + b"\xff", number=1))
             await raw.send(encode(Kind.EDIT, b"", number=2) + pack(Kind.ASK, Ask(what="search", text="mine"), number=1))
-            assert unpack(Answer, await raw.frame(Kind.ANSWER)).error == ""
+            assert not unpack(Answer, await raw.frame(Kind.ANSWER)).failed
             await raw.leave()
             assert (await search(bob, "mine")).found == [(seq, seq)]
 
@@ -142,7 +143,7 @@ def test_a_damaged_index_harms_nobody(tmp_path: Path) -> None:
                 database.execute("DROP TABLE messages")
             await fixture.open()
             async with fixture.members("ann") as (ann,):
-                assert "is built anew; try again" in (await search(ann, "hello")).error
+                assert "is built anew; try again" in await declined(ann, Ask(what="search", text="hello"))
                 await ann.stored(await ann.say("still here"))
                 assert (await search(ann, "hello")).found == [(seq, seq)]
 

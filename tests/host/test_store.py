@@ -20,8 +20,8 @@ import pytest
 
 from chat.core.errors import StoreError, StoreFull
 from chat.core.log import Batch, Log
-from chat.core.room import RoomChanges, rejection
-from chat.core.wire import HEADER_SIZE, MAX_BATCH, Author, Gap, Kind, split
+from chat.core.room import RoomChanges
+from chat.core.wire import HEADER_SIZE, MAX_BATCH, Author, Gap, Kind, Rejection, split
 from chat.host.store import Store, StoredInvite
 
 if TYPE_CHECKING:
@@ -205,17 +205,20 @@ def test_changes_are_stored_without_messages_too(folder: Path) -> None:
 
 
 def test_rejections_are_kept_from_the_first_that_the_room_still_names(folder: Path) -> None:
-    one, two = rejection(1, "too-long", {"size": 9, "limit": 8}), rejection(3, "no-target", {})
+    one, two = (
+        Rejection(number=1, code="too-long", fields={"size": 9, "limit": 8}),
+        Rejection(number=3, code="no-target", fields={}),
+    )
     stream = 2**64 - 1
     with opened(folder) as store:
         kept = Kept(store)
         kept.say(b"1", changes=RoomChanges([], [(KEY, stream, 3)], [], [], [], [(KEY, stream, 1, [one, two])]))
-        grown = rejection(3, "no-target", {}, 2)
+        grown = Rejection(number=3, code="no-target", fields={}, count=2)
         store.commit(kept.state.id, [], RoomChanges([], [(KEY, stream, 4)], [], [], [], [(KEY, stream, 1, [grown])]))
     with opened(folder) as store:
         kept = Kept(store)
         assert kept.state.rejections == [(KEY, stream, one), (KEY, stream, grown)]
-        last = rejection(9, "no-target", {})
+        last = Rejection(number=9, code="no-target", fields={})
         store.commit(kept.state.id, [], RoomChanges([], [(KEY, stream, 9)], [], [], [], [(KEY, stream, 3, [last])]))
         assert store.open_room("lobby").rejections == [(KEY, stream, grown), (KEY, stream, last)]
         assert store.open_room("another").rejections == []

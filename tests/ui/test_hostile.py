@@ -57,6 +57,7 @@ from chat.core.wire import (
     Names,
     Notice,
     Presence,
+    Rewind,
     States,
     encode,
     pack,
@@ -229,7 +230,7 @@ def client(folder: Path) -> Client:
 def events(texts: list[str]) -> list[ClientEvent]:
     made: list[ClientEvent] = list(messages(texts))
     for text in texts:
-        made += [Notice(code=text, text=text), Rewound(text), Lost(text), Gap(first=1, count=1)]
+        made += [Notice(code=text, text=text), Rewound(Rewind(code=text, text=text)), Lost(text), Gap(first=1, count=1)]
         made += [Here([(b"e", text)], [(b"f", text)], first=False), Here([(b"e", text)], [], first=True)]
         made.append(Joined(text, b"", 1, text, text, resumed=False, proof=b""))
     return made
@@ -360,7 +361,9 @@ class HostileHost(Script):
         if ask.what == "search" and ask.text == "found":
             says = range(len(self.log), 0, -7)
             return Answer(found=[(seq - 5, seq - 2) for seq in says], more=True, indexed=1)
-        return Answer(error="".join(TOLD) if ask.what == "search" else "", text="".join(TOLD))
+        return Answer(
+            failed=ask.what == "search", code="".join(TOLD) if ask.what == "search" else "", text="".join(TOLD)
+        )
 
 
 @asynccontextmanager

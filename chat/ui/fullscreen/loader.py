@@ -12,7 +12,6 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from chat.core.errors import ChatError
 from chat.core.session import Message
 from chat.core.wire import Answer, Ask
 from chat.ui.fullscreen.progress import CHECKING, LOADING, SEARCHING, Progress
@@ -204,11 +203,9 @@ class Loader:
         ask = Ask(what="search", text=text, before=before, limit=_HITS)
         with self._progress(SEARCHING, 0, end) as progress:
             answer = await self._ask(ask)
-            while answer.indexed < end and answer.indexed > progress.at and not answer.error:
+            while answer.indexed < end and answer.indexed > progress.at:
                 progress.at = answer.indexed
                 answer = await self._ask(ask)
-        if answer.error:
-            raise ChatError(answer.error)
         return answer
 
     async def _ask(self, ask: Ask) -> Answer:

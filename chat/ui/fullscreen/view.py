@@ -10,7 +10,7 @@ from chat.client.events import Lost, Up
 from chat.core.outgoing import split_body
 from chat.core.session import Here, Joined, Message, Rejected, Rewound, Stored
 from chat.core.wire import Direct, Gap, Kind, Notice
-from chat.i18n import _, localize_remote, plural, translate
+from chat.i18n import _, plural, translate
 from chat.local.identity import fingerprint
 from chat.ui.entry import MessageEntry
 from chat.ui.fullscreen.loader import Loader
@@ -133,9 +133,9 @@ class View(Viewport):
                     self.follow()
                 self.timeline.rewound()
                 self.search = None  # its numbers are of the earlier log
-                self.note(_("{why}; what follows begins anew").format(why=localize_remote(why)))
+                self.note(_("{why}; what follows begins anew").format(why=translate(why)))
             case Notice():
-                self.note(localize_remote(event.text))
+                self.note(translate(event))
             case Direct():
                 self.news.append(event)
             case Lost(why):

@@ -10,7 +10,7 @@ from chat.client.events import Lost, Up
 from chat.core.errors import Text
 from chat.core.outgoing import OutboxEntry, text_body
 from chat.core.session import Here, Rejected, Rewound, Stored
-from chat.core.wire import REPLY, Gap, Kind, Notice
+from chat.core.wire import REPLY, Gap, Kind, Notice, Rewind
 from chat.local.identity import fingerprint
 from chat.local.settings import Settings
 from chat.transport import Address
@@ -82,7 +82,9 @@ def test_what_is_stored_and_will_not_be_echoed_is_shown_as_stored() -> None:
             script.happen(Stored(OutboxEntry(3, Kind.SAY, REPLY, text_body("three", 5)), 0))
             await stage.until("↳ ann: two", "three ✓")
             # Numbers begin anew in another log: 5 is not what was shown as 5.
-            script.happen(Rewound("the log went back"), Stored(OutboxEntry(4, Kind.SAY, 0, text_body("four")), 5))
+            script.happen(
+                Rewound(Rewind(code="another-log")), Stored(OutboxEntry(4, Kind.SAY, 0, text_body("four")), 5)
+            )
             await stage.until("four ✓")
 
     run(story())
@@ -116,8 +118,8 @@ def test_every_kind_of_event_is_told_in_words() -> None:
     others: dict[str, ClientEvent] = {
         "-- 1 message cannot be had any more": Gap(first=1, count=1),
         "-- 5 messages cannot be had any more": Gap(first=1, count=5),
-        "-- the host's disk is full": Notice(code="disk-full", text="the host's disk is full"),
-        "-- the log went back; what follows begins anew": Rewound("the log went back"),
+        "-- the host's disk is full; what you say waits until it has room": Notice(code="disk-full"),
+        "-- the log went back; what follows begins anew": Rewound(Rewind(code="new", text="the log went back")),
         "-- link lost: reset by peer; coming back": Lost("reset by peer"),
         "-- back over tcp:1.2.3.4:5": Up(Address("tcp", "1.2.3.4:5")),
         "-- carla came": Here([(b"c", "carla")], [], first=False),

@@ -470,7 +470,7 @@ class Whole(RuleBasedStateMachine):
     @rule(text=texts)
     def is_told(self, text: str) -> None:
         async def tell() -> None:
-            self.house.hosted.announce("test", text)
+            self.house.hosted.announce("peer-exited", nick=text, status=1)
 
         self.do(tell())
 
