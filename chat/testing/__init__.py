@@ -1,6 +1,6 @@
 """THE CONTRACT: what every transport and every board must do, in numbered clauses, each with a check.
 
-Ten lines hold a transport to it:
+Ten lines check a transport:
 
     class Toy(testing.Kit):
         entry_point = "manywire_toy:transport"  # as in the entry point
@@ -12,18 +12,18 @@ Ten lines hold a transport to it:
     def test_contract(name: str, tmp_path: Path) -> None:
         asyncio.run(testing.check(Toy(tmp_path), name))
 
-A board is held to it in the same way, by a BoardKit, which needs its entry point alone, and BOARD_CLAUSES.
+A BoardKit checks a board in the same way, with BOARD_CLAUSES. It needs only the entry point.
 
 Rules:
 
 1. A clause is a sentence and a check that can fail. The sentence is the promise; the check tries hard to break it.
-2. No check sleeps. It waits for something that must happen, for at most one time unit (5 s, times the
-   environment's CHAT_TEST_UNIT); that something must not happen is shown by turns of the loop, not by time.
-3. Every clause runs under a watchdog. A call that blocks would stop the loop, and with it every time-out of
-   asyncio, so behind that watchdog stands the alarm signal (in the main thread).
-4. A link is checked from both of its ends: the one that dialled, and the one that was accepted.
+2. No check sleeps. It waits at most one time unit (5 s, multiplied by the environment variable CHAT_TEST_UNIT) for what
+   must happen. What must not happen is checked over turns of the loop, not over time.
+3. Every clause runs under a watchdog. A blocking call would stop the loop and all timeouts of asyncio with it, so the
+   alarm signal backs the watchdog up (in the main thread).
+4. A link is checked from both ends: the one that dialled, and the one that was accepted.
 5. A room is checked with the real host, store and client, over plain links and over FaultyLinks.
-6. Nothing here knows of pytest. A broken promise is ContractBroken, which is an AssertionError.
+6. Nothing here imports pytest. A broken promise is ContractBroken, an AssertionError.
 """
 
 from chat.testing import kit

@@ -1,6 +1,8 @@
-"""What a transport is, and which there are. This is all that a transport may import of `chat`.
+"""What a transport is, which ones are installed, and the errors they raise. A transport imports nothing else of `chat`.
 
-`chat.transport.link` has ready-made links; it is not loaded with this package, since most commands need none.
+`chat.transport.link` has ready-made links. This package does not load it, because most commands need none.
+
+What may enter: what every transport needs, whoever writes it. Nothing here names a transport or knows about rooms.
 """
 
 from chat.core.errors import (

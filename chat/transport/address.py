@@ -1,4 +1,4 @@
-"""Where to listen or dial, as people write it."""
+"""Addresses: where to listen or dial, as people write it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Address:
     """Where to listen or dial: ``SCHEME[:PLACE][?OPTION=VALUE&...]``.
 
-    What PLACE means is the transport's affair. An address holds no secret: it stands in ``ps`` and in logs.
+    The transport decides what PLACE means. An address holds no secret: it appears in ``ps`` and in logs.
     """
 
     scheme: str
@@ -41,7 +41,7 @@ class Address:
         return cls(scheme.lower(), unquote(place), dict(pairs))
 
     def __str__(self) -> str:
-        # A path may hold what would end the place or break the line: written %XX, as in a URL.
+        # A path may hold characters that would end the place or break the line: written %XX, as in a URL.
         place = "".join(quote(c) if c in " ?%" or not c.isprintable() else c for c in self.place)
         place = f":{place}" if place else ""
         query = "&".join(f"{quote(name)}={quote(value)}" for name, value in self.options.items())
@@ -49,7 +49,7 @@ class Address:
 
     @property
     def brief(self) -> str:
-        """For the eye: a path of this machine is long, and says no more than which transport it is."""
+        """A short form for people: a path on this machine is long, and says no more than the scheme."""
         return self.scheme if self.place.startswith("/") else str(self)
 
     def allow_options(self, *names: str) -> None:

@@ -2,14 +2,13 @@
 
 Rules:
 
-1. A transport moves bytes to one peer, in order, unchanged. It knows nothing of rooms or messages.
+1. A transport moves bytes to one peer, in order and unchanged. It knows nothing about rooms or messages.
 2. It keeps no queue: what does not fit now stays at the member's cursor, where it costs nothing.
-3. It is found by its entry point in the group ``chat.transports``, the built-in ones too. This package
-   names none of them.
-4. A board is the opposite of a link: nothing is sent, each writes its own slot, and all look. What was
-   there before is gone. Boards come in by the group ``chat.boards``.
+3. It is found by its entry point in the group ``chat.transports``, even if it is built in. This package names none.
+4. A board is the opposite of a link: nothing is sent. Each writer has its own slot, a write replaces the previous one,
+   and everybody reads. Boards are in the group ``chat.boards``.
 
-The numbered promises that every transport and every board must keep are in ``chat.testing``.
+``chat.testing`` numbers the promises that every transport and every board must keep.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
     from chat.transport.address import Address
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
-Reading: TypeAlias = tuple[int, bytes, int]  # a slot's index, what is in it, milliseconds since its writer's last beat
+Reading: TypeAlias = tuple[int, bytes, int]  # a slot's index, its payload, milliseconds since its writer's last beat
 
 MAX_SLOT: Final = 234  # bytes that a slot of a board holds
-TRUST_MS: Final = 5_000  # milliseconds after its last beat for which a writer is taken to be alive without asking
+TRUST_MS: Final = 5_000  # milliseconds after its last beat during which a writer counts as alive without a check
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +34,16 @@ class Site:
 
     folder: Path  # the room's runtime folder, mode 0700: for sockets and FIFOs
     certificate: Path  # PEM, mode 0600: the host's Ed25519 private key and its self-signed certificate
-    advertise: str = ""  # the name under which others reach this machine, where the user gave one
-    previous: Address | None = None  # what this listener's address was the last time, where it was open before
+    advertise: str = ""  # the name under which others reach this machine, if the user gave one
+    previous: Address | None = None  # this listener's address last time, if it was open before
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is at the other end: a text for people, and facts that the peer cannot make up."""
+    """Who is at the other end: a text for people, and facts that the peer cannot forge."""
 
     text: str
-    key: bytes | None = None  # the Ed25519 public key that the wire itself has proved (TLS)
+    key: bytes | None = None  # the Ed25519 public key that the wire itself proved (TLS)
     uid: int | None = None  # from the kernel
     pid: int | None = None
 
@@ -56,13 +55,13 @@ class Link(Protocol):
     def peer(self) -> Peer: ...
 
     def send(self, data: Buffer) -> int:
-        """Take what fits now and return how many bytes that was, 0 to ``len(data)``; never wait.
+        """Take what fits now and return the number of bytes taken, 0 to ``len(data)``; never wait.
 
         Keeps no reference to ``data``. Raises LinkBroken, or LinkClosed after ``aclose``.
         """
 
     async def writable(self) -> None:
-        """Return when ``send`` may take something. Safe to cancel. Raises LinkBusy, LinkBroken, LinkClosed."""
+        """Return when ``send`` can take something. Safe to cancel. Raises LinkBusy, LinkBroken, LinkClosed."""
 
     async def receive(self) -> bytes:
         """Return some bytes, at most 64 KiB, or ``b""`` at the end of the stream and ever after.
@@ -71,14 +70,14 @@ class Link(Protocol):
         """
 
     async def aclose(self) -> None:
-        """Close. Idempotent; wakes those who wait; does not wait for the peer."""
+        """Close. Idempotent; wakes all waits; does not wait for the peer."""
 
 
 class Listener(Protocol):
-    """A place where peers come in.
+    """What accepts links at an address.
 
-    A listener may also have ``advertised``: the address for invites, where it is not the one for this machine; None
-    where nobody else can dial it.
+    A listener may also have ``advertised``: the address for invites, if it differs from the one for this machine; None
+    if nobody elsewhere can dial it.
     """
 
     @property
@@ -86,10 +85,10 @@ class Listener(Protocol):
         """An address that can be dialled from this machine."""
 
     async def accept(self) -> Link:
-        """Return the next peer's link. Safe to cancel. Raises LinkClosed when the listener has been closed."""
+        """Return the next peer's link. Safe to cancel. Raises LinkClosed once the listener is closed."""
 
     async def aclose(self) -> None:
-        """Stop listening; links made here live on. Idempotent; wakes ``accept``."""
+        """Stop listening; accepted links stay open. Idempotent; wakes ``accept``."""
 
 
 class Transport(Protocol):
@@ -97,8 +96,8 @@ class Transport(Protocol):
 
     Three more attributes are optional:
 
-    ``cost``            of several transports that reach a room the cheapest is dialled first; 10 unless given
-    ``local``           it connects the processes of one machine: the host's own window takes the cheapest such one
+    ``cost``            a room's cheapest transport is dialled first; the default is 10
+    ``local``           it connects processes on one machine; the host's own window uses the cheapest of these
     ``bare_addresses``  a bare HOST:PORT, as in an invite, is an address of this transport
     """
 
@@ -113,90 +112,90 @@ class Transport(Protocol):
 
 
 class Pair(Protocol):
-    """A wire to a process that does not exist yet: first this, then the process, then one of the calls below."""
+    """A wire to a process that does not exist yet. Create it, start the process, then call one of the methods."""
 
     @property
     def address(self) -> Address:
-        """What the process dials, once."""
+        """The address that the process dials, once."""
 
     @property
     def fds(self) -> tuple[int, ...]:
-        """What it must have inherited for that."""
+        """The descriptors that it must inherit for that."""
 
     def in_parent(self, peer: Peer) -> Link:
-        """Let go of the other's ends and return our link to it. In a running event loop."""
+        """Close the other's ends and return our link to it. Needs a running event loop."""
 
     def in_child(self) -> None:
-        """In a process that was forked and does no exec: let go of what belongs to its parent."""
+        """In a forked process that does not exec: close what belongs to its parent."""
 
     def close(self) -> None:
-        """There will be no such process."""
+        """Give up: there will be no such process."""
 
 
 @runtime_checkable
 class Forking(Protocol):
-    """What a transport has, too, if it can reach the processes that its own starts."""
+    """A transport that can also reach processes started by its own process."""
 
     def pair(self) -> Pair: ...
 
 
 class BoardSlot(Protocol):
-    """A place on a board that is this writer's alone, until it closes it or dies."""
+    """A place on a board that belongs to one writer until the writer closes it or dies."""
 
     @property
     def index(self) -> int: ...
 
     def write(self, payload: Buffer) -> None:
-        """Show this, at most ``MAX_SLOT`` bytes, in place of what was there; nothing is shown for nothing.
+        """Replace the content by at most ``MAX_SLOT`` bytes; an empty payload shows nothing.
 
-        It counts as a beat. Keeps no reference. Raises ValueError when it is too long, ChatError.
+        Counts as a beat. Keeps no reference. Raises ValueError if the payload is too long, ChatError.
         """
 
     def beat(self) -> None:
-        """Say that the writer lives, every 4 s or so. Raises ChatError."""
+        """Show that the writer is alive; call it about every 4 s. Raises ChatError."""
 
     def close(self) -> None:
-        """Wipe the slot and let go of it. Idempotent; never raises."""
+        """Wipe and release the slot. Idempotent; never raises."""
 
 
 class Board(Protocol):
-    """A fixed number of slots that all processes of this machine see, for as long as they like to look.
+    """A fixed number of slots that all processes on this machine can read.
 
-    Nothing queues and nobody is woken. No call waits for another process. For one thread.
+    Nothing queues and nobody is woken. No call waits for another process. Use it from one thread.
     """
 
     def claim(self) -> BoardSlot | None:
-        """Take a slot that nobody alive holds; None when there is none. Raises ChatError."""
+        """Take a slot that no live process holds; None if there is none. Raises ChatError."""
 
     def read(self, trust_ms: int = TRUST_MS) -> list[Reading]:
-        """Return what the slots show whose writers are alive, by index; empty slots are left out.
+        """Return the content of the slots whose writers are alive, by index, without empty slots.
 
-        A writer whose last beat is ``trust_ms`` old or older is asked for at the kernel: one that is dead is left
-        out, one that lives and does not beat (SIGSTOP) is not, and its age tells. A slot that cannot be read just
-        now shows what it showed before. A payload that has not changed is the same object. Raises ChatError.
+        If a writer's last beat is ``trust_ms`` old or older, the kernel is asked. Dead writers are left out. A live
+        writer that does not beat (SIGSTOP) is not; its age shows it. A slot that cannot be read just now returns its
+        previous content. An unchanged payload is the same object. Raises ChatError.
         """
 
     def sound(self) -> bool:
-        """Return whether this is still the board that others look at; ask at every beat.
+        """Return whether others still use this board; check it at every beat.
 
-        If it is not (it was damaged, removed or replaced), close it, open it again, and claim again. The host
-        creates it again instead. Raises ChatError.
+        If they do not (it was damaged, removed or replaced), close it, open it again, and claim again. The host creates
+        it again instead. Raises ChatError.
         """
 
     def close(self) -> None:
-        """Close it, and every slot that was claimed through it. Idempotent; nobody else's slot changes."""
+        """Close it and every slot claimed through it. Idempotent; other slots do not change."""
 
 
 class BoardMaker(Protocol):
-    """A way to share a board between the processes of one machine."""
+    """A way to share a board between processes on one machine."""
 
     summary: str
 
     def create(self, folder: Path) -> Board:
-        """Open the board in a private folder for a host: made where it is missing, made anew where it is unsound.
+        """Open the board in a private folder for a host. Create it if it is missing; replace it if it is unsound.
 
-        What those who are alive show on a sound one stays. Raises ChatError.
+        The slots of a sound board stay as they are. Raises ChatError.
         """
 
     def open(self, folder: Path) -> Board:
-        """Open the board that a host has made there. Raises ChatError, also where it is missing or unsound."""
+        """Open the board that a host created there. Raises ChatError, also if it is missing or unsound."""

@@ -1,4 +1,4 @@
-"""Which transports and boards are installed: they come by entry points, the built-in ones too."""
+"""The transports and boards that are installed. All are found by their entry points, even the built-in ones."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def _entry_points(group: str = "chat.transports") -> dict[str, EntryPoint]:
 
 
 def schemes() -> list[str]:
-    """The names of the installed transports, sorted."""
+    """Return the names of the installed transports, sorted."""
     return sorted(_entry_points())
 
 
 @contextmanager
 def lend(transport: Transport) -> Iterator[None]:
-    """Have ``find`` return this very object meanwhile, whether its scheme is installed or not. For tests."""
+    """Make ``find`` return this object meanwhile, whether its scheme is installed or not. For tests."""
     before = dict(_lent)
     _lent[transport.scheme] = transport
     try:
@@ -43,7 +43,7 @@ def lend(transport: Transport) -> Iterator[None]:
 
 
 def find(scheme: str) -> Transport:
-    """Return the transport of this name. Raises UnknownScheme; AddressError when it cannot be loaded."""
+    """Return the transport with this name. Raises UnknownScheme; AddressError if it cannot be loaded."""
     if scheme in _lent:
         return _lent[scheme]
     if not _entry_points():
@@ -61,7 +61,7 @@ def find(scheme: str) -> Transport:
 
 
 def cost(scheme: str) -> int:
-    """Return a transport's cost; for one that cannot be used here, the highest."""
+    """Return a transport's cost; 100 if it cannot be used here."""
     try:
         found: int = getattr(find(scheme), "cost", 10)
     except AddressError:  # UnknownScheme, too
@@ -70,7 +70,7 @@ def cost(scheme: str) -> int:
 
 
 def local_scheme() -> str:
-    """Return the cheapest transport between processes of this machine. Raises AddressError when there is none."""
+    """Return the cheapest transport between processes on this machine. Raises AddressError if there is none."""
     local = [found.scheme for found in _loaded() if getattr(found, "local", False)]
     if not local:
         raise AddressError("no transport here connects the processes of one machine; install manywire's own")
@@ -79,19 +79,19 @@ def local_scheme() -> str:
 
 @cache
 def bare_scheme() -> str:
-    """Return the transport that a bare HOST:PORT means, "" when none takes it."""
+    """Return the transport of a bare HOST:PORT, "" if none takes it."""
     return next((found.scheme for found in _loaded() if getattr(found, "bare_addresses", False)), "")
 
 
 def _loaded() -> Iterator[Transport]:
-    """Yield the transports that can be used here: a broken plug-in must not get in the way of the others."""
+    """Yield the transports that can be used here: a broken plug-in must not affect the others."""
     for scheme in schemes():
         with suppress(Exception):
             yield find(scheme)
 
 
 def forking() -> Forking:
-    """Return an installed transport that reaches processes which are started here. Raises AddressError for none."""
+    """Return a transport that reaches processes started here. Raises AddressError if there is none."""
     for scheme in schemes():
         transport = find(scheme)
         if isinstance(transport, Forking):
@@ -100,12 +100,12 @@ def forking() -> Forking:
 
 
 def boards() -> list[str]:
-    """The names of the installed boards, sorted."""
+    """Return the names of the installed boards, sorted."""
     return sorted(_entry_points("chat.boards"))
 
 
 def find_board(name: str) -> BoardMaker:
-    """Return the board of this name. Raises AddressError when it is not installed, or cannot be loaded."""
+    """Return the board with this name. Raises AddressError if it is not installed or cannot be loaded."""
     entry = _entry_points("chat.boards").get(name)
     if entry is None:
         raise AddressError(
@@ -123,6 +123,6 @@ def find_board(name: str) -> BoardMaker:
 
 
 def board_maker() -> BoardMaker | None:
-    """Return what makes boards on this system, None where nothing does: then members are told of each other instead."""
+    """Return what makes boards on this system. Without one (None), members are sent each other's status instead."""
     names = boards()
     return find_board(names[0]) if names else None
