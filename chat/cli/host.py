@@ -160,14 +160,18 @@ def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str
 
     from chat.host.peer_process import HostGone, attend, meet
     from chat.transport import Address
-    from chat.ui import ndjson
 
     i18n.use("en")  # what it complains of comes into the host's log
     code = 0
 
     async def run(client: Client) -> None:
         nonlocal code
-        code = await attend(client, command, ndjson.read if json else None)
+        if json:
+            from chat.ui import ndjson  # here: it loads more than other peers need
+
+            code = await attend(client, command, ndjson.read)
+        else:
+            code = await attend(client, command)
 
     try:
         asyncio.run(meet(run, Address.parse(dial), room=room, name=name, host=bytes.fromhex(host), home=home))

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from functools import partialmethod
 from typing import TYPE_CHECKING, Any, Final, Generic
 
 from msgspec.structs import replace
@@ -101,15 +102,22 @@ class Controller(Generic[R]):
         """Say a text, or do with it what a command before it began."""
         command, item = self.begun or ("", None)
         if item is not None and command in _ABOUT:
-            return self.send(Outgoing(self._expanded(text), _ABOUT[command], item.seq), typed or text)
-        text = quoted(item) + text if item is not None else text
-        return self.send(Outgoing(self._expanded(text)), typed or text)
+            return self.send(text, _ABOUT[command], item.seq, typed=typed)
+        return self.send(quoted(item) + text if item is not None else text, typed=typed)
 
-    def send(self, message: Outgoing, typed: str) -> Work:
-        """Send a message to the current room. ``typed`` is what the user wrote."""
+    def send(self, text: str, kind: int = Kind.SAY, target: int = 0, *, typed: str = "") -> Work:
+        """Send a message to the current room. ``typed`` is what the user wrote, if it is not the text.
+
+        Raises LocalProtocolError for a text that is too long.
+        """
+        message = self._outgoing(text, kind, target)
         self.begun = None
         self._face.sending(self.room)
-        return self._send(self.room, message, typed)
+        return self._send(self.room, message, typed or text)
+
+    def _outgoing(self, text: str, kind: int = Kind.SAY, target: int = 0) -> Outgoing:
+        text = emoji.expand(text) if self.settings.emoji_names else text
+        return Outgoing(text, kind, target, self._face.message_id)
 
     async def _send(self, room: R, message: Outgoing, typed: str) -> None:
         async with self._turn:  # in the order typed, even if ``say`` has to wait
@@ -120,36 +128,30 @@ class Controller(Generic[R]):
             else:
                 self._face.sent(room, entry)
 
-    def _expanded(self, text: str) -> str:
-        return emoji.expand(text) if self.settings.emoji_names else text
-
     def do_me(self, text: str) -> Work:
-        return self.send(Outgoing(self._expanded(text), Kind.ACTION), f"/me {text}")
-
-    def do_reply(self, text: str) -> Work:
-        return self._about_chosen("reply", text)
-
-    def do_edit(self, text: str) -> Work:
-        return self._about_chosen("edit", text)
+        return self.send(text, Kind.ACTION, typed=f"/me {text}")
 
     def _about_chosen(self, command: str, text: str) -> Work:
         item = self._face.chosen(command)
         if text:
-            return self.send(Outgoing(self._expanded(text), _ABOUT[command], item.seq), f"/{command} {text}")
+            return self.send(text, _ABOUT[command], item.seq, typed=f"/{command} {text}")
         self.begun = command, item
         return self._face.begin(command, item)
+
+    do_reply = partialmethod(_about_chosen, "reply")
+    do_edit = partialmethod(_about_chosen, "edit")
 
     def do_quote(self, _argument: str) -> Work:
         return self._face.begin("quote", self._face.chosen("quote"))
 
     def do_retract(self, _argument: str) -> Work:
-        return self.send(Outgoing("", Kind.RETRACT, self._face.chosen("retract").seq), "/retract")
+        return self.send("", Kind.RETRACT, self._face.chosen("retract").seq, typed="/retract")
 
     def do_react(self, given: str) -> Work:
         item = self._face.chosen("react")
         if not given:
             return self._face.begin("react", item)
-        return self.send(Outgoing(emoji.reaction(given), Kind.REACT, item.seq), f"/react {given}")
+        return self.send(emoji.reaction(given), Kind.REACT, item.seq, typed=f"/react {given}")
 
     def do_details(self, _argument: str) -> None:
         item, client, timeline = self._face.chosen("details"), self.room.client, self.room.timeline
@@ -199,20 +201,15 @@ class Controller(Generic[R]):
 
     # -- what we show of ourselves ---------------------------------------------------------------
 
-    def do_away(self, note: str) -> None:
-        self._be(Level.AWAY, note)
-
-    def do_busy(self, note: str) -> None:
-        self._be(Level.BUSY, note)
-
-    def do_back(self, note: str) -> None:
-        self._be(Level.ONLINE, note)
-
     def _be(self, level: Level, note: str) -> None:
         self.room.client.show(level=level, note=note)  # raises if the note is too long
         self._idle = False
         self.share(level=level, note=note)
         self._face.show(_(SHOWN_AS[level]))
+
+    do_away = partialmethod(_be, Level.AWAY)
+    do_busy = partialmethod(_be, Level.BUSY)
+    do_back = partialmethod(_be, Level.ONLINE)
 
     def share(self, **changes: Any) -> None:
         """Show something of ourselves in every room; typing and how far we have read only in the current one."""
@@ -250,17 +247,14 @@ class Controller(Generic[R]):
     def do_theme(self, name: str) -> Work:
         return self._change("theme", parse_setting("theme", name))
 
-    def do_mute(self, _argument: str) -> Work:
-        return self._mute(on=True)
-
-    def do_unmute(self, _argument: str) -> Work:
-        return self._mute(on=False)
-
-    def _mute(self, *, on: bool) -> Work:
+    def _mute(self, _argument: str, *, on: bool) -> Work:
         room = self.room.client.session.room
         others = tuple(name for name in self.settings.muted if name != room)
         told = _("this room is muted; /unmute ends that") if on else _("this room is no longer muted")
         return self._change("muted", (*others, room) if on else others, told)
+
+    do_mute = partialmethod(_mute, on=True)
+    do_unmute = partialmethod(_mute, on=False)
 
     def _change(self, name: str, value: Any, told: str = "") -> Work:
         """Change a setting here and now, and in the file; then show a line."""
@@ -285,8 +279,7 @@ class Controller(Generic[R]):
         return self._ask(self.room, Ask(what="invite"))
 
     async def _ask(self, room: R, ask: Ask) -> None:
-        answer = await room.client.ask(ask)
-        self._face.show(translate(answer), room=room)
+        self._face.answer(await room.client.ask(ask), room)
 
     # -- rooms -----------------------------------------------------------------------------------
 
@@ -349,7 +342,7 @@ class Controller(Generic[R]):
                 if room not in self.rooms:
                     self._add(room)
                 if text:
-                    await self._send(room, Outgoing(self._expanded(text)), text)
+                    await self._send(room, self._outgoing(text), text)
                 entered.set()
                 await self._face.follow(room)
         except ChatError as error:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
+from chat.i18n import translate
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from chat.client.client import Client
     from chat.core.errors import ChatError
     from chat.core.outgoing import OutboxEntry
+    from chat.core.wire import Answer
     from chat.local.keys import Key
     from chat.ui.entry import MessageEntry
     from chat.ui.people import People
@@ -44,7 +47,8 @@ R = TypeVar("R", bound=Room)
 class Face(Generic[R]):
     """What the controller needs of a face, and what it tells it."""
 
-    kind: str  # SCREEN or LINES, of the table of commands
+    kind = ""  # SCREEN or LINES, of the table of commands
+    message_id = ""  # the caller's own name for what is sent next
     keys: Sequence[Key] = ()
     joins_first = False  # whether to go to a room only once it has let us in
     next_start = frozenset({"language"})  # the settings that count from the next start on
@@ -65,6 +69,10 @@ class Face(Generic[R]):
     def show_list(self, told: Sequence[str]) -> None:
         """Show lines that may be more than fit on a screen."""
         self.show(*told)
+
+    def answer(self, answer: Answer, room: R) -> None:
+        """Show a host's answer to a question from a room."""
+        self.show(translate(answer), room=room)
 
     def help(self) -> Sequence[str]:
         """Return everything that can be typed."""

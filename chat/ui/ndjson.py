@@ -4,13 +4,13 @@ Rules:
 
 1. Texts are exact and escaped to ASCII, so no terminal that shows them by accident obeys them.
 2. ``say`` never interprets anything: a text that begins with a slash is a text. Only ``command`` names a command.
-3. An event is written out before the outbox forgets what it tells of.
+3. An event is written out before the outbox forgets what it is about.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -18,39 +18,24 @@ from chat.client.json_events import as_object
 from chat.core.errors import ChatError, LocalProtocolError, RequestFailed, TransportError, WrongValue
 from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected
-from chat.core.status import Level
-from chat.core.wire import U63, Ask, Kind
+from chat.core.wire import U63, Kind
+from chat.local.settings import Settings
 from chat.local.streams import Output, whole_lines
 from chat.ndjson import dump, person_object
+from chat.ui.commands import COMMANDS
+from chat.ui.controller import Controller
+from chat.ui.entry import MessageEntry
+from chat.ui.face import Face
 from chat.ui.lines import converse
 
 if TYPE_CHECKING:
     from chat.client.client import Client
     from chat.client.events import ClientEvent
+    from chat.core.wire import Answer
+    from chat.ui.face import Work
 
 _LONGEST: Final = 1024 * 1024  # bytes of a line
-_COMMANDS: Final = {  # and the fields that each needs
-    "me": ("text",),
-    "reply": ("target", "text"),
-    "edit": ("target", "text"),
-    "retract": ("target",),
-    "react": ("target",),
-    "who": (),
-    "away": (),
-    "busy": (),
-    "back": (),
-    "invite": (),
-    "peer": ("text",),
-    "quit": (),
-}
-_SAYING: Final = {  # kinds of the commands that are messages
-    "me": Kind.ACTION,
-    "reply": Kind.SAY,
-    "edit": Kind.EDIT,
-    "retract": Kind.RETRACT,
-    "react": Kind.REACT,
-}
-_LEVELS: Final = {"away": Level.AWAY, "busy": Level.BUSY, "back": Level.ONLINE}
+_NEEDED: Final = {usage.name: usage.program for usage in COMMANDS if usage.program is not None}  # fields
 
 
 class _Line(msgspec.Struct):
@@ -81,6 +66,7 @@ async def run(client: Client) -> None:
 
 async def read(client: Client, out: Output) -> None:
     """Say and do what a program writes. Raises ChatError at the end if some of its lines were not said or done."""
+    program = _Program(client)
     number = failed = 0
     async for line in whole_lines(sys.stdin, _LONGEST):
         number += 1
@@ -94,9 +80,9 @@ async def read(client: Client, out: Output) -> None:
                 await client.say(Outgoing(wanted.say, id=name))
                 continue
             what = "not done"
-            if wanted.command == "quit":
+            done = await program.do(str(wanted.command), wanted)
+            if program.leaving:
                 break
-            done = await _do(client, wanted)
             if done is not None:
                 await out.write([dump({"event": "done", "id": name, "command": wanted.command, **done})])
         except (msgspec.DecodeError, LocalProtocolError, RequestFailed, TransportError, WrongValue) as error:
@@ -120,27 +106,50 @@ def _parse(line: str | WrongValue) -> _Line:
     return wanted
 
 
-async def _do(client: Client, wanted: _Line) -> dict[str, Any] | None:
-    """Do a command; return what came of it, None for a message, whose echo tells that.
+class _Room(NamedTuple):
+    client: Client
+    partner: str = ""
 
-    Raises LocalProtocolError for a line that is wrong, RequestFailed for a host that says no, LinkBroken.
-    """
-    name = str(wanted.command)
-    if name not in _COMMANDS:
-        raise LocalProtocolError(f"{name!r} is no command; there are {', '.join(_COMMANDS)}")
-    for needed in _COMMANDS[name]:
-        if not getattr(wanted, needed):
-            raise LocalProtocolError(f"{name} needs the field {needed}")
-    if name in _SAYING:
-        kind = _SAYING[name]
-        target = wanted.target if "target" in _COMMANDS[name] else 0
-        text = wanted.text if kind != Kind.RETRACT else ""
-        await client.say(Outgoing(text, kind, target, wanted.id))
-        return None
-    if name in _LEVELS:
-        client.show(level=_LEVELS[name], note=wanted.text)
-        return {}
-    if name == "who":
-        return {"people": [person_object(who, state) for who, state in client.people().items()]}
-    answer = await client.ask(Ask(what=name, text=wanted.text if name == "peer" else ""))
-    return {"text": answer.text}
+
+class _Program(Face[Any]):
+    """Commands for one program, which is in one room."""
+
+    def __init__(self, client: Client) -> None:
+        self.leaving = False
+        self._client = client
+        self._controller = Controller[Any](self, _Room(client), Settings(emoji_names=False))
+        self._target = 0
+        self._done: dict[str, Any] | None = None
+
+    async def do(self, name: str, wanted: _Line) -> dict[str, Any] | None:
+        """Do a command; return what came of it, None for a message, whose echo tells that.
+
+        Raises LocalProtocolError for a line that is wrong, RequestFailed for a host that says no, LinkBroken.
+        """
+        if name not in _NEEDED:
+            raise LocalProtocolError(f"{name!r} is no command; there are {', '.join(_NEEDED)}")
+        for needed in _NEEDED[name]:
+            if not getattr(wanted, needed):
+                raise LocalProtocolError(f"{name} needs the field {needed}")
+        self.message_id, self._target, self._done = wanted.id, wanted.target, {}
+        if work := self._controller.do(name, wanted.text):
+            await work
+        return self._done
+
+    def do_react(self, given: str) -> Work:
+        return self._controller.send(given, Kind.REACT, self._target)  # any text, and "" takes a reaction back
+
+    def do_who(self, _argument: str) -> None:
+        self._done = {"people": [person_object(*one) for one in self._client.people().items()]}
+
+    def answer(self, answer: Answer, room: _Room) -> None:
+        self._done = {"text": answer.text}
+
+    def chosen(self, command: str) -> MessageEntry:
+        return MessageEntry(0, self._target, b"", "", False, Kind.SAY, "", 0, mine=True)
+
+    def sending(self, room: _Room) -> None:
+        self._done = None
+
+    def quit(self) -> None:
+        self.leaving = True
