@@ -1,6 +1,6 @@
-"""Looking at a board from outside the room: no connection, no handshake, and nobody notices.
+"""Reads a room's board from outside the room: no connection, no handshake, and nobody notices.
 
-It must be quick enough for a shell's prompt, so nothing is imported here that a look does not need.
+It must be quick enough for a shell prompt, so it imports only what it needs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LEVELS: Final = {Level.AWAY: later("away"), Level.BUSY: later("busy")}
 
 
 def room_of(target: str) -> str:
-    """Return the room of this machine that TARGET means, "" for one elsewhere. Raises NoSuchRoom, AddressError."""
+    """Return the room on this machine that TARGET means, "" for a room elsewhere. Raises NoSuchRoom, AddressError."""
     if ":" in target or target == "-":
         return ""
     if target in {"", "."}:
@@ -40,23 +40,23 @@ def room_of(target: str) -> str:
 
 
 def statuses(room: str) -> dict[Who, Status] | None:
-    """Return what those in a room of this machine show, by nickname. None where there is no board to look at."""
+    """Return the status of each member of a room on this machine, sorted by nickname; None if it has no board."""
     maker = board_maker()
     if maker is None:
         return None
     try:
         board = maker.open(rooms.room_folder(room))
-    except ChatError:  # a host that is just beginning, or making it anew
+    except ChatError:  # the host is just starting, or is making a new one
         return None
     try:
-        # Ask the kernel about everybody: a look a minute can afford that, and shows nobody who was killed just now.
+        # Ask the kernel about every slot, so that members who were just killed do not show.
         return dict(sorted(seen(board.read(trust_ms=0)).items(), key=lambda item: item[0][1].casefold()))
     finally:
         board.close()
 
 
 def as_names(statuses: dict[Who, Status]) -> str:
-    """Return the nicknames on one line. Letters, marks, digits and ``-_.``: nothing a shell obeys."""
+    """Return the nicknames on one line. They hold letters, marks, digits and ``-_.``: nothing special to a shell."""
     return " ".join(dict.fromkeys(nick for _key, nick in statuses))
 
 
@@ -76,7 +76,7 @@ def as_line(who: Who, state: Status, now: float | None = None) -> str:
 
 
 def since(ms: int, now: float | None = None) -> str:
-    """Return how long ago something was, in words: ``ms`` since 1970 UTC."""
+    """Return in words how long ago something was. ``ms``: since 1970 UTC."""
     minutes = max(0, int((now or time.time()) - ms / 1000)) // 60
     if minutes < 1:
         return _("just now")

@@ -201,7 +201,7 @@ class Client:
         if self._outbox is None and self._outboxes is not None:
             host, key, room = host_hash(host_key), self.session.key, self.session.room
             self._outbox = Outbox.open(outbox_folder(self._outboxes, host=host, key=key, room=room, nick=self.nick))
-            self.pending = [entry.id for entry in self._outbox.entries if entry.id]
+            self.pending = [entry.id for entry in self._outbox.unsettled() if entry.id]
             if self._outbox.warning:
                 self.events.put(Notice(code="outbox", fields=wire_fields(self._outbox.warning.fields)))
         return self._outbox
@@ -209,7 +209,7 @@ class Client:
     def renumbered(self) -> None:
         """Write the outbox anew, before anything with the new numbers is sent."""
         if self._outbox is not None:
-            self._outbox.rewrite()
+            self._outbox.rewrite(self.session.unsettled)
 
     def _settle(self) -> None:
         if self._outbox is not None:

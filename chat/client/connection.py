@@ -136,7 +136,8 @@ class Connection:
         assert self._handshake is not None
         proof = self._handshake.hello(event)
         outbox = self._client.open_outbox(event.key)
-        self._session.hello(**proof, stream=outbox.stream if outbox else 0, unsettled=outbox.entries if outbox else ())
+        left = outbox.unsettled() if outbox and not self._session.stream else ()  # by an earlier process
+        self._session.hello(**proof, stream=outbox.stream if outbox else 0, unsettled=left)
 
     def _joined(self, event: Joined) -> None:
         handshake = self._handshake

@@ -1,23 +1,23 @@
-"""What this process said and has not seen come back, on disk: a message survives the process that wrote it.
+"""The outbox: a process's unsettled messages on disk, so that a message survives the process that wrote it.
 
-    FOLDER/                          0700: one per host, room and key
-      00c0ffee5eed1234.lock          held (flock) by the process whose outbox it is
-      00c0ffee5eed1234.outbox        its records; replaced as a whole now and then, hence the other file
+    FOLDER/                          0700: one per host, room, key and nickname
+      00c0ffee5eed1234.lock          held (flock) by the process that owns the outbox
+      00c0ffee5eed1234.outbox        its records; replaced as a whole now and then, so the lock is a file of its own
 
-    record:  | length u32 | ~length u32 | CRC-32 u32 | an Entry as MessagePack, ``length`` bytes |
+    record:  | length u32 | ~length u32 | CRC-32 u32 | an OutboxEntry as MessagePack, ``length`` bytes |
 
 Rules:
 
-1. A message is written here before it goes on the wire, and dropped when its echo has come.
-2. A stream's numbers are taken once and in order, so one process at a time may number for it: the one
-   with the lock. The next process takes over an outbox whose lock is free, with what lies in it.
-3. Nothing is synced to the disk per message. After a power cut the host's mark decides: WELCOME names the
-   first number that the host does not have, and the numbers go on from there. What the cut took was shown
-   as pending, never as sent.
-4. Number 0 is "not numbered yet": said before the host has told its mark. A number that was guessed could
-   be one that the host has already, and the host would drop the message as a repeat.
-5. An outbox is taken over, never deleted: there are as many as there were processes at one time, and the
-   host keeps a mark for each. (To unlink a lock file would be to let two processes hold "the" lock.)
+1. A message is written here before it goes on the wire, and dropped once the program has dealt with its outcome.
+   In memory only the session holds it.
+2. The numbers of a stream are used once and in order, so only the process with the lock may number messages. The
+   next process takes over an outbox whose lock is free, with its contents.
+3. Messages are not synced to disk one by one. After a power cut the host's high-water mark decides: WELCOME names the
+   first number that the host does not have, and numbering continues there. A lost message was shown as pending.
+4. Number 0 means "not numbered yet": said before the host's high-water mark was known. A guessed number could be one
+   that the host already has, and the host would drop the message as a repeat.
+5. An outbox is taken over, never deleted. There are as many as there were processes at one time, and the host keeps
+   a high-water mark for each. (Unlinking a lock file would let two processes hold "the" lock.)
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import struct
 import zlib
 from collections import deque
 from contextlib import suppress
-from itertools import chain, count
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -42,13 +42,13 @@ from chat.core.outgoing import OutboxEntry
 from chat.local.private_files import make_private, replace_private, try_lock, unlock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 REWRITE_AT: Final = 1024 * 1024  # bytes of settled records in a file before it is written anew
 
-# The length is there twice, the second time inverted. Else a flipped bit in a length would look like a last
-# record that was torn, and all that follows would be cut off without a word.
+# The length is there twice, the second time inverted. Otherwise a flipped bit in a length would look like a torn last
+# record, and everything behind it would be cut off silently.
 _HEAD: Final = struct.Struct("!III")
 _INVERTED: Final = 0xFFFFFFFF
 _STREAM_NAME: Final = re.compile(r"[0-9a-f]{16}")
@@ -56,15 +56,15 @@ _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 def outbox_folder(outboxes: Path, *, host: bytes, key: bytes, room: str, nick: str) -> Path:
-    """Return where the outboxes of one nickname for one room lie. ``host``: the SHA-256 of the host's public key.
+    """Return the folder of one nickname's outboxes for one room. ``host``: the SHA-256 of the host's public key.
 
-    The nickname is part of it: what bob said and left must not go out as ann's.
+    The nickname is part of it: what bob left unsent must not go out as ann's.
     """
     return outboxes / hashlib.sha256(b"\0".join((host, key, room.encode(), nick.encode()))).hexdigest()[:32]
 
 
 class Outbox:
-    """One stream's unsettled entries, in memory and on disk. It is this process's own until ``close``."""
+    """The file of one stream's unsettled messages; the session holds them. It is this process's own until ``close``."""
 
     def __init__(self, folder: Path, stream: int, lock: int) -> None:
         """Use ``Outbox.open``. ``lock`` is the descriptor that holds the stream's lock."""
@@ -77,19 +77,18 @@ class Outbox:
             with os.fdopen(self._fd, "rb", closefd=False) as file:
                 data = file.read()
             entries, self._end, damaged = _read(data)
-            self.entries: Final = deque(entries)  # unsettled, in the order in which they were said
-            self._sizes = deque(len(_record(entry)) for entry in entries)  # of their records, in bytes
+            self._records = deque((entry.number, len(_record(entry))) for entry in entries)  # and bytes, of each
             self.warning: Final = self._set_aside(data) if damaged else phrase("", {})
-            os.ftruncate(self._fd, self._end)  # behind it: damage, or a last record that its writer was killed in
+            os.ftruncate(self._fd, self._end)  # behind it: damage, or a record whose writer was killed
         except BaseException:
             os.close(self._fd)
             raise
 
     @classmethod
     def open(cls, folder: Path) -> Outbox:
-        """Take over an outbox that no process holds, one with something in it first; else make a new one.
+        """Take over an outbox that no process holds, preferably one with messages in it, or make a new one.
 
-        Raises StoreFull and StoreError; ChatError when others can get at ``folder``.
+        Raises StoreFull and StoreError, and ChatError if others can access ``folder``.
         """
         make_private(folder)
         try:
@@ -108,71 +107,78 @@ class Outbox:
             raise _failed(Text("cannot open an outbox in {folder}", folder=folder), error) from None
         raise AssertionError("there is always another new stream")
 
+    def unsettled(self) -> list[OutboxEntry]:
+        """Read what is not settled, in the order in which it was said."""
+        return _read(self._bytes(self._settled, self._end))[0]
+
+    def _bytes(self, start: int, end: int) -> bytes:
+        return os.pread(self._fd, end - start, start)
+
     def add(self, entry: OutboxEntry) -> None:
-        """Put ``entry`` on the disk, in one write. Raises StoreFull, StoreError; then nothing has changed."""
+        """Write ``entry`` to the disk, in one write. Raises StoreFull, StoreError; then nothing has changed."""
         record = _record(entry)
         try:
             if os.pwrite(self._fd, record, self._end) < len(record):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the part that fitted does not help
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # part of a record is no use
         except OSError as error:
             with suppress(OSError):
                 os.ftruncate(self._fd, self._end)
             raise _failed(Text("cannot keep a message in {path}", path=self._path), error) from None
         self._end += len(record)
-        self._sizes.append(len(record))
-        self.entries.append(entry)
+        self._records.append((entry.number, len(record)))
 
-    def settle(self, number: int) -> list[OutboxEntry]:
-        """Drop the entries numbered up to ``number`` and return them. Never raises for a disk that fails.
+    def settle(self, number: int) -> int:
+        """Drop the messages numbered up to ``number`` and return how many. Never raises when the disk fails.
 
-        Stops where numbers do not ascend: there they began anew, or are not given yet.
+        Stops where numbers do not ascend: there the numbering began again, or has not happened yet.
         """
-        settled: list[OutboxEntry] = []
-        last = 0
-        while self.entries and last < self.entries[0].number <= number:
-            last = self.entries[0].number
-            settled.append(self.entries.popleft())
-            self._settled += self._sizes.popleft()
-        # To keep settled records for longer does no harm: whoever takes over learns the host's mark.
+        before, last = len(self._records), 0
+        while self._records and last < self._records[0][0] <= number:
+            last, size = self._records.popleft()
+            self._settled += size
+        # Keeping settled records longer does no harm: the next owner learns the host's high-water mark.
         with suppress(OSError):
-            if settled and not self.entries:
+            if before and not self._records:
                 os.ftruncate(self._fd, 0)
                 self._end = self._settled = 0
             elif self._settled > REWRITE_AT:
-                self._rewrite()
-        return settled
+                self._replace(self._bytes(self._settled, self._end))
+        return before - len(self._records)
 
-    def rewrite(self) -> None:
-        """Put the entries on the disk as they are now, all or none: after their numbers have changed.
+    def rewrite(self, entries: Collection[OutboxEntry]) -> None:
+        """Replace the newest messages in the file by these, which have new numbers; all or none.
 
-        Raises StoreFull or StoreError; the disk then holds them as they were.
+        Older ones stay: their outcome is known, but the program has not dealt with it yet. Raises StoreFull or
+        StoreError; then nothing has changed.
         """
+        kept = list(islice(self._records, len(self._records) - len(entries)))
+        records = [_record(entry) for entry in entries]
+        old = self._bytes(self._settled, self._settled + sum(size for _number, size in kept))
         try:
-            self._rewrite()
+            self._replace(old + b"".join(records))
         except OSError as error:
             raise _failed(Text("cannot write {path} anew", path=self._path), error) from None
+        self._records = deque(kept)
+        self._records.extend((entry.number, len(record)) for entry, record in zip(entries, records, strict=True))
 
     def close(self) -> None:
-        """Leave what is unsettled to the next process. Idempotent."""
+        """Leave the unsettled messages to the next process. Idempotent."""
         lock, self._lock = self._lock, None
         if lock is not None:
             os.close(self._fd)
             self._fd = -1  # the number may soon be another file's
             unlock(lock)
 
-    def _rewrite(self) -> None:
-        records = [_record(entry) for entry in self.entries]
-        fd = replace_private(self._path, b"".join(records))
+    def _replace(self, data: bytes) -> None:
+        fd = replace_private(self._path, data)
         os.close(self._fd)
-        self._fd, self._settled = fd, 0
-        self._sizes = deque(map(len, records))
-        self._end = sum(self._sizes)
+        self._fd, self._settled, self._end = fd, 0, len(data)
 
     def _set_aside(self, data: bytes) -> Text:
-        """Keep a copy of a damaged file before it is cut off where the damage begins."""
+        """Copy a damaged file before it is truncated where the damage begins."""
         aside = next(path for n in count(1) if not (path := self._path.with_suffix(f".damaged-{n}")).exists())
         os.close(replace_private(aside, data))
-        fields = {"number": self._end, "size": len(data), "count": len(self.entries), "path": str(aside)}
+        fields = {"number": self._end, "size": len(data), "count": len(self._records), "path": str(aside)}
         return phrase(NOTICES["outbox"], fields)
 
 

@@ -1,10 +1,10 @@
 """What the TARGET of a command means: which room, where, and what we know of its host.
 
-nothing, .              the room that is open on this machine
+nothing, .              the only room that is open on this machine
 lobby                   the room of this name on this machine
 tcp:HOST:PORT/ROOM      an address, with or without a room
 chat://...              an invite
--                       an invite on standard input's first line, which no other user can see in ``ps``
+-                       an invite on the first line of standard input, where other users cannot see it in ``ps``
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class Target:
 
 
 def locate(target: str, scheme: str = "") -> Callable[[], Target]:
-    """Return a function that says where the target is now: a room on this machine may move when it restarts.
+    """Return a function that returns the target's current place: a room on this machine may move when it restarts.
 
-    With ``scheme``, only by that transport. Raises AddressError, UnknownScheme; NoSuchRoom; DialFailed when the
-    room is not reached by that transport.
+    With ``scheme``, only addresses of that transport. Raises AddressError, UnknownScheme, NoSuchRoom, and DialFailed
+    if the room has no such address.
     """
     if scheme:
         find(scheme)
@@ -106,7 +106,7 @@ def room_name(name: str) -> str:
 
 
 def _first_line() -> str:
-    """Read one line from standard input and not a byte more: what follows belongs to the face."""
+    """Read one line from standard input and not a byte more: the rest is for the face."""
     if os.isatty(0):
         os.write(2, _("paste the invite, then press Enter: ").encode())
     line = bytearray()

@@ -190,7 +190,7 @@ class Process:
         self.link: Link | None = None
         self.untaken: list[OutboxEntry] = []
         self.told: set[int] = set()  # entries of which this process was told the outcome, by id()
-        self.left = list(outbox.entries)
+        self.left = outbox.unsettled()
         self.entries = self.left.copy()  # keeps them alive, so that each id() stays its own
         self.shown: dict[int, str] = {}
         self.gaps: list[Gap] = []
@@ -235,7 +235,7 @@ class Process:
                         unsettled=self.left,
                     )
                 case Numbered():
-                    self.outbox.rewrite()
+                    self.outbox.rewrite(self.session.unsettled)
                 case Joined(resumed=False):
                     assert self.link is not None
                     self.shown, self.gaps, self.begins = {}, [], self.link.show
@@ -474,7 +474,7 @@ class SessionsAndRoom(RuleBasedStateMachine):
     @invariant()
     def an_outbox_holds_what_is_unsettled(self) -> None:
         for process in self.processes:
-            kept = [entry.body for entry in process.outbox.entries]
+            kept = [entry.body for entry in process.outbox.unsettled()]
             assert set(kept) >= {entry.body for entry in process.session.unsettled}
 
     def teardown(self) -> None:
@@ -513,7 +513,7 @@ class SessionsAndRoom(RuleBasedStateMachine):
             process.take()
             assert process.session.state is LinkState.JOINED
             assert not process.session.unsettled
-            assert not process.outbox.entries
+            assert not process.outbox.unsettled()
             assert process.session.next_seq == self.host.disk.next_seq
             assert set(process.session.here) == set(self.host.room.roster.here())
             in_gaps = {seq for gap in process.gaps for seq in range(gap.first, gap.first + gap.count)}
