@@ -1,9 +1,9 @@
-"""A lesson on multiprocessing.Pipe: the smallest program that is right, and five mistakes.
+"""A lesson on multiprocessing.Pipe: the smallest correct program, and five mistakes.
 
     python scripts/lessons/pipe.py [MISTAKE] [--start METHOD]
 
-MISTAKE is one of ends, full, pickle, fork, zombie; without it all are shown, in this order. METHOD is how
-processes are started: spawn, fork or forkserver.
+MISTAKE is one of ends, full, pickle, fork, zombie; without it the lesson shows all of them, in this order. METHOD
+is how processes are started: spawn, fork or forkserver.
 
      a process                  the kernel                  another process
     writer.send_bytes ───▶ [ ....######## ] ───▶ reader.recv_bytes
@@ -11,12 +11,12 @@ processes are started: spawn, fork or forkserver.
 
 Rules:
 
-1. A sentence is printed only after what it says was seen to be so; what is not so here ends the lesson.
-2. What would hang for ever hangs in a child process, which is killed a moment later.
-3. No process is left, and no zombie.
-4. Whatever runs in a child is a function of this module, so that every start method can find it.
+1. A sentence is printed only after the lesson has observed it; if it is not true here, the lesson ends.
+2. What would hang forever hangs in a child process, which is killed a moment later.
+3. No process and no zombie is left.
+4. Everything that runs in a child is a function of this module, so every start method can find it.
 
-Read it from top to bottom. Each mistake is one function that makes it or avoids it, as it is told, and one
+Read it from top to bottom. Each mistake has a function that makes or avoids it, depending on an argument, and one
 whose docstring says what went wrong and why.
 """
 
@@ -45,18 +45,18 @@ if TYPE_CHECKING:
 Context: TypeAlias = ForkContext | SpawnContext | ForkServerContext
 
 LINES: Final = ("good evening", "is anybody here?", "good night")
-LONGEST: Final = 1024  # bytes of a message; a peer that announces more is not worth listening to
-MEBIBYTE: Final = 1024 * 1024  # bytes; more than any pipe holds unless it was told to
-A_MOMENT: Final = 1.0  # seconds that we watch something hang
-ENOUGH: Final = 60.0  # seconds for what ends by itself, on however busy a machine
+LONGEST: Final = 1024  # bytes of a message; we refuse longer ones
+MEBIBYTE: Final = 1024 * 1024  # bytes; more than any pipe holds by default
+A_MOMENT: Final = 1.0  # seconds for which we watch something hang
+ENOUGH: Final = 60.0  # seconds for what ends by itself, even on a busy machine
 
 
-# -- the smallest program that is right -----------------------------------------------------------
+# -- the smallest correct program -----------------------------------------------------------------
 
 
 def send_lines(reader: Connection, writer: Connection) -> None:
     """Run by the child."""
-    reader.close()  # not ours: with a copy of it open here, we should never learn that nobody reads
+    reader.close()  # not ours: with a copy open here, we would never learn that nobody reads
     with writer:
         for line in LINES:
             writer.send_bytes(line.encode())
@@ -67,7 +67,7 @@ def receive_lines(context: Context) -> tuple[list[str], int | None]:
     reader, writer = context.Pipe(duplex=False)
     child = context.Process(target=send_lines, args=(reader, writer))
     child.start()
-    writer.close()  # the child has its own; with a copy of it open here, the end would never come
+    writer.close()  # the child has its own; with a copy open here, the end would never come
     lines = []
     with reader:
         while True:
@@ -80,10 +80,10 @@ def receive_lines(context: Context) -> tuple[list[str], int | None]:
 
 
 def smallest(context: Context) -> None:
-    """The smallest program that is right.
+    """The smallest correct program.
 
-    One process writes and another reads. Each closes the end that is the other's, the reader reads until
-    the end and not until some count, and the parent waits for the child that it started.
+    One process writes and another reads. Each closes the other's end, the reader reads until the end and not
+    until some count, and the parent waits for the child that it started.
     """
     lines, status = receive_lines(context)
     right = lines == [*LINES] and status == 0
@@ -94,13 +94,13 @@ def smallest(context: Context) -> None:
 
 
 def end_comes(context: Context, *, we_close: bool) -> bool:
-    """Whether the end shows, once the child has sent its lines and is gone."""
+    """Return whether the end shows after the child has sent its lines and is gone."""
     reader, writer = context.Pipe(duplex=False)
     child = context.Process(target=send_lines, args=(reader, writer))
     child.start()
     if we_close:
         writer.close()
-    child.join()  # whatever it sent, or did not send, is settled: nothing of what follows has to wait
+    child.join()  # it sends nothing more: nothing below has to wait
     with reader, writer:
         try:
             while reader.poll(0):
@@ -113,14 +113,14 @@ def end_comes(context: Context, *, we_close: bool) -> bool:
 def ends(context: Context) -> None:
     """Forgetting to close the other ends.
 
-    The end of a pipe is no message. The kernel reports it when the last descriptor of the writing end is
-    closed, in whichever process that is. A parent that made the pipe and reads from it holds one itself: it
-    waits for its own. With fork every child has copies of all ends that were open, handed over or not, its
-    sisters' too, so one child's death is hidden by another child. In the other direction it is the same: a
-    writer that holds a reading end is never told (EPIPE, BrokenPipeError) that nobody reads any more.
+    The end of a pipe is not a message. The kernel reports it when the last descriptor of the writing end is
+    closed, in any process. A parent that made the pipe and reads from it holds one itself, so it waits for
+    its own. With fork, every child has copies of all open ends, including its siblings', so one child hides
+    another child's death. The other direction is the same: a writer that holds a reading end never gets the
+    error (EPIPE, BrokenPipeError) that says nobody reads any more.
     """
     hidden = not end_comes(context, we_close=False)
-    seen("mistake", "the sender is gone and its lines are read, but there is no end: recv would wait for ever", hidden)
+    seen("mistake", "the sender is gone and its lines are read, but there is no end: recv would wait forever", hidden)
     seen("cure", "we closed our writing end after start(), and the end came", end_comes(context, we_close=True))
 
 
@@ -128,7 +128,7 @@ def ends(context: Context) -> None:
 
 
 def capacity() -> int:
-    """How many bytes fit into a pipe that nobody reads."""
+    """Return how many bytes fit into a pipe that nobody reads."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     held = 0
@@ -143,7 +143,7 @@ def capacity() -> int:
 
 
 def exchange(start: Barrier, reader: Connection, writer: Connection, listens: bool) -> None:
-    """Run by each of two peers: send a long message and get one."""
+    """Run by each of two peers: send a long message and receive one."""
     start.wait(ENOUGH)
     if listens:
         reader.recv_bytes(MEBIBYTE)
@@ -153,7 +153,7 @@ def exchange(start: Barrier, reader: Connection, writer: Connection, listens: bo
 
 
 def both_finish(context: Context, patience: float, *, bob_listens: bool) -> bool:
-    """Whether two peers have sent each other 1 MiB, at most ``patience`` seconds after both began."""
+    """Return whether two peers have sent each other 1 MiB within ``patience`` seconds after both began."""
     ann_reads, bob_writes = context.Pipe(duplex=False)
     bob_reads, ann_writes = context.Pipe(duplex=False)
     start = context.Barrier(3)
@@ -168,7 +168,7 @@ def both_finish(context: Context, patience: float, *, bob_listens: bool) -> bool
     for peer in (ann, bob):
         peer.kill()
         peer.join()
-    for end in (ann_reads, ann_writes, bob_reads, bob_writes):  # not before: killing ann would wake bob up
+    for end in (ann_reads, ann_writes, bob_reads, bob_writes):  # not earlier: killing ann would wake bob
         end.close()
     return finished
 
@@ -176,23 +176,23 @@ def both_finish(context: Context, patience: float, *, bob_listens: bool) -> bool
 def full(context: Context) -> None:
     """Blocking on a full pipe.
 
-    A pipe is a buffer of fixed size: 64 KiB on Linux, 16 to 64 KiB on macOS. Who writes more than there is
-    room for sleeps until somebody reads. Two peers that both write first and read later both sleep, each
-    waiting for the other to read. It passes every test with short messages, and stops on the first long
-    one. Agree who speaks and who listens; or read in a thread of its own; or never block: write what fits,
-    keep the rest, and read whenever something is there, as the transports of this chat do.
+    A pipe is a buffer of fixed size: 64 KiB on Linux, 16 to 64 KiB on macOS. A write that does not fit blocks
+    until someone reads. If two peers both write first and read later, both block, each waiting for the other
+    to read. The program passes every test with short messages and stops on the first long one. Agree who
+    writes and who reads; or read in a separate thread; or never block: write what fits, keep the rest, and
+    read whenever something is there, as the transports of this chat do.
     """
     held = capacity()
     seen("fact", f"a pipe holds {held} bytes here, and then a write blocks", 0 < held < MEBIBYTE)
     stuck = not both_finish(context, A_MOMENT, bob_listens=False)
-    seen("mistake", "ann and bob both write 1 MiB first: neither has ended; both are killed", stuck)
+    seen("mistake", "ann and bob both write 1 MiB first: neither ended, and both were killed", stuck)
     finished = both_finish(context, ENOUGH, bob_listens=True)
-    seen("cure", "ann writes while bob listens, then the other way round: both exited with 0", finished)
+    seen("cure", "ann writes while bob reads, then the other way round: both exited with 0", finished)
 
 
 # -- 3. pickle ------------------------------------------------------------------------------------
 
-CHOSEN_BY_STRANGER: Final = 77
+CHOSEN_BY_ATTACKER: Final = 77
 REFUSED_TEXT: Final = 3
 REFUSED_LENGTH: Final = 4
 
@@ -201,16 +201,16 @@ class Crafted:
     """Pickled, this says "call os._exit(77)". It could name any function, with any arguments."""
 
     def __reduce__(self) -> tuple[Callable[[int], object], tuple[int]]:
-        return os._exit, (CHOSEN_BY_STRANGER,)
+        return os._exit, (CHOSEN_BY_ATTACKER,)
 
 
 def trusting(reader: Connection) -> None:
-    """Run by a child that believes what it gets."""
+    """Run by a child that trusts what it gets."""
     reader.recv()
 
 
 def careful(reader: Connection) -> None:
-    """Run by a child that takes bytes, no more than it is ready for, and checks what is in them."""
+    """Run by a child that takes a limited number of bytes, and checks them."""
     try:
         reader.recv_bytes(LONGEST).decode("utf-8")
     except UnicodeDecodeError:
@@ -224,7 +224,7 @@ def send_crafted(writer: Connection) -> None:
 
 
 def send_huge(writer: Connection) -> None:
-    """Announce 2 GiB and send none of it. On the wire a message is its length, 4 bytes, and then its bytes."""
+    """Announce 2 GiB and send nothing. On the wire a message is its length, 4 bytes, and then its bytes."""
     os.write(writer.fileno(), struct.pack("!i", 2**31 - 1))
 
 
@@ -234,7 +234,7 @@ def fate(context: Context, receive: Callable[[Connection], None], attack: Callab
     receiver = context.Process(target=receive, args=(reader,), daemon=True)
     receiver.start()
     reader.close()
-    with writer:  # open until it has ended: it must not get away because the stranger left
+    with writer:  # open until it has ended: it must not end because the attacker left
         attack(writer)
         receiver.join(ENOUGH)
         status = receiver.exitcode
@@ -244,32 +244,32 @@ def fate(context: Context, receive: Callable[[Connection], None], attack: Callab
 
 
 def pickle(context: Context) -> None:
-    """Unpickling what strangers send.
+    """Unpickling untrusted data.
 
-    send() pickles and recv() unpickles, and a pickle is a program: it names functions to be called. Who can
-    write to your pipe can then run what they like as you. This was reported as CVE-2020-10796 and closed as
-    "not a bug": the documentation warns of it. Between two processes of your own program it is fine; with
-    anybody else use send_bytes() and recv_bytes(maxlength), and check what you got. Without maxlength a
-    stranger announces 2 GiB, and you wait for them and keep what comes.
+    send() pickles and recv() unpickles, and a pickle is a program: it names functions to call. Anyone who can
+    write to your pipe can run any code as you. This was reported as CVE-2020-10796 and closed as "not a bug",
+    because the documentation warns of it. Between two processes of your own program it is fine. With anybody
+    else, use send_bytes() and recv_bytes(maxlength), and check what you got. Without maxlength, a peer can
+    announce 2 GiB, and you wait for them and keep whatever arrives.
     """
-    obeyed = fate(context, trusting, send_crafted) == CHOSEN_BY_STRANGER
-    seen("mistake", f"recv() ran what was sent: exit status {CHOSEN_BY_STRANGER} was the stranger's choice", obeyed)
+    obeyed = fate(context, trusting, send_crafted) == CHOSEN_BY_ATTACKER
+    seen("mistake", f"recv() ran what was sent: the attacker chose exit status {CHOSEN_BY_ATTACKER}", obeyed)
     refused = fate(context, careful, send_crafted) == REFUSED_TEXT
-    seen("cure", "recv_bytes(1024) and decode: the same bytes were refused as no UTF-8", refused)
+    seen("cure", "recv_bytes(1024) and decode: the same bytes were refused, since they are not UTF-8", refused)
     refused = fate(context, careful, send_huge) == REFUSED_LENGTH
-    seen("cure", "recv_bytes(1024) refused 2 GiB that were announced, and did not wait for them", refused)
+    seen("cure", "recv_bytes(1024) refused the announced 2 GiB without waiting for them", refused)
 
 
 # -- 4. fork --------------------------------------------------------------------------------------
 
-LOCK: Final = threading.Lock()  # such as any library that you use may have for itself
+LOCK: Final = threading.Lock()  # any library that you use may have one like it
 STILL_LOCKED: Final = 5
 
 
 def take_lock(released: Connection) -> None:
-    """Run by the child: take LOCK, after the thread that held it has let go."""
+    """Run by the child: take LOCK after the thread that held it has released it."""
     released.recv_bytes(LONGEST)
-    # No thread is here that could release it, so waiting longer would change nothing.
+    # There is no thread here that could release it, so waiting longer would not help.
     sys.exit(0 if LOCK.acquire(blocking=False) else STILL_LOCKED)
 
 
@@ -307,18 +307,18 @@ def start_beside_thread(context: Context, *, thread_first: bool) -> tuple[int | 
 def fork(_: Context) -> None:
     """Forking after threads have started.
 
-    fork() copies the whole memory but only the thread that calls it. A lock that another thread held at that
-    instant is locked in the copy, and its holder does not exist there: it stays locked for ever. logging and
-    the C library's allocator renew theirs in the child; most libraries do not. It happens once in a thousand
-    starts, and not on your machine. Python warns of it since 3.12, and since 3.14 Linux starts
-    processes by forkserver unless told otherwise. So ask for the start method by name, get_context("fork")
-    or another, and fork, if at all, before the first thread. Mind the threads that you did not start
-    yourself: a multiprocessing.Queue starts one at its first put.
+    fork() copies the whole memory but only the thread that calls it. If another thread holds a lock at that
+    moment, the lock is locked in the copy too, but its holder does not exist there: it stays locked forever.
+    logging and the C library's allocator reset their locks in the child; most libraries do not. It happens
+    once in a thousand starts, and not on your machine. Python has warned about it since 3.12, and since 3.14
+    the default on Linux is forkserver. So ask for the start method by name, get_context("fork") or another,
+    and if you fork, do it before the first thread. Remember threads that you did not start yourself: a
+    multiprocessing.Queue starts one at its first put.
     """
     status, told = start_beside_thread(multiprocessing.get_context("fork"), thread_first=True)
     seen("mistake", "the thread released the lock long ago; in the forked child it is locked", status == STILL_LOCKED)
     if sys.version_info >= (3, 12):
-        seen("fact", "and Python warned of it (DeprecationWarning)", told > 0)
+        seen("fact", "and Python warned about it (DeprecationWarning)", told > 0)
     status, _told = start_beside_thread(multiprocessing.get_context("fork"), thread_first=False)
     seen("cure", "forked before the thread started, the child got the lock", status == 0)
     status, _told = start_beside_thread(multiprocessing.get_context("spawn"), thread_first=True)
@@ -329,7 +329,7 @@ def fork(_: Context) -> None:
 
 
 def state_of(pid: int) -> str:
-    """How the process table has it: R runs, S sleeps, Z is a zombie; empty when it is not there."""
+    """Return the state in the process table: R runs, S sleeps, Z is a zombie; empty if it is not there."""
     if sys.platform != "linux":
         command = ["ps", "-o", "stat=", "-p", str(pid)]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()[:1]
@@ -337,11 +337,11 @@ def state_of(pid: int) -> str:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return ""
-    return stat.rpartition(")")[2].split()[0]  # the name before it stands in brackets, and may hold some
+    return stat.rpartition(")")[2].split()[0]  # the name before it is in brackets, and may contain some
 
 
 def wait_until_ended(pid: int) -> None:
-    """Return when our child has ended, and leave it in the process table."""
+    """Return when our child has ended, without removing it from the process table."""
     if hasattr(os, "waitid"):
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         return
@@ -350,11 +350,11 @@ def wait_until_ended(pid: int) -> None:
 
 
 def nothing() -> None:
-    """Run by a child that has no more to do."""
+    """Run by a child that has nothing to do."""
 
 
 def states(context: ForkContext | SpawnContext) -> tuple[str, str]:
-    """How the process table has a child that ended: before join, and after."""
+    """Return a finished child's state in the process table: before join, and after."""
     child = context.Process(target=nothing)
     child.start()
     assert child.pid is not None
@@ -367,15 +367,15 @@ def states(context: ForkContext | SpawnContext) -> tuple[str, str]:
 def zombie(_: Context) -> None:
     """Leaving zombies.
 
-    A process that ended stays in the process table until its parent asks for its exit status: a zombie. It
-    holds no memory, but its number is taken, and a service that starts a child for every visitor runs out of
-    them. multiprocessing asks for the statuses of all that ended whenever it starts another, which hides
-    this; after the last start nobody asks. So join() every child, those you killed too. With forkserver the
-    server is the parent, and reaps: here the child is spawned.
+    A process that has ended stays in the process table until its parent asks for its exit status: a zombie.
+    It uses no memory, but its number is taken, and a service that starts a child for every visitor runs out
+    of numbers. multiprocessing asks for the statuses of finished children whenever it starts another one,
+    which hides the mistake; after the last start nobody asks. So join() every child, including those you
+    killed. With forkserver the server is the parent and reaps them, so this child is spawned.
     """
     before, after = states(multiprocessing.get_context("spawn"))
     seen("mistake", "the child has ended, and is still in the process table, in state Z", before == "Z")
-    seen("cure", "after join() it is not there any more", not after)
+    seen("cure", "after join() it is gone", not after)
 
 
 # -- the story ------------------------------------------------------------------------------------
@@ -384,7 +384,7 @@ MISTAKES: Final = {lesson.__name__: lesson for lesson in (ends, full, pickle, fo
 
 
 def seen(kind: str, sentence: str, true: bool) -> None:
-    """Print what was seen, or end the lesson if it was not."""
+    """Print an observation; end the lesson if it is not true."""
     if not true:
         sys.exit(f"lesson: not so on this machine: {sentence}")
     print(f"   {kind:8} {sentence}", flush=True)

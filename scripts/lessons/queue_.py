@@ -1,9 +1,9 @@
-"""A lesson on multiprocessing.Queue: the smallest program that is right, and four mistakes.
+"""A lesson on multiprocessing.Queue: the smallest correct program, and four mistakes.
 
     python scripts/lessons/queue_.py [MISTAKE] [--start METHOD]
 
-MISTAKE is one of sentinel, full, death, join; without it all are shown, in this order. METHOD is how processes
-are started: spawn, fork or forkserver. Read pipe.py first: a queue is made of a pipe.
+MISTAKE is one of sentinel, full, death, join; without it the lesson shows all of them, in this order. METHOD is how
+processes are started: spawn, fork or forkserver. Read pipe.py first: a queue is made of a pipe.
 
      producer                                    the kernel                 consumers
        put ──▶ [ ...... ] ── feeder thread ──▶ [ ..#### ] ── one lock ──▶ get
@@ -11,13 +11,13 @@ are started: spawn, fork or forkserver. Read pipe.py first: a queue is made of a
 
 Rules:
 
-1. A sentence is printed only after what it says was seen to be so; what is not so here ends the lesson.
-2. What would hang for ever hangs in a child process, which is killed a moment later.
-3. No process is left, and no zombie.
-4. Children are started before the first put: it starts a thread, and fork and threads do not mix.
+1. A sentence is printed only after the lesson has observed it; if it is not true here, the lesson ends.
+2. What would hang forever hangs in a child process, which is killed a moment later.
+3. No process and no zombie is left.
+4. Children start before the first put: it starts a thread, and fork and threads do not mix.
 
-The file is not called queue.py: a program finds the modules beside it first, and multiprocessing would
-import this one in place of the standard library's.
+The file is not called queue.py: a program finds the modules beside it first, so multiprocessing would import this file
+instead of the standard library's.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ Context: TypeAlias = ForkContext | SpawnContext | ForkServerContext
 
 JOBS: Final = (1, 2, 3, 4, 5)
 LONGEST: Final = 1024  # bytes of a message on a pipe
-MEBIBYTE: Final = 1024 * 1024  # bytes; more than any pipe holds unless it was told to
-A_MOMENT: Final = 1.0  # seconds that we watch something hang
-ENOUGH: Final = 60.0  # seconds for what ends by itself, on however busy a machine
+MEBIBYTE: Final = 1024 * 1024  # bytes; more than any pipe holds by default
+A_MOMENT: Final = 1.0  # seconds for which we watch something hang
+ENOUGH: Final = 60.0  # seconds for what ends by itself, even on a busy machine
 
 
-# -- the smallest program that is right -----------------------------------------------------------
+# -- the smallest correct program -----------------------------------------------------------------
 
 
 def work(number: int, jobs: Queue[int | None], results: Queue[tuple[int, int] | None]) -> None:
-    """Run by each consumer: take jobs until the sentinel, then pass one on in the other direction."""
+    """Run by each consumer: take jobs until the sentinel, then send one back."""
     while (job := jobs.get()) is not None:
         results.put((number, job))
     results.put(None)
@@ -75,7 +75,7 @@ def share_out(context: Context, consumers: int) -> tuple[list[list[int]], list[i
     jobs.close()
     done: list[list[int]] = [[] for _ in workers]
     finished = 0
-    while finished < consumers:  # until every consumer has passed its sentinel on
+    while finished < consumers:  # until every consumer has sent its sentinel
         match results.get():
             case None:
                 finished += 1
@@ -89,11 +89,11 @@ def share_out(context: Context, consumers: int) -> tuple[list[list[int]], list[i
 
 
 def smallest(context: Context) -> None:
-    """The smallest program that is right.
+    """The smallest correct program.
 
-    A queue has no end, so the producer says where it is: one None for each consumer. All results are read
-    before anybody is joined. close() says that no more comes from this process, and join_thread() waits
-    until what was put has left it.
+    A queue has no end, so the producer marks it: one None for each consumer. All results are read before any
+    process is joined. close() says that this process puts nothing more, and join_thread() waits until
+    everything that was put has been written.
     """
     done, statuses = share_out(context, 2)
     right = sorted(done[0] + done[1]) == [*JOBS] and all(part == sorted(part) for part in done) and not any(statuses)
@@ -110,7 +110,7 @@ def take_all(jobs: Queue[int | None]) -> None:
 
 
 def consumers_that_end(context: Context, consumers: int, sentinels: int) -> int:
-    """Return how many consumers ended when the queue held all the jobs and then so many sentinels."""
+    """Return how many consumers ended after the queue held all jobs and then this many sentinels."""
     jobs: Queue[int | None] = context.Queue()
     workers = [context.Process(target=take_all, args=(jobs,), daemon=True) for _ in range(consumers)]
     for worker in workers:
@@ -118,7 +118,7 @@ def consumers_that_end(context: Context, consumers: int, sentinels: int) -> int:
     for item in (*JOBS, *[None] * sentinels):
         jobs.put(item)
     running: set[Any] = {worker.sentinel for worker in workers}
-    # Those that get a sentinel have all the time they need; only then do we watch the others.
+    # Consumers with a sentinel get all the time they need; only then do we watch the others.
     while running and (ended := wait(running, ENOUGH if consumers - len(running) < sentinels else A_MOMENT)):
         running.difference_update(ended)
     for worker in workers:
@@ -132,12 +132,12 @@ def consumers_that_end(context: Context, consumers: int, sentinels: int) -> int:
 def sentinel(context: Context) -> None:
     """One sentinel for several consumers.
 
-    Each item goes to one consumer, the sentinel too: one reads it and leaves, and the others wait for
-    something that never comes. Not even the producer's exit ends it: whoever has a queue holds both ends of
-    its pipe, so each consumer keeps the writing end open for the others, and for itself.
+    Each item goes to one consumer, and so does the sentinel: one consumer reads it and leaves, and the others
+    wait for something that never comes. Not even the producer's exit ends that: every process with a queue
+    holds both ends of its pipe, so each consumer keeps the writing end open for the others and for itself.
     """
     stuck = consumers_that_end(context, consumers=2, sentinels=1) == 1
-    seen("mistake", "two consumers, one sentinel: one consumer ended, the other waited, and was killed", stuck)
+    seen("mistake", "two consumers, one sentinel: one consumer ended, the other waited and was killed", stuck)
     seen("cure", "two consumers, two sentinels: both ended", consumers_that_end(context, consumers=2, sentinels=2) == 2)
 
 
@@ -145,14 +145,14 @@ def sentinel(context: Context) -> None:
 
 
 def accepted(context: Context, bound: int, offered: int) -> int:
-    """Return how many items a queue takes while nobody reads. A bound of 0 is none."""
+    """Return how many items a queue takes while nobody reads. A bound of 0 means no bound."""
     items: Queue[int] = context.Queue(bound)
     taken = 0
     with suppress(queue.Full):
         for number in range(offered):
             items.put_nowait(number)
             taken += 1
-    for _ in range(taken):  # or the feeder thread could not finish, nor this process
+    for _ in range(taken):  # otherwise the feeder thread could not finish, and neither could this process
         items.get()
     items.close()
     items.join_thread()
@@ -168,7 +168,7 @@ def put_two(items: Queue[int], told: Connection) -> None:
 
 
 def put_waits(context: Context, bound: int) -> tuple[bool, bool]:
-    """Whether the second put waits while nobody reads, and whether it has returned after a get."""
+    """Return whether the second put waits while nobody reads, and whether it returns after a get."""
     items: Queue[int] = context.Queue(bound)
     told, tell_us = context.Pipe(duplex=False)
     producer = context.Process(target=put_two, args=(items, tell_us))
@@ -189,9 +189,9 @@ def full(context: Context) -> None:
     """A queue without a bound.
 
     A producer that is faster than its consumers fills the memory: the pipe is small, but what does not fit
-    into it waits in a buffer that grows. Queue(maxsize) bounds both together. Then put() waits until
-    there is room, put(timeout=) waits that long, and put_nowait() raises queue.Full at once. Decide which
-    of the three your producer can bear: waiting slows it down, and Full asks it what to do without.
+    waits in a buffer that grows. Queue(maxsize) bounds both together. Then put() waits until there is room,
+    put(timeout=) waits that long, and put_nowait() raises queue.Full at once. Decide which of the three suits
+    your producer: waiting slows it down, and after Full it must decide what to do with the item.
     """
     seen("mistake", "Queue() took 10000 items while nobody read", accepted(context, 0, 10_000) == 10_000)
     seen("cure", "Queue(2) took 2, and the third put_nowait raised queue.Full", accepted(context, 2, 10_000) == 2)
@@ -203,7 +203,7 @@ def full(context: Context) -> None:
 
 
 class Shift(NamedTuple):
-    """What became of the jobs that one consumer was given."""
+    """What happened to the jobs that one consumer was given."""
 
     answered: list[int]
     left: list[int]  # still in the queue
@@ -211,11 +211,11 @@ class Shift(NamedTuple):
 
 
 def answer(jobs: Queue[int | None], answers: Connection, dies_at: int | None) -> None:
-    """Run by a consumer: take jobs, and answer each of them when it is done."""
+    """Run by a consumer: take jobs, and answer each one when it is done."""
     while (job := jobs.get()) is not None:
         if job == dies_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        # Not by a queue: an item that was put may still wait for the feeder thread, and dies with us.
+        # Not over a queue: an item that was put may still wait for the feeder thread, and would die with us.
         answers.send_bytes(str(job).encode())
 
 
@@ -241,7 +241,7 @@ def one_shift(context: Context, given: Sequence[int], dies_at: int | None = None
 
 
 def two_shifts(context: Context, given: Sequence[int], dies_at: int) -> list[int]:
-    """Return the jobs done when what the first consumer did not answer is given to a second one."""
+    """Return the jobs done if a second consumer gets those that the first one did not answer."""
     first = one_shift(context, given, dies_at)
     second = one_shift(context, [job for job in given if job not in first.answered])
     return first.answered + second.answered
@@ -250,20 +250,20 @@ def two_shifts(context: Context, given: Sequence[int], dies_at: int) -> list[int
 def death(context: Context) -> None:
     """A consumer that dies.
 
-    An item that was taken is in no queue any more. When its consumer is killed, by the kernel's
-    out-of-memory killer for example, the item is gone, and nothing says so: who waits for its result waits
-    for ever. Notice the death: wait() for the process's sentinel beside the results, or let it answer over
-    a pipe of its own, which ends. Keep each item until its answer came, and give it again. It may then be
-    done twice, so doing it twice must do no harm; and count how often, since the item may be the killer.
-    Worse: a consumer that waits in get() holds the queue's one lock. Killed there, it locks out all the
-    others for ever. Where consumers may die, give each one a queue or a pipe of its own.
+    An item that was taken is no longer in the queue. If its consumer is killed, for example by the kernel's
+    out-of-memory killer, the item is gone and nothing says so: whoever waits for its result waits forever.
+    Notice the death: wait() for the process's sentinel together with the results, or let it answer over its
+    own pipe, which ends. Keep each item until its answer has come, and otherwise hand it out again. It may
+    then be done twice, so that must be harmless; and count the attempts, since the item may be the killer.
+    Worse: a consumer that waits in get() holds the queue's only lock. If it is killed there, all others are
+    locked out forever. If consumers may die, give each one its own queue or pipe.
     """
     shift = one_shift(context, JOBS, dies_at=3)
     lost = [job for job in JOBS if job not in shift.answered and job not in shift.left]
     seen("mistake", f"{shift.answered} answered, {shift.left} still queued: {lost} is nowhere", lost == [3])
     seen("notice", f"its pipe ended, and its exit status is {shift.status}", shift.status == -signal.SIGKILL)
     done = two_shifts(context, JOBS, dies_at=3)
-    seen("cure", f"what was not answered was given again: {done} are done", done == [*JOBS])
+    seen("cure", f"what was not answered was handed out again: {done} are done", done == [*JOBS])
 
 
 # -- 4. join --------------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def put_much(items: Queue[bytes], told: Connection) -> None:
 
 
 def producer_ends(context: Context, patience: float, *, read_first: bool) -> bool:
-    """Whether a producer ends within ``patience`` seconds after its put of 1 MiB has returned."""
+    """Return whether a producer ends within ``patience`` seconds after its put of 1 MiB has returned."""
     items: Queue[bytes] = context.Queue()
     told, tell_us = context.Pipe(duplex=False)
     producer = context.Process(target=put_much, args=(items, tell_us), daemon=True)
@@ -297,14 +297,14 @@ def producer_ends(context: Context, patience: float, *, read_first: bool) -> boo
 def join(context: Context) -> None:
     """Joining a process before its queue is drained.
 
-    put() returns at once, and a process that put something does not end before its feeder thread has
-    written all of it into the pipe. The pipe holds 64 KiB. So the child waits for us to read, and we wait
-    in join() for the child. With little data it works, and that is how it gets into programs. Read first,
-    until the sentinels of all producers have come, and join then. cancel_join_thread() cures it as well,
-    by throwing away what was not written yet.
+    put() returns at once, but the process does not end before its feeder thread has written everything into
+    the pipe. The pipe holds 64 KiB. So the child waits for us to read, and we wait in join() for the child.
+    It works with little data, and that is how it gets into programs. Read first, until the sentinels of all
+    producers have come, and then join. cancel_join_thread() also cures it, by throwing away what was not
+    written yet.
     """
     stuck = not producer_ends(context, A_MOMENT, read_first=False)
-    seen("mistake", "put() of 1 MiB had returned; joined first, the child did not end, and was killed", stuck)
+    seen("mistake", "put() of 1 MiB had returned; joined first, the child did not end and was killed", stuck)
     ended = producer_ends(context, ENOUGH, read_first=True)
     seen("cure", "with the queue read first, the child exited with 0", ended)
 
@@ -315,7 +315,7 @@ MISTAKES: Final = {lesson.__name__: lesson for lesson in (sentinel, full, death,
 
 
 def seen(kind: str, sentence: str, true: bool) -> None:
-    """Print what was seen, or end the lesson if it was not."""
+    """Print an observation; end the lesson if it is not true."""
     if not true:
         sys.exit(f"lesson: not so on this machine: {sentence}")
     print(f"   {kind:8} {sentence}", flush=True)

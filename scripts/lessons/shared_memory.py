@@ -1,25 +1,25 @@
-"""A lesson on shared memory: the smallest program that is right, and four mistakes.
+"""A lesson on shared memory: the smallest correct program, and four mistakes.
 
     python scripts/lessons/shared_memory.py [MISTAKE] [--start METHOD]
 
-MISTAKE is one of count, torn, dead, tracker; without it all are shown, in this order. METHOD is how processes
-are started: spawn, fork or forkserver.
+MISTAKE is one of count, torn, dead, tracker; without it the lesson shows all of them, in this order. METHOD is how
+processes are started: spawn, fork or forkserver.
 
     one process             the same memory             another process
     text.value = ... ───▶ [ good night......... ] ───▶ text.value
 
-A pipe or a queue hands a message over: it arrives once, and then it is gone. Shared memory has no messages and
-wakes nobody. It is a board on a wall: who writes wipes off what was there, and who looks sees what is there now.
+A pipe or a queue hands a message over: it arrives once, and then it is gone. Shared memory has no messages and wakes
+nobody. It is like a board on a wall: a writer replaces what was there, and a reader sees what is there now.
 
 Rules:
 
-1. A sentence is printed only after what it says was seen to be so; what is not so here ends the lesson.
-2. What happens by chance is tried until it happens, or until a minute has gone by.
+1. A sentence is printed only after the lesson has observed it; if it is not true here, the lesson ends.
+2. What happens by chance is tried until it happens, for at most a minute.
 3. No process is left, and nothing in /dev/shm.
-4. Whatever runs in a child is a function of this module, so that every start method can find it.
+4. Everything that runs in a child is a function of this module, so every start method can find it.
 
-Read it from top to bottom. Each mistake is one function that makes it or avoids it, as it is told, and one
-whose docstring says what went wrong and why. ``transports/shm.py`` is what comes of it.
+Read it from top to bottom. Each mistake has a function that makes or avoids it, depending on an argument, and one
+whose docstring says what went wrong and why. ``transports/shm.py`` applies all of it.
 """
 
 from __future__ import annotations
@@ -51,23 +51,23 @@ Context: TypeAlias = ForkContext | SpawnContext | ForkServerContext
 
 LINES: Final = ("good evening", "is anybody here?", "good night")
 WIDTH: Final = 64  # bytes of the board
-A_MOMENT: Final = 1.0  # seconds that we watch something hang
-ENOUGH: Final = 60.0  # seconds for what ends by itself, or happens by chance, on however busy a machine
+A_MOMENT: Final = 1.0  # seconds for which we watch something hang
+ENOUGH: Final = 60.0  # seconds for what ends by itself or happens by chance, even on a busy machine
 
 
-# -- the smallest program that is right -----------------------------------------------------------
+# -- the smallest correct program -----------------------------------------------------------------
 
 
 def write_lines(number: Synchronized[int], text: Any) -> None:
     """Run by the child."""
     for at, line in enumerate(LINES, 1):
-        with text.get_lock():  # over both: who looks must never see the number of one line beside the text of another
+        with text.get_lock():  # for both: nobody may see one line's number with another's text
             number.value = at
             text.value = line.encode()
 
 
 def look_until_the_last(context: Context) -> tuple[list[tuple[int, str]], int | None]:
-    """Return what was seen on the board, each once, and the child's exit status."""
+    """Return what was seen on the board, without repeats, and the child's exit status."""
     lock = context.RLock()
     number: Synchronized[int] = context.Value("q", 0, lock=lock)
     text: Any = context.Array("c", WIDTH, lock=lock)
@@ -84,16 +84,16 @@ def look_until_the_last(context: Context) -> tuple[list[tuple[int, str]], int | 
 
 
 def smallest(context: Context) -> None:
-    """The smallest program that is right.
+    """The smallest correct program.
 
-    One process writes and another looks. A Value and an Array belong together, so one lock guards both, and
-    whoever touches either holds it. The reader may miss what was wiped off before it looked: it sees the last
-    line for certain, and every line that it sees is whole.
+    One process writes and another reads. A Value and an Array belong together, so one lock guards both, and
+    every access to either holds it. The reader may miss what was replaced before it looked. It is certain to
+    see the last line, and every line that it sees is whole.
     """
     looks, status = look_until_the_last(context)
     right = all(text == LINES[number - 1] for number, text in looks) and looks[-1][1] == LINES[-1] and status == 0
     missed = len(LINES) - len(looks)
-    seen("works", f"the last line was seen, and {missed} before it were missed; the child exited with 0", right)
+    seen("works", f"the last line was seen, {missed} earlier ones were missed, and the child exited with 0", right)
 
 
 # -- 1. count -------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def count_up(start: Barrier, total: Synchronized[int], careful: bool) -> None:
 
 
 def counted(context: Context, *, careful: bool) -> int:
-    """What several children counted together."""
+    """Return what several children counted together."""
     start, total = context.Barrier(WORKERS), context.Value("q", 0)
     children = [context.Process(target=count_up, args=(start, total, careful)) for _ in range(WORKERS)]
     for child in children:
@@ -127,10 +127,10 @@ def counted(context: Context, *, careful: bool) -> int:
 def count(context: Context) -> None:
     """Adding without holding the lock.
 
-    ``value += 1`` is three steps: read, add, write. A Value has a lock and takes it by itself, for the read,
-    and once more for the write. Between the two another process reads the same number, adds, and writes the
-    same sum: two steps, and the counter went up by one. No error is raised, and a short test passes. Hold
-    the lock from before the read until after the write: ``with value.get_lock(): value += 1``.
+    ``value += 1`` is three steps: read, add, write. A Value has a lock and takes it for the read, and again for
+    the write. In between, another process can read the same number, add, and write the same sum: two
+    additions, but the counter went up by one. There is no error, and a short test passes. Hold the lock from
+    before the read until after the write: ``with value.get_lock(): value += 1``.
     """
     got = due = WORKERS * STEPS
     for _ in attempts():
@@ -144,19 +144,19 @@ def count(context: Context) -> None:
 
 # -- 2. torn --------------------------------------------------------------------------------------
 
-LONG: Final = 64 * 1024  # bytes: long enough to be met in the middle of a write
+LONG: Final = 64 * 1024  # bytes: long enough to be read in the middle of a write
 CRC_SIZE: Final = 4
 VERSION_SIZE: Final = 8
 
 
 def sealed(version: int) -> bytes:
-    """A text that is all one letter, with its version before it and the CRC of both at the end."""
+    """Return a text of one repeated letter, with its version in front and the CRC of both at the end."""
     record = version.to_bytes(VERSION_SIZE, "big") + bytes([97 + version % 26]) * (LONG - VERSION_SIZE - CRC_SIZE)
     return record + zlib.crc32(record).to_bytes(CRC_SIZE, "big")
 
 
 def opened(record: bytes) -> bytes | None:
-    """The text, or None where the CRC is not that of the bytes before it."""
+    """Return the text, or None if the CRC does not match."""
     body, crc = record[:-CRC_SIZE], int.from_bytes(record[-CRC_SIZE:], "big")
     return body[VERSION_SIZE:] if zlib.crc32(body) == crc else None
 
@@ -166,7 +166,7 @@ def is_whole(text: bytes) -> bool:
 
 
 def write_on(memory: Any, careful: bool, done: Event) -> None:
-    """Run by the child: write one text after the other until it is told that it is enough."""
+    """Run by the child: write one text after another until ``done`` is set."""
     version = 0
     while not done.is_set():
         version += 1
@@ -178,7 +178,7 @@ def write_on(memory: Any, careful: bool, done: Event) -> None:
 
 
 def writing(context: Context, *, locked: bool) -> Generator[bytes, None, None]:
-    """Yield what one sees who looks while another process writes, for at most a minute."""
+    """Yield what a reader sees while another process writes, for at most a minute."""
     memory: Any = context.Array("c", LONG) if locked else context.RawArray("c", LONG)
     memory[:] = sealed(0)
     done = context.Event()
@@ -198,25 +198,25 @@ def writing(context: Context, *, locked: bool) -> Generator[bytes, None, None]:
 
 
 def torn(context: Context) -> None:
-    """Looking while another writes.
+    """Reading while another process writes.
 
-    Bytes are copied one after the other. Who looks in the middle of a copy gets the new text's beginning and
-    the old one's end: a torn read, which is neither, and raises nothing. A small number in one machine word
-    is safe on most processors; a text, a pair or a record is not. A lock is the first cure. It makes every
-    reader wait for the writer, and the writer for every reader, also for one that was stopped in the middle.
-    The second makes nobody wait: write a checksum of all the bytes beside them, and a version, so that no two
-    records are alike; who looks believes only what fits, and otherwise looks again.
+    Bytes are copied one after another. A read in the middle of a copy gets the beginning of the new text and
+    the end of the old one: a torn read, which is neither, and raises no error. A small number in one machine
+    word is safe on most processors; a text, a pair or a record is not. A lock is the first cure. But every
+    reader waits for the writer, and the writer for every reader, even one that was stopped in the middle. The
+    second cure makes nobody wait: add a version and a checksum of all the bytes, so that no two records are
+    alike. A reader accepts only what matches, and otherwise reads again.
     """
     looks = writing(context, locked=False)
     mixed = next((text for text in map(text_of, looks) if not is_whole(text)), b"")
     letters = "/".join(sorted({chr(letter) for letter in mixed}))
     looks.close()
-    seen("mistake", f"a text that is always of one letter was seen with {letters or 'no more'} in it", bool(mixed))
+    seen("mistake", f"a text that always repeats one letter was seen with {letters or 'no more'} in it", bool(mixed))
 
     looks = writing(context, locked=True)
     whole = [is_whole(text_of(look)) for look, _ in zip(looks, range(200), strict=False)]
     looks.close()
-    seen("cure", f"with the lock held by both sides: {len(whole)} looks, all whole", all(whole))
+    seen("cure", f"with the lock held by both sides: {len(whole)} reads, all whole", all(whole))
 
     looks, refused, believed = writing(context, locked=False), 0, []
     for look in looks:
@@ -229,11 +229,15 @@ def torn(context: Context) -> None:
             break
     looks.close()
     right = refused > 0 and len(believed) > 0 and all(map(is_whole, believed))
-    seen("cure", f"without a lock, but with a CRC: {refused} torn looks refused, {len(believed)} whole believed", right)
+    seen(
+        "cure",
+        f"without a lock, but with a CRC: {refused} torn reads refused, {len(believed)} whole ones accepted",
+        right,
+    )
 
 
 def text_of(record: bytes) -> bytes:
-    """The text, whether it is whole or not."""
+    """Return the text, whole or not."""
     return record[VERSION_SIZE:-CRC_SIZE]
 
 
@@ -241,7 +245,7 @@ def text_of(record: bytes) -> bytes:
 
 
 def die_with_lock(value: Synchronized[int], path: str, ready: Event) -> None:
-    """Run by the child, until it is killed: hold a lock of multiprocessing, and one of the kernel's on a file."""
+    """Run by the child until it is killed: hold a multiprocessing lock, and a kernel lock on a file."""
     with value.get_lock(), open(path, "wb") as file:  # noqa: PTH123  the path is of a NamedTemporaryFile
         fcntl.lockf(file, fcntl.LOCK_EX)
         ready.set()
@@ -249,7 +253,7 @@ def die_with_lock(value: Synchronized[int], path: str, ready: Event) -> None:
 
 
 def locks_after_a_kill(context: Context, patience: float) -> tuple[bool, bool]:
-    """Whether each of the two locks can be had, at most ``patience`` seconds after their holder was killed."""
+    """Return whether each lock can be taken within ``patience`` seconds after its holder was killed."""
     value, ready = context.Value("q", 0), context.Event()
     with tempfile.NamedTemporaryFile() as file:
         holder: BaseProcess = context.Process(target=die_with_lock, args=(value, file.name, ready))
@@ -266,16 +270,18 @@ def locks_after_a_kill(context: Context, patience: float) -> tuple[bool, bool]:
 
 
 def dead(context: Context) -> None:
-    """Trusting that a lock is let go.
+    """Trusting that a lock is released.
 
-    A lock of multiprocessing is a semaphore, a number in shared memory. Nobody has written down who took it, so
-    nobody gives it back when that process is killed: all others wait for ever. A lock on a file (fcntl, flock)
-    is kept by the kernel, which knows its owner and drops it with the owner's death, however that came.
-    Only a process that is stopped (SIGSTOP, Ctrl-Z) keeps it, and is seen by no lock: hence heartbeats.
+    A multiprocessing lock is a semaphore, a number in shared memory. Nothing records who took it, so nobody
+    releases it when that process is killed: all others wait forever. A lock on a file (fcntl, flock) belongs
+    to the kernel, which knows its owner and drops it when the owner dies, however it dies. Only a stopped
+    process (SIGSTOP, Ctrl-Z) keeps it, and no lock shows that: hence heartbeats.
     """
     of_python, of_kernel = locks_after_a_kill(context, A_MOMENT)
     seen(
-        "mistake", "the holder of a Value's lock was killed: the lock is still taken, and nobody has it", not of_python
+        "mistake",
+        "the holder of a Value's lock was killed: the lock is still taken, but nobody holds it",
+        not of_python,
     )
     seen("cure", "its lock on a file was free at once", of_kernel)
 
@@ -291,20 +297,20 @@ LOOK_AT_FILE: Final = (
 
 
 def look_and_leave(program: str, name: str) -> None:
-    """Have an unrelated process look, and end as it should; return when its tracker has ended, too."""
-    # The tracker inherits stderr and says there what it removes: the end of the pipe is its end.
+    """Have an unrelated process look and end normally; return when its tracker has ended, too."""
+    # The tracker inherits stderr and reports there what it removes: the pipe ends when it does.
     subprocess.run([sys.executable, "-c", program, name], stderr=subprocess.PIPE, check=True)
 
 
 def survives(program: str) -> bool:
-    """Whether a segment is still there after an unrelated process has looked at it."""
+    """Return whether a segment is still there after an unrelated process has looked at it."""
     segment = SharedMemory(create=True, size=WIDTH)
     try:
         look_and_leave(program, segment.name)
         try:
             segment.unlink()
         except FileNotFoundError:
-            resource_tracker.unregister(f"/{segment.name.lstrip('/')}", "shared_memory")  # nothing is left to remove
+            resource_tracker.unregister(f"/{segment.name.lstrip('/')}", "shared_memory")  # nothing to remove
             return False
         return True
     finally:
@@ -321,13 +327,13 @@ def file_survives() -> bool:
 
 
 def make_and_die(name: str) -> None:
-    """Run by a child: make a segment that nobody tracks, and be killed."""
+    """Run by a child: create a segment that nobody tracks, and be killed."""
     SharedMemory(name, create=True, size=WIDTH, track=False)  # type: ignore[call-arg, unused-ignore]  # 3.13
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def is_left_behind(context: Context) -> bool:
-    """Whether an untracked segment outlives its maker's kill -9. It is removed here."""
+    """Return whether an untracked segment outlives its creator's kill -9. Remove it."""
     name = f"lesson-{os.getpid()}"
     child = context.Process(target=make_and_die, args=(name,))
     child.start()
@@ -342,22 +348,22 @@ def is_left_behind(context: Context) -> bool:
 
 
 def tracker(context: Context) -> None:
-    """Letting strangers look at a SharedMemory.
+    """Sharing a SharedMemory with unrelated processes.
 
-    A segment lives until somebody unlinks it. So that none is left behind, Python has a resource tracker, a
-    process that cleans up after another has ended. It was meant for the maker; but whoever attaches registers
-    the segment with his own tracker, too, and when he leaves, as friendly as can be, his tracker unlinks it
-    (cpython issue 82300). Those who hold it go on, with memory that nobody else will ever find again. Children
-    started by multiprocessing share their parent's tracker, so a program's own tests do not show it. Since 3.13
-    one can say ``track=False``; then nobody cleans up, and a kill -9 leaves the segment until the machine is
-    restarted. A plain file in a folder of your own has neither trouble: nothing removes it but you, and what
-    you find there at the next start you take over.
+    A segment exists until somebody unlinks it. To leave none behind, Python has a resource tracker, a process
+    that cleans up after another one has ended. It was meant for the creator, but every process that attaches
+    registers the segment with its own tracker, too. When that process ends normally, its tracker unlinks the
+    segment (cpython issue 82300). Processes that hold it go on with memory that nobody else will ever find.
+    Children started by multiprocessing share their parent's tracker, so a program's own tests do not show it.
+    Since 3.13 there is ``track=False``; but then nobody cleans up, and a kill -9 leaves the segment until the
+    machine restarts. A plain file in your own folder has neither problem: only you remove it, and you take
+    over whatever is there at the next start.
     """
-    seen("mistake", "an unrelated process looked and left, and took the segment with it", not survives(LOOK))
+    seen("mistake", "an unrelated process looked and ended, and the segment was gone", not survives(LOOK))
     if sys.version_info >= (3, 13):
         seen("cure", "with track=False it left the segment alone", survives(LOOK_UNTRACKED))
-        seen("fact", "but the maker, killed, left one behind that nobody tracks", is_left_behind(context))
-    seen("cure", "a plain file, mapped by an unrelated process that left, is still there", file_survives())
+        seen("fact", "but a killed creator left one behind that nobody tracks", is_left_behind(context))
+    seen("cure", "a plain file, mapped by an unrelated process that ended, is still there", file_survives())
 
 
 # -- the story ------------------------------------------------------------------------------------
@@ -366,14 +372,14 @@ MISTAKES: Final = {lesson.__name__: lesson for lesson in (count, torn, dead, tra
 
 
 def attempts() -> Iterator[None]:
-    """Go round for at most a minute."""
+    """Repeat for at most a minute."""
     end = time.monotonic() + ENOUGH
     while time.monotonic() < end:
         yield
 
 
 def seen(kind: str, sentence: str, true: bool) -> None:
-    """Print what was seen, or end the lesson if it was not."""
+    """Print an observation; end the lesson if it is not true."""
     if not true:
         sys.exit(f"lesson: not so on this machine: {sentence}")
     print(f"   {kind:8} {sentence}", flush=True)
