@@ -13,9 +13,11 @@ from chat.core.errors import ChatError, NoSuchRoom
 from chat.i18n import _, plural
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from chat.client.client import Client
+    from chat.core.status import Status, Who
 
 _LOOK: Final = 0.02  # seconds between looks at what the host has told of what everybody shows
 _LOOKS: Final = 100
@@ -63,7 +65,7 @@ def who(target: str, transport: str, fast: bool, json: bool, data: Path | None) 
 
     For a room on this machine this reads its presence board: no connection is made, and nobody notices.
     """
-    from chat.client.board_view import as_line, as_names, as_object, room_of, statuses
+    from chat.client.board_view import as_names, room_of, statuses
 
     room = "" if transport else room_of(target)
     seen = statuses(room) if room else None
@@ -77,8 +79,7 @@ def who(target: str, transport: str, fast: bool, json: bool, data: Path | None) 
         click.echo(as_names(seen))
         return
     if seen is not None:
-        for who, state in seen.items():
-            click.echo(as_object(who, state) if json else as_line(who, state))
+        _print(seen.items(), as_json=json)
         return
     run(print_who(Home(data).client(target, transport, speaks=False, silent=True, looks=True), as_json=json))
 
@@ -87,7 +88,6 @@ async def print_who(client: Client, *, as_json: bool) -> None:
     """Print who is in the room now, and what they show. ``client`` looks at that."""
     import asyncio
 
-    from chat.client import board_view
     from chat.core.session import Here
 
     async with client:
@@ -98,5 +98,12 @@ async def print_who(client: Client, *, as_json: bool) -> None:
                 break
             await asyncio.sleep(_LOOK)
         people = client.people()
-    for who, state in sorted(people.items(), key=lambda item: item[0][1].casefold()):
-        click.echo(board_view.as_object(who, state) if as_json else board_view.as_line(who, state))
+    _print(sorted(people.items(), key=lambda item: item[0][1].casefold()), as_json=as_json)
+
+
+def _print(people: Iterable[tuple[Who, Status]], *, as_json: bool) -> None:
+    from chat.ndjson import dump, person_object
+    from chat.ui.status_text import as_line
+
+    for who, status in people:
+        click.echo(dump(person_object(who, status)) if as_json else as_line(who, status))

@@ -5,24 +5,15 @@ It must be quick enough for a shell prompt, so it imports only what it needs.
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from chat.core.errors import AddressError, ChatError, WrongValue
-from chat.core.status import Level, seen
-from chat.i18n import _, later
+from chat.core.status import seen
 from chat.local import rooms
 from chat.transport import board_maker
 
 if TYPE_CHECKING:
     from chat.core.status import Status, Who
-
-SHOWN_AS: Final = {
-    Level.AWAY: later("you are shown as away"),
-    Level.BUSY: later("you are shown as busy"),
-    Level.ONLINE: later("you are shown as here"),
-}
-_LEVELS: Final = {Level.AWAY: later("away"), Level.BUSY: later("busy")}
 
 
 def room_of(target: str) -> str:
@@ -58,37 +49,3 @@ def statuses(room: str) -> dict[Who, Status] | None:
 def as_names(statuses: dict[Who, Status]) -> str:
     """Return the nicknames on one line. They hold letters, marks, digits and ``-_.``: nothing special to a shell."""
     return " ".join(dict.fromkeys(nick for _key, nick in statuses))
-
-
-def as_line(who: Who, state: Status, now: float | None = None) -> str:
-    """Return one line for people."""
-    from chat.core.text import visible
-
-    nick = visible(who[1], lines=False)
-    words = [] if state.level == Level.ONLINE else [_(_LEVELS[state.level])]
-    if state.typing:
-        words.append(_("typing"))
-    if state.level != Level.ONLINE and state.active:
-        words.append(since(state.active, now))
-    if state.note:
-        words.append(visible(state.note, lines=False))
-    return "\t".join([nick, ", ".join(words)]) if words else nick
-
-
-def since(ms: int, now: float | None = None) -> str:
-    """Return in words how long ago something was. ``ms``: since 1970 UTC."""
-    minutes = max(0, int((now or time.time()) - ms / 1000)) // 60
-    if minutes < 1:
-        return _("just now")
-    if minutes < 60:
-        return _("{count} min ago").format(count=minutes)
-    if minutes < 1440:
-        return _("{count} h ago").format(count=minutes // 60)
-    return _("{count} d ago").format(count=minutes // 1440)
-
-
-def as_object(who: Who, state: Status) -> str:
-    """Return one line for programs."""
-    from chat.ndjson import dump, person_object
-
-    return dump(person_object(who, state))

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, Final, Generic
 
 from msgspec.structs import replace
 
-from chat.client.board_view import SHOWN_AS
 from chat.core.errors import ChatError
 from chat.core.outgoing import Outgoing
 from chat.core.status import Level
@@ -40,6 +39,7 @@ from chat.ui.answers import all_settings, details, open_here, rooms, setting
 from chat.ui.commands import USAGES, help_on, not_here, rooms_like
 from chat.ui.face import R
 from chat.ui.people import ignored, list_ignored, listed, names_of, nobody, read_marks, to_heed
+from chat.ui.status_text import SHOWN_AS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from chat.client.board_view import as_line, since
 from chat.core.errors import ChatError
 from chat.core.text import visible
 from chat.i18n import _
 from chat.local.identity import fingerprint
+from chat.ui.status_text import as_line, since
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

@@ -35,7 +35,7 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 
 from chat import ndjson
 from chat.cli import home, invite, main, oneshot, who
-from chat.client.board_view import as_line, as_names
+from chat.client.board_view import as_names
 from chat.client.client import Client
 from chat.client.events import Lost
 from chat.client.json_events import as_object
@@ -78,6 +78,7 @@ from chat.ui.fullscreen.face import FullScreen
 from chat.ui.fullscreen.pane import Pane
 from chat.ui.fullscreen.wrapping import clip
 from chat.ui.markup import parse, without_delimiters
+from chat.ui.status_text import as_line
 from chat.ui.timeline import Timeline
 from tests.cli.programs import terminal
 from tests.host.host_fixture import Script, Scripted, until
