@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chat.client.client import Client
-    from chat.local.identity import Identity
+    from chat.client.target import Target
+    from chat.local.identity import Identities, Identity
     from chat.local.known_hosts import KnownHosts
 
 
@@ -41,11 +42,38 @@ class Home:
 
         self.folder = make_private(folder or data_folder())
         self.host_key = self.folder / "host.pem"
+        self.outboxes = self.folder / "outboxes"
 
-    def identity(self) -> Identity:
-        from chat.local.identity import Identity
+    @property
+    def identities(self) -> Identities:
+        from chat.local.identity import Identities
 
-        return Identity.load(self.folder / "identity.pem")
+        return Identities(self.folder)
+
+    def identity(self, nick: str) -> Identity:
+        """The key of a nickname, as ``nick`` returns it."""
+        return self.identities.load("" if nick.casefold() == self.nick("").casefold() else nick)
+
+    def _identity_in(self, target: Target, nick: str) -> Identity:
+        """The key of a nickname in one room; without a nickname, the key to read with."""
+        from chat.client.outbox import outbox_folder
+
+        own, login = self.identities.load(), self.nick("")
+        hosts = {target.host} if target.host else self.known_hosts().hosts()
+
+        def has_outbox(identity: Identity, nick: str) -> bool:
+            return any(
+                outbox_folder(self.outboxes, host=host, key=identity.key, room=target.room, nick=nick).exists()
+                for host in hosts
+            )
+
+        if nick:  # all nicknames had one key once; where one has used it, it stays that one's
+            return own if has_outbox(own, nick) else self.identity(nick)
+        if target.board is None and not has_outbox(own, login):  # a room on this machine lets every key in
+            for name in self.identities.nicknames():
+                if has_outbox(found := self.identities.load(name), name):
+                    return found
+        return own
 
     def known_hosts(self) -> KnownHosts:
         from chat.local.known_hosts import KnownHosts
@@ -59,6 +87,14 @@ class Home:
         from chat.local.private_files import make_private
 
         return make_private(self.folder / "rooms") / hashlib.sha256(name.encode()).hexdigest()[:16]
+
+    def typed(self, identity: Identity) -> Path:
+        """The folder of what was typed in each room. Another nickname's is its own."""
+        from chat.local.identity import short
+        from chat.local.private_files import make_private
+
+        folder = self.folder / "typed"
+        return make_private(folder if identity.key == self.identities.load().key else folder / short(identity.key))
 
     def nick(self, chosen: str) -> str:
         """The nickname asked for, or the name by which the system knows this user."""
@@ -78,9 +114,9 @@ class Home:
         from chat.client.target import locate
 
         nick = self.nick(nick) if speaks else ""
-        outboxes = self.folder / "outboxes" if speaks else None
+        outboxes = self.outboxes if speaks else None
         where = locate(ask_which(target), scheme)
-        return Client(where, self.identity(), self.known_hosts(), outboxes=outboxes, nick=nick, **more)
+        return Client(where, self._identity_in(where(), nick), self.known_hosts(), outboxes=outboxes, nick=nick, **more)
 
 
 def _login(getuser: Callable[[], str]) -> str:

@@ -111,7 +111,7 @@ def host(
                     transport,
                     folder=home.room(room),
                     host_key=home.host_key,
-                    owner=home.identity().key,
+                    owners=home.identities.keys(),
                     open_to_all=not invite_only,
                     advertise=advertise,
                     rate=rate,

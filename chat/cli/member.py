@@ -91,7 +91,6 @@ async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts:
             else:
                 import gc
 
-                from chat.local.private_files import make_private
                 from chat.ui.fullscreen import face
 
                 gc.freeze()  # what is loaded by now stays: looking at it again and again would hold up keys for 50 ms
@@ -100,7 +99,7 @@ async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts:
                     settings=found.settings,
                     opener=opener,
                     file=found.path,
-                    history=make_private(home.folder / "typed"),
+                    history=home.typed(client.identity),
                     complaint=complaint,
                     hosts=hosts,
                 )
@@ -117,12 +116,20 @@ async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts:
 
 
 @command(name="id")
+@options.nick
+@option("--all", "show_all", is_flag=True, help="Print the fingerprint and nickname of every key.")
 @options.data
-def show_id(data: Path | None) -> None:
+def show_id(nick: str, show_all: bool, data: Path | None) -> None:
     """Print the fingerprint of your key.
 
-    Others can compare it with what their screen shows. A missing key is created.
+    Each nickname has its own key, created on first use. Others can compare the fingerprint with what their
+    screen shows.
     """
     from chat.local.identity import fingerprint
 
-    click.echo(fingerprint(Home(data).identity().key))
+    home = Home(data)
+    if show_all:
+        for name in dict.fromkeys((home.nick(""), *home.identities.nicknames())):
+            click.echo(f"{fingerprint(home.identity(name).key)}  {name}")
+    else:
+        click.echo(fingerprint(home.identity(home.nick(nick)).key))

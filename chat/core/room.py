@@ -167,7 +167,7 @@ class Room:
         name: str,
         log: Log,
         *,
-        owner: bytes = b"",
+        owners: frozenset[bytes] = frozenset(),
         open_to_all: bool = False,
         authors: Iterable[Author] = (),
         marks: Iterable[tuple[bytes, int, int]] = (),
@@ -182,7 +182,7 @@ class Room:
         self.name = name
         self.only = only  # of a direct room: its two keys; nobody else may enter, by whatever invite
         self.log = log
-        self.owner = owner
+        self.owners = owners
         self.open_to_all = open_to_all
         self.roster = Roster()
         self.guard = LoopGuard(bot_turns)
@@ -216,7 +216,7 @@ class Room:
         """Whether this key needs no invite."""
         if self.only:
             return key in self.only
-        return self.open_to_all or key == self.owner or key in self._roles
+        return self.open_to_all or self.knows(key)
 
     def admit(self, key: bytes, role: str = "") -> None:
         """From now on this key needs no invite. Once it is in, and the use of its invite is counted."""
@@ -227,7 +227,7 @@ class Room:
 
     def knows(self, key: bytes) -> bool:
         """Whether this key has ever been let in."""
-        return key == self.owner or key in self._roles
+        return key in self.owners or key in self._roles
 
     def nick_of(self, key: bytes) -> str:
         """Return a nickname that this key has here, the one given last; empty for none."""
@@ -243,14 +243,17 @@ class Room:
         return pack(Kind.NAMES, Names(authors=known, asked=[])) if known else b""
 
     def _role(self, key: bytes) -> str:
-        return "owner" if key == self.owner else self._roles.get(key, "member")
+        return "owner" if key in self.owners else self._roles.get(key, "member")
 
-    def enter(self, hello: Hello) -> Admission:
+    def enter(self, hello: Hello, *, as_owner: bool = False) -> Admission:
         """Let in a peer whose signature (and invite, where it needs one) the host has checked.
 
-        Raises Refused for a nickname that cannot be given.
+        With ``as_owner`` it has an owner's rights on this link, unless it is a bot. Raises Refused for a nickname
+        that cannot be given.
         """
         role = self._role(hello.key)
+        if as_owner and role != BOT and not self.only:
+            role = "owner"
         nick = "" if hello.silent and not hello.stream else self._give_nick(hello.nick, hello.key)
         start, show, rewound = self._find_start(hello)
         stream, replaced = None, None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import os
 import secrets
 import time
 from contextlib import closing, suppress
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from chat.core.room import Member
     from chat.host.host import Host
     from chat.host.hosted_room import HostedRoom
-    from chat.transport import Link, Listener
+    from chat.transport import Link, Listener, Peer
 
 _logger: Final = logging.getLogger("chat.host.host")
 
@@ -124,7 +125,7 @@ class AdmissionControl:
             hello = await _first_frame(link, parser)
         if hello is None:
             return  # port scanners and health checks connect and leave
-        hosted, member = await self._admit(hello, nonce)
+        hosted, member = await self._admit(hello, nonce, link.peer)
         connection = hosted.attach(member, link, task)
         self._release_slot(task)
         parser.limit = MAX_FRAME
@@ -140,7 +141,7 @@ class AdmissionControl:
 
     # -- HELLO -----------------------------------------------------------------------------------
 
-    async def _admit(self, frame: Frame, nonce: bytes) -> tuple[HostedRoom, Member]:
+    async def _admit(self, frame: Frame, nonce: bytes, peer: Peer) -> tuple[HostedRoom, Member]:
         """Check a HELLO and let the peer in. Raises RemoteProtocolError, Refused, StoreError."""
         if frame.kind != Kind.HELLO:
             raise RemoteProtocolError(f"the peer began with a frame of kind {frame.kind} instead of HELLO")
@@ -166,11 +167,12 @@ class AdmissionControl:
         if hosted is None:
             raise NoSuchRoom("no-room", room=hello.room)
         invite = self._find_invite(hosted, hello, said)
+        as_owner = peer.uid == os.geteuid()  # such a process could read the host's keys and its log anyway
         if invite is None or invite.uses < 0:
-            return hosted, self._enter(hosted, hello, proof)
+            return hosted, self._enter(hosted, hello, proof, as_owner=as_owner)
         async with self._host.runtime.disk:  # its use is written now; the loop must not wait for a thread's commit
             self._find_invite(hosted, hello, said)  # another peer may have used it up meanwhile
-            return hosted, self._enter(hosted, hello, proof, invite)
+            return hosted, self._enter(hosted, hello, proof, invite, as_owner=as_owner)
 
     def _open_direct(self, hello: Hello) -> HostedRoom:
         """Open the room of two who share another room here. Raises RemoteProtocolError, Refused, StoreError."""
@@ -211,13 +213,21 @@ class AdmissionControl:
 
     # -- WELCOME ---------------------------------------------------------------------------------
 
-    def _enter(self, hosted: HostedRoom, hello: Hello, proof: bytes, counted: StoredInvite | None = None) -> Member:
+    def _enter(
+        self,
+        hosted: HostedRoom,
+        hello: Hello,
+        proof: bytes,
+        counted: StoredInvite | None = None,
+        *,
+        as_owner: bool,
+    ) -> Member:
         """Make the peer a member, and queue what it reads first. Raises Refused, StoreError."""
         room, store = hosted.room, self._host.runtime.store
         theirs = [member for member in room.members if member.key == hello.key]
         if len(theirs) >= MAX_LINKS_A_KEY and not any(one.stream and one.stream.id == hello.stream for one in theirs):
             raise Refused("too-many-links", count=MAX_LINKS_A_KEY)
-        entry = room.enter(hello)
+        entry = room.enter(hello, as_owner=as_owner)
         member = entry.member
         if counted is not None:
             try:

@@ -49,12 +49,18 @@ class Host:
     on_peer: Callable[[str, str], str] | None = None
 
     def __init__(
-        self, identity: Identity, store: Store, *, owner: bytes = b"", rate: int = RATE, bot_turns: int = LIMIT
+        self,
+        identity: Identity,
+        store: Store,
+        *,
+        owners: frozenset[bytes] = frozenset(),
+        rate: int = RATE,
+        bot_turns: int = LIMIT,
     ) -> None:
         self.identity = identity
         self.rooms: dict[str, HostedRoom] = {}
         self.runtime = Runtime(store, rate)
-        self._owner = owner
+        self._owners = owners
         self._bot_turns = bot_turns
         self._hash = host_hash(identity.key)
         self._listeners: list[Listener] = []
@@ -86,7 +92,7 @@ class Host:
         room = Room(
             name,
             log,
-            owner=b"" if only else self._owner,
+            owners=frozenset() if only else self._owners,
             open_to_all=open_to_all,
             only=only,
             authors=state.authors,

@@ -76,7 +76,7 @@ async def serve(
     *,
     folder: Path,
     host_key: Path,
-    owner: bytes,
+    owners: frozenset[bytes],
     open_to_all: bool,
     advertise: str,
     rate: int,
@@ -99,7 +99,7 @@ async def serve(
     try:
         store = Store(folder)
         try:
-            host = Host(load_host(host_key), store, owner=owner, rate=rate, bot_turns=bot_turns)
+            host = Host(load_host(host_key), store, owners=owners, rate=rate, bot_turns=bot_turns)
             try:
                 host.open_room(room, open_to_all=open_to_all, folder=desk.folder)
                 site = Site(desk.folder, host_key, advertise)

@@ -1,13 +1,17 @@
-"""Keys, and the bytes that are signed in a handshake.
+"""Private keys, one for each nickname, and the bytes that a handshake signs.
+
+    DATA/identity.pem           the key of the login name
+    DATA/identities/NICK.pem    the key of another nickname
 
 Rules:
 
 1. A key is 32 raw Ed25519 bytes (RFC 8032). People compare fingerprints, never anything shorter.
-2. A private key is made once, at its first use, in a file that only its user may read; a file that
-   others could have read is refused, since the key in it may be somebody else's as well.
-3. A signature covers everything that gives it its meaning: whose it is, for which host and room, and both
-   sides' fresh random bytes. So it is of no use in another place, or a second time.
-4. A secret never stands in an error, in a log or in a ``repr``.
+2. A private key is made once, on first use, in a file that only its user may read. A file that others
+   could have read is refused, since they may have the key.
+3. A signature covers who signs, for which host and room, and fresh random bytes of both sides. So it is
+   useless anywhere else and at any other time.
+4. No error, log line or ``repr`` contains a secret.
+5. A nickname is checked before it becomes part of a path.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import hashlib
 import os
 import secrets
 import struct
+import unicodedata
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -31,7 +36,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from chat.core.errors import ChatError, RemoteProtocolError, reason
-from chat.local.private_files import make_folders, read_private
+from chat.core.text import nickname
+from chat.local.private_files import locked, make_folders, make_private, read_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +51,7 @@ _MAX_KEY_FILE: Final = 64 * 1024
 
 
 class Identity:
-    """A private key, and what can be done with it."""
+    """A private key."""
 
     def __init__(self, private: Ed25519PrivateKey) -> None:
         self._private = private
@@ -53,9 +59,9 @@ class Identity:
 
     @classmethod
     def load(cls, path: Path) -> Identity:
-        """Return the key in ``path`` (PEM, PKCS #8, RFC 8410), made now if there is no such file.
+        """Return the key in ``path`` (PEM, PKCS #8, RFC 8410); make it first if the file is missing.
 
-        Processes that come at the same time get the same key. Raises ChatError for a file that others may
+        Processes that do so at the same time get the same key. Raises ChatError for a file that others may
         read or own, or that holds no such key.
         """
         return cls(_private_key(path, _load_or_make(path, _new_key)))
@@ -65,11 +71,48 @@ class Identity:
         return self._private.sign(data)
 
 
-def load_host(path: Path) -> Identity:
-    """Return the host's key in ``path``, made now if there is no such file, like ``Identity.load``.
+class Identities:
+    """The keys in one data folder. The keys of programs and of the host lie elsewhere."""
 
-    A self-signed certificate follows the key in the file, so that ``ssl.SSLContext.load_cert_chain(path)``
-    takes it. A client compares the key in it and nothing else; its name and dates say nothing.
+    def __init__(self, folder: Path) -> None:
+        self._own: Final = folder / "identity.pem"
+        self._others: Final = folder / "identities"
+
+    def load(self, nick: str = "") -> Identity:
+        """Return the key of a nickname, by default the login name's. Raises like ``Identity.load``; ValueError."""
+        if not nick:
+            return Identity.load(self._own)
+        # Bob and bob look alike to a room, and are one file on a Mac: they have one key, too.
+        path = self._others / f"{nickname(nick)}.pem"
+        with locked(make_private(self._others) / "lock"):
+            return Identity.load(next((other for other in self._files() if _same(other.stem, path.stem)), path))
+
+    def nicknames(self) -> list[str]:
+        """Return the nicknames that have a key of their own."""
+        return [path.stem for path in self._files()]
+
+    def keys(self) -> frozenset[bytes]:
+        """Return every public key. Leave out files that cannot be read: nobody can sign with them."""
+        found = {self.load().key}
+        for path in self._files():
+            with suppress(ChatError):
+                found.add(Identity.load(path).key)
+        return frozenset(found)
+
+    def _files(self) -> list[Path]:
+        return sorted(self._others.glob("*.pem"))
+
+
+def _same(nick: str, other: str) -> bool:
+    """Say whether two names differ at most in case, or in how a file system writes accents."""
+    return unicodedata.normalize("NFD", nick.casefold()) == unicodedata.normalize("NFD", other.casefold())
+
+
+def load_host(path: Path) -> Identity:
+    """Return the host's key in ``path``, like ``Identity.load``.
+
+    A self-signed certificate follows the key in the file, as ``ssl.SSLContext.load_cert_chain(path)`` wants
+    it. Clients compare the key in it and nothing else; name and dates do not matter.
     """
     from cryptography import x509  # only hosts have a certificate, and it takes 20 ms
 
@@ -139,9 +182,9 @@ def _load_or_make(path: Path, make: Callable[[], bytes]) -> bytes:
 
 
 def _write_once(path: Path, data: bytes) -> None:
-    """Make ``path`` whole and 0600 from the first instant; leave alone one that is there already.
+    """Make ``path``, complete and 0600 from the start, unless it exists.
 
-    A link, unlike a rename, never replaces: of two processes the second finds the first one's key.
+    A link, unlike a rename, never replaces: of two processes the second gets the first one's key.
     """
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -154,7 +197,7 @@ def _write_once(path: Path, data: bytes) -> None:
             os.link(new, path)
     finally:
         new.unlink()
-    # A key that a power cut takes back is worse than a slow first start: others know us by it.
+    # A slow first start is better than a key that others know and a power cut took back.
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
@@ -163,10 +206,9 @@ def _write_once(path: Path, data: bytes) -> None:
 
 
 def verify(key: bytes, signature: bytes, data: bytes) -> bool:
-    """Whether the owner of ``key`` signed ``data``. False for anything that is no key or no signature.
+    """Say whether the owner of ``key`` signed ``data``. False if either is malformed.
 
-    There are a few keys, of small order, for which anybody can sign. Nobody gets one but on purpose, and
-    then it is their own name that they give away.
+    Anybody can sign for a few keys of small order. Who chooses one gives away only their own name.
     """
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, data)
@@ -176,7 +218,7 @@ def verify(key: bytes, signature: bytes, data: bytes) -> bool:
 
 
 def host_hash(key: bytes) -> bytes:
-    """Return what invites and cards call a host by: the SHA-256 of its public key, 32 bytes."""
+    """Return the SHA-256 of a host's public key, which stands for the host in invites and room records."""
     return hashlib.sha256(key).digest()
 
 
@@ -185,14 +227,14 @@ def to_text(data: bytes) -> str:
 
 
 def fingerprint(key: bytes) -> str:
-    """Return what people compare: ``SHA256:`` and 43 characters, the whole hash of the key."""
+    """Return the whole hash of a key for people to compare: ``SHA256:`` and 43 characters."""
     return "SHA256:" + to_text(host_hash(key))
 
 
 def short(key: bytes) -> str:
-    """Return 8 hex digits to tell the keys on one screen apart.
+    """Return 8 hex digits that tell the keys on one screen apart.
 
-    Not for comparing: a key with the same 32 bits is found in minutes. That is what ``fingerprint`` is for.
+    Compare ``fingerprint`` instead: a key with the same 32 bits is found in minutes.
     """
     return host_hash(key).hex()[:8]
 
@@ -205,15 +247,13 @@ _ROOM_LENGTH: Final = struct.Struct("!H")
 
 
 def transcript(role: str, *, host: bytes, room: str, host_nonce: bytes, nonce: bytes, key: bytes) -> bytes:
-    """Return what a "member" signs in HELLO, with the invite's MAC over it, and what a "host" signs in WELCOME.
+    """Return what a "member" signs in HELLO, and covers with the invite's MAC, and a "host" signs in WELCOME.
 
         context 26 | role 1 | SHA-256 of host 32 | room: u16 length, UTF-8 | host_nonce 32 | nonce 32 | key 32
 
-    ``host`` and ``key`` are the public keys of the host and the member; either side's nonce is 32 random
-    bytes. The role is in it so that neither side's signature can be sent back as the other's. On a wire
-    that proves the host's key (TLS) that key must be ``host``, or a host could pass us on to another one.
-
-    Raises RemoteProtocolError when something has not the size that it must have: our own always has.
+    ``host`` and ``key`` are public keys, each nonce is 32 random bytes. The role keeps one side's signature
+    from passing as the other's. If the wire proves the host's key (TLS), that key must be ``host``, or a host
+    could pass us on to another one. Raises RemoteProtocolError for a wrong size: only a peer's can be wrong.
     """
     sizes = ("host key", host, KEY_SIZE), ("host nonce", host_nonce, NONCE_SIZE), ("nonce", nonce, NONCE_SIZE)
     for what, value, size in (*sizes, ("member key", key, KEY_SIZE)):

@@ -1,4 +1,4 @@
-"""Invites: one line that names the addresses, the room, the host's key and a secret."""
+"""Invites: a line of text that lets its reader into a room."""
 
 from __future__ import annotations
 
@@ -17,11 +17,7 @@ from chat.core.text import room_name
 from chat.local.identity import KEY_SIZE, to_text
 from chat.transport import Address, bare_scheme
 
-SECRET_SIZE: Final = 16
-
-
-# -- invites -------------------------------------------------------------------------------------
-
+SECRET_SIZE: Final = 16  # bytes
 _INVITE_START: Final = "chat://"
 _LOOKS_LIKE: Final = Text("an invite is one line like chat://HOST:PORT/ROOM#...")
 _COPY_AGAIN: Final = Text("copy the whole line again")
@@ -31,12 +27,12 @@ _BARE: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::[0-9]+)?")
 
 @dataclass(frozen=True)
 class Invite:
-    """What lets its reader into a room: where it is, by which key its host is known, and a secret.
+    """The addresses of a room, its name, the hash of its host's key, and a secret.
 
         chat://192.0.2.1:7711,[2001:db8::1]:7711,pipe:%2Ftmp%2Fa/lobby#HASH.SECRET
 
-    HASH and SECRET are base64url without padding (RFC 4648, section 5), 43 and 22 characters. Who holds
-    the text may enter: treat it like a password.
+    HASH and SECRET are base64url without padding (RFC 4648, section 5), 43 and 22 characters. Anybody with
+    this text may enter: treat it like a password.
     """
 
     addresses: tuple[Address, ...]
@@ -50,7 +46,7 @@ class Invite:
 
     @classmethod
     def parse(cls, text: str) -> Invite:
-        """Raises AddressError, whose text never repeats what may be the secret."""
+        """Read an invite. Raises AddressError, whose text never quotes what may be the secret."""
         text = text.strip()
         if text[: len(_INVITE_START)].lower() != _INVITE_START:
             raise AddressError("this is not an invite; {advice}", advice=_LOOKS_LIKE)
@@ -73,13 +69,13 @@ class Invite:
         )
 
     def __str__(self) -> str:
-        """Return the invite with its secret, as ``parse`` takes it."""
+        """Return the text that ``parse`` reads. It contains the secret."""
         place = ",".join(map(_write_address, self.addresses)) + "/" + _write_room(self.room)
         return f"{_INVITE_START}{place}#{to_text(self.host)}.{to_text(self.secret)}"
 
     @property
     def id(self) -> bytes:
-        """By what the host knows it: 8 bytes, which do not tell the secret."""
+        """The id that the host looks it up by: 8 bytes that do not reveal the secret."""
         return hashlib.sha256(self.secret).digest()[:8]
 
     def mac(self, data: bytes) -> bytes:
@@ -126,7 +122,7 @@ def _read_room(text: str) -> str:
 
 
 def _from_text(text: str, size: int, what: Text) -> bytes:
-    """Read base64url of exactly ``size`` bytes, written in the only right way."""
+    """Decode base64url of exactly ``size`` bytes in its canonical form."""
     length = (size * 8 + 5) // 6
     if len(text) != length:
         raise AddressError(

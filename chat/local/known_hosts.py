@@ -1,7 +1,8 @@
-"""The hosts this user has met, and the key that each had: trust on first use."""
+"""Trust on first use: the hosts that this user has met, and the key that each had."""
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from contextlib import contextmanager
@@ -17,30 +18,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chat.transport import Address
-_MAX_KNOWN_HOSTS: Final = 16 * 1024 * 1024
 
-
-# -- hosts that we have met ----------------------------------------------------------------------
+_MAX_SIZE: Final = 16 * 1024 * 1024  # bytes
+_LINE: Final = re.compile(r"(?:#.*)?|\S+ SHA256:[0-9A-Za-z_-]{43}")
 
 
 class KnownHosts:
-    """Which key a host had the last time: trust on first use, one ``ADDRESS FINGERPRINT`` a line.
-
-    A text file, since people have to change it. Lines that begin with # are theirs.
-    """
+    """A text file that people may edit: ``ADDRESS FINGERPRINT`` for each host, and comments that begin with #."""
 
     def __init__(self, path: Path) -> None:
         self._path: Final = path
 
     def check(self, address: Address, key: bytes, *, learn: bool = True) -> bool:
-        """Whether the host at ``address`` is known by ``key``. False for a new one, which is now remembered.
+        """Say whether the host at ``address`` is known by ``key``; remember a new host, but only with ``learn``.
 
-        Without ``learn`` it is not: a key that was only shown, and not yet proved, must not be kept.
-
-        Raises Refused when it had another key, and when the file has a line that cannot be read: to go on
-        as if that line were not there would be to trust anybody. ChatError when the file cannot be used.
+        A key that was shown but not yet proved must not be remembered. Raises Refused if the host had another
+        key, or if any line is damaged, since ignoring it would mean trusting anybody. Raises ChatError if the
+        file cannot be used.
         """
-        name, shown = _known_name(address), fingerprint(key)
+        name, shown = _word(address), fingerprint(key)
         with self._lines() as lines:
             for number, line in enumerate(lines, 1):
                 if line == f"{name} {shown}":
@@ -59,11 +55,11 @@ class KnownHosts:
         return False
 
     def remember(self, address: Address, key: bytes) -> bool:
-        """Note a key known in a better way than by meeting it: an invite named it, and the host proved it.
+        """Remember a key that an invite named and the host proved. Raises like ``check``.
 
-        Returns whether it took the place of another key, which people should be told. Raises like ``check``.
+        Return whether it replaced another key; the user should be told so.
         """
-        name, shown = _known_name(address), fingerprint(key)
+        name, shown = _word(address), fingerprint(key)
         with self._lines() as lines:
             if f"{name} {shown}" in lines:
                 return False
@@ -71,9 +67,15 @@ class KnownHosts:
             self._write([*others, f"{name} {shown}"])
             return len(others) < len(lines)
 
+    def hosts(self) -> set[bytes]:
+        """Return the hash (``identity.host_hash``) of every known host. Raises like ``check``."""
+        with self._lines() as lines:
+            prints = [line.split()[1] for line in lines if line and not line.startswith("#")]
+        return {base64.urlsafe_b64decode(text.removeprefix("SHA256:") + "=") for text in prints}
+
     @contextmanager
     def _lines(self) -> Iterator[list[str]]:
-        """The file's lines, under a lock: no other process changes them meanwhile."""
+        """Yield the file's lines, and keep other processes from changing them meanwhile."""
         try:
             make_folders(self._path.parent.absolute())
             with locked(self._path.with_name(self._path.name + ".lock")):
@@ -83,12 +85,12 @@ class KnownHosts:
 
     def _read(self) -> list[str]:
         try:
-            data = read_private(self._path, _MAX_KNOWN_HOSTS)
+            data = read_private(self._path, _MAX_SIZE)
         except FileNotFoundError:
             return []
         lines = data.decode("utf-8", "replace").removesuffix("\n").split("\n")
         for number, line in enumerate(lines, 1):
-            if "\ufffd" in line or not _KNOWN_LINE.fullmatch(line):
+            if "\ufffd" in line or not _LINE.fullmatch(line):
                 raise Refused(
                     "known-hosts-damaged",
                     number=number,
@@ -100,9 +102,6 @@ class KnownHosts:
         os.close(replace_private(self._path, "".join(f"{line}\n" for line in lines).encode()))
 
 
-_KNOWN_LINE: Final = re.compile(r"(?:#.*)?|\S+ SHA256:[0-9A-Za-z_-]{43}")
-
-
-def _known_name(address: Address) -> str:
-    """An address as one word: in a line of the file, a space ends it."""
+def _word(address: Address) -> str:
+    """Return an address without spaces: a space ends it in a line of the file."""
     return quote(str(address), safe="/:?&=[]%,@+")

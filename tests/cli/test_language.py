@@ -213,9 +213,10 @@ def test_what_a_host_refuses_is_told_in_chinese_and_to_programs_in_english(tmp_p
 
 
 def test_the_plain_face_tells_errors_in_chinese(tmp_path: Path) -> None:
-    with host(tmp_path / "host"):
+    with host(tmp_path / "host", "-ttcp:127.0.0.1:0") as room:  # by a local transport ann would be an owner
         typed = f"/set theme foo\n/join nowhere\n/peer cat\n/away {'x' * 99}\n/ignore\n"
-        done = type_into(tmp_path / "ann", "join", "--plain", "--lang=zh", "--as=ann", typed=typed)
+        invite = room.seen[0]["invite"]
+        done = type_into(tmp_path / "ann", "join", invite, "--plain", "--lang=zh", "--as=ann", typed=typed)
         assert done.returncode == 0
         for told in (
             'theme 不能是 "foo"；允许："auto", "dark", "light", "high-contrast" 或 "none"',

@@ -110,13 +110,13 @@ def again(room: Room, changes: list[RoomChanges]) -> Room:
 
 
 def test_the_owner_those_admitted_and_everyone_in_an_open_room_need_no_invite() -> None:
-    room = a_room(owner=ANN, members=[(CID, "member")])
+    room = a_room(owners=frozenset({ANN}), members=[(CID, "member")])
     assert (room.may_enter(ANN), room.may_enter(BOB), room.may_enter(CID)) == (True, False, True)
     assert a_room(open_to_all=True).may_enter(BOB)
 
 
 def test_who_is_admitted_stays_so_and_is_stored_once() -> None:
-    room = a_room(owner=ANN)
+    room = a_room(owners=frozenset({ANN}))
     for key in (ANN, BOB, BOB):
         room.admit(key)
     assert room.may_enter(BOB)
@@ -133,7 +133,7 @@ def test_to_enter_is_not_to_be_admitted() -> None:
 
 
 def test_the_role_is_the_one_on_record() -> None:
-    room = a_room(owner=ANN, members=[(CID, "muted")])
+    room = a_room(owners=frozenset({ANN}), members=[(CID, "muted")])
     roles = [enter(room, hello(key, nick)).role for key, nick in ((ANN, "ann"), (BOB, "bob"), (CID, "cid"))]
     assert roles == ["owner", "member", "muted"]
 

@@ -191,7 +191,8 @@ def talk(maker: Maker) -> None:
             ann.type("/room lobby")
             bob.leave()
             ann.leave()
-        maker.run("bob", "send", address, "a second name of bob's", "--as=小北")
+        invite = maker.run("ann", "invite", "new", "lobby").strip()  # the second name has a key of its own
+        maker.run("bob", "send", invite, "a second name of bob's", "--as=小北")
         maker.run("ann", "send", "lobby", "--as=ann", stdin="\x1b[31mred\x1b[0m \u202eback\n\tsecond line")
         with maker.open("ann", "join", "lobby", "--as=ann", "--json") as ann:
             ann.until('"joined"')

@@ -105,7 +105,7 @@ class HostFixture:
 
     async def open(self) -> None:
         self.store = self.make_store()
-        self.host = Host(load_host(self.key), self.store, owner=self.owner.key, rate=self.rate)
+        self.host = Host(load_host(self.key), self.store, owners=frozenset({self.owner.key}), rate=self.rate)
         self.hosted = self.host.open_room("lobby", open_to_all=self.open_to_all, folder=self.board)
         self.address = await self.host.listen(self.asked, Site(self.folder, self.key), "lobby")
         self.running = asyncio.ensure_future(self.host.run())

@@ -53,7 +53,7 @@ print("forked", *(one.pid for one in forked), flush=True)
 async def main():
     adopt_orphans()  # and those that were forked are none
     store = Store(folder / "store")
-    host = Host(key, store, owner=key.key)
+    host = Host(key, store, owners=frozenset({key.key}))
     host.open_room("lobby", open_to_all=True)
     address = await host.listen(Address("memory", "lobby"), Site(folder, folder / "host.pem"), "lobby")
     peers = Programs(host, folder)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.core.errors import ChatError, RemoteProtocolError
-from chat.local.identity import Identity, fingerprint, host_hash, load_host, short, transcript, verify
+from chat.local.identity import Identities, Identity, fingerprint, host_hash, load_host, short, transcript, verify
 from tests.local.processes import mode, python, run_at_once
 
 if TYPE_CHECKING:
@@ -87,6 +87,52 @@ def test_what_is_not_a_plain_file_is_refused_without_waiting(tmp_path: Path) -> 
     for path in (fifo, link, folder):
         with pytest.raises(ChatError, match=str(path)):
             Identity.load(path)
+
+
+def test_each_nickname_has_a_key(tmp_path: Path) -> None:
+    identities = Identities(tmp_path)
+    own, bob, ming = identities.load(), identities.load("Bob"), identities.load("小明")
+    assert len({own.key, bob.key, ming.key}) == 3
+    assert own.key == Identity.load(tmp_path / "identity.pem").key
+    assert identities.load("bob").key == identities.load("BOB").key == bob.key
+    assert identities.load("\uff22\uff4f\uff42").key == bob.key  # NFKC, as the room has it
+    assert identities.nicknames() == ["Bob", "小明"]
+    assert mode(tmp_path / "identities") == 0o700
+    assert {mode(path) for path in (tmp_path / "identities").iterdir()} == {0o600}
+
+
+def test_a_file_system_may_write_accents_in_its_own_way(tmp_path: Path) -> None:
+    key = Identities(tmp_path).load("jos\u00e9").key
+    (tmp_path / "identities" / "jos\u00e9.pem").rename(tmp_path / "identities" / "jose\u0301.pem")
+    assert Identities(tmp_path).load("jos\u00e9").key == Identities(tmp_path).load("JOS\u00c9").key == key
+
+
+@pytest.mark.parametrize("nick", ["../identity", "..", ".bob", "a/b", "a\0b", "-bob", "a\nb", "x" * 70, "$(id)", " "])
+def test_only_a_nickname_becomes_a_file(tmp_path: Path, nick: str) -> None:
+    with pytest.raises(ValueError):
+        Identities(tmp_path).load(nick)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_that_use_a_nickname_first_together_get_one_key(tmp_path: Path) -> None:
+    code = """
+from chat.local.identity import Identities
+for n in range(20):
+    print(Identities(Path(sys.argv[1])).load(sys.argv[2] + str(n)).key.hex())
+"""
+    keys = run_at_once([python(code, tmp_path, nick) for nick in ("bob", "Bob", "bOB")])
+    assert len(set(keys)) == 1
+    assert len(Identities(tmp_path).nicknames()) == 20
+
+
+def test_every_key_that_can_be_read_is_an_owner(tmp_path: Path) -> None:
+    identities = Identities(tmp_path)
+    assert identities.keys() == {identities.load().key}
+    keys = {identities.load(nick).key for nick in ("", "ann", "bob")}
+    assert identities.keys() == keys
+    keys.remove(identities.load("bob").key)
+    (tmp_path / "identities" / "bob.pem").write_text("rubbish")
+    assert identities.keys() == keys
 
 
 # Well-formed, and of no use for signing (RFC 8410).

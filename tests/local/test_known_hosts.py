@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.core.errors import ChatError, Refused
-from chat.local.identity import fingerprint
+from chat.local.identity import fingerprint, host_hash
 from chat.local.known_hosts import KnownHosts
 from chat.transport import Address
 from tests.local.processes import mode, python, run_at_once
@@ -61,6 +61,15 @@ def test_an_invite_replaces_what_was_known(tmp_path: Path) -> None:
     assert hosts.check(HERE, OTHER)
     with pytest.raises(Refused):
         hosts.check(HERE, KEY)
+
+
+def test_which_hosts_are_known(tmp_path: Path) -> None:
+    hosts = KnownHosts(tmp_path / "known_hosts")
+    assert hosts.hosts() == set()
+    hosts.check(HERE, KEY)
+    hosts.check(THERE, OTHER)
+    (tmp_path / "known_hosts").write_text("# mine\n\n" + (tmp_path / "known_hosts").read_text())
+    assert hosts.hosts() == {host_hash(KEY), host_hash(OTHER)}
 
 
 def test_peoples_own_lines_stay(tmp_path: Path) -> None:

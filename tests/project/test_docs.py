@@ -235,7 +235,7 @@ def test_files_lie_where_the_page_says_with_the_modes_it_says(
     page = (ROOT / "docs/reference/files.md").read_text("utf-8")
     rows = re.compile(r"^\| `([^`]+)` \| (\d{4}) \|", re.MULTILINE)
     with host(data) as room:
-        assert run(data, "send", "lobby", "hello").returncode == 0
+        assert run(data, "send", "lobby", "hello", "--as=NICK").returncode == 0
         assert run(data, "log", f"{room.seen[0]['address']}/lobby").returncode == 0  # by address: known_hosts
         for folder, part in zip((data, runtime), page.split("## Runtime folder"), strict=True):
             said = dict(rows.findall(part))

@@ -245,7 +245,7 @@ def test_who_is_here_and_what_they_are_at(tmp_path: Path) -> None:
         line = number(bob.asks("hello ann", "hello ann"))
         ann.until("hello ann")
         assert ann.asks("/mention", "hello ann").endswith(f" bob: hello ann #{line}")
-        key = run(tmp_path / "bob", "id").stdout.strip()
+        key = run(tmp_path / "bob", "id", "--as=bob").stdout.strip()
         assert re.fullmatch(
             rf"\* number {line}, [\d-]+ [\d:]+, by bob, key {re.escape(key)}", ann.asks("/details", "number")
         )
@@ -259,7 +259,7 @@ def test_who_is_ignored_is_not_heard(tmp_path: Path) -> None:
         bob.asks("first", "first")
         ann.until("first")
         ann.asks("/ignore bob", "what bob says is hidden, also the next time; /unignore bob shows it")
-        key = run(tmp_path / "bob", "id").stdout.strip()
+        key = run(tmp_path / "bob", "id", "--as=bob").stdout.strip()
         assert key in (tmp_path / "ann" / "config.toml").read_text()
         assert ann.asks("/ignore", "SHA256") == f"* bob  {key}"
         bob.asks("second", "second")

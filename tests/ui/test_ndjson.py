@@ -63,7 +63,10 @@ def test_a_command_that_cannot_be_done_is_told_of_and_the_rest_is_done(tmp_path:
         ({"command": "quit", "say": "x"}, "not said: an object needs the field say, or the field command"),
         ({"text": "x"}, "not said: an object needs the field say, or the field command"),
     )
-    with host(tmp_path / "host"), Program(tmp_path / "bob", "join", "--json", "--lang=zh") as bob:
+    with (
+        host(tmp_path / "host", "-ttcp:127.0.0.1:0") as room,  # not by a local transport: the host's user is an owner
+        Program(tmp_path / "bob", "join", room.seen[0]["invite"], "--json", "--lang=zh") as bob,
+    ):
         bob.until("presence")
         for number, (line, told) in enumerate(wrong, 1):
             bob.write(json.dumps(line))
