@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 
 class BoardKit:
-    """One board under test: give it a door."""
+    """One board under test: set its entry point."""
 
-    entry_point: ClassVar[str]  # "module:object", as in the entry point; processes of their own load it too
+    entry_point: ClassVar[str]  # "module:object", as in the entry point; separate processes load it, too
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder  # empty, private, for this kit alone
@@ -44,12 +44,12 @@ class BoardKit:
         return maker
 
     def board(self) -> AbstractContextManager[Board]:
-        """A board as a host has it."""
+        """Return a board as a host opens it."""
         return closing(self.maker.create(self.folder))
 
     @contextmanager
     def hand(self) -> Iterator[Hand]:
-        """A process that has opened the board. It is killed in the end, unless it has left before."""
+        """Start a process that opens the board. It is killed in the end if it still runs."""
         process = subprocess.Popen(
             [sys.executable, "-m", "chat.testing", "board", self.entry_point, str(self.folder)],
             stdin=subprocess.PIPE,
@@ -66,7 +66,7 @@ class BoardKit:
 
 
 class Hand:
-    """A process that does to a board what it is told, a line at a time; ``obey`` is its other half."""
+    """A process that works on a board by commands, one per line; ``obey`` is its other half."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -76,7 +76,7 @@ class Hand:
         self.process.stdin.write(" ".join(map(str, words)) + "\n")
 
     def hear(self) -> list[int]:
-        """The numbers of its next answer."""
+        """Return the numbers of its next answer."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -88,11 +88,11 @@ class Hand:
         return self.hear()
 
     def claim(self, most: int) -> list[int]:
-        """Have it claim so many slots, or all that are to be had; return their indices."""
+        """Have it claim this many slots, or all free ones; return their indices."""
         return self.ask("claim", most)
 
     def write(self, payload: bytes) -> None:
-        """Have it write into the slot that it claimed last."""
+        """Have it write to the slot that it claimed last."""
         self.ask("write", payload.hex())
 
     def stop(self) -> None:
@@ -101,7 +101,7 @@ class Hand:
         os.waitpid(self.process.pid, os.WUNTRACED)
 
     def leave(self, way: str) -> None:
-        """Have it end: "close" says goodbye, "return" ends the program, "exit" stops it short, "kill" kills it."""
+        """Have it end: "close" closes the board, "return" ends normally, "exit" skips all clean-up, "kill" kills it."""
         if way == "kill":
             self.process.kill()
         else:
@@ -147,7 +147,7 @@ def _claim(board: Board, slots: list[BoardSlot], most: int) -> list[int]:
 
 
 def scribble(number: int) -> bytes:
-    """A payload that shows whether it is whole: one word of 8 bytes, over and over, as long as the number says."""
+    """Return a payload that shows whether it is whole: an 8-byte word repeated, with a length given by the number."""
     return (number.to_bytes(8, "big") * (MAX_SLOT // 8 + 1))[: 8 + number * 37 % (MAX_SLOT - 7)]
 
 
@@ -174,7 +174,7 @@ _MANY_CELLS: Final = 1 << 16  # a board of so many has no bound
 
 
 def _shows(board: Board, expected: Mapping[int, bytes]) -> None:
-    """Compare, asking the kernel about everybody."""
+    """Compare, checking every writer with the kernel."""
     found = {index: payload for index, payload, _age in board.read(trust_ms=0)}
     if found != expected:
         wrong = {index for index in found.keys() | expected if found.get(index) != expected.get(index)}
@@ -187,7 +187,7 @@ def _shows(board: Board, expected: Mapping[int, bytes]) -> None:
 
 @clause("B1", BOARD_CLAUSES)
 async def last_write_wins(kit: BoardKit) -> None:
-    """A slot shows what was last written to it, whole, to whoever looks, however many writes nobody looked at."""
+    """Readers see the last value written to a slot, whole, however many writes nobody has read."""
     with kit.board() as board, kit.hand() as ann, kit.hand() as bob:
         (other,) = bob.claim(1)
         bob.write(b"bob")
@@ -214,7 +214,7 @@ async def last_write_wins(kit: BoardKit) -> None:
 
 
 async def never_torn(kit: BoardKit, writers: int = 2, readers: int = 2, writes: int = 10_000) -> None:
-    """Nobody sees a torn slot, or an older value after a newer one, while others write as fast as they can."""
+    """Nobody sees a torn slot, or an older value after a newer one, however fast others write."""
     with kit.board() as board, ExitStack() as stack:
         hands = [stack.enter_context(kit.hand()) for _ in range(writers)]
         watching = [stack.enter_context(kit.hand()) for _ in range(readers)]
@@ -236,7 +236,7 @@ clause("B2", BOARD_CLAUSES)(never_torn)
 
 @clause("B3", BOARD_CLAUSES)
 async def one_writer_a_cell(kit: BoardKit) -> None:
-    """Two writers never share a slot, whether of one process or of several; who finds none free is told so."""
+    """Two writers never share a slot, in one process or in several; a claim returns None if no slot is free."""
     with kit.board() as board, closing(kit.maker.open(kit.folder)) as second, ExitStack() as stack:
         ours = [slot for _ in range(10) for slot in (board.claim(), second.claim()) if slot is not None]
         hands = [stack.enter_context(kit.hand()) for _ in range(3)]
@@ -259,7 +259,7 @@ async def one_writer_a_cell(kit: BoardKit) -> None:
 
 @clause("B4", BOARD_CLAUSES)
 async def dead_writers_leave_room(kit: BoardKit) -> None:
-    """A writer that dies leaves its slots free at once, and they show nothing; one that is only stopped keeps them."""
+    """A dead writer's slots are free at once and show nothing; a stopped writer keeps its slots."""
     for way in ("kill", "exit", "return", "close"):
         with kit.board() as board, kit.hand() as bob, kit.hand() as ann:
             (kept,) = bob.claim(1)
@@ -280,7 +280,7 @@ async def dead_writers_leave_room(kit: BoardKit) -> None:
 
 @clause("B5", BOARD_CLAUSES)
 async def readers_destroy_nothing(kit: BoardKit) -> None:
-    """A reader that leaves, however it does, takes nothing away: not the board, not a slot, not a claim."""
+    """A reader that leaves, however it does, removes nothing: not the board, not a slot, not a claim."""
     with kit.board() as board, kit.hand() as ann, kit.hand() as bob:
         ours = board.claim()
         if ours is None:

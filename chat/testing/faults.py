@@ -1,4 +1,4 @@
-"""A link that misbehaves as far as the contract lets it."""
+"""A link that misbehaves as much as the contract allows."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class FaultyLink:
-    """Any link, made as awkward as a link may be: the same faults for the same seed and the same calls.
+    """Any link, made as awkward as a link may be. The same seed and calls give the same faults.
 
-    ``send`` takes less than it could, or nothing; ``receive`` and ``writable`` keep the caller waiting for some
-    turns of the loop. With ``cut_after`` the link breaks for good once that many bytes have gone through it, both
-    directions counted together: in the middle of a send if it falls there, and then its first half arrives.
+    ``send`` takes less than it could, or nothing; ``receive`` and ``writable`` wait for some turns of the loop. With
+    ``cut_after`` the link breaks permanently after that many bytes in both directions together. If that is inside a
+    send, its first part arrives.
     """
 
     def __init__(self, link: Link, seed: int, cut_after: int | None = None) -> None:
@@ -48,7 +48,7 @@ class FaultyLink:
             self._cutting = asyncio.get_running_loop().create_task(_aclose(self._link))
 
     def cut(self) -> None:
-        """Break now, for good."""
+        """Break now, permanently."""
         self._left = 0
         self._cut_when_due()
 
@@ -135,7 +135,7 @@ class Faults:
 
 
 class WrappedTransport:
-    """Any transport, each of whose links ``wrap`` has its hands on: dialled ones, and accepted ones."""
+    """Any transport, with each of its links wrapped by ``wrap``: dialled and accepted ones."""
 
     def __init__(self, transport: Transport, wrap: Callable[[Link], Link]) -> None:
         self.scheme = transport.scheme
@@ -164,7 +164,7 @@ class _WrappedListener:
 
 
 class _GatedLink:
-    """A link of somebody who reads only while the gate is open."""
+    """A link whose owner reads only while the gate is open."""
 
     def __init__(self, link: Link, gate: asyncio.Event) -> None:
         self.peer = link.peer

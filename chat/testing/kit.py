@@ -1,4 +1,4 @@
-"""What the contract needs to know of a transport, and how a clause is checked."""
+"""What the contract needs to know about a transport, and how a clause is checked."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ CLOG_LIMIT: Final = 256 * 1024 * 1024  # bytes: a link that takes so many withou
 
 
 class Kit:
-    """One transport under test: give it a door and an address, and override the rest where it must be."""
+    """One transport under test: set its entry point and an address; override the rest if necessary."""
 
-    entry_point: ClassVar[str]  # "module:object", as in the entry point; a process of its own loads it too
+    entry_point: ClassVar[str]  # "module:object", as in the entry point; a separate process loads it, too
     skips: ClassVar[Mapping[str, str]] = {}  # the clauses that cannot be checked here, each with its reason
-    elsewhere: Address | None = None  # where R4 resumes; unless given, on another transport that is installed
+    elsewhere: Address | None = None  # where R4 resumes; by default, on another installed transport
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder  # empty, private, for this kit alone
@@ -58,13 +58,13 @@ class Kit:
         return Site(self.folder, self.folder / "certificate.pem")
 
     def address(self) -> Address:
-        """An address to listen on, free at every call."""
+        """Return an address to listen on, a free one at every call."""
         raise NotImplementedError
 
     async def clog(self, link: Link, taken: int = 0) -> int:
         """Fill a link whose peer does not read, until it takes nothing more; return how many bytes it took in all.
 
-        The bytes are those of ``pattern``, of which it may have ``taken`` some before.
+        The bytes are those of ``pattern``; it may have ``taken`` some before.
         """
         size, refused = 65_536, 0
         while refused < TURNS:  # the kernel may move some on to the peer's side after the first refusal
@@ -94,7 +94,7 @@ class Kit:
 
     @asynccontextmanager
     async def pair(self) -> AsyncIterator[tuple[Link, Link]]:
-        """Two ends of one link: the one that dialled, the one that was accepted. The listener is gone."""
+        """Return both ends of a link: the dialled one and the accepted one. The listener is closed."""
         async with self.listening() as listener:
             dialled, accepted = await connect(self.transport, listener)
         try:
@@ -139,7 +139,7 @@ class Kit:
 
 
 async def connect(transport: Transport, listener: Listener) -> tuple[Link, Link]:
-    """Dial a listener and accept: the two ends of one link."""
+    """Dial a listener and accept; return both ends of the link."""
     accepting = begin(listener.accept())
     try:
         dialled = await transport.dial(listener.address)
@@ -197,7 +197,7 @@ async def check(kit: Kit | BoardKit, name: str) -> None:
 async def wait_to_be_killed(
     entry_point: str, role: str, address: str, habit: str, folder: str, certificate: str
 ) -> None:
-    """What ``Kit.doomed`` runs in a process of its own: it reads nothing, and waits to be killed."""
+    """Run by ``Kit.doomed`` in a separate process: read nothing, and wait to be killed."""
     transport: Transport = load(entry_point)
     if role == "listen":
         listener = await transport.listen(Address.parse(address), Site(Path(folder), Path(certificate)))

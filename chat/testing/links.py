@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def _both_ends(check: Callable[[Kit, Link, Link], Awaitable[None]]) -> Check:
-    """Make a check of a pair into a check of the pair and, with a new one, of the pair the other way round."""
+    """Run the check of a pair from both ends, with a new pair for the second run."""
 
     async def check_both(kit: Kit) -> None:
         async with kit.pair() as (dialled, accepted):
@@ -72,7 +72,7 @@ async def address_can_be_dialled(kit: Kit) -> None:
 
 @clause("T2")
 async def dialling_nobody_fails(kit: Kit) -> None:
-    """Dialling an address where nobody listens any more raises DialFailed within the time unit, and leaks nothing."""
+    """Dialling an address with no listener raises DialFailed within the time unit, and leaks nothing."""
     async with kit.listening() as listener:
         pass
     await settle()
@@ -92,7 +92,7 @@ async def dialling_nobody_fails(kit: Kit) -> None:
 
 @clause("T3")
 async def listening_twice_fails(kit: Kit) -> None:
-    """Listening twice on one address raises ListenFailed, and the first listener goes on."""
+    """Listening twice on one address raises ListenFailed, and the first listener still works."""
     async with kit.listening() as listener:
         try:
             second = await kit.transport.listen(listener.address, kit.site)
@@ -108,7 +108,7 @@ async def listening_twice_fails(kit: Kit) -> None:
 
 @clause("T4")
 async def two_dialers_get_two_links(kit: Kit) -> None:
-    """Two who dial get a link each: nothing crosses over."""
+    """Two diallers get separate links: no bytes cross over."""
     async with kit.listening() as listener:
         near_one, far_one = await connect(kit.transport, listener)
         async with closing(near_one), closing(far_one):
@@ -124,7 +124,7 @@ async def two_dialers_get_two_links(kit: Kit) -> None:
 
 @clause("T5")
 async def closing_a_listener(kit: Kit) -> None:
-    """Closing a listener wakes accept with LinkClosed, leaves its links alive, and frees its address."""
+    """Closing a listener wakes accept with LinkClosed, leaves its links open, and frees its address."""
     async with kit.listening() as listener:
         dialled, accepted = await connect(kit.transport, listener)
         async with closing(dialled), closing(accepted):
@@ -142,7 +142,7 @@ async def closing_a_listener(kit: Kit) -> None:
 
 @clause("T6")
 async def cancelled_dial_and_accept(kit: Kit) -> None:
-    """A cancelled dial or accept leaks nothing and loses nobody."""
+    """A cancelled dial or accept leaks nothing and loses no peer."""
     async with kit.listening() as listener:
         dialled, accepted = await connect(kit.transport, listener)
         await dialled.aclose()
@@ -202,7 +202,7 @@ async def send_takes_any_buffer(kit: Kit, near: Link, far: Link) -> None:
 @clause("L3")
 @_both_ends
 async def send_never_waits(kit: Kit, near: Link, far: Link) -> None:
-    """``send`` never waits: a full link takes 0; and what it took arrives without another call."""
+    """``send`` never waits: a full link takes 0. What it took arrives without another call."""
     taken = await kit.clog(near)
     check_same(await receive_exactly(far, taken), pattern(0, taken))
 
@@ -210,7 +210,7 @@ async def send_never_waits(kit: Kit, near: Link, far: Link) -> None:
 @clause("L4")
 @_both_ends
 async def writable_sleeps_and_wakes(kit: Kit, near: Link, far: Link) -> None:
-    """``writable`` sleeps while the link is full, wakes when there is room, and is over at once where there is."""
+    """``writable`` sleeps while the link is full, wakes when there is room, and returns at once if there is."""
     await near.writable()
     taken, waiting = await _sleeping_writer(kit, near)
     check_same(await receive_exactly(far, taken), pattern(0, taken))
@@ -222,7 +222,7 @@ async def writable_sleeps_and_wakes(kit: Kit, near: Link, far: Link) -> None:
 @clause("L5")
 @_both_ends
 async def the_end(kit: Kit, near: Link, far: Link) -> None:
-    """``receive`` returns ``b""`` at the end of the stream, never before it, and ever after."""
+    """``receive`` returns ``b""`` at the end of the stream, never before it, and always after it."""
     waiting = begin(far.receive())
     await settle()
     if waiting.done():
@@ -239,7 +239,7 @@ async def the_end(kit: Kit, near: Link, far: Link) -> None:
 
 @clause("L6")
 async def what_was_sent_arrives(kit: Kit) -> None:
-    """What was sent before ``aclose`` arrives at a peer that reads, even from a full link with bytes left unread."""
+    """Bytes sent before ``aclose`` reach a peer that reads, even from a full link with unread bytes."""
     for dialler_closes in (True, False):
         async with kit.pair() as ends:
             near, far = ends if dialler_closes else reversed(ends)
@@ -253,7 +253,7 @@ async def what_was_sent_arrives(kit: Kit) -> None:
 
 @clause("L7")
 async def vanished_peer(kit: Kit) -> None:
-    """A peer that vanishes shows within the time unit, as the end or as LinkBroken: never a hang, no invented bytes."""
+    """A vanished peer shows within the time unit, as the end or as LinkBroken: no hang, no invented bytes."""
     for dials in (True, False):
         async with kit.doomed(dials=dials, sends=False) as (link, vanish):
             waiting = begin(receive_all(link))
@@ -276,7 +276,7 @@ async def vanished_peer(kit: Kit) -> None:
 @clause("L8")
 @_both_ends
 async def closed_link(kit: Kit, near: Link, far: Link) -> None:
-    """After ``aclose`` every call raises LinkClosed, and ``aclose`` itself may be called again."""
+    """After ``aclose`` every call raises LinkClosed, but ``aclose`` itself may be called again."""
     await send_all(far, b"never read")
     await near.aclose()
     await near.aclose()
@@ -293,7 +293,7 @@ async def closed_link(kit: Kit, near: Link, far: Link) -> None:
 @clause("L9")
 @_both_ends
 async def aclose_wakes(kit: Kit, near: Link, _far: Link) -> None:
-    """``aclose`` wakes those who wait on the link with LinkClosed, and does not wait for the peer."""
+    """``aclose`` wakes all waits on the link with LinkClosed, and does not wait for the peer."""
     receiving = begin(near.receive())
     _, sending = await _sleeping_writer(kit, near)
     await within(kit, near.aclose(), "aclose of a full link")
@@ -304,7 +304,7 @@ async def aclose_wakes(kit: Kit, near: Link, _far: Link) -> None:
 @clause("L10")
 @_both_ends
 async def second_reader(kit: Kit, near: Link, far: Link) -> None:
-    """A second ``receive``, or ``writable``, while one waits raises LinkBusy, and the first is not disturbed."""
+    """A second ``receive``, or ``writable``, while one waits raises LinkBusy and does not disturb the first."""
     first = begin(near.receive())
     await settle()
     await raises(LinkBusy, near.receive(), kit, "a second receive")
@@ -344,7 +344,7 @@ async def cancelled_waits(_kit: Kit, near: Link, far: Link) -> None:
 
 @clause("L12")
 async def no_thread_no_blocking(kit: Kit) -> None:
-    """There is no thread and no blocking call: whatever waits, the loop turns and others are served."""
+    """No thread, no blocking call: whatever waits, the loop runs and others are served."""
     async with kit.listening() as listener:
         before = set(threading.enumerate())
         dialled, accepted = await connect(kit.transport, listener)
@@ -367,7 +367,7 @@ async def no_thread_no_blocking(kit: Kit) -> None:
 
 @clause("L13")
 async def nothing_left(kit: Kit) -> None:
-    """When all is closed there are the same descriptors, tasks, threads and files as before."""
+    """After everything is closed, there are the same descriptors, tasks, threads and files as before."""
     await _whole_life(kit)  # the first may import, and fill caches
     await settle()
     before = resources(kit)
@@ -397,7 +397,7 @@ async def _dial_and_say(kit: Kit, listener: Listener, data: bytes) -> Link:
 
 
 async def _sleeping_writer(kit: Kit, link: Link) -> tuple[int, asyncio.Task[None]]:
-    """Fill a link and wait until it is writable; return how many bytes of ``pattern`` it took, and the wait."""
+    """Fill a link and wait for ``writable``; return how many bytes of ``pattern`` it took, and the wait."""
     taken = await kit.clog(link)
     while True:
         waiting = begin(link.writable())

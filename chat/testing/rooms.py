@@ -50,7 +50,7 @@ _ROW: Final = 48  # bits: a batch's row in the store is room << 48 | its first n
 
 
 class Line(NamedTuple):
-    """A message, as the log has it and as every member must be shown it."""
+    """A message as it is in the log, and as every member must see it."""
 
     seq: int
     time: int
@@ -84,7 +84,7 @@ class _Disk(Store):
         return lines
 
     def lose_some(self, room: int, seq: int) -> list[Gap]:
-        """Drop two rows that follow each other, and damage one, from ``seq`` on; return the gaps that it makes."""
+        """From ``seq`` on, drop two rows in a row and damage one; return the resulting gaps."""
         database = self._database
         rows = [
             (at, Gap(first=at & (1 << _ROW) - 1, count=frames))
@@ -100,7 +100,7 @@ class _Disk(Store):
 
 
 class _Seat:
-    """A member of the room: what it said, and what it was told."""
+    """A member of the room: what it said, and what it received."""
 
     def __init__(self, name: str, key: bytes, client: Client) -> None:
         self.name = name
@@ -121,12 +121,12 @@ class _Seat:
             await asyncio.sleep(0)  # the others' turn: all speak at once
 
     async def speak(self, texts: Iterable[str]) -> None:
-        """Say these, and wait until they are stored."""
+        """Say these texts, and wait until they are stored."""
         await self.say(texts)
         await self._client.settled()
 
     async def all_accepted(self) -> None:
-        """Return when the host has taken in what was said: it answers a question after that."""
+        """Return when the host has read everything said: it answers a request only after that."""
         while True:
             try:
                 await self._client.ask(Ask(what="nothing"))
@@ -137,7 +137,7 @@ class _Seat:
             await asyncio.sleep(0)
 
     async def hear(self, last: str) -> None:
-        """Take in what comes, until this text is shown."""
+        """Take events until this text is shown."""
         while all(line.text != last for line in self.shown):
             events = await self._client.next_events()
             if not events:
@@ -181,7 +181,7 @@ class _Inn:
         self.addresses = [await self.host.listen(door(), self._site, _ROOM) for door in self._doors]
 
     async def aclose(self) -> None:
-        """Close the host. Raises what it had failed of, if it had."""
+        """Close the host. Raises the error that it failed with, if any."""
         await self.host.aclose()
         self.store.close()
         if self._running.done():
@@ -189,7 +189,7 @@ class _Inn:
         self._running.cancel()
 
     async def seat(self, name: str, *, reads_only: bool = False, roams: bool = False) -> _Seat:
-        """Let a member in. One that ``roams`` dials another of the host's addresses each time."""
+        """Add a member. If it ``roams``, it dials another of the host's addresses each time."""
         folder = self._folder / name
         identity = Identity.load(folder / "key")
         turns = count()
@@ -214,7 +214,7 @@ class _Inn:
                 return self.seats[-1]
 
     async def hear_all(self, speaking: Awaitable[object]) -> None:
-        """Have everybody listen while some speak, and until it is said that this was all."""
+        """Have everybody listen while some write, until the last text."""
 
         async def speak() -> None:
             await speaking
@@ -223,13 +223,13 @@ class _Inn:
         await asyncio.gather(speak(), *(seat.hear(_THE_END) for seat in self.seats))
 
     async def speak_until_all_came_back(self, chance: random.Random) -> None:
-        """Have everybody speak, in rounds, until each has come back some times."""
+        """Have everybody write, in rounds, until each has reconnected some times."""
         due = {seat: len(seat.over) + _COMEBACKS for seat in self.seats}
         while any(len(seat.over) < due[seat] for seat in self.seats):
             await asyncio.gather(*(seat.speak(_texts(seat.name, chance)) for seat in self.seats))
 
     def check(self, seats: list[_Seat], lines: list[Line] | None = None) -> None:
-        """The log holds what they said, once and in their order, and so they were shown it, but for told gaps."""
+        """Check that the log holds every text once and in order, and that all saw it so, except for reported gaps."""
         lines = self.store.lines(self.kept.number) if lines is None else lines
         for seat in seats:
             mine = [(line.seq, line.text) for line in lines if line.nick == seat.name]
@@ -241,7 +241,7 @@ class _Inn:
 
 
 def _texts(name: str, chance: random.Random, many: int = _ROUND) -> list[str]:
-    """Texts of some 25 bytes to 3 KB, each of which exists once."""
+    """Return texts of about 25 bytes to 3 KB, all different."""
     sizes = (chance.choice((0, chance.randrange(1_000))) for _ in range(many))
     return [f"{name} {chance.getrandbits(64):x} {'漢' * size}" for size in sizes]
 
@@ -280,7 +280,7 @@ def _also_over_faulty_links(check: Callable[[Kit, Transport], Awaitable[None]]) 
 @clause("R1", ROOM_CLAUSES)
 @_also_over_faulty_links
 async def one_order(kit: Kit, transport: Transport) -> None:
-    """When many speak at once all are shown every message, once and in one order: that of the log on the disk."""
+    """When many write at once, everybody sees every message once, in the order of the log on disk."""
     chance = random.Random("R1")
     async with _hosting(kit, (transport, kit.address)) as inn:
         seats = [await inn.seat(name) for name in ("ann", "bob", "cid")]
@@ -292,7 +292,7 @@ async def one_order(kit: Kit, transport: Transport) -> None:
 
 @clause("R2", ROOM_CLAUSES)
 async def cut_and_come_back(kit: Kit) -> None:
-    """Links may be cut anywhere, and the host may end: members come back by themselves, nothing is lost or doubled."""
+    """Links may be cut anywhere, and the host may end: members reconnect, and nothing is lost or doubled."""
     chance = random.Random("R2")
     faults = Faults(seed=2, cutting=True)
     async with _hosting(kit, (WrappedTransport(kit.transport, faults), kit.address)) as inn:
@@ -327,7 +327,7 @@ async def cut_and_come_back(kit: Kit) -> None:
 @clause("R3", ROOM_CLAUSES)
 @_also_over_faulty_links
 async def stalled_member(kit: Kit, transport: Transport) -> None:
-    """A member that stalls delays nobody, and is told its exact gap where what it lacks cannot be had any more."""
+    """A stalled member delays nobody, and is told its exact gap if messages it lacks are gone."""
     gate = asyncio.Event()
     gate.set()
     async with _hosting(kit, (transport, kit.address)) as inn:
@@ -356,7 +356,7 @@ async def stalled_member(kit: Kit, transport: Transport) -> None:
 
 @clause("R4", ROOM_CLAUSES)
 async def resume_elsewhere(kit: Kit) -> None:
-    """A member may leave on this transport and resume on another, and the other way: nothing is lost or doubled."""
+    """A member may leave on this transport and resume on another, and back: nothing is lost or doubled."""
     chance = random.Random("R4")
     faults = Faults(seed=4, cutting=True)
     elsewhere = kit.elsewhere or Address(next(name for name in schemes() if name != kit.transport.scheme))

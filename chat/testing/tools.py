@@ -1,4 +1,4 @@
-"""What the checks are written with: bytes to send, bounded waits, the alarm."""
+"""Tools for the checks: bytes to send, bounded waits, the alarm."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def fail(text: str) -> NoReturn:
 
 
 def pattern(start: int, size: int) -> bytes:
-    """``size`` bytes from a stream of 4-byte counters: a byte lost, doubled or moved anywhere shows."""
+    """Return ``size`` bytes of a stream of 4-byte counters, which shows every lost, doubled or moved byte."""
     first = start // 4
     words = array("I", range(first, (start + size) // 4 + 1))
     return words.tobytes()[start - 4 * first :][:size]
 
 
 async def send_pattern(link: Link) -> None:
-    """Send ``pattern`` without end."""
+    """Send ``pattern`` forever."""
     at = 0
     while True:
         taken = send(link, pattern(at, 65_536))
@@ -95,7 +95,7 @@ async def receive_exactly(link: Link, size: int) -> bytes:
 
 
 async def receive_some(link: Link, least: int) -> bytes:
-    """At least so many bytes, or all until the end."""
+    """Receive at least this many bytes, or all until the end."""
     got = bytearray()
     while len(got) < least:
         try:
@@ -109,7 +109,7 @@ async def receive_some(link: Link, least: int) -> bytes:
 
 
 async def receive_all(link: Link) -> bytes:
-    """All until the end, or until the link breaks."""
+    """Receive everything until the end, or until the link breaks."""
     return await receive_some(link, sys.maxsize)
 
 
@@ -120,14 +120,14 @@ async def carry(source: Link, sink: Link, data: bytes) -> None:
 
 
 def begin(wait: Coroutine[object, object, _T]) -> asyncio.Task[_T]:
-    """Begin a wait. What becomes of it is looked at where it matters, and reported nowhere else."""
+    """Start a wait. Its result is checked where it matters, and reported nowhere else."""
     task = asyncio.get_running_loop().create_task(wait)
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task
 
 
 async def settle() -> None:
-    """Let the loop turn: what is going to happen by itself happens."""
+    """Let the loop run, so that everything that happens by itself happens."""
     for _ in range(TURNS):
         await asyncio.sleep(0)
 
@@ -149,7 +149,7 @@ async def raises(kind: type[Exception], wait: Awaitable[object], kit: Kit, what:
 
 
 async def cancel_after(turns: int, wait: Coroutine[object, object, _T]) -> _T | None:
-    """Begin, cancel after some turns of the loop; return the result of what was done by then, else None."""
+    """Start, and cancel after some turns of the loop; return the result if it was done by then, else None."""
     task = begin(wait)
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -168,7 +168,7 @@ async def closing(link: Link) -> AsyncIterator[Link]:
 
 
 def resources(kit: Kit) -> set[str]:
-    """All that a transport might leave behind."""
+    """Everything that a transport might leave behind."""
     held = {f"file {path}" for path in kit.folder.rglob("*")}
     held |= {f"thread {thread.name}" for thread in threading.enumerate()}
     held |= {f"task {task.get_name()} {task.get_coro()}" for task in asyncio.all_tasks()}
@@ -189,7 +189,7 @@ async def check_nothing_left(kit: Kit, before: set[str]) -> None:
 
 @contextmanager
 def alarm(seconds: float) -> Iterator[None]:
-    """Break into a call that blocks the loop. In other threads than the main one there is no such watchdog."""
+    """Interrupt a call that blocks the loop. Works in the main thread only."""
     text = f"a call blocked the loop for {seconds:g} s"
     rang = False
 
