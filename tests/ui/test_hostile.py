@@ -47,6 +47,7 @@ from chat.core.status import Level, pack_slot, seen, unpack_slot
 from chat.core.status import Status as Shown
 from chat.core.text import visible
 from chat.core.wire import (
+    LAST,
     REPLY,
     Answer,
     Ask,
@@ -355,6 +356,9 @@ class HostileHost(Script):
                 ask = unpack(Ask, frame)
                 if ask.what == "names":
                     guest.send(pack(Kind.NAMES, Names(authors=[AUTHORS[index] for index in ask.authors], asked=[])))
+                elif ask.what == "range":
+                    piece = b"".join(self.log[max(0, ask.first - 1) : ask.before - 1])
+                    guest.send(encode(Kind.RANGE, piece, number=frame.number, flags=LAST))
                 else:
                     guest.send(pack(Kind.ANSWER, self._answer(ask), number=frame.number))
 
