@@ -1,0 +1,130 @@
+"""Whom a reader knows: by key, by nickname, here or gone; and whom the settings ignore."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from chat.core.session import Message, Session
+from chat.core.status import Status
+from chat.core.wire import Author, Direct, Kind
+from chat.local.identity import fingerprint
+from chat.ui import people as module
+from chat.ui.people import People, direct_told, ignored, is_unread, list_ignored, listed, read_marks, to_heed
+
+ANN, BOB, CID = b"a" * 32, b"b" * 32, b"c" * 32
+ENTRIES = [(fingerprint(BOB), "bob"), (fingerprint(CID), ""), (ANN.hex(), "Ann")]
+
+
+def people() -> tuple[People, Session]:
+    session = Session("lobby", ANN, nick="ann")
+    session.here = {(ANN, "ann"): False, (BOB, "bob"): False}
+    return People(session), session
+
+
+def said(key: bytes, nick: str, at: int, *, bot: bool = False) -> Message:
+    author = Author(index=1, key=key, stream=1, nick=nick, bot=bot)
+    return Message(1, at, author, Kind.SAY, "x", 0, mine=False)
+
+
+def test_a_nickname_means_who_is_here_and_then_who_spoke_last() -> None:
+    known, session = people()
+    known.heard(said(CID, "Bob", 1))
+    assert known.key_of("BOB") == known.key_of("@bob") == BOB
+    del session.here[BOB, "bob"]
+    assert known.key_of("bob") == CID
+    known.heard(said(BOB, "bob", 2))
+    assert known.key_of("bob") == BOB
+    assert known.key_of("eve") is None
+    assert known.nicks() == ["ann", "bob", "Bob"]
+    assert (known.nick_of(CID), known.nick_of(b"d" * 32)) == ("Bob", "")
+
+
+def test_an_older_message_does_not_change_the_nickname() -> None:
+    known, _session = people()
+    known.heard(said(CID, "new", 2))
+    known.heard(said(CID, "old", 1))
+    assert known.nick_of(CID) == "new"
+
+
+def test_what_is_known_of_somebody() -> None:
+    known, session = people()
+    now = time.time_ns() // 1_000_000
+    states = {(BOB, "bob"): Status(note="lunch")}
+    known.heard(said(BOB, "bob", now, bot=True))
+    assert known.about(BOB, states, ignored=True) == [
+        "bob is here: lunch; spoke last just now",
+        f"key {fingerprint(BOB)} [bot]",
+        "what bob says is hidden; /unignore bob shows it",
+    ]
+    del session.here[BOB, "bob"]
+    assert known.about(BOB, {}, ignored=False)[0] == "bob is not here; spoke last just now"
+    known.moved([], [(BOB, "bob")], now)
+    assert known.about(BOB, {}, ignored=False)[0] == "bob left just now; spoke last just now"
+    known.moved([(BOB, "bob")], [], now)
+    assert known.about(BOB, {}, ignored=False)[0].startswith("bob is not here")
+
+
+def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_KNOWN", 3)
+    known, session = people()
+    session.here = {}
+    for n in range(5):
+        known.heard(said(bytes([n]) * 32, f"nick-{n}", n))
+    assert known.nicks() == ["nick-4", "nick-3", "nick-2"]
+
+
+def test_those_who_are_here_are_on_one_line() -> None:
+    assert listed({(BOB, "bob"): Status(note="lunch"), (ANN, "Ann"): Status()}) == "here: Ann, bob (lunch)"
+
+
+def test_read_marks_are_those_of_others_who_show_them() -> None:
+    shown = {(ANN, "ann"): Status(read=9), (BOB, "bob"): Status(read=4), (CID, "cid"): Status()}
+    assert read_marks(shown, (ANN, "ann")) == [4]
+
+
+@pytest.mark.parametrize(("next_seq", "read", "unread"), [(3, 1, True), (3, 2, False), (1, 0, False)])
+def test_a_direct_room_is_unread_if_something_was_said_after_the_read_mark(
+    next_seq: int, read: int, unread: bool
+) -> None:
+    news = Direct(room="@x", other=BOB, nick="b\x1bob", next_seq=next_seq, read=read)
+    assert is_unread(news) is unread
+    assert direct_told(news) == (
+        "b␛ob has written to you alone; /msg b␛ob shows it"
+        if unread
+        else "b␛ob and you have a room for the two of you; /msg b␛ob opens it"
+    )
+
+
+def test_who_is_ignored_has_a_nickname_if_somebody_knows_it() -> None:
+    known, _session = people()
+    entries = [fingerprint(BOB), CID.hex()]
+    assert ignored(entries, [known]) == [(fingerprint(BOB), "bob"), (CID.hex(), "")]
+    assert list_ignored(ignored(entries, [known])) == [f"bob  {fingerprint(BOB)}", f"?  {CID.hex()}"]
+    assert list_ignored([]) == ["nobody is ignored; /ignore NICK hides what somebody says"]
+
+
+@pytest.mark.parametrize(
+    ("who", "found"),
+    [
+        ("bob", {fingerprint(BOB)}),
+        ("@BOB", {fingerprint(BOB)}),
+        (fingerprint(CID), {fingerprint(CID)}),
+        (fingerprint(CID)[:15], {fingerprint(CID)}),
+        (ANN.hex()[:6], {ANN.hex()}),
+        ("eve", set()),
+        ("", set()),
+        ("SHA256:", set()),
+    ],
+)
+def test_who_is_meant_of_those_ignored(who: str, found: set[str]) -> None:
+    assert to_heed(who, ENTRIES)[0] == found
+
+
+def test_where_several_may_be_meant_none_is() -> None:
+    entries = [("SHA256:ab1", ""), ("SHA256:ab2", "")]
+    assert to_heed("ab", entries) == (
+        set(),
+        "ab may be one of these, give more of it: SHA256:ab1, SHA256:ab2",
+    )
