@@ -42,12 +42,12 @@ MAX_FRAME: Final = 64 * 1024  # bytes of one frame, header included
 MAX_BATCH: Final = 64 * 1024  # bytes of one batch of the log: always room for one frame
 MAX_PIECE: Final = MAX_FRAME - HEADER_SIZE  # bytes of the log in one RANGE frame
 MAX_TEXT: Final = 16 * 1024  # bytes of one message's text, UTF-8
-MAX_HELLO: Final = 4 * 1024  # bytes of a frame from a peer that has not been let in
-MAX_CONTROL: Final = 4 * 1024  # bytes of one control frame from the host; longer answers go in pages
-HELLO_TIMEOUT: Final = 5.0  # seconds that a peer has to say HELLO
+MAX_HELLO: Final = 4 * 1024  # bytes of a frame from an unauthenticated peer
+MAX_CONTROL: Final = 4 * 1024  # bytes of one control frame from the host; longer answers are split into pages
+HELLO_TIMEOUT: Final = 5.0  # seconds that a peer has to send HELLO
 BEAT: Final = 4.0  # seconds between beats when there is nothing else to send
 YEAR_9999: Final = 253_370_764_800_000  # ms since 1970; later times, and those before 1970, break calendars
-SILENCE: Final = 12.0  # seconds without a byte after which a peer is gone
+SILENCE: Final = 12.0  # seconds without a byte after which a peer counts as gone
 
 VERSION: Final = "chat/2"
 PREFACE: Final = f"{VERSION} manywire\n".encode()
@@ -58,34 +58,34 @@ _PREFACE_LIMIT: Final = 64  # bytes: a later version may say more on its line
 class Kind(IntEnum):
     """What a frame is.
 
-    1 to 15: what members say, also kinds that only newer members know. 16 to 63: the host's own records.
+    1 to 15: what members say, including kinds that only newer members know. 16 to 63: the host's own records.
     From 64 on: for one peer only, never in the log.
     """
 
-    SAY = 1  # a message; flag REPLY: the body begins with the u64 seq that it answers
+    SAY = 1  # a message; flag REPLY: the body begins with the u64 seq that it replies to
     ACTION = 2  # "/me": the body is what the author does
     EDIT = 3  # u64 seq of the author's own message, then its new text
     RETRACT = 4  # u64 seq of the author's own message
-    REACT = 5  # u64 seq of a message, then an emoji; empty takes it back
-    AUTHOR = 16  # introduces an author: an Author struct; the frame's author field is the index given
+    REACT = 5  # u64 seq of a message, then an emoji; an empty one takes the reaction back
+    AUTHOR = 16  # introduces an author: an Author struct; the frame's author field is its index
 
     CHALLENGE = 64  # host -> peer: Challenge, the first frame
     HELLO = 65  # peer -> host: Hello
     WELCOME = 66  # host -> peer: Welcome
     REFUSED = 67  # host -> peer: Refusal, the last frame
     BEAT = 68  # both: I am alive; no body
-    GAP = 69  # host -> member: Gap, these numbers cannot be had any more
-    PRESENCE = 70  # host -> member: Presence, who came and who went
+    GAP = 69  # host -> member: Gap, these numbers are gone for good
+    PRESENCE = 70  # host -> member: Presence, who came and who left
     NAMES = 71  # host -> member: Names, the answer to ASK names
-    ASK = 72  # member -> host: Ask, a question; the frame's number is its id
-    ANSWER = 73  # host -> member: Answer; the frame's number is the question's
+    ASK = 72  # member -> host: Ask, a request; the frame's number is its id
+    ANSWER = 73  # host -> member: Answer; the frame's number is the request's
     NOTICE = 74  # host -> member: Notice, a line for people
     BYE = 75  # member -> host: leaving on purpose; no body
-    DIRECT = 76  # host -> member: Direct, a room that you share with one other
-    STATE = 77  # member -> host: what it shows of itself; the body is a slot of the board (docs/reference/board.md)
-    STATES = 78  # host -> member: States, the newest slots of those whose board it cannot see
-    REJECTED = 79  # host -> member: Rejection, some of its messages were not taken
-    RANGE = 80  # host -> member: whole frames of the log that it asked for, or a GAP; flag LAST: nothing follows
+    DIRECT = 76  # host -> member: Direct, a room of two members
+    STATE = 77  # member -> host: its status; the body is a slot of the board (docs/reference/board.md)
+    STATES = 78  # host -> member: States, the newest slots of a board that it cannot see
+    REJECTED = 79  # host -> member: Rejection, some of its messages were rejected
+    RANGE = 80  # host -> member: requested frames of the log, or a GAP; flag LAST: nothing follows
 
 
 SPOKEN_END: Final = 16
@@ -304,13 +304,13 @@ _MAX_FIELDS: Final = 16  # of a code
 
 
 class Struct(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A body that is a MessagePack map; unknown fields are ignored when it is read."""
+    """A body that is a MessagePack map. Unknown fields are ignored."""
 
 
 class Coded(Struct):
-    """A code and its fields, for the reader to phrase; ``text`` is the English of it, as a courtesy.
+    """A code and its fields, for the reader to phrase; ``text`` is the same in English, as a courtesy.
 
-    All of it is quoted as it is read: at most 16 fields, and 200 characters of each string.
+    Everything is sanitized and cut as it is read: at most 16 fields, and 200 characters per string.
     """
 
     code: str
@@ -352,19 +352,19 @@ class Rewind(Coded):
 
 
 class Challenge(Struct):
-    """The host's first words. ``key``: its Ed25519 public key (32 bytes); ``nonce``: 32 random bytes."""
+    """The host's first frame. ``key``: its Ed25519 public key (32 bytes); ``nonce``: 32 random bytes."""
 
     key: bytes
     nonce: bytes
 
 
 class Hello(Struct):
-    """Who comes, from where in the log, and why they may."""
+    """Who wants to enter, from where in the log, and by which right."""
 
     room: str
     key: bytes  # the member's Ed25519 public key, 32 bytes
     nonce: bytes  # 32 random bytes
-    signature: bytes  # over the transcript (chat.identity), 64 bytes
+    signature: bytes  # over the transcript (chat.local.identity), 64 bytes
     nick: str = ""
     stream: U64 = 0  # the outbox's random 64-bit id
     silent: bool = False  # not shown among the members
@@ -373,12 +373,12 @@ class Hello(Struct):
     epoch: bytes = b""  # with next_seq and last: what this member already holds
     next_seq: U63 = 0
     last: bytes = b""  # the first 8 bytes of the SHA-256 of frame next_seq - 1
-    unsettled: U32 = 0  # the first number that it sent and does not know the outcome of; 0 for none
-    history: U63 = 0  # without an epoch: how many messages of the past to begin with
-    since: U63 = 0  # begin no later than here: an echo that this member awaits may be there
-    other: bytes = b""  # for a direct room: the other's key, of which the room's name is made
-    board: bool = False  # it shows its state on the board of this machine by itself
-    states: bool = False  # it cannot see that board, and wants STATES
+    unsettled: U32 = 0  # the first number sent whose outcome it does not know; 0 for none
+    history: U63 = 0  # without an epoch: how many past messages to begin with
+    since: U63 = 0  # begin no later than here: this member waits for an echo that may be there
+    other: bytes = b""  # for a direct room: the other's key, from which the room's name is made
+    board: bool = False  # it writes its status to this machine's board by itself
+    states: bool = False  # it cannot read that board, and wants STATES
 
 
 def direct_name(one: bytes, other: bytes) -> str:
@@ -387,20 +387,20 @@ def direct_name(one: bytes, other: bytes) -> str:
 
 
 class Welcome(Struct):
-    """The host lets the peer in. Frames of the log follow, from ``start``."""
+    """The host admits the peer. Frames of the log follow, from ``start``."""
 
     room: str
     epoch: bytes
-    next_seq: U63  # the log's end at this moment
+    next_seq: U63  # the current end of the log
     start: U63  # the first number this member will be sent
-    show: U63  # from here on they are the history it asked for; before, only to settle its outbox
+    show: U63  # the requested history begins here; earlier frames only settle its outbox
     nick: str  # the nickname it has here (a clash gets a suffix)
-    first_unsettled: U32  # its stream's high-water mark plus 1: all below is on the host's disk, or rejected
+    first_unsettled: U32  # its stream's high-water mark plus 1: everything below is stored or rejected
     proof: bytes  # the host's Ed25519 signature over the transcript
     rejected: U32 = 0  # REJECTED frames follow, the last of them up to this number
     rewound: Rewind | None = None  # why what the member held is not this log's past
     role: str = "member"
-    read: U63 = 0  # how far this key has read, in whichever of its windows; 0 where it never came before
+    read: U63 = 0  # how far this key has read in any of its windows; 0 if it is new
 
 
 class Refusal(Coded):
@@ -410,7 +410,7 @@ class Refusal(Coded):
 
 
 class Author(Struct):
-    """Who is behind an author index: (key, stream, nick) never changes for one index."""
+    """Who an author index stands for. (key, stream, nick) never changes for an index."""
 
     index: U32
     key: bytes
@@ -420,7 +420,7 @@ class Author(Struct):
 
 
 class Gap(Struct):
-    """``count`` numbers from ``first`` on cannot be had any more."""
+    """``count`` numbers from ``first`` on are gone for good."""
 
     first: U63
     count: U63
@@ -433,41 +433,41 @@ class Presence(Struct):
     gone: list[tuple[bytes, str]] = []
     reset: bool = False
     more: bool = False
-    bots: list[U32] = []  # which of those ``here`` are programs that the host has started, by their places
+    bots: list[U32] = []  # positions in ``here`` of programs that the host started
 
 
 class States(Struct):
-    """What others show of themselves, as it changes. Who leaves the room is told of by PRESENCE alone."""
+    """The status of others, as it changes. Only PRESENCE says who leaves the room."""
 
     slots: list[bytes] = []
-    gone: list[tuple[bytes, str]] = []  # (key, nick): here, but showing nothing any more
+    gone: list[tuple[bytes, str]] = []  # (key, nick): still here, but with no status any more
 
 
 class Names(Struct):
-    """Authors that a member asked for, without those that nobody is. After WELCOME, unasked: who speaks here."""
+    """Authors that a member asked for, except unknown ones. After WELCOME, unasked: the active authors."""
 
     authors: list[Author]
     asked: list[U32]
 
 
 class Ask(Struct):
-    """A question to the host: ``what`` is 'names', 'range', 'invite', 'peer' or 'search' today."""
+    """A request to the host: ``what`` is 'names', 'range', 'invite', 'peer' or 'search' today."""
 
     what: str
-    text: str = ""  # peer: the program to start, [NAME=]COMMAND; search: the query, as chat.search reads it
+    text: str = ""  # peer: the program to start, [NAME=]COMMAND; search: the query, as chat.host.search reads it
     authors: list[U32] = []
-    uses: U32 = 0  # invite: how often it may be used; 0 is without limit
-    seconds: U32 = 0  # invite: how long it lives; 0 is for ever
+    uses: U32 = 0  # invite: how often it may be used; 0: no limit
+    seconds: U32 = 0  # invite: how long it is valid; 0: forever
     first: U63 = 0  # range: from this number on
-    before: U63 = 0  # range: only numbers below this one; search: the same, and 0 is all
-    limit: U32 = 0  # search: how many messages, at most 100; 0 is 20
+    before: U63 = 0  # range: only numbers below this one; search: the same, 0: all
+    limit: U32 = 0  # search: how many messages, at most 100; 0: 20
 
 
 class Answer(Coded):
-    """What came of a request. Without a code, ``text`` is what was asked for."""
+    """The answer to a request. Without a code, ``text`` is the result."""
 
     code: str = ""
-    failed: bool = False  # nothing; the code says why
+    failed: bool = False  # the code says why
     found: list[tuple[U63, U63]] = []  # search, newest first: a message, and the frame with its text now (an edit)
     more: bool = False  # search: there are older ones
     indexed: U63 = 0  # search: numbers below this one were searched
@@ -477,26 +477,26 @@ class Answer(Coded):
 
 
 class Direct(Struct):
-    """A direct room of the member's that holds something: after WELCOME each of the newest 24, then as others speak."""
+    """A direct room of the member that has messages. After WELCOME: the newest 24; later: when the other one writes."""
 
     room: str
     other: bytes  # the other's key
-    nick: str  # by which the other is known here
+    nick: str  # the other's nickname here
     next_seq: U63  # where its log ends
-    read: U63 = 0  # how far this key has read there, in whichever of its windows
+    read: U63 = 0  # how far this key has read there in any of its windows
 
 
 class Rejection(Coded, kw_only=True):
-    """Numbers of a stream that are not in the log, and never will be."""
+    """Numbers of a stream that are not in the log and never will be."""
 
     number: U32
-    count: U32 = 1  # that many, from ``number`` on
+    count: U32 = 1  # how many, from ``number`` on
 
     table = codes.REJECTED
 
 
 class Notice(Coded):
-    """A line from the host for people."""
+    """A message from the host for people."""
 
     table = codes.NOTICES
 
