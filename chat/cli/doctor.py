@@ -1,14 +1,12 @@
-"""What is wrong with this terminal and this machine, as far as chat is concerned, and how to mend it.
+"""``chat doctor``: what is wrong with this terminal and this machine, and how to fix it.
 
 Rules:
 
-1. A check says what it found, with the numbers, and what to do: one line for each finding. "fail" is what chat
-   cannot work with, "warn" what it works with in part.
-2. Nothing is changed. What is tried out on a disk is a file of a moment, in a folder of chat's own.
-3. What was found and what to do are told in the language that is spoken; the level and the check are names, the same in
-   every language.
-4. Nothing hangs: a check that waits for a disk or a lock is given up after ``PATIENCE``, a terminal that does not
-   answer after ``_ANSWER``. A check that breaks is a finding, too.
+1. One line per finding: what was found, and what to do. "fail": chat cannot work. "warn": it works in part.
+2. Nothing is changed, but for a temporary file in chat's own folders.
+3. Texts are translated; the names of levels and checks are not.
+4. Nothing hangs: a check of a disk or a lock may take ``PATIENCE``, a terminal's answer ``_ANSWER``.
+5. A check that breaks is a finding, too.
 """
 
 from __future__ import annotations
@@ -41,14 +39,14 @@ WARN: Final = "warn"
 FAIL: Final = "fail"
 PATIENCE: Final = 5  # seconds for one check
 
-_ANSWER: Final = 1  # seconds for a terminal, which may be a slow line away
-_LOW: Final = 100 << 20  # bytes: with less free, say so while there is time
-_NONE: Final = 1 << 20  # bytes: less than SQLite needs to go on
-_RELEASED: Final = 1_767_225_600  # 2026-01-01, in seconds since 1970: no clock that is right shows less
+_ANSWER: Final = 1  # seconds for a terminal, which may be at the end of a slow line
+_LOW: Final = 100 << 20  # bytes free: warn while there is time
+_NONE: Final = 1 << 20  # bytes free: SQLite cannot go on
+_RELEASED: Final = 1_767_225_600  # 2026-01-01, in seconds since 1970: a clock that shows less is wrong
 _SKEW: Final = 5  # seconds
 _NETWORKED: Final = re.compile(r"nfs4?|cifs|smb3?|9p|afs|ceph|lustre|fuse\.(sshfs|glusterfs|s3fs|rclone)")
-# What the full-screen face draws, and in how many columns it counts on it. The last is one of those characters
-# (East Asian Ambiguous, UAX 11) that terminals can be set to draw wide.
+# Samples of what the full screen draws, and the columns it expects. The last is East Asian Ambiguous (UAX 11), which
+# terminals can be set to draw wide.
 _SAMPLES: Final = (("\u4e2d", 2), ("\U0001f600", 2), ("e\u0301", 1), ("\u2026", 1))
 
 
@@ -61,8 +59,8 @@ class Finding(NamedTuple):
     mend: str = ""
 
     def __str__(self) -> str:
-        told = _("{text}; {mend}").format(text=self.text, mend=self.mend) if self.mend else self.text
-        return f"{self.level:<4}  {self.check:<10}  {told}"
+        message = _("{text}; {mend}").format(text=self.text, mend=self.mend) if self.mend else self.text
+        return f"{self.level:<4}  {self.check:<10}  {message}"
 
 
 @command()
@@ -87,7 +85,7 @@ def doctor(json: bool, data: Path | None) -> None:
 
 
 def examine(data: Path | None = None) -> Iterator[Finding]:
-    """Yield what is found, check by check. ``data`` is the data folder, where it is not the platform's."""
+    """Yield the findings, check by check. ``data`` is the data folder, if not the platform's."""
     from chat.local.private_files import data_folder
 
     folder = (data or data_folder()).absolute()
@@ -125,12 +123,12 @@ def _tried(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
 
 
 def _parted(text: str) -> list[str]:
-    """What is wrong, and how to mend it."""
-    return re.split("; |；", text, maxsplit=1)  # noqa: RUF001 - the one that Chinese has
+    """Return what is wrong and how to fix it."""
+    return re.split("; |；", text, maxsplit=1)  # noqa: RUF001 - Chinese has a semicolon of its own
 
 
 def _bounded(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
-    """Run a check in a thread that may be left behind: a lock or a network's disk cannot be waited for with a limit."""
+    """Run a check in a thread that may be left behind: waiting for a lock or a network's disk takes no timeout."""
     found: list[Finding] = []
     thread = threading.Thread(target=lambda: found.extend(_tried(name, check)), daemon=True)
     thread.start()
@@ -205,7 +203,7 @@ def _tmux() -> Iterator[Finding]:
 
 
 def _escape_time() -> int:
-    """Return for how many milliseconds tmux waits after an Escape; 0 where it does not say."""
+    """Return how many milliseconds tmux waits after an Escape, 0 if it does not say."""
     import subprocess
 
     with suppress(OSError, subprocess.SubprocessError, ValueError):
@@ -217,13 +215,13 @@ def _escape_time() -> int:
 
 
 def _drawing() -> Iterator[Finding]:
-    """Ask the terminal where its cursor is after each sample, and whether it marks what is pasted."""
+    """Ask the terminal for its cursor after each sample, and whether it marks pasted text."""
     fds = sys.stdin.fileno(), sys.stdout.fileno()
     if not all(map(os.isatty, fds)) or os.environ.get("TERM", "dumb") == "dumb":
         return
-    with suppress(OSError):  # it is not the terminal that we were started from, and cannot stop us
+    with suppress(OSError):  # not our controlling terminal: it cannot stop us
         if os.tcgetpgrp(fds[0]) != os.getpgrp():
-            return  # in the background, where touching it would stop us
+            return  # in the background: touching the terminal would stop us
     wrong = []
     with _quiet(fds[0]):
         try:
@@ -255,7 +253,7 @@ def _drawing() -> Iterator[Finding]:
 
 @contextmanager
 def _quiet(fd: int) -> Iterator[None]:
-    """Have the terminal hand over each byte at once, and not show it."""
+    """Read each byte of the terminal at once, without echo."""
     before = termios.tcgetattr(fd)
     raw = termios.tcgetattr(fd)
     raw[3] &= ~(termios.ICANON | termios.ECHO)
@@ -263,12 +261,12 @@ def _quiet(fd: int) -> Iterator[None]:
     try:
         yield
     finally:
-        termios.tcflush(fd, termios.TCIFLUSH)  # an answer that comes now would be typed into the shell
+        termios.tcflush(fd, termios.TCIFLUSH)  # a late answer would be typed into the shell
         termios.tcsetattr(fd, termios.TCSANOW, before)
 
 
 def _ask(fd: int, out: int, question: bytes) -> bytes:
-    """Write a question that ends in DSR 6, and return what comes until its answer ends, or the time is up."""
+    """Write a question that ends in DSR 6; return what comes until it is answered, or the time is up."""
     os.write(out, question)
     answer = b""
     end = time.monotonic() + _ANSWER
@@ -281,7 +279,7 @@ def _ask(fd: int, out: int, question: bytes) -> bytes:
 
 
 def _column(answer: bytes) -> int:
-    """Return the column, from 1, of a cursor position report (ECMA-48, CPR); 0 where there is none."""
+    """Return the column, from 1, of a cursor position report (ECMA-48, CPR), 0 without one."""
     found = re.search(rb"\x1b\[\d+;(\d+)R", answer)
     return int(found[1]) if found else 0
 
@@ -317,7 +315,7 @@ def _runtime() -> Iterator[Finding]:
 
     folder = rooms.runtime_folder()
     yield from _folder("runtime", folder)
-    place = folder / f".doctor-{os.getpid()}".ljust(30, "-")  # no shorter than what a room has there
+    place = folder / f".doctor-{os.getpid()}".ljust(30, "-")  # as long as a room's socket
     with socket.socket(socket.AF_UNIX) as door:
         try:
             door.bind(str(place))
@@ -340,7 +338,7 @@ def _data(folder: Path) -> Iterator[Finding]:
 
 
 def _folder(check: str, folder: Path) -> Iterator[Finding]:
-    """Look at a folder that is ours alone: its kind of disk, and whether writing, locks and times hold there."""
+    """Check a private folder: its kind of disk, and whether writing, locks and times work there."""
     import tempfile
 
     kind = filesystem(folder)
@@ -351,11 +349,9 @@ def _folder(check: str, folder: Path) -> Iterator[Finding]:
         skew = os.fstat(file.fileno()).st_mtime - time.time()
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with open(file.name, "rb+") as second:  # noqa: PTH123 - a name that tempfile made
-            try:
+            held = True
+            with suppress(BlockingIOError):
                 fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                held = True
-            else:
                 held = False
     elsewhere = _("set {variable} to a folder on a local disk").format(variable=f"CHAT_{check.upper()}")
     if not held:
@@ -373,9 +369,9 @@ def _folder(check: str, folder: Path) -> Iterator[Finding]:
 
 
 def filesystem(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
-    """Return the kind of file system that a folder lies on, like "ext4" or "nfs4"; "unknown kind" where not Linux.
+    """Return a folder's kind of file system, like "ext4" or "nfs4"; "unknown kind" unless on Linux.
 
-    The last mount whose mount point is the longest part of the path (proc(5), /proc/pid/mountinfo).
+    It is that of the last mount with the longest mount point above the folder (proc(5), /proc/pid/mountinfo).
     """
     best, kind = -1, "unknown kind"
     with suppress(OSError):
@@ -388,15 +384,10 @@ def filesystem(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str
     return kind
 
 
-def _there(folder: Path) -> Path:
-    """Return the folder, or the nearest above it that is there."""
-    return next(parent for parent in (folder, *folder.parents) if parent.exists())
-
-
 def _free(folder: Path) -> int:
     import shutil
 
-    return shutil.disk_usage(_there(folder)).free
+    return shutil.disk_usage(next(parent for parent in (folder, *folder.parents) if parent.exists())).free
 
 
 def _disk(folder: Path, free: int) -> Iterator[Finding]:
