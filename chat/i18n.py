@@ -1,16 +1,16 @@
-"""chat's own words, in the language of the person who reads them.
+"""chat's own texts, in the language of their reader.
 
     locale/zh.po  ─▶ {"{nick} came": "{nick} 来了", …}  ─▶  _("{nick} came").format(nick=nick)
 
 Rules:
 
-1. Only what stands in this source is translated, so only literals are given to ``_``: never an f-string, and
-   never a text from anybody. What varies is put in afterwards, by ``format``.
-2. The language is chosen when the first word is spoken: a command that says nothing reads no catalogue. A constant,
-   which is made when its module is imported, is marked by ``later`` and given to ``_`` where it is shown.
-3. English is in the source, and is what is shown where a translation is missing. NDJSON, all that programs read, and
-   what a host writes to its log are English in every language.
-4. An error keeps its text apart from its fields (``chat.core.errors``); ``translate`` words it for a reader.
+1. Only literals in this source are translated: ``_`` never gets an f-string or somebody's text. What varies is put in
+   afterwards, by ``format``.
+2. The language is chosen for the first text: a command that says nothing reads no catalogue. A constant, which exists
+   before that, is marked by ``later`` and given to ``_`` when it is shown.
+3. The source is English, which is shown if a translation is missing. NDJSON, everything else that programs read, and
+   a host's log are English in every language.
+4. An error keeps its text apart from its fields (``chat.core.errors``); ``translate`` puts them together.
    A host sends codes and fields (``chat.core.codes``), which we phrase: nothing is filled into a text of its own.
 """
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 LANGUAGES: Final = ("en", "zh")
 
 _FOLDER: Final = Path(__file__).with_name("locale")
-_spoken: dict[str, str] = {}
-_chooser: list[Callable[[], str]] = []  # who is asked when the first word is spoken; nobody after that
+_translated: dict[str, str] = {}
+_chooser: list[Callable[[], str]] = []  # called once, for the first text
 
 
 def use(language: str | Callable[[], str]) -> None:
-    """Speak this one of ``LANGUAGES`` from now on, or the one that a function will return at the first word."""
-    _spoken.clear()
+    """Use this one of ``LANGUAGES`` from now on, or the one that a function returns when the first text is needed."""
+    _translated.clear()
     _chooser.clear()
     if callable(language):
         _chooser.append(language)
     elif language != "en":
-        _spoken.update(catalogue(language))
+        _translated.update(catalogue(language))
 
 
 def language(chosen: str, environ: Mapping[str, str]) -> str:
-    """Return which of ``LANGUAGES`` to speak: the chosen one, or for "auto" that of the locale.
+    """Return which of ``LANGUAGES`` to use: the chosen one, or for "auto" that of the locale.
 
     The first variable of LC_ALL, LC_MESSAGES and LANG that is not empty decides (POSIX, XBD 8.2).
     """
@@ -53,12 +53,12 @@ def language(chosen: str, environ: Mapping[str, str]) -> str:
 
 
 def _(text: str) -> str:
-    """Return ``text`` in the language that is spoken."""
+    """Return ``text`` in the current language."""
     return _translations().get(text, text)
 
 
 def current_language() -> str:
-    """Return which of ``LANGUAGES`` is spoken."""
+    """Return the current one of ``LANGUAGES``."""
     return "zh" if _translations() else "en"
 
 
@@ -70,16 +70,16 @@ def plural(one: str, many: str, count: int) -> str:
 def _translations() -> Mapping[str, str]:
     if _chooser:
         use(_chooser.pop()())
-    return _spoken
+    return _translated
 
 
 def later(text: str) -> str:
-    """Mark a constant for the catalogues, and return it as it is: ``_`` translates it where it is shown."""
+    """Mark a constant for the catalogues and return it unchanged: ``_`` translates it when it is shown."""
     return text
 
 
 def translate(what: object) -> str:
-    """Return what an error, a host's notice or answer, or another ``Text`` says, in the language that is spoken."""
+    """Return the text of an error, a host's notice or answer, or another ``Text``, in the current language."""
     words = getattr(what, "words", what)
     if not isinstance(words, Text):
         return str(words)
@@ -88,22 +88,19 @@ def translate(what: object) -> str:
 
 
 def catalogue(language: str) -> dict[str, str]:
-    """Return what is translated into a language."""
+    """Return a language's translations."""
     text = (_FOLDER / f"{language}.po").read_text("utf-8")
     return {entry["msgid"]: said for entry in entries(text) if (said := translation(entry))}
 
 
 def translation(entry: Mapping[str, str]) -> str:
-    """Return what an entry of a catalogue says, or "" for what is not translated, and for the header."""
+    """Return the translation in an entry of a catalogue, "" for the header or if there is none."""
     return entry.get("msgstr", "") or entry.get("msgstr[0]", "") if entry["msgid"] else ""
 
 
 def entries(text: str) -> Iterator[dict[str, str]]:
-    """Yield the entries of a .po file, as {keyword: string}. Comments, and entries in comments, are left out.
-
-    Raises ValueError for a line that is none.
-    """
-    import json  # here: English, which reads no catalogue, needs none of it
+    """Yield the entries of a .po file as {keyword: string}, without comments. Raises ValueError."""
+    import json  # English reads no catalogue
 
     entry: dict[str, str] = {}
     keyword = ""

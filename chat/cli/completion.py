@@ -1,9 +1,9 @@
-"""What the shell offers after Tab: rooms that are open on this machine, and installed transports.
+"""``chat completion``, and what the shell offers after Tab: rooms, transports and settings.
 
 Rules:
 
-1. Nothing is raised and nothing is printed: it would stand in the middle of the line that somebody types.
-2. Nobody is waited for: no host is dialled, no transport loaded.
+1. Nothing is raised or printed: it would land in the line that is being typed.
+2. Nothing is waited for: no host is dialled, no transport loaded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import click
 
 from chat.cli.help import command
 
-SHELLS: Final = {  # and how to use the script that each gets
+SHELLS: Final = {  # how to install the script of each
     "bash": """put into ~/.bashrc:  eval "$(chat completion bash)\"""",
     "zsh": """put into ~/.zshrc, below compinit:  eval "$(chat completion zsh)\"""",
     "fish": """run once:  chat completion fish > ~/.config/fish/completions/chat.fish""",
@@ -23,25 +23,25 @@ SHELLS: Final = {  # and how to use the script that each gets
 
 
 def script(command: click.Command, shell: str) -> str:
-    """Return the script that makes a shell complete ``chat``, and in its last line how to install it.
+    """Return the script that makes a shell complete ``chat``. Its last line says how to install it.
 
-    The last: zsh wants its own mark in the first one.
+    Not the first, where zsh expects a mark of its own.
     """
     from click.shell_completion import ShellComplete, get_completion_class
 
     made = get_completion_class(shell)
     assert made is not None, shell
-    # Not BashComplete's own: it starts a bash, and prints what it thinks of its version.
+    # Not BashComplete's own, which starts a bash and prints complaints about its version.
     source = ShellComplete.source(made(command, {}, "chat", "_CHAT_COMPLETE"))
     return f"{source.rstrip()}\n# to use it, {SHELLS[shell]}\n"
 
 
 def rooms(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Complete TARGET by the rooms that are open on this machine."""
+    """Complete TARGET with the rooms open on this machine."""
     with suppress(Exception):
         from chat.local.rooms import records
 
-        return [card.room for card in records() if card.room.startswith(incomplete)]
+        return [record.room for record in records() if record.room.startswith(incomplete)]
     return []
 
 
@@ -64,7 +64,7 @@ def setting_names(_context: click.Context, _parameter: click.Parameter, incomple
 
 
 def setting_values(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the value of the setting that is named before it, where there are few."""
+    """Complete the value of the setting named before it, if it has only a few."""
     with suppress(Exception):
         from chat.local.settings import choices
 

@@ -1,4 +1,4 @@
-"""`chat config`: the settings, shown, changed and checked."""
+"""``chat config``: show, change and check the settings."""
 
 from __future__ import annotations
 
@@ -62,17 +62,17 @@ def set_setting(name: str, value: str) -> None:
     found = settings.load()
     for told in _taken_keys(found.settings.keys, name.removeprefix("keys.")):
         click.echo(told)
-    if problems := found.problems:  # two actions with one key, each of which is well by itself
+    if problems := found.problems:  # such as two actions that share a key
         complain(translate(settings.complaint(problems)), FAILED)
 
 
 def _taken_keys(keys: dict[str, tuple[str, ...]], action: str = "") -> list[str]:
-    """Return a line for each key that an action has lost to another one: to this one, or to any."""
+    """Return a line for each key that one action took from another; only for ``action``, if given."""
     from chat.local.keys import taken_keys
 
-    told = _("{key} now does {action}, no longer {other}")
+    message = _("{key} now does {action}, no longer {other}")
     return [
-        told.format(key=key, action=has, other=other) for key, other, has in taken_keys(keys) if action in ("", has)
+        message.format(key=key, action=has, other=other) for key, other, has in taken_keys(keys) if action in ("", has)
     ]
 
 

@@ -1,11 +1,11 @@
-"""click's commands and options, with their help in the language that is spoken.
+"""click's commands and options with translated help.
 
     class Command(click.Command)     its docstring, and the words around it ("Usage:", "Options")
-    class Option(click.Option)       what its ``help`` says
+    class Option(click.Option)       its ``help``
 
-A help text is looked up when it is shown, and ``scripts/messages`` finds it where it stands: as ``help=`` of an
-option, and as the docstring of a command. click wraps lines by characters, and Chinese ones take two columns each:
-so a translation breaks its own lines, and a test looks whether they fit.
+A help text is translated when it is shown. ``scripts/messages`` finds it in the source: as ``help=`` of an option,
+or as a command's docstring. click wraps by characters, and a Chinese one takes two columns: so a translation breaks
+its own lines, and a test checks that they fit.
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ class Command(click.Command):
     context_class = _Context
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        english, self.help = self.help, self._spoken()
+        english, self.help = self.help, self._translated()
         try:
             super().format_help_text(ctx, formatter)
         finally:
             self.help = english
 
     def get_short_help_str(self, limit: int = 45) -> str:
-        """The first paragraph, whole: a list of commands shows it, wrapped, where click would cut it off."""
-        return self._spoken().partition("\n\n")[0].rstrip(".。")
+        """The whole first paragraph: click would cut it off in a list of commands."""
+        return self._translated().partition("\n\n")[0].rstrip(".。")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if (ours := self.get_help_option(ctx)) is not None:
             ours.help = _("Show this message and exit.")
         super().format_options(ctx, formatter)
 
-    def _spoken(self) -> str:
+    def _translated(self) -> str:
         english = inspect.cleandoc(self.help or "")
         return _(english)
 
@@ -87,7 +87,7 @@ class Group(Command, click.Group):
 
 
 def usage_error(error: click.UsageError) -> str:
-    """Return what click has to say of how it was called; click's own English where there is no translation."""
+    """Return click's message about wrong usage, in click's own English if there is no translation."""
     name = ""
     if isinstance(error, click.BadParameter) and error.param is not None:
         name = error.param.get_error_hint(error.ctx) if error.ctx else error.param.human_readable_name

@@ -1,4 +1,4 @@
-"""What one user keeps, and how a command runs and complains."""
+"""A user's data folder, and how a command runs and reports errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def warn(message: str) -> None:
 
 
 class Home:
-    """What one user keeps: keys, known hosts, outboxes, and rooms of their own."""
+    """A user's data folder: keys, known hosts, outboxes and hosted rooms."""
 
     def __init__(self, folder: Path | None) -> None:
         from chat.local.private_files import data_folder, make_private
@@ -81,7 +81,7 @@ class Home:
         return KnownHosts(self.folder / "known_hosts")
 
     def room(self, name: str) -> Path:
-        """The folder of a room that this user hosts. A hash, since a name may be any language's letters."""
+        """Return the folder of a hosted room. It is named by a hash, since a room's name may be in any script."""
         import hashlib
 
         from chat.local.private_files import make_private
@@ -97,7 +97,7 @@ class Home:
         return make_private(folder if identity.key == self.identities.load().key else folder / short(identity.key))
 
     def nick(self, chosen: str) -> str:
-        """The nickname asked for, or the name by which the system knows this user."""
+        """Return the chosen nickname, or the user's login name."""
         import getpass
 
         from chat.core.text import nickname
@@ -127,12 +127,12 @@ def _login(getuser: Callable[[], str]) -> str:
 
 
 def ask_which(target: str) -> str:
-    """Ask a person which of several rooms on this machine they mean."""
+    """Ask which of several rooms on this machine is meant, if there is a terminal to ask on."""
     if target not in {"", "."} or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return target
     from chat.local.rooms import records
 
-    names = [card.room for card in records()]
+    names = [record.room for record in records()]
     if len(names) < 2:
         return target
     chosen: str = click.prompt(_("which room"), type=click.Choice(names), err=True)

@@ -1,4 +1,4 @@
-"""`chat host`, the hidden command of a program's own process, and `chat transports`."""
+"""``chat host``, ``chat transports``, and the hidden command that runs a program for a host."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def host(
         room = room_name(room)
     except ValueError as error:
         raise click.UsageError(translate(error)) from None
-    asked = [find(Address.parse(address).scheme).scheme for address in transport]  # a typo must not start anything
+    asked = [find(Address.parse(address).scheme).scheme for address in transport]  # before anything starts
     if not (headless and asked) and (local := local_scheme()) not in asked:
         transport = (*transport, local)
     programs = Program.parse_all(peer, peer_json)
@@ -124,8 +124,8 @@ def host(
             )
         except ChatError as error:
             if control_fd >= 0:
-                click.echo(failed(error))  # the seat tells it
-                i18n.use("en")  # and here it goes into the log
+                click.echo(failed(error))  # for the window to report
+                i18n.use("en")  # in the host's log
             raise
         return
     from chat.host.process import Hosted
@@ -161,7 +161,7 @@ def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str
     from chat.host.peer_process import HostGone, attend, meet
     from chat.transport import Address
 
-    i18n.use("en")  # what it complains of comes into the host's log
+    i18n.use("en")  # its errors go into the host's log
     code = 0
 
     async def run(client: Client) -> None:
@@ -176,9 +176,9 @@ def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str
     try:
         asyncio.run(meet(run, Address.parse(dial), room=room, name=name, host=bytes.fromhex(host), home=home))
     except HostGone:
-        code = FAILED  # and nobody is left who would want to know why
-    if code < 0:  # whoever waits for us is to see how the program ended
-        with suppress(OSError):  # SIGKILL is nobody's to set
+        code = FAILED  # nobody is left to tell why
+    if code < 0:  # show the host how the program ended
+        with suppress(OSError):  # SIGKILL cannot be set
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     sys.exit(code)

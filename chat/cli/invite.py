@@ -1,4 +1,4 @@
-"""`chat invite`."""
+"""``chat invite``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def new(target: str, transport: str, uses: int | None, hours: int | None, data: 
 
 
 async def print_invite(client: Client, *, uses: int, seconds: int) -> None:
-    """Have the host make an invite, and print it."""
+    """Ask the host for an invite and print it."""
     from chat.core.text import visible
     from chat.core.wire import Ask
 

@@ -1,8 +1,10 @@
-"""The ``chat`` command. Nothing heavy is imported before a command needs it: ``chat --help`` must feel instant.
+"""The ``chat`` command: its group, language, errors and exit codes. Each command has a module of its own.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 no such room or unreachable, 130 interrupted; a command whose
-reader leaves, like `head`, dies of SIGPIPE without a word (141 to a shell), as other tools do.
-Errors are one line on standard error; standard output carries what was asked for and nothing else.
+Nothing heavy is imported before a command needs it, so that ``chat --help`` feels instant.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 no such room or unreachable, 130 interrupted. A command whose
+reader leaves, like `head`, dies of SIGPIPE silently (141 in a shell), as other tools do. An error is one line on
+standard error; standard output carries only what was asked for.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ from chat.i18n import _, translate
 
 
 def main() -> None:
-    """Run the command and leave with its exit code."""
+    """Run the command and exit with its code."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # the caller closed it, and our next descriptor must not take its place
+        if getattr(sys, name) is None:  # the caller closed it: our next file must not take its descriptor
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8", closefd=False))
     try:
         sys.exit(_exit_code())
@@ -34,14 +36,14 @@ def main() -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         except OSError:
-            from chat.local.streams import drop_unwritten  # costs `chat --help` too much otherwise
+            from chat.local.streams import drop_unwritten  # only now: `chat --help` should not pay for it
 
             drop_unwritten()
 
 
 def _exit_code() -> int:
-    os.umask(0o077)  # whatever is made here is nobody else's to read
-    i18n.use(_language_that_is_set)  # looked up at the first word, unless an option says it before
+    os.umask(0o077)  # what is created here is private
+    i18n.use(_language_that_is_set)  # called for the first text, unless an option comes first
     code: int
     try:
         code = chat.main(prog_name="chat", standalone_mode=False, auto_envvar_prefix="CHAT") or DONE
@@ -63,8 +65,8 @@ def _exit_code() -> int:
     except Exception as error:
         if "CHAT_DEBUG" in os.environ:
             raise
-        told = _("this is a bug in chat: {what}; please report it, with the output of CHAT_DEBUG=1")
-        code = complain(told.format(what=f"{type(error).__name__}: {error}"), FAILED)
+        message = _("this is a bug in chat: {what}; please report it, with the output of CHAT_DEBUG=1")
+        code = complain(message.format(what=f"{type(error).__name__}: {error}"), FAILED)
     return code
 
 
@@ -83,8 +85,8 @@ class _Group(Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # Whoever read our output has left, as `head` does: no error, but a pipeline is to see how we ended. Python
-            # has the signal ignored, so that a peer who leaves does not kill us; and click would end with 1.
+            # The reader of our output left, as `head` does. That is no error, but a pipeline should see how we ended:
+            # Python ignores the signal, and click would exit with 1.
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGPIPE)
             raise

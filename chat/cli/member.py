@@ -1,4 +1,4 @@
-"""`chat join`, `chat id`, and the face that a member gets."""
+"""``chat join`` and ``chat id``, and the choice of a face."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def join(
 
 
 async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts: bool = False) -> None:
-    """Join and show the room by the face that fits: NDJSON, linear, or the whole screen."""
+    """Join and show the room in NDJSON, line by line, or on the full screen."""
     if as_json:
         from chat.ndjson import dump
         from chat.ui import ndjson
@@ -93,7 +93,7 @@ async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts:
 
                 from chat.ui.fullscreen import face
 
-                gc.freeze()  # what is loaded by now stays: looking at it again and again would hold up keys for 50 ms
+                gc.freeze()  # what is loaded stays: collecting over it would delay keys by 50 ms
                 await face.run(
                     client,
                     settings=found.settings,
@@ -105,12 +105,12 @@ async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts:
                 )
     finally:
         if unsettled := len(client.session.unsettled):
-            told = plural(
+            message = plural(
                 "1 message is not stored yet; it waits in the outbox and goes out when {nick} joins again",
                 "{count} messages are not stored yet; they wait in the outbox and go out when {nick} joins again",
                 unsettled,
             )
-            warn(f"chat: {told.format(count=unsettled, nick=client.nick)}")
+            warn(f"chat: {message.format(count=unsettled, nick=client.nick)}")
     if unsent:
         raise click.exceptions.Exit(FAILED)
 

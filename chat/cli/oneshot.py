@@ -1,4 +1,4 @@
-"""Commands that come in silently, do one thing, and leave: they are no members to be seen."""
+"""``chat send``, ``chat log`` and ``chat search``: they do one thing, and never appear as members."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def send(target: str, words: tuple[str, ...], transport: str, nick: str, wait: i
 
 
 def _whole_input() -> str:
-    """Standard input as one message, less its last newline. Raises UsageError for what is too long or not text."""
+    """Return standard input as one message, without its last newline. Raises UsageError if it cannot be one."""
     from chat.core.wire import MAX_TEXT
 
     data = sys.stdin.buffer.read(MAX_TEXT + 2)
@@ -129,7 +129,7 @@ def log(
 
 
 async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
-    """Print the room's messages up to now, or for ever with ``follow``."""
+    """Print the room's messages until now, or forever with ``follow``."""
     from chat.cli.progress import Progress
     from chat.client.events import Lost, Up
     from chat.client.json_events import as_object
@@ -147,7 +147,7 @@ async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
             while True:
                 shown: list[str] = []
                 events = await client.next_events()
-                reached = client.session.next_seq  # by these events; while they are written out more may come
+                reached = client.session.next_seq  # by these events: more may come while they are written
                 for event in events:
                     lost = lost or isinstance(event, Lost)
                     match event:
@@ -161,7 +161,7 @@ async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
                             told = _("the log ends early, at number {number}: {why}")
                             raise DialFailed(told.format(number=client.session.next_seq, why=translate(why)))
                         case Up() if not lost:
-                            continue  # the first time it is no news
+                            continue  # the first connection is no news
                         case Gap() | Rewound() | Lost() | Up() if as_json:
                             made = as_object(event, client)
                             shown += [dump(made)] if made else []
@@ -207,7 +207,7 @@ def search(
 
 
 async def print_search(client: Client, query: str, *, limit: int, before: int, as_json: bool) -> None:
-    """Print what a search finds, the newest last. Raises ChatError when that is nothing."""
+    """Print what a search finds, the newest last. Raises ChatError if it finds nothing."""
     from chat.cli.progress import Progress
     from chat.client.queries import find
     from chat.local.streams import Output

@@ -12,7 +12,7 @@ from chat import i18n
 from chat.cli import completion
 from chat.cli.help import option
 
-HISTORY: Final = 50  # messages of the past that a face begins with
+HISTORY: Final = 50  # past messages that a face starts with
 
 
 def _choose_language(_context: click.Context, _parameter: click.Parameter, language: str | None) -> None:
@@ -53,7 +53,7 @@ nick: Final = option(
     show_envvar=True,
     help="Your nickname. Default: your login name.",
 )
-MESSAGES: Final = click.IntRange(0, 10_000)  # a host looks no further back; --since does
+MESSAGES: Final = click.IntRange(0, 10_000)  # the most that a host goes back; --since goes further
 NUMBER: Final = click.IntRange(1, 2**63 - 1)
 json: Final = option("--json", is_flag=True, help="Print one JSON object per line, for programs.")
 plain: Final = option(

@@ -1,4 +1,4 @@
-"""A bar that shows how far a long job is."""
+"""A progress bar for long jobs."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
     from click._termui_impl import ProgressBar
 
-_MOMENT: Final = 0.5  # seconds that work may take before a bar tells of it
-_FRAME: Final = 0.1  # seconds between two states of the bar
-_REST: Final = 55  # columns of a bar's line beside the bar: label, percent, time that is left, rate
+_MOMENT: Final = 0.5  # seconds before the bar appears
+_FRAME: Final = 0.1  # seconds between two updates
+_REST: Final = 55  # columns of its line beside the bar: label, percent, remaining time, rate
 
 
 class Progress:
-    """A bar with a rate on standard error, once the work has taken longer than a moment.
+    """A bar with a rate on standard error, once the work takes longer than a moment.
 
-    There is none where standard error is no terminal that can move its cursor, nor where standard output is one: the
-    lines that appear there say it, and a bar would stand among them.
+    Only if standard error is a terminal that can move its cursor, and standard output is not one: there the output
+    itself shows progress, and a bar would get between its lines.
     """
 
     def __init__(self, label: str) -> None:
@@ -41,10 +41,10 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
-            self._bar.render_finish()  # shows the cursor again, and leaves the bar on a line of its own
+            self._bar.render_finish()  # show the cursor again, and end the bar's line
 
     def reached(self, done: int, of: int) -> None:
-        """Tell how much has been done, of how much."""
+        """Report how much is done, of how much."""
         now = time.monotonic()
         if not self._wanted or now - self._began < _MOMENT or (now - self._shown < _FRAME and done < of):
             return

@@ -1,4 +1,4 @@
-"""`chat who` and `chat rooms`: looks at what is there, which nobody notices."""
+"""``chat who`` and ``chat rooms``, which nobody in a room notices."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from chat.client.client import Client
     from chat.core.status import Status, Who
 
-_LOOK: Final = 0.02  # seconds between looks at what the host has told of what everybody shows
+_LOOK: Final = 0.02  # seconds between checks for statuses from the host
 _LOOKS: Final = 100
 
 
@@ -36,19 +36,19 @@ def rooms(json: bool) -> None:
     from chat.ndjson import dump
 
     found = records()
-    for card in found:
-        minutes = max(0, int(time.time() - card.started / 1000)) // 60
-        shown = statuses(card.room)
+    for record in found:
+        minutes = max(0, int(time.time() - record.started / 1000)) // 60
+        shown = statuses(record.room)
         members = None if shown is None else len(shown)
         if json:
-            told = {"room": card.room, "addresses": card.addresses, "members": members}
-            click.echo(dump({**told, "pid": card.pid, "minutes": minutes}))
+            told = {"room": record.room, "addresses": record.addresses, "members": members}
+            click.echo(dump({**told, "pid": record.pid, "minutes": minutes}))
         else:
             hours = _("open for {hours} h {minutes} min") if minutes >= 60 else _("open for {minutes} min")
             age = hours.format(hours=minutes // 60, minutes=minutes % 60)
-            wires = " ".join(address.partition(":")[0] for address in card.addresses)
+            wires = " ".join(address.partition(":")[0] for address in record.addresses)
             here = plural("1 member", "{count} members", members or 0).format(count="?" if members is None else members)
-            click.echo(visible(f"{card.room}\t{wires}\t{here}\t{age}", lines=False))
+            click.echo(visible(f"{record.room}\t{wires}\t{here}\t{age}", lines=False))
     if not found:
         raise NoSuchRoom("none-open")
 
@@ -85,7 +85,7 @@ def who(target: str, transport: str, fast: bool, json: bool, data: Path | None) 
 
 
 async def print_who(client: Client, *, as_json: bool) -> None:
-    """Print who is in the room now, and what they show. ``client`` looks at that."""
+    """Print the members and their statuses, which ``client`` has asked for."""
     import asyncio
 
     from chat.core.session import Here
@@ -93,7 +93,7 @@ async def print_who(client: Client, *, as_json: bool) -> None:
     async with client:
         while not any(isinstance(event, Here) for event in await client.next_events()):
             pass
-        for _look in range(_LOOKS):  # what they show comes when the host has looked at its board, and is no event
+        for _look in range(_LOOKS):  # the host sends statuses after reading its board; they are no event
             if len(client.session.states or {}) >= len(client.session.here):
                 break
             await asyncio.sleep(_LOOK)

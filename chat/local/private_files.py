@@ -2,7 +2,7 @@
 
 Rules:
 
-1. What lies on the disk is not trusted before owner, mode, size and shape have been checked.
+1. Nothing on the disk is trusted before its owner, mode, size and type are checked.
 2. Checking a lock means briefly acquiring it.
 3. Lock files are never removed: two processes would then hold locks on two files of one name.
 """
@@ -43,10 +43,10 @@ def config_file() -> Path:
 
 
 def make_private(folder: Path) -> Path:
-    """Make ``folder`` (0700) and what is missing above it, and return it once it is known to be ours alone.
+    """Create ``folder`` (0700) and what is missing above it, and return it once it is known to be private.
 
-    Raises ChatError when it is a symbolic link, or somebody else owns it, may enter it, or may replace
-    what lies above it. A folder that was there with a wrong mode is not put right: somebody may be in it.
+    Raises ChatError if it is a symbolic link, or if another user owns it, may enter it, or may replace what is
+    above it. The mode of an existing folder is not corrected: somebody may be in it already.
     """
     folder = folder.absolute()
     try:
@@ -63,7 +63,7 @@ def make_private(folder: Path) -> Path:
 
 
 def make_folders(folder: Path) -> None:
-    """Make what is missing (0700) of an absolute path, and check that nobody else can exchange a part of it.
+    """Create what is missing (0700) of an absolute path, and check that no other user can replace a part of it.
 
     In a folder that everybody may write to, like /tmp, the owner of an entry can rename it at any time.
     Raises ChatError, OSError.
@@ -109,13 +109,12 @@ def check_owner(path: Path, facts: os.stat_result, mode: str) -> None:
 
 
 def read_private(path: Path, limit: int) -> bytes:
-    """Return what is in a file of ours that others cannot read: at most ``limit`` bytes.
+    """Return the content of a private file, at most ``limit`` bytes.
 
-    Raises FileNotFoundError, and ChatError for everything else: not ours, open to others, a symbolic
-    link, not a plain file, too long.
+    Raises FileNotFoundError; ChatError if it is not ours, open to others, not a regular file, or too long.
     """
     try:
-        # O_NONBLOCK: opening a FIFO that somebody put there would wait for its writer.
+        # O_NONBLOCK: opening a FIFO would wait for its writer.
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             facts = os.fstat(fd)
@@ -138,18 +137,17 @@ def read_private(path: Path, limit: int) -> bytes:
 
 
 def replace_private(path: Path, data: bytes) -> int:
-    """Write a file (0600) so that a reader sees the old bytes or all the new ones; return it, open.
+    """Replace a file (0600) so that a reader sees all the old bytes or all the new ones; return it, open.
 
-    The caller holds the lock that covers ``path``, owns the descriptor returned, and gets an OSError
-    when it fails; then nothing has changed.
+    The caller holds the lock that covers ``path`` and owns the descriptor. Raises OSError; then nothing has changed.
     """
     new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)  # left by one that was killed
+    new.unlink(missing_ok=True)  # a killed process left it
     fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(fd, "wb", closefd=False) as file:
             file.write(data)
-        # Without it a power cut may keep the rename and lose the bytes: an empty file in place of a good one.
+        # Otherwise a power cut may keep the rename and lose the bytes, which leaves an empty file.
         os.fsync(fd)
         new.replace(path)
     except BaseException:
@@ -161,10 +159,10 @@ def replace_private(path: Path, data: bytes) -> int:
 
 
 def try_lock(path: Path) -> int | None:
-    """Return a descriptor that holds the lock on ``path`` (flock), or None while somebody else does.
+    """Return a descriptor that holds the lock on ``path`` (flock), or None if another process does.
 
-    The file is made where it is missing. The descriptor is not inherited by a program started from here
-    (O_CLOEXEC, PEP 446), but a child that was forked without exec shares the lock and keeps it alive.
+    A missing file is created. A started program does not inherit the descriptor (PEP 446), but a child forked
+    without exec shares the lock and keeps it alive.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
@@ -179,14 +177,14 @@ def try_lock(path: Path) -> int | None:
 
 
 def unlock(fd: int) -> None:
-    """Let go of a lock: by name, since closing alone would leave it to a forked child that has it, too."""
+    """Release a lock explicitly: closing alone would leave it to a forked child that shares it."""
     fcntl.flock(fd, fcntl.LOCK_UN)
     os.close(fd)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock on ``path`` for a moment, waiting for those who hold it for theirs."""
+    """Hold the lock on ``path``, once the others have released it."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

@@ -2,17 +2,17 @@
 
     RUNTIME/                    0700, ours: $CHAT_RUNTIME, or what the platform offers
       5d41402abc4b2a76/         0700: one per room, the first 16 hex digits of SHA-256 of its name
-        lock                    held (flock) while a host keeps the room; says its process id
-        card                    the room's record: JSON, 0600: where to dial, and an invite
-        door                    held for the moment in which a process checks or takes the lock
+        lock                    held (flock) by the room's host; contains its process id
+        card                    the room's record (JSON, 0600): where to dial, and an invite
+        door                    held while a process checks or takes the lock
         ...                     the transports' sockets
 
 Rules:
 
-1. The lock is the truth, files are not: the kernel drops it with the process, so a host that was killed
-   never stops the next one, and a running host is never pushed aside.
-2. Checking the lock means briefly acquiring it. Without the second lock, a ``chat join`` that checks would
-   make a host that starts just then believe that the room is taken.
+1. The lock is the truth, files are not. The kernel drops it with the process, so a killed host never blocks the
+   next one, and a running host is never displaced.
+2. Checking the lock means briefly acquiring it. Without the second lock, a host that starts while ``chat join``
+   checks would believe that the room is taken.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _FOLDER_NAME: Final = re.compile(r"[0-9a-f]{16}")
 
 
 class RoomRecord(msgspec.Struct, kw_only=True):
-    """What a host says to those who may read its files."""
+    """What a host tells other processes of its user."""
 
     room: str
     addresses: list[str]  # as Address.parse takes them
@@ -50,11 +50,11 @@ class RoomRecord(msgspec.Struct, kw_only=True):
 
     def __repr__(self) -> str:
         """Without the invite, which is a secret."""
-        return f"Card(room={self.room!r}, addresses={self.addresses!r}, host={self.host!r}, pid={self.pid})"
+        return f"RoomRecord(room={self.room!r}, addresses={self.addresses!r}, host={self.host!r}, pid={self.pid})"
 
 
 class RoomLock:
-    """One host's hold on one room of this machine: its folder, its lock, its card."""
+    """One host's hold on one room of this machine: its folder, lock and record."""
 
     def __init__(self, folder: Path, fd: int) -> None:
         self.folder: Final = folder
@@ -62,7 +62,7 @@ class RoomLock:
 
     @classmethod
     def hold(cls, room: str) -> RoomLock:
-        """Take the room for this process. Raises ListenFailed when another one keeps it; ChatError."""
+        """Take the room for this process. Raises ListenFailed if another process has it; ChatError."""
         folder = room_folder(room)
         lock = folder / "lock"
         try:
@@ -77,7 +77,7 @@ class RoomLock:
                 try:
                     os.ftruncate(fd, 0)
                     os.pwrite(fd, b"%d" % os.getpid(), 0)
-                    (folder / "card").unlink(missing_ok=True)  # left by a host that was killed
+                    (folder / "card").unlink(missing_ok=True)  # a killed host left it
                 except BaseException:
                     unlock(fd)
                     raise
@@ -87,15 +87,15 @@ class RoomLock:
             ) from None
         return cls(folder, fd)
 
-    def write(self, card: RoomRecord) -> None:
-        """Lay out the card, in place of the one before. Raises ChatError."""
+    def write(self, record: RoomRecord) -> None:
+        """Replace the record. Raises ChatError."""
         try:
-            os.close(replace_private(self.folder / "card", msgspec.json.encode(card)))
+            os.close(replace_private(self.folder / "card", msgspec.json.encode(record)))
         except OSError as error:
             raise ChatError("cannot write {path}: {why}", path=self.folder / "card", why=reason(error)) from None
 
     def close(self) -> None:
-        """Take the card away and let the room go. Idempotent."""
+        """Remove the record and release the room. Idempotent."""
         fd, self._fd = self._fd, None
         if fd is not None:
             with suppress(OSError):
@@ -104,19 +104,19 @@ class RoomLock:
 
 
 def runtime_folder() -> Path:
-    """Return the folder (0700) of what runs on this machine: ``$CHAT_RUNTIME``, or what the platform offers.
+    """Return the folder (0700) for what runs on this machine: ``$CHAT_RUNTIME``, or the platform's place.
 
-    That is ``$XDG_RUNTIME_DIR/manywire``; where the variable is missing, /run/user/UID, else a folder in
-    /tmp (https://specifications.freedesktop.org/basedir-spec/). Raises ChatError when it cannot be trusted.
+    That is ``$XDG_RUNTIME_DIR/manywire``; without the variable /run/user/UID, else a folder in /tmp
+    (https://specifications.freedesktop.org/basedir-spec/). Raises ChatError if it cannot be trusted.
     """
     chosen = os.environ.get("CHAT_RUNTIME", "")
     if chosen:
         return make_private(Path(chosen))
-    import platformdirs  # here: a client that dials an address never needs it
+    import platformdirs  # a client that dials an address does not need it
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of its fallback; we check what it offers instead
+            warnings.simplefilter("ignore")  # about its fallback, which is checked below
             offered = platformdirs.user_runtime_path("manywire")
     except OSError as error:
         raise ChatError(
@@ -126,7 +126,7 @@ def runtime_folder() -> Path:
 
 
 def room_folder(room: str) -> Path:
-    """Return the room's folder (0700). A hash stands for the name: a socket's path fails at 108 bytes."""
+    """Return the room's folder (0700). It is named by a hash: a socket's path has at most 107 bytes."""
     return make_private(runtime_folder() / _folder_name(room))
 
 
@@ -135,26 +135,26 @@ def _folder_name(room: str) -> str:
 
 
 def records() -> list[RoomRecord]:
-    """Return the cards of the rooms that are open on this machine, by name. Raises ChatError."""
+    """Return the records of the rooms open on this machine, sorted by name. Raises ChatError."""
     folders = [folder for folder in runtime_folder().iterdir() if _FOLDER_NAME.fullmatch(folder.name)]
-    return sorted(filter(None, map(_record_in, folders)), key=lambda card: card.room)
+    return sorted(filter(None, map(_record_in, folders)), key=lambda record: record.room)
 
 
 def find(room: str | None) -> RoomRecord:
-    """Return the card of this room, or, for None, of the only room that is open on this machine.
+    """Return the record of this room, or, for None, of the only room open on this machine.
 
-    Raises NoSuchRoom; AddressError when there are several to choose from; ChatError.
+    Raises NoSuchRoom; AddressError if several rooms are open; ChatError.
     """
     if room is not None:
-        card = _record_in(runtime_folder() / _folder_name(room))
-        if card is None:
+        record = _record_in(runtime_folder() / _folder_name(room))
+        if record is None:
             raise NoSuchRoom("not-open", room=room)
-        return card
+        return record
     found = records()
     if not found:
         raise NoSuchRoom("none-open")
     if len(found) > 1:
-        names = ", ".join(card.room for card in found)
+        names = ", ".join(record.room for record in found)
         raise AddressError(
             "{count} rooms are open on this machine ({names}); name the one you mean",
             count=len(found),
@@ -164,8 +164,8 @@ def find(room: str | None) -> RoomRecord:
 
 
 def _record_in(folder: Path) -> RoomRecord | None:
-    """Return a room's card if its host is alive and the card can be trusted; clear a dead host's."""
-    card = folder / "card"
+    """Return a room's record if its host is alive and the record can be trusted; remove a dead host's."""
+    record = folder / "card"
     try:
         facts = folder.lstat()
         if not stat.S_ISDIR(facts.st_mode):
@@ -175,11 +175,11 @@ def _record_in(folder: Path) -> RoomRecord | None:
             fd = try_lock(folder / "lock")
             if fd is not None:
                 try:
-                    card.unlink(missing_ok=True)
+                    record.unlink(missing_ok=True)
                 finally:
                     unlock(fd)
                 return None
-        found = msgspec.json.decode(read_private(card, MAX_RECORD), type=RoomRecord)
+        found = msgspec.json.decode(read_private(record, MAX_RECORD), type=RoomRecord)
     except (OSError, ChatError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return found if _folder_name(found.room) == folder.name else None

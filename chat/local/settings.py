@@ -1,18 +1,17 @@
-"""What one user has set: config.toml, checked into one ``Settings``, with a default for everything.
+"""A user's settings: config.toml, checked into one ``Settings``, with a default for everything.
 
     ~/.config/manywire/config.toml   or $CHAT_CONFIG       TOML 1.0 (https://toml.io/en/v1.0.0)
       theme = "dark"                                       a setting
       [keys]
-      send = ["alt+enter"]                                 an action, and the keys that do it
+      send = ["alt+enter"]                                 an action and its keys
 
 Rules:
 
-1. A broken file never stops a command. What cannot be understood is told of and has its default; the rest holds.
-2. ``Settings`` is the only table: what is allowed, the file that ``chat config edit`` begins with, and the
-   reference page are made from it.
-3. A setting is changed by line, so comments and order stay. The new text is read again before it replaces
-   the old one; a file that this cannot change is left to the editor.
-4. Nothing in it names a program or a file: who can write here can change how chat looks, and no more.
+1. A broken file never stops a command. What cannot be understood is reported and has its default; the rest holds.
+2. ``Settings`` is the only table. The checks, the file that ``chat config edit`` starts with and the reference page
+   come from it.
+3. Changing a setting keeps comments and order. The new text is parsed before it replaces the old one.
+4. No setting names a program or a file: whoever can write here can change how chat looks, no more.
 """
 
 from __future__ import annotations
@@ -20,9 +19,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import stat
-import subprocess
 import tomllib
 from contextlib import suppress
 from datetime import UTC, datetime, time
@@ -32,7 +29,6 @@ import msgspec
 from msgspec import Meta
 
 from chat.core.errors import ChatError, Text, WrongValue, reason
-from chat.core.text import room_name
 from chat.local.keys import KEYS, Key, near, rebind
 from chat.local.private_files import config_file, locked, replace_private
 
@@ -48,7 +44,7 @@ MAX_FILE: Final = 256 * 1024  # bytes
 
 
 class Settings(msgspec.Struct, kw_only=True, frozen=True):
-    """All that can be set. ``Meta`` says what it is for, and what is allowed where the type does not say it."""
+    """Every setting. ``Meta`` says what it is for, and what is allowed if the type does not say it."""
 
     theme: Annotated[
         Literal["auto", "dark", "light", "high-contrast", "none"],
@@ -126,16 +122,16 @@ NAMES: Final = (*(name for name in _FIELDS if name != "keys"), *(f"keys.{action}
 
 
 class Found(NamedTuple):
-    """What ``load`` has made of a file."""
+    """What ``load`` made of a file."""
 
     path: Path
     settings: Settings
-    lines: dict[str, int]  # where the file sets what, by the names of ``NAMES``
-    problems: list[Text]  # one line each, beginning with PATH:LINE:
+    lines: dict[str, int]  # the line that sets each of ``NAMES``
+    problems: list[Text]  # one line each, from PATH:LINE: on
 
 
 def load(file: Path | None = None) -> Found:
-    """Read the settings of ``file``, or of ``path()``. Raises nothing: what is wrong is told in ``problems``."""
+    """Read the settings in ``file``, or in ``path()``. Raises nothing: see ``problems``."""
     file = file or path()
     try:
         text = _read(file)
@@ -153,7 +149,7 @@ def load(file: Path | None = None) -> Found:
             checked = check(name, value)
             table, _, action = name.rpartition(".")
             if table:
-                _bound(own_keys | {action: checked})  # raises where another action has one of its keys
+                _bound(own_keys | {action: checked})  # raises if another action has one of its keys
                 own_keys[action] = checked
             else:
                 good[name] = checked
@@ -161,19 +157,19 @@ def load(file: Path | None = None) -> Found:
             problems.append((lines.get(name, 1), error.words))
     try:
         rebind(KEYS, own_keys)
-    except WrongValue as error:  # what sends by default now does something else
+    except WrongValue as error:  # the key that sends by default is taken
         for action in [row.action for row in _bound(own_keys) if set(row.keys) & set(_KEYS["send"].keys)]:
-            told = Text("{name}: {why}", name=f"keys.{action}", why=error)
-            problems.append((lines.get(f"keys.{action}", 1), told))
+            why = Text("{name}: {why}", name=f"keys.{action}", why=error)
+            problems.append((lines.get(f"keys.{action}", 1), why))
             del own_keys[action]
     settings = Settings(**good, keys=own_keys)
     lines = {name: line for name, line in lines.items() if name in NAMES}
-    told_of = [Text("{name}: {why}", name=f"{file}:{line}", why=why) for line, why in sorted(problems)]
-    return Found(file, settings, lines, told_of)
+    texts = [Text("{name}: {why}", name=f"{file}:{line}", why=why) for line, why in sorted(problems)]
+    return Found(file, settings, lines, texts)
 
 
 def _bound(own_keys: dict[str, tuple[str, ...]]) -> tuple[Key, ...]:
-    """Return the rows of the actions that somebody has given keys to. Raises ValueError; see ``rebind``."""
+    """Return the rows of the actions that the user gave keys to. Raises ValueError like ``rebind``."""
     return rebind([_KEYS[action] for action in own_keys], own_keys)
 
 
@@ -186,13 +182,13 @@ def _flat(data: dict[str, Any]) -> Iterator[tuple[str, object]]:
 
 
 def complaint(problems: list[Text]) -> Text:
-    """Return one line that tells of them all."""
+    """Return one line about all of them."""
     more = Text(", and {count} more", count=len(problems) - 1) if len(problems) > 1 else ""
     return Text("{problem}{more}; using the default; see: chat config check", problem=problems[0], more=more)
 
 
 def check(name: str, value: object) -> Any:
-    """Return ``value`` as ``Settings`` holds it, of one setting. Raises ValueError: what is allowed instead."""
+    """Return the value of a setting as ``Settings`` holds it. Raises ValueError with what is allowed."""
     table, _, action = name.rpartition(".")
     if table != "keys" and name not in _FIELDS:
         raise WrongValue("unknown setting {name!r}; {hint}", name=name, hint=near(name, _FIELDS))
@@ -215,7 +211,7 @@ def check(name: str, value: object) -> Any:
 
 
 def allowed(name: str) -> Text:
-    """Return what a setting may be."""
+    """Describe the values that a setting may have."""
     if name.startswith("keys."):
         return Text('a list of keys, like ["Alt+Enter", "Ctrl+X Ctrl+S"]')
     kind, meta = get_args(_FIELDS[name])
@@ -230,7 +226,7 @@ def allowed(name: str) -> Text:
 
 
 def choices(name: str) -> tuple[str, ...]:
-    """Return the values of a setting that has few; none for any other name."""
+    """Return the values of a setting that has only a few, else nothing."""
     if name not in _FIELDS:
         return ()
     kind, _ = get_args(_FIELDS[name])
@@ -242,14 +238,14 @@ _WHO: Final = re.compile(r"SHA256:[\w-]{43}|[0-9a-f]{64}", re.ASCII)
 
 
 def _checked_more(name: str, value: Any) -> Any:
-    """Check what the type cannot say, and return the value as it is compared. Raises ValueError: what is wrong."""
+    """Check what the type does not, and return the value in its normal form. Raises ValueError."""
     if name == "quiet_hours" and value:
         if not re.fullmatch(f"{_TIME}-{_TIME}", value, re.ASCII):
             raise WrongValue("these are not two times joined by a dash")
         if value[:5] == value[6:]:
             raise WrongValue("the two times are the same")
     elif name == "time_format":
-        made = datetime(2026, 12, 30, 20, 15, 30, tzinfo=UTC).strftime(value)  # of two digits each
+        made = datetime(2026, 12, 30, 20, 15, 30, tzinfo=UTC).strftime(value)  # two digits each
         if len(made) > 32 or (made and not made.isprintable()):
             raise WrongValue("it gives {made!r}", made=made)
     elif name == "ignore":
@@ -257,6 +253,8 @@ def _checked_more(name: str, value: Any) -> Any:
             if not _WHO.fullmatch(who):
                 raise WrongValue("{who!r} is neither", who=who)
     elif name == "muted":
+        from chat.core.text import room_name  # 8 ms that most commands need not wait for
+
         return tuple(map(room_name, value))
     return value
 
@@ -286,7 +284,7 @@ def _read(file: Path) -> str:
 
 
 def _parse(file: Path, text: str) -> dict[str, Any]:
-    """Raises ChatError: the line, and what is wrong with it."""
+    """Raises ChatError with the line and what is wrong with it."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -305,9 +303,9 @@ _SETTING: Final = re.compile(r"\s*(?:([\w-]+)\s*\.\s*)?([\w-]+)\s*=")
 
 
 def _lines(text: str) -> dict[str, int]:
-    """Return the numbers, from 1, of the lines on which settings and tables begin.
+    """Return the line, from 1, of each setting and table: tomllib does not say.
 
-    tomllib tells no places. This takes a line inside a string of several lines for a setting; no setting is one.
+    A line of a multi-line string may be taken for a setting, but no setting is such a string.
     """
     found: dict[str, int] = {}
     table = ""
@@ -327,18 +325,18 @@ def _lines(text: str) -> dict[str, int]:
 
 
 def toml(value: object) -> str:
-    """Return a value as TOML. JSON's strings are TOML's but for U+007F."""
+    """Return a value as TOML. Its strings are those of JSON, except for U+007F."""
     if isinstance(value, dict):
         return f"{{ {', '.join(f'{name} = {toml(one)}' for name, one in value.items())} }}" if value else "{}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml, value))}]"
     if isinstance(value, str | bool | int):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return str(value)  # a float or a date: no setting is one, but an error quotes it
+    return str(value)  # a float or a date, for an error
 
 
 def value_of(settings: Settings, name: str) -> Any:
-    """Return one setting by its name in ``NAMES``; of an action, its keys. Raises ValueError."""
+    """Return a setting by its name in ``NAMES``. Raises ValueError."""
     table, _, action = name.rpartition(".")
     if name == "keys":
         raise WrongValue("keys is a table; name one action, like keys.{action}", action=KEYS[0].action)
@@ -348,9 +346,9 @@ def value_of(settings: Settings, name: str) -> Any:
 
 
 def parse(name: str, text: str) -> Any:
-    """Return what somebody has typed as the value of a setting. Raises ValueError.
+    """Return the value that was typed for a setting. Raises ValueError.
 
-    A text is taken as it is; a list is TOML, or its members with commas between them.
+    A text is taken as it is; a list is TOML, or its members separated by commas.
     """
     default = value_of(DEFAULTS, name)
     value: object = text
@@ -363,13 +361,12 @@ def parse(name: str, text: str) -> Any:
 
 
 def change(file: Path, name: str, value: object) -> None:
-    """Set one setting in a file, which is made where it is missing, and leave the rest of it as it is.
+    """Change one setting in a file, and leave the rest of it as it is. A missing file is created.
 
-    ``value`` is what ``check`` or ``parse`` returned. A link stays a link, and a file's mode what it was. This
-    waits for the disk, so an event loop calls it in a thread. Raises ChatError when the file cannot be read,
-    changed or written; then nothing has changed.
+    ``value`` comes from ``check`` or ``parse``. A link stays a link, and the file keeps its mode. This waits for the
+    disk: an event loop calls it in a thread. Raises ChatError, and then nothing has changed.
     """
-    target = file.resolve()  # the folder of a link's target may be under version control, as dotfiles are
+    target = file.resolve()  # replacing a link would cut it off from its target, such as a dotfile under git
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with locked(target.with_name(f"{target.name}.lock")):
@@ -417,10 +414,10 @@ def changed(file: Path, text: str, name: str, value: object) -> str:
 
 
 def edit(file: Path) -> None:
-    """Open a file in ``$VISUAL`` or ``$EDITOR``, and return when the editor has ended. It is made where it is missing.
+    """Open a file in ``$VISUAL`` or ``$EDITOR``, and wait for it. A missing file is created. Raises ChatError."""
+    import shlex
+    import subprocess
 
-    Raises ChatError when there is no editor, or it fails.
-    """
     try:
         command = shlex.split(os.environ.get("VISUAL", "") or os.environ.get("EDITOR", "")) or ["vi"]
     except ValueError as error:
@@ -448,7 +445,7 @@ def edit(file: Path) -> None:
 
 
 def template() -> str:
-    """Return the file that somebody begins with: every default, as a comment."""
+    """Return the file to start with: every default, as a comment."""
     made = ["# Settings of chat. Commented lines show the defaults. To check this file: chat config check", ""]
     for name in _FIELDS:
         if name != "keys":
