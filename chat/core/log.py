@@ -82,7 +82,7 @@ class Log:
         seq = self.next_seq
         data = wire.encode(kind, body, flags=flags, author=author, number=number, seq=seq, time=time)
         if self._open_size + len(data) > MAX_BATCH:
-            self._close_batch()
+            self.end_batch()
         self._open.append(data)
         self._open_size += len(data)
         self.unpublished += len(data)
@@ -102,7 +102,7 @@ class Log:
         while frames < len(ends):
             fit = bisect_right(ends, start + MAX_BATCH - self._open_size)
             if fit == frames:
-                self._close_batch()
+                self.end_batch()
                 continue
             piece = memoryview(run)[start : ends[fit - 1]]
             self._open.append(piece)
@@ -111,7 +111,8 @@ class Log:
             self.next_seq += fit - frames
             frames, start = fit, ends[fit - 1]
 
-    def _close_batch(self) -> None:
+    def end_batch(self) -> None:
+        """What is appended next begins another batch."""
         if self._open:
             frames = self.next_seq - self._open_first
             self._sealed.append(Batch(self._open_first, frames, b"".join(self._open)))
@@ -122,7 +123,7 @@ class Log:
 
         The same batches come again until ``publish`` is told of them: a store that failed may be tried again.
         """
-        self._close_batch()
+        self.end_batch()
         return self._sealed[:]
 
     def publish(self, batches: list[Batch]) -> None:

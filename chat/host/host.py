@@ -92,15 +92,10 @@ class Host:
         room = Room(
             name,
             log,
+            state.tables,
             owners=frozenset() if only else self._owners,
             open_to_all=open_to_all,
             only=only,
-            authors=state.authors,
-            marks=state.marks,
-            nicks=state.nicks,
-            members=state.members,
-            reads=state.reads,
-            rejections=state.rejections,
             bot_turns=self._bot_turns,
         )
         index = Index(store.search_path(state.id), log, self.runtime.search_thread)

@@ -23,8 +23,9 @@ from chat.host.connection import Connection
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chat.core.ledger import RoomTables
     from chat.core.log import Batch
-    from chat.core.room import Member, Room, RoomChanges
+    from chat.core.room import Member, Room
     from chat.core.wire import Ask
     from chat.host.board import HostBoard
     from chat.host.runtime import Runtime
@@ -209,7 +210,7 @@ class HostedRoom:
                 self.committing = None
                 self.wake()
 
-    def _committed(self, batches: list[Batch], changes: RoomChanges, seconds: float) -> None:
+    def _committed(self, batches: list[Batch], changes: RoomTables, seconds: float) -> None:
         self.runtime.committed(seconds)
         for member in self.room.committed(batches, changes):
             self.drop(member, "it does not read which of its messages were rejected")
@@ -220,7 +221,7 @@ class HostedRoom:
             self.full = False
             self._tell(_DISK_FREE)
 
-    def _not_committed(self, changes: RoomChanges, error: StoreError) -> None:
+    def _not_committed(self, changes: RoomTables, error: StoreError) -> None:
         self.room.give_back(changes)
         if not isinstance(error, StoreFull):
             self.runtime.fail(error)

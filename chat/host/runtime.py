@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from chat.core.ledger import RoomTables
     from chat.core.log import Batch
-    from chat.core.room import RoomChanges
     from chat.host.store import Store
 
 SLOW_COMMIT: Final = 0.002  # seconds; slower disks are written from a thread
@@ -35,7 +35,7 @@ class Runtime:
         """Whether the loop itself may commit now."""
         return self.commit_time < SLOW_COMMIT and not self.disk.locked()
 
-    def commit(self, room: int, batches: list[Batch], changes: RoomChanges) -> float:
+    def commit(self, room: int, batches: list[Batch], changes: RoomTables) -> float:
         """Commit, on whatever thread this runs, and return how many seconds the disk took. Raises StoreError."""
         began = time.perf_counter()
         self.store.commit(room, batches, changes)

@@ -27,10 +27,11 @@ import sqlite3
 import struct
 import threading
 from contextlib import ExitStack, closing, contextmanager, suppress
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 
 from chat.core.errors import StoreError, StoreFull, Text
+from chat.core.ledger import REJECTIONS_KEPT, RoomTables
 from chat.core.log import Batch
 from chat.core.wire import MAX_BATCH, Author, Gap, Rejection, split
 
@@ -38,14 +39,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from chat.core.room import RoomChanges
 
 _logger: Final = logging.getLogger("chat.host.store")
 _ROOM_BITS: Final = 48  # a batch's row is room << 48 | its first number, so one tree finds both
 _SEQ_MASK: Final = (1 << _ROOM_BITS) - 1
 _MARK: Final = struct.Struct("!QQ16s")  # room, next number, the chain there; a digest of these follows
 _MARK_SIZE: Final = 64
-_CHAINED: Final = struct.Struct("!QQ")  # what a link of the chain vouches for beside the data: at, frames
+_CHAINED: Final = struct.Struct("!QQ")  # what a link of the chain vouches for beside the data: first number, frames
 
 _SCHEMA: Final = """
 BEGIN;
@@ -82,6 +82,16 @@ _LATER: Final = (  # what came with each version after the first; a new database
     PRAGMA user_version = 4;
     COMMIT;
     """,
+    # The chain of a room is the same on every host of it. Rooms made before that had their own number in it.
+    """
+    BEGIN;
+    ALTER TABLE marks RENAME TO streams;
+    ALTER TABLE streams RENAME COLUMN mark TO high_water;
+    ALTER TABLE rooms ADD COLUMN chain_base INTEGER NOT NULL DEFAULT 0;
+    UPDATE rooms SET chain_base = id << 48;
+    PRAGMA user_version = 5;
+    COMMIT;
+    """,
 )
 _VERSION: Final = 1 + len(_LATER)
 _SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # it may quote damaged text, which sqlite3 cannot decode
@@ -105,12 +115,7 @@ class RoomState(NamedTuple):
     invite: bytes  # the secret of the invite that may be used many times, made with the room
     next_seq: int
     last_time: int
-    authors: list[Author]
-    marks: list[tuple[bytes, int, int]]
-    nicks: list[tuple[str, str, bytes]]
-    members: list[tuple[bytes, str]]
-    reads: list[tuple[bytes, int]]
-    rejections: list[tuple[bytes, int, Rejection]]
+    tables: RoomTables
 
 
 class Store:
@@ -122,7 +127,8 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._chains: dict[int, bytes] = {}
+        self._chains: dict[int, bytes] = {}  # by room, as the next one
+        self._chain_bases: dict[int, int] = {}
         self._writing = threading.Lock()
         self._failure = ""  # why nothing may be written any more
         path = folder / "log.db"
@@ -199,11 +205,13 @@ class Store:
         Raises StoreError when the database has lost messages of the room, or the room itself.
         """
         with _reading():
-            known = self._reader.execute("SELECT id, epoch, invite FROM rooms WHERE name = ?", (name,)).fetchone()
+            query = "SELECT id, epoch, invite, chain_base FROM rooms WHERE name = ?"
+            known = self._reader.execute(query, (name,)).fetchone()
             if known is None:
                 self._check_no_room_lost(name)
                 known = self._make_room(name)
-            room, epoch, invite = known
+            room, epoch, invite, base = known
+            self._chain_bases[room] = base
             last = self._reader.execute(_HOLDS, (room << _ROOM_BITS, room << _ROOM_BITS | _SEQ_MASK)).fetchone()
             next_seq, last_time, chain = 1, 0, _CHAIN_START
             if last is not None:
@@ -213,38 +221,34 @@ class Store:
                 last_time = max((f.time for f in split(found.data)), default=0) if isinstance(found, Batch) else 0
             self._check_mark(room, name, next_seq)
             self._chains[room] = chain
-            execute = self._reader.execute
-            return RoomState(
-                room,
-                name,
-                epoch,
-                invite,
-                next_seq,
-                last_time,
-                [
-                    Author(index=index, key=key, stream=_unsigned(stream), nick=nick, bot=bool(bot))
-                    for index, key, stream, nick, bot in execute(
-                        "SELECT id, key, stream, nick, bot FROM authors WHERE room = ?", (room,)
-                    )
-                ],
-                [
-                    (key, _unsigned(stream), mark)
-                    for key, stream, mark in execute("SELECT key, stream, mark FROM marks WHERE room = ?", (room,))
-                ],
-                execute("SELECT skeleton, nick, key FROM nicks WHERE room = ?", (room,)).fetchall(),
-                execute("SELECT key, role FROM members WHERE room = ?", (room,)).fetchall(),
-                execute("SELECT key, seq FROM reads WHERE room = ?", (room,)).fetchall(),
-                [
-                    (
-                        key,
-                        _unsigned(stream),
-                        Rejection(number=number, count=count, code=code, fields=json.loads(given)),
-                    )
-                    for key, stream, number, count, code, given in execute(
-                        "SELECT key, stream, number, count, code, fields FROM rejections WHERE room = ?", (room,)
-                    )
-                ],
-            )
+            return RoomState(room, name, epoch, invite, next_seq, last_time, self._tables(room))
+
+    def _tables(self, room: int) -> RoomTables:
+        def rows(columns: str, table: str) -> list[Any]:
+            query = f"SELECT {columns} FROM {table} WHERE room = ?"  # noqa: S608  our own words only
+            return self._reader.execute(query, (room,)).fetchall()
+
+        return RoomTables(
+            authors=[
+                Author(index=index, key=key, stream=_unsigned(stream), nick=nick, bot=bool(bot))
+                for index, key, stream, nick, bot in rows("id, key, stream, nick, bot", "authors")
+            ],
+            high_water=[
+                (key, _unsigned(stream), number) for key, stream, number in rows("key, stream, high_water", "streams")
+            ],
+            nicks=rows("skeleton, nick, key", "nicks"),
+            members=rows("key, role", "members"),
+            reads=rows("key, seq", "reads"),
+            rejections=[
+                (
+                    *(key, _unsigned(stream)),
+                    Rejection(number=number, count=count, code=code, fields=json.loads(fields)),
+                )
+                for key, stream, number, count, code, fields in rows(
+                    "key, stream, number, count, code, fields", "rejections"
+                )
+            ],
+        )
 
     def direct_rooms(self, key: bytes, limit: int) -> list[tuple[str, bytes, int, int]]:
         """Return (name, the other's key, next number, the last one read) of this key's direct rooms that hold anything.
@@ -266,64 +270,40 @@ class Store:
                 (_SEQ_MASK, _ROOM_BITS, _ROOM_BITS, _SEQ_MASK, key, limit),
             ).fetchall()
 
-    def _make_room(self, name: str) -> tuple[int, bytes, bytes]:
+    def _make_room(self, name: str) -> tuple[int, bytes, bytes, int]:
         epoch, invite = secrets.token_bytes(8), secrets.token_bytes(16)
         with self._transaction() as database:
             made = database.execute("INSERT INTO rooms (name, epoch, invite) VALUES (?, ?, ?)", (name, epoch, invite))
             assert made.lastrowid is not None
-            return made.lastrowid, epoch, invite
+            return made.lastrowid, epoch, invite, 0
 
     # -- the log ---------------------------------------------------------------------------------
 
-    def commit(self, room: int, batches: list[Batch], changes: RoomChanges) -> None:
+    def commit(self, room: int, batches: list[Batch], changes: RoomTables) -> None:
         """Put batches and changes on the disk, all or nothing. From any thread.
 
         Raises StoreFull (try again later) or StoreError (never again: stop acknowledging).
         """
-        chain = self._chains[room]
+        chain, base = self._chains[room], self._chain_bases[room]
         rows = []
         for batch in batches:
-            at, before = room << _ROOM_BITS | batch.first, chain
-            chain = _link(before, at, batch.frames, batch.data)
-            rows.append((at, batch.frames, before, chain, batch.data))
+            before, chain = chain, _link(chain, base | batch.first, batch.frames, batch.data)
+            rows.append((room << _ROOM_BITS | batch.first, batch.frames, before, chain, batch.data))
         with self._transaction() as database:
             database.executemany("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", rows)
-            if changes.authors:
-                database.executemany(
-                    "INSERT INTO authors VALUES (?, ?, ?, ?, ?, ?)",
-                    [(room, a.index, a.key, _signed(a.stream), a.nick, a.bot) for a in changes.authors],
-                )
-            if changes.marks:
-                database.executemany(
-                    "INSERT INTO marks VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET mark = excluded.mark",
-                    [(room, key, _signed(stream), mark) for key, stream, mark in changes.marks],
-                )
-            if changes.nicks:
-                database.executemany(
-                    "INSERT OR REPLACE INTO nicks VALUES (?, ?, ?, ?)",
-                    [(room, *nick) for nick in changes.nicks],
-                )
-            if changes.members:
-                database.executemany(
-                    "INSERT OR REPLACE INTO members VALUES (?, ?, ?)",
-                    [(room, *member) for member in changes.members],
-                )
-            if changes.reads:
-                database.executemany(
-                    "INSERT OR REPLACE INTO reads VALUES (?, ?, ?)", [(room, *read) for read in changes.reads]
-                )
-            for key, stream, first_kept, rejections in changes.rejections:
-                database.executemany(
-                    "INSERT OR REPLACE INTO rejections VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    [
-                        (room, key, _signed(stream), one.number, one.count, one.code, json.dumps(one.fields))
-                        for one in rejections
-                    ],
-                )
-                database.execute(
-                    "DELETE FROM rejections WHERE room = ? AND key = ? AND stream = ? AND number < ?",
-                    (room, key, _signed(stream), first_kept),
-                )
+            for query, changed in (
+                (_PUT_AUTHOR, [(room, a.index, a.key, _signed(a.stream), a.nick, a.bot) for a in changes.authors]),
+                (_PUT_STREAM, [(room, key, _signed(stream), number) for key, stream, number in changes.high_water]),
+                (_PUT_NICK, [(room, *nick) for nick in changes.nicks]),
+                (_PUT_MEMBER, [(room, *member) for member in changes.members]),
+                (_PUT_READ, [(room, *read) for read in changes.reads]),
+            ):
+                if changed:
+                    database.executemany(query, changed)
+            for key, stream, one in changes.rejections:
+                owner = (room, key, _signed(stream))
+                database.execute(_PUT_REJECTION, (*owner, one.number, one.count, one.code, json.dumps(one.fields)))
+                database.execute(_FORGET_REJECTIONS, (*owner, *owner, REJECTIONS_KEPT))
         self._chains[room] = chain
         if batches:
             self._write_mark(room, batches[-1].next_seq, chain)
@@ -351,7 +331,7 @@ class Store:
         """Return the sound rows from ``at`` on, as one batch. None where the first is damaged."""
         for limit in (512, 1):  # one alone where SQLite stops at the damage of another, or the disk does
             with suppress(sqlite3.DatabaseError), closing(self._reader.execute(_ROWS, (at, top, limit))) as rows:
-                return _follow(rows)
+                return _follow(rows, self._chain_bases[at >> _ROOM_BITS])
         return None
 
     # -- invites and addresses -------------------------------------------------------------------
@@ -457,10 +437,22 @@ SELECT at, max(1, min(2048, ifnull(cast(frames AS INTEGER), 1))), ifnull(cast(be
     ifnull(cast(chain AS BLOB), x''), ifnull(cast(data AS BLOB), x'')
 FROM batches WHERE at >= ? AND at <= ? ORDER BY at LIMIT ?
 """
+_PUT_AUTHOR: Final = "INSERT INTO authors VALUES (?, ?, ?, ?, ?, ?)"
+_PUT_STREAM: Final = (
+    "INSERT INTO streams VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET high_water = excluded.high_water"
+)
+_PUT_NICK: Final = "INSERT OR REPLACE INTO nicks VALUES (?, ?, ?, ?)"
+_PUT_MEMBER: Final = "INSERT OR REPLACE INTO members VALUES (?, ?, ?)"
+_PUT_READ: Final = "INSERT INTO reads VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)"
+_PUT_REJECTION: Final = "INSERT OR REPLACE INTO rejections VALUES (?, ?, ?, ?, ?, ?, ?)"
+_FORGET_REJECTIONS: Final = """
+DELETE FROM rejections WHERE room = ? AND key = ? AND stream = ? AND number <= (
+    SELECT number FROM rejections WHERE room = ? AND key = ? AND stream = ? ORDER BY number DESC LIMIT 1 OFFSET ?)
+"""
 _AFTER: Final = "SELECT min(at) FROM batches WHERE at > ? AND at <= ?"
 
 
-def _follow(rows: sqlite3.Cursor) -> Batch | None:
+def _follow(rows: sqlite3.Cursor, base: int) -> Batch | None:
     """Make one batch of rows that follow each other, as far as they are sound and 64 KiB go.
 
     None where the first is damaged.
@@ -468,7 +460,9 @@ def _follow(rows: sqlite3.Cursor) -> Batch | None:
     first = frames_in_all = size = expected = 0
     parts: list[bytes] = []
     for at, frames, before, chain, data in rows:
-        if _link(before, at, frames, data) != chain or (parts and (at != expected or size + len(data) > MAX_BATCH)):
+        if _link(before, base | at & _SEQ_MASK, frames, data) != chain:
+            break
+        if parts and (at != expected or size + len(data) > MAX_BATCH):
             break
         first = first or at & _SEQ_MASK
         frames_in_all += frames
@@ -508,9 +502,9 @@ def _make_private(path: Path) -> None:
         os.close(fd)
 
 
-def _link(chain: bytes, at: int, frames: int, data: bytes) -> bytes:
+def _link(chain: bytes, first: int, frames: int, data: bytes) -> bytes:
     digest = hashlib.sha256(chain)
-    digest.update(_CHAINED.pack(at, frames))
+    digest.update(_CHAINED.pack(first, frames))
     digest.update(data)
     return digest.digest()[:16]
 

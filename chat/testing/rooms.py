@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from chat.client.events import ClientEvent
+    from chat.core.ledger import RoomTables
     from chat.core.log import Batch
-    from chat.core.room import RoomChanges
     from chat.transport import Transport
 
 
@@ -63,7 +63,7 @@ class _Disk(Store):
 
     full = False
 
-    def commit(self, room: int, batches: list[Batch], changes: RoomChanges) -> None:
+    def commit(self, room: int, batches: list[Batch], changes: RoomTables) -> None:
         if self.full:
             raise StoreFull("the disk is full, as the test asked for")
         super().commit(room, batches, changes)

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from chat.core.errors import Refused, RemoteProtocolError
+from chat.core.ledger import RoomTables
 from chat.core.log import Batch, Log, digest
-from chat.core.room import Member, Room, RoomChanges, Stream
+from chat.core.room import Member, Room
 from chat.core.wire import (
     MAX_CONTROL,
     MAX_TEXT,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 ANN, BOB, CID = b"a" * 32, b"b" * 32, b"c" * 32
 EPOCH = b"an epoch"
+EMPTY = RoomTables()
 
 
 def hello(key: bytes = ANN, nick: str = "ann", stream: int = 1, **more: Any) -> Hello:
@@ -45,8 +47,8 @@ def hello(key: bytes = ANN, nick: str = "ann", stream: int = 1, **more: Any) -> 
     )
 
 
-def a_room(**more: Any) -> Room:
-    return Room("lobby", Log(EPOCH), **more)
+def a_room(tables: RoomTables = EMPTY, **more: Any) -> Room:
+    return Room("lobby", Log(EPOCH), tables, **more)
 
 
 def say(number: int, body: bytes = b"hi", kind: int = Kind.SAY, flags: int = 0) -> Frame:
@@ -58,7 +60,7 @@ def frame(data: bytes) -> Frame:
     return one
 
 
-def store(room: Room) -> RoomChanges:
+def store(room: Room) -> RoomTables:
     """What a host's tick does, with a disk that never fails."""
     batches, changes = room.log.seal(), room.take_changes()
     assert room.committed(batches, changes) == []
@@ -83,11 +85,11 @@ def fill(room: Room, messages: int, member: Member | None = None) -> None:
     member = member or enter(room, hello(stream=77))
     assert member.stream is not None
     for _ in range(messages):
-        room.handle(member, say(member.stream.mark + 1), 1000)
+        room.handle(member, say(member.stream.high_water + 1), 1000)
     store(room)
 
 
-def again(room: Room, changes: list[RoomChanges]) -> Room:
+def again(room: Room, changes: list[RoomTables]) -> Room:
     """The room as its host finds it after a restart from what was stored."""
     batches = []
     seq = 1
@@ -95,22 +97,18 @@ def again(room: Room, changes: list[RoomChanges]) -> Room:
         batches.append(found)
         seq = found.next_seq
     log = Log(EPOCH, next_seq=seq, older=lambda seq: next((b for b in batches if b.first <= seq < b.next_seq), None))
-    return Room(
-        "lobby",
-        log,
-        authors=[author for change in changes for author in change.authors],
-        marks=[mark for change in changes for mark in change.marks],
-        nicks=[nick for change in changes for nick in change.nicks],
-        members=[member for change in changes for member in change.members],
-        rejections=[(key, id_, one) for change in changes for key, id_, _, new in change.rejections for one in new],
-    )
+
+    def all_of(name: str) -> list[Any]:
+        return [row for change in changes for row in getattr(change, name)]
+
+    return Room("lobby", log, RoomTables(*(all_of(name) for name in RoomTables._fields)))
 
 
 # -- who may enter -------------------------------------------------------------------------------
 
 
 def test_the_owner_those_admitted_and_everyone_in_an_open_room_need_no_invite() -> None:
-    room = a_room(owners=frozenset({ANN}), members=[(CID, "member")])
+    room = a_room(RoomTables(members=[(CID, "member")]), owners=frozenset({ANN}))
     assert (room.may_enter(ANN), room.may_enter(BOB), room.may_enter(CID)) == (True, False, True)
     assert a_room(open_to_all=True).may_enter(BOB)
 
@@ -133,7 +131,7 @@ def test_to_enter_is_not_to_be_admitted() -> None:
 
 
 def test_the_role_is_the_one_on_record() -> None:
-    room = a_room(owners=frozenset({ANN}), members=[(CID, "muted")])
+    room = a_room(RoomTables(members=[(CID, "muted")]), owners=frozenset({ANN}))
     roles = [enter(room, hello(key, nick)).role for key, nick in ((ANN, "ann"), (BOB, "bob"), (CID, "cid"))]
     assert roles == ["owner", "member", "muted"]
 
@@ -208,7 +206,7 @@ def test_what_cannot_be_a_nickname_is_refused_with_the_reason() -> None:
 
 
 def test_one_key_may_have_eight_nicknames() -> None:
-    room = a_room(nicks=[(f"stored{n}", f"stored{n}", ANN) for n in range(7)])
+    room = a_room(RoomTables(nicks=[(f"stored{n}", f"stored{n}", ANN) for n in range(7)]))
     enter(room, hello(nick="the-eighth"))
     with pytest.raises(Refused, match="has 8 nicknames here already"):
         enter(room, hello(nick="the-ninth"))
@@ -393,7 +391,7 @@ def test_authors_are_introduced_once_for_each_stream_and_nickname() -> None:
     ann, bob, other = enter(room, hello()), enter(room, hello(BOB, "bob")), enter(room, hello(stream=2))
     for member in (ann, bob, ann, other, bob):
         assert member.stream is not None
-        room.handle(member, say(member.stream.mark + 1), 0)
+        room.handle(member, say(member.stream.high_water + 1), 0)
     renamed = enter(room, hello(nick="anna"))
     room.handle(renamed, say(3), 0)
     changes = store(room)
@@ -403,7 +401,7 @@ def test_authors_are_introduced_once_for_each_stream_and_nickname() -> None:
         (3, ANN, 2, "ann"),
         (4, ANN, 1, "anna"),
     ]
-    assert sorted(changes.marks) == [(ANN, 1, 3), (ANN, 2, 1), (BOB, 1, 2)]
+    assert sorted(changes.high_water) == [(ANN, 1, 3), (ANN, 2, 1), (BOB, 1, 2)]
 
 
 def test_what_is_sent_again_is_dropped_and_what_is_missing_is_an_error() -> None:
@@ -420,7 +418,7 @@ def test_what_is_sent_again_is_dropped_and_what_is_missing_is_an_error() -> None
     assert room.log.next_seq == 4
 
 
-def test_marks_outlive_the_host() -> None:
+def test_high_water_marks_outlive_the_host() -> None:
     room = a_room()
     ann = enter(room, hello())
     room.handle(ann, say(1), 0)
@@ -436,7 +434,7 @@ def test_marks_outlive_the_host() -> None:
 
 
 def test_an_author_without_a_mark_is_taken_as_one_that_never_spoke() -> None:
-    room = a_room(authors=[Author(index=1, key=ANN, stream=9, nick="ann")])
+    room = a_room(RoomTables(authors=[Author(index=1, key=ANN, stream=9, nick="ann")]))
     entry = room.enter(hello(stream=9))
     assert entry.first_unsettled == 1
     room.handle(entry.member, say(1), 0)
@@ -476,7 +474,7 @@ def test_a_run_that_goes_on_is_taken_at_once() -> None:
     room.handle(ann, say(6), 8)
     changes = store(room)
     assert [(author.index, author.nick) for author in changes.authors] == [(1, "ann"), (2, "bob")]
-    assert changes.marks == [(ANN, 1, 6), (BOB, 1, 3)]
+    assert changes.high_water == [(ANN, 1, 6), (BOB, 1, 3)]
     assert [one[2:6] for one in sent(ann, room) if one.kind == Kind.SAY] == [
         (1, 1, 2, 5),
         (1, 2, 3, 5),
@@ -509,7 +507,7 @@ def test_the_longest_message_may_be_in_a_run() -> None:
 
 
 def test_a_run_of_a_program_is_one_turn_and_a_persons_ends_them_all() -> None:
-    room = a_room(bot_turns=2, members=[(ANN, "bot"), (BOB, "bot")])
+    room = a_room(RoomTables(members=[(ANN, "bot"), (BOB, "bot")]), bot_turns=2)
     ann, bob, cid = enter(room, hello()), enter(room, hello(BOB, "bob")), enter(room, hello(CID, "cid"))
     room.take_run(ann, run(1, 2, 3), 0)
     room.take_run(bob, run(1, 2, 3), 0)
@@ -518,13 +516,6 @@ def test_a_run_of_a_program_is_one_turn_and_a_persons_ends_them_all() -> None:
     assert room.guard.pause > 0
     room.take_run(cid, run(1), 0)
     assert room.guard.pause == 0
-
-
-def test_a_shared_sequencer_gets_no_runs() -> None:
-    """It is called for each message, and numbers them later, among those of other hosts."""
-    room = a_room(sequencer=lambda *_: None)
-    assert room.take_run(enter(room, hello()), run(1, 2), 0) == (0, 0)
-    assert room.log.next_seq == 1
 
 
 HOSTS = {*Kind} - {*range(1, 16)} - {Kind.ASK, Kind.BEAT, Kind.BYE, Kind.STATE} | {0, 17, 63}
@@ -551,8 +542,8 @@ def test_beats_and_what_a_newer_version_may_know_change_nothing(kind: int) -> No
 # -- what is rejected ------------------------------------------------------------------------------
 
 
-def rejected(changes: RoomChanges) -> list[tuple[int, int, str, dict[str, str | int]]]:
-    return [(one.number, one.count, one.code, one.fields) for _, _, _, new in changes.rejections for one in new]
+def rejected(changes: RoomTables) -> list[tuple[int, int, str, dict[str, str | int]]]:
+    return [(one.number, one.count, one.code, one.fields) for _, _, one in changes.rejections]
 
 
 def told(member: Member, room: Room) -> list[Frame | Rejection]:
@@ -571,7 +562,7 @@ def test_a_rejected_message_is_passed_over_and_later_ones_are_taken() -> None:
         room.handle(ann, say(number, body, kind), 0)  # sent again
     assert sent(ann, room) == []  # nothing is told before it is stored
     changes = store(room)
-    assert changes.marks == [(ANN, 1, 3)]
+    assert changes.high_water == [(ANN, 1, 3)]
     found = told(ann, room)
     assert isinstance(found[0], Rejection)  # ahead of what was numbered after it, or the member would miss it
     assert (found[0].number, found[0].code, found[0].text) == (
@@ -622,8 +613,8 @@ def reject_many(room: Room, member: Member, count: int) -> None:
     """Each is a rejection of its own: something is taken in between."""
     assert member.stream is not None
     for _ in range(count):
-        room.handle(member, say(member.stream.mark + 1, NO_TARGET, Kind.REACT), 0)
-        room.handle(member, say(member.stream.mark + 1), 0)
+        room.handle(member, say(member.stream.high_water + 1, NO_TARGET, Kind.REACT), 0)
+        room.handle(member, say(member.stream.high_water + 1), 0)
 
 
 def test_who_comes_back_is_told_of_what_it_may_not_know() -> None:
@@ -664,12 +655,8 @@ def test_the_reasons_of_64_rejections_are_kept() -> None:
     room = a_room()
     ann = enter(room, hello())
     reject_many(room, ann, 70)
-    ((key, stream, first_kept, new),) = store(room).rejections
-    assert (key, stream, first_kept, len(new)) == (ANN, 1, 13, 70)
-    sent(ann, room)
-    reject_many(room, ann, 1)
-    assert store(room).rejections[0][2] == 15
-    assert len(room.enter(hello(unsettled=1)).rejections) == 64
+    assert len(rejected(store(room))) == 70  # each is told once
+    assert [one.number for one in room.enter(hello(unsettled=1)).rejections] == list(range(13, 141, 2))
 
 
 def test_a_rejection_that_could_not_be_committed_comes_again() -> None:
@@ -718,7 +705,8 @@ def test_names_are_answered_for_those_there_are() -> None:
 
 
 def test_the_longest_answer_fits_a_control_frame() -> None:
-    room = a_room(authors=[Author(index=n, key=ANN, stream=2**64 - n, nick="\U00020000" * 16) for n in range(1, 26)])
+    authors = [Author(index=n, key=ANN, stream=2**64 - n, nick="\U00020000" * 16) for n in range(1, 26)]
+    room = a_room(RoomTables(authors=authors))
     ann = enter(room, hello())
     room.handle(ann, ask("names", [*range(1, 26)]), 0)
     assert len(unpack(Names, sent(ann, room)[0]).authors) == 25
@@ -787,33 +775,9 @@ def test_what_could_not_be_committed_comes_again() -> None:
     room.give_back(failed)
     changes = room.take_changes()
     assert [author.index for author in changes.authors] == [1, 2]
-    assert sorted(changes.marks) == [(ANN, 1, 1), (BOB, 1, 1)]
+    assert sorted(changes.high_water) == [(ANN, 1, 1), (BOB, 1, 1)]
     assert [nick for _, nick, _ in changes.nicks] == ["ann", "bob"]
     assert changes.members == [(ANN, "member"), (BOB, "member")]
-
-
-# -- the sequencer -------------------------------------------------------------------------------
-
-
-def test_a_shared_sequencer_applies_in_its_own_time() -> None:
-    submitted: list[tuple[Stream, str, int, int, int, bytes, int]] = []
-
-    def submit(stream: Stream, nick: str, kind: int, flags: int, number: int, body: bytes, time: int) -> None:
-        submitted.append((stream, nick, kind, flags, number, body, time))
-
-    room = a_room(sequencer=submit)
-    ann, bob = enter(room, hello()), enter(room, hello(BOB, "bob"))
-    room.handle(ann, say(1, b"first"), 1)
-    room.handle(ann, say(1, b"first"), 2)  # a repeat is not submitted again
-    room.handle(ann, say(2, b"second"), 3)
-    room.handle(bob, say(1, b"bob's"), 4)
-    assert room.log.next_seq == 1
-    assert room.enter(hello()).first_unsettled == 1
-    for submission in (submitted[2], submitted[0], submitted[0], submitted[1]):  # its order, and one delivered twice
-        room.apply(*submission)
-    store(room)
-    bodies = [one.body for one in sent(bob, room) if one.kind == Kind.SAY]
-    assert bodies == [b"bob's", b"first", b"second"]
 
 
 # -- a member's share of what is sent ------------------------------------------------------------

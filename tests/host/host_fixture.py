@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chat.client.events import ClientEvent
+    from chat.core.ledger import RoomTables
     from chat.core.log import Batch
     from chat.core.outgoing import OutboxEntry
-    from chat.core.room import RoomChanges
     from chat.host.hosted_room import HostedRoom
     from chat.transport import Buffer, Link
 
@@ -206,7 +206,7 @@ class SlowStore(Store):
     disk: threading.Event
     commits: int = 0
 
-    def commit(self, room: int, batches: list[Batch], changes: RoomChanges) -> None:
+    def commit(self, room: int, batches: list[Batch], changes: RoomTables) -> None:
         self.commits += 1
         assert self.disk.wait(20)
         super().commit(room, batches, changes)

@@ -340,7 +340,8 @@ def test_it_is_kept_while_the_window_is_open(tmp_path: Path, monkeypatch: pytest
             last = await speak(fixture, 3)
             async with fixture.looker("ann", near=near) as ann:
                 ann.show(read=last)
-                await until(lambda: fixture.store.open_room("lobby").reads == [(ann.session.key, last)], "it is stored")
+                reads = [(ann.session.key, last)]
+                await until(lambda: fixture.store.open_room("lobby").tables.reads == reads, "it is stored")
             await fixture.close()
             await fixture.open()
             assert await read_by(fixture, "ann") == last

@@ -197,9 +197,9 @@ def test_a_full_disk_keeps_messages_waiting_and_stores_them_when_there_is_room(
             await fixture.close()
             await fixture.open()  # and with them all that came about meanwhile
             state = fixture.store.open_room("lobby")
-            assert [mark for key, _, mark in state.marks if key == ann.session.key] == [4]
-            assert sorted(nick for _, nick, _ in state.nicks) == ["ann", "bob", "cid"]
-            assert len(state.members) == 3
+            assert [mark for key, _, mark in state.tables.high_water if key == ann.session.key] == [4]
+            assert sorted(nick for _, nick, _ in state.tables.nicks) == ["ann", "bob", "cid"]
+            assert len(state.tables.members) == 3
 
     run(scene())
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.core.errors import StoreError, StoreFull
+from chat.core.ledger import RoomTables
 from chat.core.log import Batch, Log
-from chat.core.room import RoomChanges
 from chat.core.wire import HEADER_SIZE, MAX_BATCH, Author, Gap, Kind, Rejection, split
 from chat.host.store import Store, StoredInvite
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from chat.host.store import RoomState
 
 ROOT = Path(__file__).parents[2]
-NOTHING = RoomChanges([], [], [], [])
+NOTHING = RoomTables()
 KEY = b"k" * 32
 
 
@@ -48,7 +48,7 @@ class Kept:
             window=0,
         )
 
-    def say(self, *texts: bytes, changes: RoomChanges = NOTHING) -> None:
+    def say(self, *texts: bytes, changes: RoomTables = NOTHING) -> None:
         """One commit with one batch."""
         for text in texts:
             self.log.append(Kind.SAY, text, time=1000)
@@ -144,7 +144,7 @@ def test_a_new_room_is_empty(folder: Path) -> None:
     with opened(folder) as store:
         state = store.open_room("lobby")
         assert (state.name, state.next_seq, state.last_time) == ("lobby", 1, 0)
-        assert (state.authors, state.marks, state.nicks, state.members) == ([], [], [], [])
+        assert state.tables == RoomTables([], [], [], [], [], [])
         assert (len(state.epoch), len(state.invite)) == (8, 16)
         assert store.read(state.id, 1) is None
         assert store.open_room("lobby") == state
@@ -160,7 +160,7 @@ def test_no_two_rooms_have_an_epoch_or_a_secret_in_common(folder: Path) -> None:
 
 def test_everything_is_there_after_reopening(folder: Path) -> None:
     authors = [Author(index=n, key=KEY, stream=2**63 - 1 + n, nick=f"ann-{n}") for n in (1, 2)]
-    changes = RoomChanges(
+    changes = RoomTables(
         authors,
         [(KEY, 2**63, 7), (KEY, 2**64 - 1, 8), (KEY, 0, 9)],
         [("ann", "Ann", KEY), ("bob", "Bob", b"b" * 32)],
@@ -176,65 +176,62 @@ def test_everything_is_there_after_reopening(folder: Path) -> None:
         state = again.state
         assert state[:4] == kept.state[:4]
         assert (state.next_seq, state.last_time) == (4, 1000)
-        assert state.authors == authors
-        assert sorted(state.marks) == sorted(changes.marks)
-        assert sorted(state.nicks) == sorted(changes.nicks)
-        assert sorted(state.members) == sorted(changes.members)
-        assert sorted(state.reads) == sorted(changes.reads)
+        assert state.tables.authors == authors
+        assert sorted(state.tables.high_water) == sorted(changes.high_water)
+        assert sorted(state.tables.nicks) == sorted(changes.nicks)
+        assert sorted(state.tables.members) == sorted(changes.members)
+        assert sorted(state.tables.reads) == sorted(changes.reads)
 
 
 def test_later_changes_take_the_place_of_earlier_ones(folder: Path) -> None:
     with opened(folder) as store:
         kept = Kept(store)
-        kept.say(b"1", changes=RoomChanges([], [(KEY, 2**64 - 1, 1)], [("ann", "Ann", KEY)], [(KEY, "member")]))
-        kept.say(b"2", changes=RoomChanges([], [(KEY, 2**64 - 1, 2)], [("ann", "aNN", KEY)], [(KEY, "banned")]))
+        kept.say(b"1", changes=RoomTables([], [(KEY, 2**64 - 1, 1)], [("ann", "Ann", KEY)], [(KEY, "member")]))
+        kept.say(b"2", changes=RoomTables([], [(KEY, 2**64 - 1, 2)], [("ann", "aNN", KEY)], [(KEY, "banned")]))
         state = store.open_room("lobby")
-        assert (state.marks, state.nicks) == ([(KEY, 2**64 - 1, 2)], [("ann", "aNN", KEY)])
-        assert state.members == [(KEY, "banned")]
+        assert (state.tables.high_water, state.tables.nicks) == ([(KEY, 2**64 - 1, 2)], [("ann", "aNN", KEY)])
+        assert state.tables.members == [(KEY, "banned")]
 
 
 def test_changes_are_stored_without_messages_too(folder: Path) -> None:
     with opened(folder) as store:
         kept = Kept(store)
-        store.commit(kept.state.id, [], RoomChanges([], [], [], [(KEY, "member")]))
-        store.commit(kept.state.id, [], RoomChanges([], [], [], [], [(KEY, 1)]))
-        store.commit(kept.state.id, [], RoomChanges([], [], [], [], [(KEY, 2)]))
+        store.commit(kept.state.id, [], RoomTables([], [], [], [(KEY, "member")]))
+        store.commit(kept.state.id, [], RoomTables([], [], [], [], [(KEY, 1)]))
+        store.commit(kept.state.id, [], RoomTables([], [], [], [], [(KEY, 2)]))
     with opened(folder) as store:
         state = store.open_room("lobby")
-        assert (state.members, state.reads) == ([(KEY, "member")], [(KEY, 2)])
+        assert (state.tables.members, state.tables.reads) == ([(KEY, "member")], [(KEY, 2)])
 
 
-def test_rejections_are_kept_from_the_first_that_the_room_still_names(folder: Path) -> None:
-    one, two = (
-        Rejection(number=1, code="too-long", fields={"size": 9, "limit": 8}),
-        Rejection(number=3, code="no-target", fields={}),
-    )
+def test_the_newest_rejections_of_a_stream_are_kept(folder: Path) -> None:
     stream = 2**64 - 1
+    first = Rejection(number=1, code="too-long", fields={"size": 9, "limit": 8})
+    others = [Rejection(number=number, code="no-target") for number in range(3, 141, 2)]
+    grown = Rejection(number=139, code="no-target", count=2)
     with opened(folder) as store:
         kept = Kept(store)
-        kept.say(b"1", changes=RoomChanges([], [(KEY, stream, 3)], [], [], [], [(KEY, stream, 1, [one, two])]))
-        grown = Rejection(number=3, code="no-target", fields={}, count=2)
-        store.commit(kept.state.id, [], RoomChanges([], [(KEY, stream, 4)], [], [], [], [(KEY, stream, 1, [grown])]))
+        kept.say(b"1", changes=RoomTables(rejections=[(KEY, stream, first), (KEY, 7, first)]))
+        store.commit(kept.state.id, [], RoomTables(rejections=[(KEY, stream, one) for one in others]))
+        store.commit(kept.state.id, [], RoomTables(rejections=[(KEY, stream, grown)]))
     with opened(folder) as store:
-        kept = Kept(store)
-        assert kept.state.rejections == [(KEY, stream, one), (KEY, stream, grown)]
-        last = Rejection(number=9, code="no-target", fields={})
-        store.commit(kept.state.id, [], RoomChanges([], [(KEY, stream, 9)], [], [], [], [(KEY, stream, 3, [last])]))
-        assert store.open_room("lobby").rejections == [(KEY, stream, grown), (KEY, stream, last)]
-        assert store.open_room("another").rejections == []
+        tables = store.open_room("lobby").tables
+        assert [one for _, their, one in tables.rejections if their == stream] == [*others[-64:-1], grown]
+        assert [one for _, their, one in tables.rejections if their == 7] == [first]
+        assert store.open_room("another").tables.rejections == []
 
 
 def test_rooms_do_not_see_each_other(folder: Path) -> None:
     with opened(folder) as store:
         one, two = Kept(store, "one"), Kept(store, "two")
         for number in range(3):
-            one.say(b"one %d" % number, changes=RoomChanges([], [(KEY, 1, number)], [], []))
+            one.say(b"one %d" % number, changes=RoomTables([], [(KEY, 1, number)], [], []))
             two.say(b"two %d" % number)
     with opened(folder) as store:
         two, one = Kept(store, "two"), Kept(store, "one")
         assert one.content() == [b"one 0", b"one 1", b"one 2"]
         assert two.content() == [b"two 0", b"two 1", b"two 2"]
-        assert (one.state.marks, two.state.marks) == ([(KEY, 1, 2)], [])
+        assert (one.state.tables.high_water, two.state.tables.high_water) == ([(KEY, 1, 2)], [])
 
 
 def test_invites_and_addresses(folder: Path) -> None:
@@ -383,10 +380,10 @@ def test_closing_twice_does_nothing(folder: Path) -> None:
 
 def test_a_newer_database_is_left_alone(folder: Path) -> None:
     Store(folder).close()
-    change(folder, "PRAGMA user_version = 5")
+    change(folder, "PRAGMA user_version = 99")
     before = (folder / "log.db").read_bytes()
     for _ in range(2):  # and a host that was refused keeps nobody out
-        with pytest.raises(StoreError, match="is of version 5, this program knows 4; upgrade manywire"):
+        with pytest.raises(StoreError, match="is of version 99, this program knows 5; upgrade manywire"):
             Store(folder)
     assert (folder / "log.db").read_bytes() == before
 
@@ -754,7 +751,7 @@ def test_a_full_disk_stores_all_or_nothing_and_goes_on_when_there_is_room(folder
         kept.say(b"before")
         room = kept.state.id
         pages(store)
-        changes = RoomChanges([], [(KEY, 1, 1)], [("ann", "Ann", KEY)], [(KEY, "member")])
+        changes = RoomTables([], [(KEY, 1, 1)], [("ann", "Ann", KEY)], [(KEY, "member")])
         kept.log.append(Kind.SAY, b"small", time=0)
         batches = kept.log.seal()
         kept.log.append(Kind.SAY, bytes(60_000), time=0)
@@ -769,14 +766,14 @@ def test_a_full_disk_stores_all_or_nothing_and_goes_on_when_there_is_room(folder
         with pytest.raises(StoreFull):
             store.remember_address(room, "tcp", "x" * 5000)
         half = store.open_room("lobby")
-        assert (half.next_seq, half.marks, half.nicks, half.members) == (2, [], [], [])
+        assert (half.next_seq, half.tables.high_water, half.tables.nicks, half.tables.members) == (2, [], [], [])
         pages(store, 10_000)
         store.commit(room, waiting, changes)
         kept.log.publish(waiting)
     with opened(folder) as store:
         after = Kept(store)
         assert after.content() == [b"before", b"small", bytes(60_000)]
-        assert (after.state.marks, after.state.members) == ([(KEY, 1, 1)], [(KEY, "member")])
+        assert (after.state.tables.high_water, after.state.tables.members) == ([(KEY, 1, 1)], [(KEY, "member")])
 
 
 def test_a_full_disk_makes_no_room_either(folder: Path) -> None:

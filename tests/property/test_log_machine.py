@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from chat.core.errors import LocalProtocolError
+from chat.core.ledger import RoomTables
 from chat.core.log import Batch, Cursor, Log
-from chat.core.room import RoomChanges
 from chat.core.wire import HEADER_SIZE, MAX_BATCH, MAX_FRAME, Gap, Kind, Parser, encode, kind_at, unpack
 from chat.host.store import Store
 
-NOTHING = RoomChanges([], [], [], [])
+NOTHING = RoomTables()
 SIZES = st.integers(0, 60) | st.sampled_from([5_000, 20_000, MAX_FRAME - HEADER_SIZE])
 
 

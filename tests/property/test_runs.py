@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from chat.core.errors import RemoteProtocolError
+from chat.core.ledger import RoomTables
 from chat.core.log import Log
 from chat.core.room import BOT, Member, Room
 from chat.core.wire import HEADER_SIZE, MAX_BATCH, MAX_TEXT, SEQ_PREFIX, Ask, Hello, Kind, Parser, encode, pack
@@ -80,7 +81,12 @@ class RunMachine(RuleBasedStateMachine):
     @initialize(turns=st.sampled_from([0, 2, 20]))
     def open(self, turns: int) -> None:
         self.rooms = [
-            Room("lobby", Log(b"an epoch"), members=[(key("bot"), BOT), (key("other-bot"), BOT)], bot_turns=turns)
+            Room(
+                "lobby",
+                Log(b"an epoch"),
+                RoomTables(members=[(key("bot"), BOT), (key("other-bot"), BOT)]),
+                bot_turns=turns,
+            )
             for _ in range(2)
         ]
         self.seats: dict[str, list[Seat]] = {}
@@ -206,7 +212,7 @@ class RunMachine(RuleBasedStateMachine):
         ours, plain = (vars(room.guard) for room in self.rooms)
         assert ours == plain
         marks, plain_marks = (
-            {s.key: (s.accepted, s.mark, s.author) for s in room._streams.values()} for room in self.rooms
+            {s.key: (s.accepted, s.high_water, s.author) for s in room._streams.values()} for room in self.rooms
         )
         assert marks == plain_marks
         assert [s.key for s in self.rooms[0]._touched] == [s.key for s in self.rooms[1]._touched]

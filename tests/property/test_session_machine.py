@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from chat.client.outbox import Outbox
+from chat.core.ledger import RoomTables
 from chat.core.log import Batch, Log
 from chat.core.outgoing import OutboxEntry, Outgoing
-from chat.core.room import Member, Room, RoomChanges
+from chat.core.room import Member, Room
 from chat.core.session import Challenged, Joined, LinkState, Message, Numbered, Rejected, Session, Stored
 from chat.core.wire import (
     PREFACE,
@@ -62,20 +63,17 @@ class Disk:
     epoch: bytes
     batches: list[Batch] = field(default_factory=list)
     authors: list[Author] = field(default_factory=list)
-    marks: dict[tuple[bytes, int], int] = field(default_factory=dict)
+    high_water: dict[tuple[bytes, int], int] = field(default_factory=dict)
     nicks: list[tuple[str, str, bytes]] = field(default_factory=list)
     rejections: dict[tuple[bytes, int, int], Rejection] = field(default_factory=dict)
     damaged: set[int] = field(default_factory=set)  # batches by their first number
 
-    def commit(self, batches: list[Batch], changes: RoomChanges) -> None:
+    def commit(self, batches: list[Batch], changes: RoomTables) -> None:
         self.batches += batches
         self.authors += changes.authors
-        self.marks.update({(key, stream): mark for key, stream, mark in changes.marks})
+        self.high_water.update({(key, stream): number for key, stream, number in changes.high_water})
         self.nicks += changes.nicks
-        for key, stream, first_kept, rejections in changes.rejections:
-            self.rejections.update({(key, stream, one.number): one for one in rejections})
-            for other in [one for one in self.rejections if one[:2] == (key, stream) and one[2] < first_kept]:
-                del self.rejections[other]
+        self.rejections.update({(key, stream, one.number): one for key, stream, one in changes.rejections})
 
     def read(self, seq: int) -> Batch | Gap | None:
         for batch in self.batches:
@@ -87,6 +85,14 @@ class Disk:
         """Every message by its number, also those that cannot be read any more."""
         frames = (one for batch in self.batches for one in split(batch.data))
         return {one.seq: one.body.decode() for one in frames if one.kind == Kind.SAY}
+
+    def tables(self) -> RoomTables:
+        return RoomTables(
+            authors=self.authors,
+            high_water=[(key, stream, number) for (key, stream), number in self.high_water.items()],
+            nicks=self.nicks,
+            rejections=[(*who[:2], one) for who, one in sorted(self.rejections.items(), key=itemgetter(0))],
+        )
 
     @property
     def next_seq(self) -> int:
@@ -113,19 +119,8 @@ class Host:
         self.clock = clock
         self.links: list[Link] = []
         log = Log(disk.epoch, next_seq=disk.next_seq, older=disk.read, window=WINDOW)
-        marks = [(key, stream, mark) for (key, stream), mark in disk.marks.items()]
-        rejections = [
-            (key, stream, one) for (key, stream, _), one in sorted(disk.rejections.items(), key=itemgetter(0))
-        ]
-        self.room = Room(
-            *("lobby", log),
-            open_to_all=True,
-            authors=disk.authors,
-            marks=marks,
-            nicks=disk.nicks,
-            rejections=rejections,
-        )
-        self.committing: tuple[list[Batch], RoomChanges] | None = None  # in a thread, on a slow disk
+        self.room = Room("lobby", log, disk.tables(), open_to_all=True)
+        self.committing: tuple[list[Batch], RoomTables] | None = None  # in a thread, on a slow disk
 
     def accept(self) -> Link:
         link = Link(self)

@@ -84,6 +84,10 @@ def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
             return st.tuples(*map(values, items))
         case inspect.StructType(cls=shape):
             return fields(shape)
+        case inspect.UnionType(types=types):
+            return st.one_of(*map(values, types))
+        case inspect.NoneType():
+            return st.none()
     raise AssertionError(kind)
 
 

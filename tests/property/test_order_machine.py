@@ -1,0 +1,210 @@
+"""Two hosts of one room follow one order. Whatever fails on the way there, in the end they hold equal bytes and rows.
+
+Members of both speak, claim nicknames and send what is rejected. A batch of either host is ordered, or fails, or fails
+although it is ordered. Each host applies the order at its own pace, and stores it whenever its disk is not full.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from chat.core.errors import Refused
+from chat.core.log import Log
+from chat.core.room import Member, Room
+from chat.core.sequencer import decode_batch, encode_batch
+from chat.core.wire import SEQ_PREFIX, Hello, Kind, encode, split
+from chat.host.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from chat.core.sequencer import Submission
+
+TABLES: Final = ("authors", "streams", "nicks", "members", "rejections")
+EPOCH: Final = b"an epoch"
+
+
+class Order:
+    """What was submitted and waits, and what is in the order, as bytes."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[bytes, Callable[[bool], None]]] = []
+        self.batches: list[bytes] = []
+
+    def submit(self, batch: Sequence[Submission], done: Callable[[bool], None]) -> None:
+        self.waiting.append((encode_batch(batch), done))
+
+    def take(self, which: int, *, ordered: bool, told: bool) -> None:
+        data, done = self.waiting.pop(which % len(self.waiting))
+        if ordered:
+            self.batches.append(data)
+        done(told)
+
+
+class Host:
+    """A room with a store of its own, in which it has another number than elsewhere."""
+
+    def __init__(self, order: Order, number: int) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.store = Store(Path(self.folder.name))
+        for other in range(number):
+            self.store.open_room(f"another-{other}")
+        state = self.store.open_room("lobby")
+        self.id = state.id
+        self.room = Room("lobby", Log(EPOCH), state.tables, sequencer=order)
+        self.order = order
+        self.applied = 0
+        self.members: dict[bytes, Member] = {}
+        self.said: dict[bytes, list[bytes]] = {}
+
+    def apply(self, most: int) -> None:
+        for data in self.order.batches[self.applied : self.applied + most]:
+            self.room.apply(decode_batch(data))
+            self.applied += 1
+
+    def commit(self, *, full: bool = False) -> None:
+        batches, changes = self.room.log.seal(), self.room.take_changes()
+        if full:
+            self.room.give_back(changes)
+        else:
+            self.store.commit(self.id, batches, changes)
+            for member in self.room.committed(batches, changes):
+                self.room.leave(member)
+        for member in self.members.values():
+            while piece := member.pending(self.room.log, self.room.roster):
+                member.cursor.advance(len(piece))
+
+    def rows(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Everything that is stored of the room, less its number."""
+        with sqlite3.connect(f"file:{self.folder.name}/log.db?mode=ro", uri=True) as database:
+            found = {
+                table: sorted(row[1:] for row in database.execute(f"SELECT * FROM {table} WHERE room = ?", (self.id,)))
+                for table in TABLES
+            }
+            query = "SELECT at & ?, frames, before, chain, data FROM batches WHERE at >> 48 = ? ORDER BY at"
+            found["batches"] = database.execute(query, ((1 << 48) - 1, self.id)).fetchall()
+        database.close()
+        return found
+
+    def close(self) -> None:
+        self.store.close()
+        self.folder.cleanup()
+
+
+class OrderMachine(RuleBasedStateMachine):
+    @initialize()
+    def open(self) -> None:
+        self.order = Order()
+        self.hosts = [Host(self.order, number) for number in range(2)]
+        self.time = 0
+        for who, nick in enumerate(("ann", "bob")):
+            for on in (0, 1):
+                self.come(on, who, f"{nick}{on}")
+                self.order.take(0, ordered=True, told=True)
+                for host in self.hosts:
+                    host.apply(9)
+                self.come(on, who, f"{nick}{on}")
+
+    @rule(on=st.integers(0, 1), who=st.integers(0, 3), nick=st.sampled_from(["ann", "Ann", "bob", "bo8", "cid"]))
+    def come(self, on: int, who: int, nick: str) -> None:
+        """Each host has members of its own, and claims may meet."""
+        host, key = self.hosts[on], bytes([on * 10 + who]) * 32
+        hello = Hello(room="lobby", key=key, nonce=b"", signature=b"", nick=nick, stream=1)
+        try:
+            if host.room.prepare(hello) is None:
+                return
+        except Refused:
+            return
+        host.members[key] = host.room.enter(hello).member
+        host.room.admit(key, "operator" if who == 3 else "")
+
+    @rule(
+        on=st.integers(0, 1),
+        who=st.sampled_from([0, 0, 1, 1, 2, 3]),
+        sizes=st.lists(st.integers(-1, 40), min_size=1, max_size=5),
+    )
+    def say(self, on: int, who: int, sizes: list[int]) -> None:
+        """Messages; those of a negative size are rejected."""
+        host, key = self.hosts[on], bytes([on * 10 + who]) * 32
+        member = host.members.get(key)
+        if member is None or member.stream is None:
+            return
+        self.time += 1
+        number, data = member.stream.accepted, b""
+        for size in sizes:
+            number += 1
+            kind, body = (Kind.SAY, bytes(size)) if size >= 0 else (Kind.REACT, SEQ_PREFIX.pack(1 << 40))
+            data += encode(kind, body, number=number)
+            if size >= 0:
+                host.said.setdefault(key, []).append(body)
+        while data:
+            _count, size = host.room.take_run(member, data, self.time)
+            data = data[size:]
+            if data:
+                frame = next(iter(split(data)))
+                host.room.handle(member, frame, self.time)
+                data = data[len(frame.raw) :]
+
+    @rule(
+        outcomes=st.lists(st.sampled_from(["ordered", "ordered", "ordered", "failed", "both"]), min_size=1, max_size=6)
+    )
+    def answer(self, outcomes: list[str]) -> None:
+        """What is in the order may be told as failed ("both"), and never the other way round."""
+        for number, outcome in enumerate(outcomes):
+            if not self.order.waiting:
+                self.try_again(number % 2)
+            if self.order.waiting:
+                self.order.take(number, ordered=outcome != "failed", told=outcome == "ordered")
+
+    def try_again(self, on: int) -> None:
+        submitter = self.hosts[on].room.submitter
+        assert submitter is not None
+        submitter.push()
+
+    @rule(on=st.integers(0, 1), most=st.integers(0, 5), full=st.sampled_from([False, False, True]))
+    def apply_and_commit(self, on: int, most: int, full: bool) -> None:
+        self.hosts[on].apply(most)
+        self.hosts[on].commit(full=full)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "hosts"):
+            return
+        try:
+            for host in self.hosts:
+                submitter = host.room.submitter
+                assert submitter is not None
+                while submitter.size:
+                    submitter.push()
+                    while self.order.waiting:
+                        self.order.take(0, ordered=True, told=True)
+            for host in self.hosts:
+                host.apply(len(self.order.batches))
+                host.commit()
+            one, two = (host.rows() for host in self.hosts)
+            assert one == two
+            said: dict[bytes, list[bytes]] = {}
+            for batch in one["batches"]:
+                for frame in split(batch[4]):
+                    if frame.kind == Kind.SAY:
+                        said.setdefault(self.key_of(one, frame.author), []).append(frame.body)
+            assert said == self.hosts[0].said | self.hosts[1].said
+        finally:
+            for host in self.hosts:
+                host.close()
+
+    @staticmethod
+    def key_of(rows: dict[str, list[tuple[Any, ...]]], author: int) -> bytes:
+        (key,) = [row[1] for row in rows["authors"] if row[0] == author]
+        assert isinstance(key, bytes)
+        return key
+
+
+class TestOrder(OrderMachine.TestCase):  # type: ignore[misc, valid-type]
+    settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
