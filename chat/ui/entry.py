@@ -100,7 +100,6 @@ class NoteEntry(Entry):
     """A line of ours: the answer to a command, a lost link, a gap."""
 
     text: str
-    role: str = "note"
 
     @property
     def weight(self) -> int:

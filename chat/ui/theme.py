@@ -46,7 +46,6 @@ _SHAPES: Final = {
     "link": "underline",
     "mention": "bold reverse",
     "unread": "bold",
-    "error": "bold",
     "selected": "reverse",
     "hit": "reverse bold",
     "code-keyword": "bold",
@@ -78,7 +77,7 @@ def roles_of(theme: str) -> dict[str, str]:
     looks |= dict.fromkeys(("faint", "day", "note", "delimiter", "fence", "code-comment"), faint)
     looks |= dict.fromkeys(("code", "quote", "quote-mark", "item-mark"), code)
     looks |= {"code-string": string, "code-number": number, "code-keyword": f"{code} bold"}
-    for role in ("unread", "error", "mention"):
+    for role in ("unread", "mention"):
         looks[role] += f" {strong}"
     if theme == "high-contrast":
         looks[""] = "#ffffff bg:#000000"

@@ -192,10 +192,10 @@ class Timeline:
         """Apply the changes that only another timeline of this log was given."""
         self.apply_changes([change for entry in self.ring.messages() for change in self.edits.of(entry.seq)])
 
-    def note(self, text: str, now: int, role: str = "note", *, last_seq: int = 0) -> None:
+    def note(self, text: str, now: int, *, last_seq: int = 0) -> None:
         """Add a line of ours. ``last_seq``: the last number of a gap that it reports."""
         self.last_seq = max(self.last_seq, last_seq)
-        self._append(NoteEntry(now, text, role))
+        self._append(NoteEntry(now, text))
 
     def presence(self, came: Iterable[tuple[bytes, str]], left: Iterable[tuple[bytes, str]], now: int) -> None:
         """Say who came and who left, by key and nickname: in one line until something else happens."""

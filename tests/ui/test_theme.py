@@ -106,7 +106,6 @@ def test_what_matters_is_not_said_by_colour_alone(name: str) -> None:
         assert attributes(name, role).reverse
     assert attributes(name, "link").underline
     assert attributes(name, "unread").bold
-    assert attributes(name, "error").bold
 
 
 def test_without_colours_there_are_none() -> None:

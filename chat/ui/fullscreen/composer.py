@@ -136,10 +136,6 @@ class Composer:
         self._room = room
         self.control.buffer = self._draft(room).buffer
 
-    def drafts(self) -> list[str]:
-        """Return the rooms with unsent text."""
-        return [room for room, draft in self._drafts.items() if draft.buffer.text or draft.pasted]
-
     def forget(self, room: str) -> None:
         """Drop the draft of a room that was left, but not the current one. Its history stays on disk."""
         self._drafts.pop(room, None)

@@ -10,7 +10,7 @@ from chat.ui.describe import describe_message
 from chat.ui.entry import Entry, MessageEntry, NoteEntry, PresenceEntry
 from chat.ui.fullscreen.layout import Line
 from chat.ui.fullscreen.wrapping import clip
-from chat.ui.theme import classes, nick_style
+from chat.ui.theme import nick_style
 
 if TYPE_CHECKING:
     from chat.ui.timeline import Timeline
@@ -47,8 +47,8 @@ class Conversation:
         match entry:
             case MessageEntry():
                 line = self._message(entry)
-            case NoteEntry(text=text, role=role):
-                line = Line(text, lead="--", lead_style="class:faint", gap=1, style=classes(role))
+            case NoteEntry(text=text):
+                line = Line(text, lead="--", lead_style="class:faint", gap=1, style="class:note")
             case PresenceEntry():
                 line = Line(_moved(entry), lead="--", lead_style="class:faint", gap=1, style="class:note")
             case _:

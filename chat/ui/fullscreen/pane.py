@@ -54,7 +54,6 @@ class Pane(UIControl):
         # the text are negative: they may vanish (a new day, when older lines are put in front), and the text stays.
         self._top: tuple[int, int] | None = None
         self._selected: int | None = None
-        self._seen = 0  # the number after the newest line that was in view
         self._in_view = (0, -1)  # the first and the last number on the screen
         self._passed: tuple[int, int] | None = None  # the first and the last number scrolled over since ``passed``
         self._width = self._height = 1
@@ -68,11 +67,6 @@ class Pane(UIControl):
     def following(self) -> bool:
         """Whether the end is in view, and stays there."""
         return self._top is None and self._timeline.attached
-
-    @property
-    def below(self) -> int:
-        """How many new lines were not in view yet; 0 if the pane follows."""
-        return 0 if self._top is None else max(0, self._timeline.end - self._seen)
 
     def visible_range(self) -> tuple[int, int]:
         """Return the numbers of the first and the last line on the screen, (0, -1) if there is none."""
@@ -120,7 +114,6 @@ class Pane(UIControl):
 
     def take_over(self, other: Pane, shift: int) -> None:
         """Go where another pane is. It has the same lines, under numbers lower by ``shift``."""
-        self._seen = self._timeline.end
         self._in_view = (other._in_view[0] + shift, other._in_view[1] + shift)
         self._top = None if other._top is None else (other._top[0] + shift, other._top[1])
         self.selected = None if other.selected is None else other.selected + shift
@@ -149,7 +142,7 @@ class Pane(UIControl):
         """Select the next message below, or above if ``by`` is negative; at first the last one in view.
 
         Bring it into view and return its number, None if there is nothing to select. If there is no further one, the
-        selection stays. The pane does not follow the end until ``deselect`` or ``follow``.
+        selection stays. The pane does not follow the end until ``follow``.
         """
         step = 1 if by > 0 else -1
         number = self.selected
@@ -164,9 +157,6 @@ class Pane(UIControl):
             self._reveal(self.selected)
         return self.selected
 
-    def deselect(self) -> None:
-        self.selected = None
-
     def _reveal(self, number: int) -> None:
         """Scroll as little as brings a line into view, or its begin if it is larger than the screen."""
         top = self._begin()
@@ -179,7 +169,7 @@ class Pane(UIControl):
         """Return the rows in view. Called by prompt_toolkit for each redraw."""
         self._resize(width, height)
         if self._renumbered != self._timeline.renumbered:
-            self._renumbered, self._seen = self._timeline.renumbered, 0
+            self._renumbered = self._timeline.renumbered
             self.follow()
         last = self._back(self._timeline.last, 0, height)
         top = last
@@ -214,7 +204,6 @@ class Pane(UIControl):
     def _begin(self) -> tuple[int, int]:
         """Return the first row on the screen, and stop following."""
         if self._top is None:
-            self._seen = self._timeline.end
             self._hold(*self._back(self._timeline.last, 0, self._height))
         return self._place()
 
@@ -266,7 +255,6 @@ class Pane(UIControl):
             page += rows
             number, row = number + 1, 0
         self._in_view = (first, number - 1) if page else (0, -1)
-        self._seen = max(self._seen, min(number, self._timeline.end))
         return page
 
     def _back(self, number: int, row: int, count: int) -> tuple[int, int]:

@@ -189,9 +189,9 @@ class View(Viewport):
             self.timeline.ignored.add(key)
         self.known.heard(message)
 
-    def note(self, text: str, *, role: str = "note", last_seq: int = 0) -> None:
+    def note(self, text: str, *, last_seq: int = 0) -> None:
         """Add a line of ours."""
-        self.timeline.note(text, _now(), role, last_seq=last_seq)
+        self.timeline.note(text, _now(), last_seq=last_seq)
 
     def add_pending(self, entry: OutboxEntry) -> None:
         """Show a message below all else until it is stored."""

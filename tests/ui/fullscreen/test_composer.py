@@ -108,7 +108,6 @@ def test_each_room_has_its_own_draft_and_history() -> None:
             await stage.until(lambda: stage.sent and stage.text == "")
             stage.type("said in the lounge\rdraft two\x1bOP")  # F1
             await stage.until(lambda: stage.text == "draft one")
-            assert stage.composer.drafts() == ["lobby", "lounge"]
             stage.type("\x15\x1b[A")  # nothing, then up
             await stage.until(lambda: stage.text == "said in the lobby")
             stage.type("\x1bOQ")
@@ -118,7 +117,6 @@ def test_each_room_has_its_own_draft_and_history() -> None:
             stage.composer.forget("lobby")
             stage.type("\x1bOP")
             await stage.until(lambda: stage.text == "")
-            assert stage.composer.drafts() == ["lounge"]
 
     run(story())
 
@@ -208,7 +206,6 @@ def test_a_paste_that_waits_stays_in_its_room_and_grows_by_the_next() -> None:
             stage.type(pasted("1\n2\n3\n") + pasted("4") + "\x1bOQ" + "there")
             await stage.until(lambda: stage.text == "there")
             assert stage.composer.pasted is None
-            assert stage.composer.drafts() == ["lobby", "lounge"]
             stage.type("\x1bOP\r")
             await stage.until(lambda: stage.text == "1\n2\n3\n4")
             assert stage.sent == []

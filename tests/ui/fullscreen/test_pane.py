@@ -89,7 +89,6 @@ def test_scrolled_up_what_is_pending_waits_below_with_what_comes() -> None:
     timeline.add(message(21))
     timeline.add_pending(object(), Kind.SAY, "hm", 0, 0)
     assert seqs(pane, height=4) == [14, 15, 16, 17]
-    assert pane.below == 1
     pane.scroll(-100)
     assert view(pane, height=4)[0] == "── 1970-01-01 ──"
     assert seqs(pane, height=4) == [1, 2, 3]
@@ -98,7 +97,6 @@ def test_scrolled_up_what_is_pending_waits_below_with_what_comes() -> None:
     pane.scroll(100)
     assert seqs(pane, height=4) == [19, 20, 21]
     assert view(pane, height=4)[-1] == "00:00 ann  hm …"
-    assert pane.below == 0
     timeline.add(message(22))  # and it follows again
     assert seqs(pane, height=4) == [20, 21, 22]
     assert view(pane, height=4)[-1] == "00:00 ann  hm …"
@@ -129,7 +127,6 @@ def test_an_anchor_among_lines_that_are_forgotten_moves_on() -> None:
         timeline.add(each)
     pane.scroll(1)
     assert seqs(pane, height=4) == [13, 14, 15, 16]
-    assert pane.below == 10
 
 
 def test_a_place_holds_while_newer_and_older_messages_come() -> None:
@@ -142,14 +139,13 @@ def test_a_place_holds_while_newer_and_older_messages_come() -> None:
     timeline.add_older(numbered(100))
     timeline.add(message(141, "x\ny\nz", kind=Kind.EDIT, target=101, key=bytes([1]) * 32))  # above what is in view
     assert seqs(pane) == [118, 119, 120, 121, 122]
-    assert (pane.below, pane.following) == (10, False)
+    assert not pane.following
     pane.scroll(3)
     assert seqs(pane) == [130, 131, 132, 133, 134]
-    assert pane.below == 6
     pane.scroll(1)
     pane.scroll(1)
     assert seqs(pane) == [136, 137, 138, 139, 140]
-    assert (pane.below, pane.following) == (0, True)
+    assert pane.following
 
 
 def test_the_end_of_a_part_of_the_log_is_not_followed() -> None:
@@ -271,8 +267,8 @@ def test_a_selection_stays_where_the_end_is_in_view_while_messages_come() -> Non
     for each in numbered(20, first=21):
         timeline.add(each)
     assert seqs(pane)[-1] == 20
-    assert (pane.selected, pane.below) == (19, 20)
-    pane.deselect()
+    assert pane.selected == 19
+    pane.selected = None
     assert seqs(pane)[-1] == 20
 
 
@@ -291,7 +287,7 @@ def test_ignoring_somebody_goes_back_to_the_end() -> None:
     pane.select(-1)
     timeline.ignore(bytes([1]) * 32)
     assert seqs(pane) == [32, 34, 36, 38, 40]
-    assert (pane.selected, pane.below) == (None, 0)
+    assert pane.selected is None
 
 
 # -- what it costs ------------------------------------------------------------------------------------
@@ -428,7 +424,7 @@ class Reading(RuleBasedStateMachine):
 
     @rule()
     def deselect(self) -> None:
-        self.pane.deselect()
+        self.pane.selected = None
 
     @rule()
     def follow(self) -> None:
@@ -495,9 +491,7 @@ class Reading(RuleBasedStateMachine):
             assert columns(text) <= self.width
             assert "\n" not in text
         assert self.pane._cached_rows == sum(wrapped.size for wrapped in self.pane._cache.values())
-        assert self.pane.below <= max(0, self.timeline.end - self.timeline.first)
         if self.pane.following:
-            assert self.pane.below == 0
             assert self.pane.visible_range()[1] in (self.timeline.last - 1, -1)
         selected = self.pane.selected
         assert selected is None or isinstance(self.timeline[selected], MessageEntry)

@@ -568,7 +568,6 @@ class Whole(RuleBasedStateMachine):
         for view in self.face.controller.rooms:
             state = view.timeline.read_state
             assert 0 <= state.mentions <= state.unread
-            assert view.pane.below >= 0
             assert view.lag >= 0
             first, last = view.pane.visible_range()
             assert (
