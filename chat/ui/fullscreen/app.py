@@ -24,7 +24,7 @@ import termios
 import unicodedata
 from bisect import bisect_left
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from prompt_toolkit.application import Application
@@ -43,6 +43,7 @@ from prompt_toolkit.layout import (
 )
 from prompt_toolkit.layout.menus import CompletionsMenu
 from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
+from prompt_toolkit.layout.screen import Char
 from prompt_toolkit.layout.utils import explode_text_fragments
 
 from chat.core.text import visible
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
 
     from prompt_toolkit.formatted_text import StyleAndTextTuples
     from prompt_toolkit.key_binding.key_processor import KeyPress
+    from prompt_toolkit.layout.mouse_handlers import MouseHandlers
+    from prompt_toolkit.layout.screen import Screen, WritePosition
 
     from chat.ui.fullscreen.face import FullScreen
     from chat.ui.fullscreen.pane import Pane
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
 _FRAME: Final = 1 / 30  # seconds between redraws for events
 _ESCAPE: Final = 0.1  # seconds in which a key after Escape makes it Alt and that key
 _SEQUENCE: Final = 1.0  # seconds in which Ctrl+E makes Ctrl+X the editor's key
+_ABOVE_MENU: Final = 10**9  # prompt_toolkit draws the menu at 10**8
 _SIDE_BAR_FROM: Final = 60  # columns of the screen
 
 
@@ -185,7 +189,7 @@ class App(Application[None]):
                 ConditionalContainer(status, Condition(lambda: self._spare_rows() > 0)),
             ]
         )
-        menu = ConditionalContainer(CompletionsMenu(max_height=8), Condition(lambda: not face.is_refused()))
+        menu = ConditionalContainer(_Menu(max_height=8), Condition(lambda: not face.is_refused()))
         return Layout(FloatContainer(root, [Float(menu, xcursor=True, ycursor=True)]), focused_element=typing)
 
     def _rest(self, taken: int) -> Dimension:
@@ -219,6 +223,26 @@ class App(Application[None]):
     def _side_bar(self) -> StyleAndTextTuples:
         rows = self.size[1] - 3  # without title, status and one row of input
         return bars.side_bar(self.face.view, self.face.controller.rooms, rows)
+
+
+class _Menu(CompletionsMenu):
+    """Blanks the halves of wide characters that it leaves at its edges: a terminal would shift what follows them."""
+
+    def write_to_screen(
+        self, screen: Screen, mouse_handlers: MouseHandlers, write_position: WritePosition, *given: Any
+    ) -> None:
+        super().write_to_screen(screen, mouse_handlers, write_position, *given)
+        rows = range(write_position.ypos, write_position.ypos + write_position.height)
+        screen.draw_with_z_index(_ABOVE_MENU, partial(_blank_halves, screen, rows))
+
+
+def _blank_halves(screen: Screen, rows: range) -> None:
+    for row in (screen.data_buffer[y] for y in rows):
+        for x in range(max(row, default=0)):
+            if row[x].width > 1 and row[x + 1].char:
+                row[x] = Char(" ", row[x].style)
+            elif row[x].width == 1 and not row[x + 1].char:
+                row[x + 1] = Char(" ", row[x + 1].style)
 
 
 class _PaneWindow(Window):

@@ -278,6 +278,23 @@ def test_a_screen_of_20_columns_and_5_rows() -> None:
     run(story())
 
 
+@pytest.mark.parametrize("before", range(4))
+def test_the_menu_leaves_no_half_of_a_wide_character(before: int) -> None:
+    async def story() -> None:
+        terminal = Terminal(50, 12)
+        script = Script(*(message(n, "你好" * 40) for n in range(1, 4)))
+        async with staged(script.client, terminal.output) as stage:
+            await stage.until("你好")
+            stage.type("." * before + " @\t")
+            await stage.until(" 小明 ", " ann  ")
+            screen = stage.face.app.renderer.last_rendered_screen
+            assert screen is not None
+            for row in (screen.data_buffer[y] for y in range(12)):
+                assert all((row[x].width == 2) == (not row[x + 1].char) for x in range(49))
+
+    run(story())
+
+
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (7, 2), (20, 4), (59, 3), (60, 3), (61, 200), (300, 1)])
 def test_no_size_is_too_small(size: tuple[int, int]) -> None:
     async def story() -> None:
