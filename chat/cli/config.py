@@ -37,10 +37,7 @@ def get_setting(name: str) -> None:
     """Print the value of KEY."""
     from chat.local import settings
 
-    try:
-        value = settings.value_of(settings.load().settings, name)
-    except ValueError as error:
-        raise click.UsageError(translate(error)) from None
+    value = settings.value_of(settings.load().settings, name)
     click.echo(value if isinstance(value, str) else settings.toml(value))
 
 
@@ -54,11 +51,7 @@ def set_setting(name: str, value: str) -> None:
     """
     from chat.local import settings
 
-    try:
-        checked = settings.parse(name, value)
-    except ValueError as error:
-        raise click.UsageError(translate(error)) from None
-    settings.change(settings.path(), name, checked)
+    settings.change(settings.path(), name, settings.parse(name, value))
     found = settings.load()
     for told in _taken_keys(found.settings.keys, name.removeprefix("keys.")):
         click.echo(told)

@@ -14,11 +14,11 @@ import difflib
 import inspect
 import re
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import click
 
-from chat.core.errors import Text
+from chat.core.errors import Text, WrongValue
 from chat.i18n import _, later, translate
 
 _HEADINGS: Final = (later("Options"), later("Commands"))
@@ -48,6 +48,12 @@ class Option(click.Option):
 
 class Command(click.Command):
     context_class = _Context
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except WrongValue as error:
+            raise click.UsageError(translate(error), ctx) from None
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         english, self.help = self.help, self._translated()

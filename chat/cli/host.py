@@ -17,7 +17,7 @@ from chat.cli.help import command, option
 from chat.cli.home import Home, run, warn
 from chat.cli.member import show
 from chat.core.errors import FAILED, ChatError
-from chat.i18n import _, translate
+from chat.i18n import _
 
 if TYPE_CHECKING:
     from chat.client.client import Client
@@ -92,10 +92,7 @@ def host(
     from chat.host.programs import Program
     from chat.transport import Address, find, local_scheme
 
-    try:
-        room = room_name(room)
-    except ValueError as error:
-        raise click.UsageError(translate(error)) from None
+    room = room_name(room)
     asked = [find(Address.parse(address).scheme).scheme for address in transport]  # before anything starts
     if not (headless and asked) and (local := local_scheme()) not in asked:
         transport = (*transport, local)
