@@ -401,11 +401,13 @@ def _disk(folder: Path, free: int) -> Iterator[Finding]:
 
 
 def _identity(folder: Path) -> Iterator[Finding]:
-    from chat.local.identity import Identity, fingerprint
+    from chat.local.identity import Identities, fingerprint
 
-    file = folder / "identity.pem"
-    if file.exists():
-        yield Finding(OK, "identity", fingerprint(Identity.load(file).key))
+    identities = Identities(folder)
+    for nick in identities.nicknames():
+        identities.load(nick)  # or raise what is wrong with its file
+    if (folder / "identity.pem").exists():
+        yield Finding(OK, "identity", fingerprint(identities.load().key))
     else:
         yield Finding(OK, "identity", _("your key will be created on first use"))
 

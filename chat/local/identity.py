@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import secrets
 import struct
 import unicodedata
 from contextlib import suppress
@@ -37,7 +35,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from chat.core.errors import ChatError, RemoteProtocolError, reason
 from chat.core.text import nickname
-from chat.local.private_files import locked, make_folders, make_private, read_private
+from chat.local.private_files import create_private, locked, make_folders, make_private, read_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,34 +173,10 @@ def _load_or_make(path: Path, make: Callable[[], bytes]) -> bytes:
             return read_private(path, _MAX_KEY_FILE)
         except FileNotFoundError:
             make_folders(path.parent.absolute())
-            _write_once(path, make())
+            create_private(path, make())
             return read_private(path, _MAX_KEY_FILE)  # ours, or that of another process which was first
     except OSError as error:
         raise ChatError("cannot make the key file {path}: {why}", path=path, why=reason(error)) from None
-
-
-def _write_once(path: Path, data: bytes) -> None:
-    """Make ``path``, complete and 0600 from the start, unless it exists.
-
-    A link, unlike a rename, never replaces: of two processes the second gets the first one's key.
-    """
-    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(fd)
-        with suppress(FileExistsError):
-            os.link(new, path)
-    finally:
-        new.unlink()
-    # A slow first start is better than a key that others know and a power cut took back.
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def verify(key: bytes, signature: bytes, data: bytes) -> bool:

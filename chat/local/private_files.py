@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shlex
 import stat
 from contextlib import contextmanager, suppress
@@ -156,6 +157,30 @@ def replace_private(path: Path, data: bytes) -> int:
             new.unlink()
         raise
     return fd
+
+
+def create_private(path: Path, data: bytes) -> None:
+    """Create a file, complete and 0600 from the start, unless it exists. Raises OSError.
+
+    A link, unlike a rename, never replaces: the first of two processes wins.
+    """
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        with suppress(FileExistsError):
+            os.link(new, path)
+    finally:
+        new.unlink()
+    # Without it a power cut could take back a key that others know already.
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def try_lock(path: Path) -> int | None:

@@ -120,6 +120,11 @@ def test_a_link_in_a_folder_s_place_and_a_damaged_key_fail(tmp_path: Path) -> No
     (tmp_path / "data/identity.pem").chmod(0o600)
     found, code = examined(tmp_path)
     assert (found["identity"].level, code) == (FAIL, 1)
+    (tmp_path / "data/identity.pem").unlink()
+    run(tmp_path / "data", "id", "--as=bob")
+    (tmp_path / "data/identities/bob.pem").write_text("rubbish")
+    found, code = examined(tmp_path)
+    assert (found["identity"].level, code) == (FAIL, 1)
 
 
 def test_settings_that_are_wrong_are_a_warning(tmp_path: Path) -> None:
