@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import pytest
 
 from chat.core.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError, Text
@@ -210,6 +211,20 @@ def test_beats_questions_and_goodbye_in_the_room() -> None:
     assert unpack(Ask, first) == Ask(what="invite", uses=3)
     answer = pack(Kind.ANSWER, Answer(text="chat://"), number=1)
     assert session.receive_data(answer) == [Answered(1, Answer(text="chat://"))]
+
+
+@pytest.mark.parametrize("code", ["no-room", "banned"])
+def test_a_long_refusal_is_cut_and_sanitized(code: str) -> None:
+    session = Session("lobby", ME)
+    session.connected()
+    evil = "\x1b[2J" * 10_000
+    body = msgspec.msgpack.encode({"code": code, "fields": {"room": evil[:5000]}, "text": evil})
+    with pytest.raises(Refused) as caught:
+        session.receive_data(PREFACE + encode(Kind.REFUSED, body))
+    assert len(str(caught.value)) < 500
+    assert str(caught.value).isprintable()
+    assert caught.value.code == code
+    assert all(len(str(value)) <= 200 for value in caught.value.fields.values())
 
 
 @pytest.mark.parametrize("before", ["WAITING", "GREETED", "JOINED"])

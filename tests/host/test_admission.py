@@ -25,6 +25,7 @@ from chat.core.wire import (
 )
 from chat.host import admission
 from chat.host.store import StoredInvite
+from chat.transport import Address, Site
 from tests.host.host_fixture import (
     HostFixture,
     SlowHostFixture,
@@ -94,6 +95,19 @@ def test_to_know_an_invite_by_its_number_is_not_to_hold_it(tmp_path: Path) -> No
             assert "signature does not fit" in (await replayed.refusal()).text
             for one in (peer, thief, replayed):
                 await one.leave()
+
+    run(scene())
+
+
+@pytest.mark.parametrize("wire", ["pipe", "queue"])
+def test_every_process_of_the_hosts_own_user_is_an_owner(tmp_path: Path, home: Path, wire: str) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path, f"{wire}:{home.parent / 'run' / 'door'}") as fixture:
+            far = await fixture.host.listen(Address("memory", "far"), Site(fixture.folder, fixture.key), "lobby")
+            async with fixture.client("bob") as bob, fixture.client("cid", addresses=(far,)) as cid:
+                assert [one.so_far(Joined)[0].role for one in (bob, cid)] == ["owner", "member"]
+            async with fixture.client("bob", addresses=(far,)) as bob:  # it was that link's role, and not the key's
+                assert bob.so_far(Joined)[0].role == "member"
 
     run(scene())
 
@@ -248,6 +262,28 @@ def test_what_is_no_hello_is_answered_with_the_reason(tmp_path: Path, name: str)
             assert fixture.log() == []
 
     run(scene())
+
+
+@pytest.mark.parametrize("evil", ["x" * 3000, "\0" * 3000, "\x1b[2J" * 700, "\u202e" * 1000])
+def test_what_a_hello_names_is_cut_in_refusals_and_logs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, evil: str
+) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path) as fixture:
+            for more in ({"room": evil}, {"nick": evil}):
+                peer = await fixture.dial()
+                hello = await peer.hello("eve", room=more.get("room", "lobby"), stream=1)
+                hello.nick = more.get("nick", "eve")
+                await peer.send(PREFACE + pack(Kind.HELLO, hello))
+                refusal = await peer.refusal()
+                assert refusal.code in {"no-room", "nick-invalid"}
+                for shown in (refusal.text, *map(str, refusal.fields.values())):
+                    assert shown.isprintable()
+                    assert len(shown) < 500
+                await peer.leave()
+
+    run(scene())
+    assert 0 < len(caplog.text) < 1500
 
 
 def test_who_only_looks_is_no_matter(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -10,11 +11,15 @@ from chat.core.errors import RequestFailed
 from chat.core.session import Joined
 from chat.core.wire import (
     MAX_CONTROL,
+    Answer,
     Ask,
     Kind,
+    encode,
     pack,
+    unpack,
 )
 from chat.host import hosted_room
+from chat.host.programs import Program
 from tests.host.host_fixture import (
     FakeTransport,
     Guest,
@@ -75,6 +80,36 @@ def test_a_full_disk_keeps_no_new_invite(tmp_path: Path, monkeypatch: pytest.Mon
             assert len(fixture.store.invites(fixture.hosted.number)) == made
 
     run(scene())
+
+
+EVIL: Final = ("x" * 60_000, "\x1b]0;gotcha\a" * 4000, "\0" * 60_000, "\u202e" * 20_000 + "y")
+
+
+@pytest.mark.parametrize("evil", EVIL, ids=["long", "controls", "zeros", "bidi"])
+def test_a_peers_word_is_cut_in_answers_and_logs(tmp_path: Path, caplog: pytest.LogCaptureFixture, evil: str) -> None:
+    """A word of 60 kB, which an escape makes 240, came back as an answer that fits no frame."""
+
+    async def scene() -> None:
+        async with HostFixture(tmp_path, f"pipe:{tmp_path}/fifo") as fixture:
+            fixture.host.on_peer = lambda _room, spec: Program.parse(spec).name
+            peer = await fixture.raw("eve", key=fixture.owner)
+            for number, ask in enumerate((Ask(what=evil), Ask(what="peer", text=evil), Ask(what="search", text=evil))):
+                await peer.send(pack(Kind.ASK, ask, number=number))
+                frame = await peer.frame(Kind.ANSWER)
+                answer = unpack(Answer, frame)
+                assert (frame.number, answer.failed) == (number, True)
+                assert len(frame.raw) < 4096
+                assert str(answer.words).isprintable()
+            await peer.send(encode(Kind.ASK, evil.encode()))
+            refusal = await peer.refusal()
+            assert refusal.code == "protocol"
+            assert len(refusal.text) < 500
+            await peer.leave()
+
+    with caplog.at_level(logging.INFO):
+        run(scene())
+    assert len(caplog.text) < 2000
+    assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize("what", ["names", "invite", "the time"])
