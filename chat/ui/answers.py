@@ -29,9 +29,7 @@ def details(item: MessageEntry, timeline: Timeline, client: Client) -> list[str]
             nick=item.nick,
             key=fingerprint(item.key),
         ),
-        _("on the host's disk; read by {count} of the {all} others who show how far they have read").format(
-            count=read, all=of
-        ),
+        _("on the host's disk; read by {count} of {all}").format(count=read, all=of),
         _path(client),
     ]
     told += [_("before: {text}").format(text=edit.text) for edit in item.earlier]
@@ -42,8 +40,8 @@ def details(item: MessageEntry, timeline: Timeline, client: Client) -> list[str]
 def _path(client: Client) -> str:
     """Return how messages come here. Over what their author reached the host, only the host knows."""
     if not client.wire or client.address is None:
-        return _("path: through the host, to which there is no link now")
-    told = _("path: through the host, and between it and this window over {address} ({trust})")
+        return _("path: through the host; there is no link to it now")
+    told = _("path: through the host, which this window reaches over {address} ({trust})")
     return told.format(address=client.address.brief, trust=_(client.wire[1]))
 
 

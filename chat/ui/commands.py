@@ -41,46 +41,56 @@ class Usage(NamedTuple):
 
 
 COMMANDS: Final = (
-    Usage("help", "[COMMAND]", later("what you can type; with a command, what it does")),
+    Usage("help", "[COMMAND]", later("list what you can type; with COMMAND, explain it")),
     Usage("me", "TEXT", later("an action: /me waves"), program=("text",)),
     Usage("quit", "", later("leave"), program=()),
-    Usage("who", "[NICK]", later("who is here; with a nickname, what is known of one, who may have left"), program=()),
-    Usage("join", "[TARGET]", later("enter another room: its name, an address or an invite; alone, it lists some")),
+    Usage(
+        "who",
+        "[NICK]",
+        later("list who is here; with NICK, show what is known about one member, even after they left"),
+        program=(),
+    ),
+    Usage(
+        "join", "[TARGET]", later("enter another room by name, address or invite; without TARGET, list the open ones")
+    ),
     Usage("rooms", "", later("list the rooms of this window, and those open on this machine")),
     Usage("part", "", later("leave this room; the others stay open")),
     Usage("room", "ROOM", later("go to a room that is open in this window")),
-    Usage("msg", "NICK [TEXT]", later("speak with one member alone")),
+    Usage("msg", "NICK [TEXT]", later("talk to one member in private")),
     Usage(
         "reply",
         "[TEXT]",
-        later("answer the selected message, else the last one of somebody else"),
+        later("answer the selected message, or else the last one by somebody else"),
         program=("target", "text"),
     ),
-    Usage("quote", "", later("put the selected message, else the last one of somebody else, into the input")),
-    Usage("edit", "[TEXT]", later("correct the selected message, else your last one"), program=("target", "text")),
-    Usage("retract", "", later("take back the selected message, else your last one"), program=("target",)),
+    Usage("quote", "", later("quote the selected message, or else the last one by somebody else")),
+    Usage("edit", "[TEXT]", later("correct the selected message, or else your last one"), program=("target", "text")),
+    Usage("retract", "", later("take back the selected message, or else your last one"), program=("target",)),
     Usage(
-        "react", "EMOJI", later("answer the selected message, else the last one, with an emoji"), program=("target",)
+        "react",
+        "EMOJI",
+        later("react to the selected message, or else to the last one, with an emoji"),
+        program=("target",),
     ),
     Usage("search", "TEXT", later("find messages with this text")),
     Usage("unread", "", later("go to the first message that you have not read"), only=SCREEN),
-    Usage("mention", "", later("go to the last message that names you")),
-    Usage("copy", "", later("copy the selected message, else the last one, to the terminal's clipboard"), only=SCREEN),
-    Usage("details", "", later("what is known of the selected message, else of the last one")),
-    Usage("ignore", "[NICK]", later("hide what somebody says, from now on; without NICK, list who is ignored")),
-    Usage("unignore", "WHO", later("show it again; WHO is a nickname, or the begin of a fingerprint")),
-    Usage("mute", "", later("no bell and no mark for this room")),
-    Usage("unmute", "", later("bell and mark again")),
-    Usage("away", "[NOTE]", later("tell that you are away"), program=()),
-    Usage("busy", "[NOTE]", later("tell that you do not want to be disturbed"), program=()),
-    Usage("back", "", later("tell that you are here again"), program=()),
+    Usage("mention", "", later("go to the last message that mentions you")),
+    Usage("copy", "", later("copy the selected message, or else the last one, to the clipboard"), only=SCREEN),
+    Usage("details", "", later("show what is known about the selected message, or else the last one")),
+    Usage("ignore", "[NICK]", later("hide what somebody says; without NICK, list whom you ignore")),
+    Usage("unignore", "WHO", later("stop ignoring somebody; WHO is a nickname or the start of a fingerprint")),
+    Usage("mute", "", later("no bell and no unread mark for this room")),
+    Usage("unmute", "", later("bell and unread mark for this room again")),
+    Usage("away", "[NOTE]", later("show that you are away"), program=()),
+    Usage("busy", "[NOTE]", later("show that you do not want to be disturbed"), program=()),
+    Usage("back", "", later("show that you are back"), program=()),
     Usage("theme", "THEME", later("change the colours"), only=SCREEN),
     Usage("mouse", "", later("let the mouse scroll and click, or give it back to the terminal"), only=SCREEN),
-    Usage("set", "[SETTING] [VALUE]", later("show the settings, show one, or change one")),
+    Usage("set", "[SETTING] [VALUE]", later("list the settings, show one, or change one")),
     Usage("peer", "[NAME=]COMMAND", later("make a program a member of this room"), program=("text",)),
     Usage("invite", "", later("show an invite to this room"), program=()),
-    Usage("clear", "", later("empty the screen; nothing is taken back"), only=SCREEN),
-    Usage("numbers", "", later("tell the number of each message, or no longer"), only=LINES),
+    Usage("clear", "", later("clear the screen; no message is deleted"), only=SCREEN),
+    Usage("numbers", "", later("turn message numbers on or off"), only=LINES),
 )
 
 
@@ -116,7 +126,7 @@ _ELSEWHERE: Final = {
 # Keys of the input that prompt_toolkit binds, and that cannot be changed here.
 EDITING: Final = (
     ("Tab", later("complete a nickname, a /command, a #room or an :emoji:")),
-    ("Up, Down", later("go through what you sent here; in several lines, move in them first")),
+    ("Up, Down", later("go through what you sent here; in a text of several lines, move between lines first")),
     ("Ctrl+A, Ctrl+E, Ctrl+W, Alt+B, Alt+F …", later("move and delete as in a shell (Emacs)")),
 )
 
@@ -166,17 +176,17 @@ def parse(line: str) -> Typed:
     word, argument = [*line[1:].split(maxsplit=1), "", ""][:2] if not line[1:2].isspace() else ("", "")
     usage = USAGES.get(word.lower())
     if word.lower() == "nick":
-        return Unknown(_("a nickname is chosen on the way in: chat join --as NAME; nothing was sent"))
+        return Unknown(_("you choose a nickname when you join: chat join --as NAME; nothing was sent"))
     if usage is None:
         near = near_command(word)
         hint = _("did you mean /{name}?").format(name=near) if near else _("see /help.")
-        told = _("/{word} is no command and was not sent; {hint} //text sends /text")
+        told = _("/{word} is not a command and was not sent; {hint} //text sends /text")
         return Unknown(told.format(word=_short(word), hint=hint), near)
     if usage.needs_argument and not argument:
-        told = _("/{name} needs something behind it: {usage} ({help})")
+        told = _("/{name} needs an argument: {usage} ({help})")
         return Unknown(told.format(name=usage.name, usage=written(usage), help=_(usage.help)), usage.name)
     if argument and not usage.argument:
-        told = _("/{name} takes nothing behind it; nothing was done, and “{argument}” was not sent")
+        told = _("/{name} takes no argument; nothing was done, and “{argument}” was not sent")
         return Unknown(told.format(name=usage.name, argument=_short(argument)), usage.name)
     return Command(usage.name, argument)
 

@@ -188,7 +188,7 @@ class Controller(Generic[R]):
         for room in self.rooms:
             room.ignore(key)
         others = [entry for entry in self.settings.ignore if entry not in names_of(key)]
-        told = _("what {nick} says is hidden, also the next time; /unignore {nick} shows it")
+        told = _("messages by {nick} are hidden from now on; /unignore {nick} shows them again")
         return self._change("ignore", (*others, fingerprint(key)), told.format(nick=self.room.known.nick_of(key)))
 
     def do_unignore(self, who: str) -> Work:
@@ -259,11 +259,11 @@ class Controller(Generic[R]):
     def _change(self, name: str, value: Any, told: str = "") -> Work:
         """Change a setting here and now, and in the file; then show a line."""
         if name.startswith("keys.") or name in self._face.next_start:
-            told = _("{name} is set, and counts from the next start on").format(name=name)
+            told = _("{name} is set and takes effect at the next start").format(name=name)
         else:
             self.settings = replace(self.settings, **{name: value})
             self._face.changed(name)
-        return self._store(name, value, told or _("{name} is set, also for the next time").format(name=name))
+        return self._store(name, value, told or _("{name} is set, now and for next time").format(name=name))
 
     async def _store(self, name: str, value: Any, told: str) -> None:
         if self._file is not None:
@@ -330,7 +330,7 @@ class Controller(Generic[R]):
     def _add(self, room: R, *, behind: bool = False) -> None:
         self.rooms.append(room)
         if room.partner:
-            told = _("this is for {nick} and you; the host's owner could read it, too")
+            told = _("only {nick} and you are in this room; the host's owner can read it, too")
             self._face.greet(room, told.format(nick=room.partner))
         if not behind:
             self.go(room)
@@ -356,7 +356,7 @@ class Controller(Generic[R]):
     def do_part(self, _argument: str) -> Work:
         room = self.room
         if room is self.rooms[0]:
-            raise ChatError("this room is left with /quit")
+            raise ChatError("leave this room with /quit")
         self._close(room)
         return room.client.aclose()
 

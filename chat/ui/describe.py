@@ -79,7 +79,9 @@ def describe_message(item: MessageEntry, about: str = "", *, number: bool = Fals
             before = _("{nick} takes back {about}").format(nick=nick, about=about)
         case Kind.REACT:
             handle, given, text = item.target, _line(item.text), ""
-            told = _("{nick} answers {about}, with {emoji}") if given else _("{nick} takes back what answered {about}")
+            told = (
+                _("{nick} answers {about}, with {emoji}") if given else _("{nick} takes back the reaction to {about}")
+            )
             before = told.format(nick=nick, about=about, emoji=given)
         case kind:
             text = ""

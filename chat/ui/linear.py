@@ -62,9 +62,9 @@ _NAMED: Final = re.compile(
     r"\s*(/(?:reply|quote|edit|retract|react|details))\s+#(\d{1,18})(?:\s+|$)", re.ASCII | re.IGNORECASE
 )
 _BEGUN: Final = {
-    "reply": later("your next line answers {about}; an empty line stops that"),
-    "edit": later("your next line stands for {about}; an empty line stops that"),
-    "quote": later("your next line is said below {about}; an empty line stops that"),
+    "reply": later("your next line answers {about}; an empty line cancels"),
+    "edit": later("your next line replaces {about}; an empty line cancels"),
+    "quote": later("your next line goes below the quoted {about}; an empty line cancels"),
 }
 
 
@@ -181,9 +181,9 @@ class Linear(Face[Room]):
                 if room.partner or resumed:  # the name of a direct room is a hash, and whose it is has been said
                     return []
                 told = (
-                    _("you are {nick} in {room}; each line you type is a message; /help tells what else you can type")
+                    _("you are {nick} in {room}; each line you type is a message; /help lists what else you can type")
                     if self._is_typed
-                    else _("you are {nick} in {room}; each line is a message, also one that begins with a slash")
+                    else _("you are {nick} in {room}; each line is a message, even if it begins with a slash")
                 )
                 return [f"* {visible(told.format(nick=nick, room=name), lines=False)}"]
             case Here(came, went, first):
@@ -252,7 +252,7 @@ class Linear(Face[Room]):
         if not line.strip():
             if self.controller.begun is not None:
                 self.controller.begun = None
-                self.show(_("stopped; the next line is a message again"))
+                self.show(_("cancelled; the next line is a message again"))
             return
         if len(line.encode()) >= _LONGEST:
             told = _("the terminal cut this line at {limit} bytes, so it was not sent; use: chat send TARGET < FILE")
@@ -299,7 +299,7 @@ class Linear(Face[Room]):
 
     def do_numbers(self, _argument: str) -> None:
         self._numbers = not self._numbers
-        self.show(_("numbers are told") if self._numbers else _("numbers are not told"))
+        self.show(_("message numbers are on") if self._numbers else _("message numbers are off"))
 
     async def do_search(self, text: str) -> None:
         room, clock = self.controller.room, self.controller.settings.time_format
@@ -319,7 +319,7 @@ class Linear(Face[Room]):
         number = timeline.last_mention()
         item = timeline[number] if number is not None else None
         if not isinstance(item, MessageEntry):
-            raise ChatError("nobody has named you here")
+            raise ChatError("nobody has mentioned you here")
         about = f"#{item.target}" if item.target else ""
         self._lines += describe_message(item, about, number=True, clock=self.controller.settings.time_format)
 
@@ -333,7 +333,7 @@ class Linear(Face[Room]):
             _("each line you type is a message"),
             *(f"{written(usage)}: {_(usage.help)}" for usage in commands_of(LINES)),
             f"//text: {_('a message that begins with a slash: /text')}",
-            _("a message is selected by its number behind the command: /reply #12 TEXT"),
+            _("to choose a message, put its number after the command: /reply #12 TEXT"),
         ]
 
     def make_room(self, client: Client, partner: str = "") -> Room:
@@ -364,7 +364,7 @@ class Linear(Face[Room]):
 
     def sent(self, room: Room, entry: OutboxEntry) -> None:
         if room.client.session.state is not LinkState.JOINED:
-            self.show(_("there is no link now; what you said is kept, and sent when it is back"))
+            self.show(_("there is no link now; your message is kept and will be sent when it is back"))
 
     def went(self, room: Room) -> None:
         self.show(_("what you type goes to {room} now").format(room=room.name))

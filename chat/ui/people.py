@@ -100,7 +100,7 @@ class People:
             told[0] += "; " + _("spoke last {when}").format(when=since(known.spoke))
         told.append(_("key {key}").format(key=fingerprint(key)) + (f" [{_('bot')}]" if known.bot else ""))
         if ignored:
-            told.append(_("what {nick} says is hidden; /unignore {nick} shows it").format(nick=nick))
+            told.append(_("messages by {nick} are hidden; /unignore {nick} shows them").format(nick=nick))
         return told
 
 
@@ -129,9 +129,9 @@ def is_unread(news: Direct) -> bool:
 def direct_told(news: Direct) -> str:
     """Return a line, fit to be seen, about a direct room that is not open here."""
     if is_unread(news):
-        told = _("{nick} has written to you alone; /msg {nick} shows it")
+        told = _("{nick} sent you a private message; /msg {nick} shows it")
     else:
-        told = _("{nick} and you have a room for the two of you; /msg {nick} opens it")
+        told = _("you have a private room with {nick}; /msg {nick} opens it")
     return told.format(nick=visible(news.nick, lines=False))
 
 
@@ -151,7 +151,7 @@ def ignored(entries: Iterable[str], rooms: Iterable[People]) -> list[tuple[str, 
 
 def list_ignored(entries: Collection[tuple[str, str]]) -> list[str]:
     return [f"{nick or '?'}  {entry}" for entry, nick in entries] or [
-        _("nobody is ignored; /ignore NICK hides what somebody says")
+        _("you ignore nobody; /ignore NICK hides what somebody says")
     ]
 
 
@@ -167,5 +167,7 @@ def to_heed(who: str, entries: Iterable[tuple[str, str]]) -> tuple[set[str], str
         return set(), _("{who} is not ignored; /ignore lists who is").format(who=who)
     if len({nick or entry for entry, nick in found}) > 1:
         several = ", ".join(nick or entry for entry, nick in found)
-        return set(), _("{who} may be one of these, give more of it: {listed}").format(who=who, listed=several)
-    return {entry for entry, _nick in found}, _("what {who} says is shown again").format(who=found[0][1] or found[0][0])
+        return set(), _("{who} could be any of these; give more of it: {listed}").format(who=who, listed=several)
+    return {entry for entry, _nick in found}, _("messages by {who} are shown again").format(
+        who=found[0][1] or found[0][0]
+    )

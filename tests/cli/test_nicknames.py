@@ -53,7 +53,7 @@ def test_they_write_to_each_other_and_each_has_a_last_message(tmp_path: Path) ->
             assert " ann answers bob, “corrected by bob”, with 👍 #" in bob.until("👍")
             bob.type("/msg ann psst")
             bob.until("bob: psst")
-            ann.until("* bob has written to you alone; /msg bob shows it")
+            ann.until("* bob sent you a private message; /msg bob shows it")
             ann.type("/msg bob yes?")
             assert " ann: yes? #" in bob.until("yes?")
 

@@ -252,7 +252,7 @@ def test_rooms_are_entered_once_and_left() -> None:
         direct = controller.room
         assert [room.name for room in controller.rooms] == ["#lobby", "@bob"]
         assert [one.text for one in mouth(direct).said] == ["psst", "again"]
-        assert face.lines[0] == "this is for bob and you; the host's owner could read it, too"
+        assert face.lines[0] == "only bob and you are in this room; the host's owner can read it, too"
         controller.do("room", "lob")
         assert controller.room is lobby
         controller.do("room", "2")
@@ -283,7 +283,7 @@ def test_a_room_that_does_not_let_us_in_is_closed_again() -> None:
 @pytest.mark.parametrize(
     ("name", "argument", "told"),
     [
-        ("part", "", "this room is left with /quit"),
+        ("part", "", "leave this room with /quit"),
         ("room", "3", "there is no room 3 in this window"),
         ("room", "0", "there is no room 0 in this window"),
         ("room", "garden", "no room here is called garden; /join enters another one"),
@@ -323,7 +323,7 @@ def test_a_setting_counts_at_once_and_is_in_the_file(tmp_path: Path) -> None:
     assert controller.settings == Settings(bell="never")
     do(controller, "set", "language zh")
     assert controller.settings.language == "auto"
-    assert face.lines[-1] == "language is set, and counts from the next start on"
+    assert face.lines[-1] == "language is set and takes effect at the next start"
     with pytest.raises(WrongValue, match="bell cannot be"):
         controller.do("set", "bell loud")
 

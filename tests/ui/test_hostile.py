@@ -462,7 +462,7 @@ def test_a_whole_linear_face_writes_nothing_that_a_terminal_obeys(
                     running = asyncio.ensure_future(linear.run(visit))
                     # What is said is never stored here: so that is not waited for.
                     file = tmp_path / "out"
-                    await until(lambda: b"numbers are told" in file.read_bytes() or running.done(), "all is done")
+                    await until(lambda: b"message numbers are on" in file.read_bytes() or running.done(), "all is done")
                     running.cancel()
                     await asyncio.gather(running, return_exceptions=True)
 

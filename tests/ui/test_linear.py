@@ -139,43 +139,43 @@ def test_a_command_without_a_text_is_about_the_next_line_and_an_empty_one_stops_
         said = number(ann.asks("one\ttwo", "one"))
         bob.until("one")
         assert bob.asks("/reply", "your next line") == (
-            "* your next line answers ann, “one    two”; an empty line stops that"
+            "* your next line answers ann, “one    two”; an empty line cancels"
         )
         assert " bob answers ann, “one    two”: yes #" in bob.asks("yes", "yes")
         bob.asks(f"/quote #{said}", "your next line")
         bob.type("indeed")
         assert bob.until("> one").endswith(" bob: > one    two")
         assert bob.until("indeed")[5:].startswith(" bob: indeed #")
-        bob.asks("/edit", "your next line stands for bob, “> one")
-        assert bob.asks("", "stopped") == "* stopped; the next line is a message again"
+        bob.asks("/edit", "your next line replaces bob, “> one")
+        assert bob.asks("", "cancelled") == "* cancelled; the next line is a message again"
         assert bob.asks("plain again", "plain again")[5:].startswith(" bob: plain again #")
 
 
 def test_what_is_mistyped_is_answered_and_never_said(tmp_path: Path) -> None:
     with host(tmp_path / "host"), Plain(tmp_path / "ann", "ann") as ann:
         for typed, told in (
-            ("/hlep", "/hlep is no command and was not sent; did you mean /help? //text sends /text"),
-            ("/quit my job", "/quit takes nothing behind it"),
-            ("/me", "/me needs something behind it"),
-            ("/usr/bin is full", "is no command and was not sent"),
+            ("/hlep", "/hlep is not a command and was not sent; did you mean /help? //text sends /text"),
+            ("/quit my job", "/quit takes no argument"),
+            ("/me", "/me needs an argument"),
+            ("/usr/bin is full", "is not a command and was not sent"),
             ("/theme dark", "/theme is for the full-screen face"),
             ("/reply", "there is no such message"),
             ("/edit #99 x", "there is no such message"),
             ("  /edit #99 x", "there is no such message"),
             ("  /hlep", "did you mean /help?"),
-            ("/nick bob", "a nickname is chosen on the way in: chat join --as NAME"),
+            ("/nick bob", "you choose a nickname when you join: chat join --as NAME"),
             ("/react #99999999999999999999 x", "*"),
             ("/join", "open on this machine: lobby; /join NAME enters one"),
             ("/rooms", "in this window: 1 #lobby"),
             ("/msg nobody hello", "there is nobody called nobody here"),
             ("/ignore nobody", "nobody called nobody"),
             ("/ignore ann", "this is you"),
-            ("/ignore", "nobody is ignored"),
+            ("/ignore", "you ignore nobody"),
             ("/unignore bob", "bob is not ignored"),
             ("/who nobody", "nobody called nobody"),
             ("/room elsewhere", "no room here is called elsewhere"),
             ("/join nowhere", "not open on this machine"),
-            ("/part", "this room is left with /quit"),
+            ("/part", "leave this room with /quit"),
             ("/search ?!", "there is nothing to search for"),
             ("/set nothing", "there is no setting nothing"),
             ("/set bell loud", "bell cannot be"),
@@ -203,7 +203,7 @@ def test_input_that_nobody_types_is_text_and_never_a_command(tmp_path: Path) -> 
     with host(tmp_path / "host"):
         joined = run(tmp_path / "host", "join", "--as=ann", "-n0", stdin=piped.replace("\n", "\r\n"))
         assert (joined.returncode, joined.stderr) == (0, "")
-        assert "each line is a message, also one that begins with a slash" in joined.stdout
+        assert "each line is a message, even if it begins with a slash" in joined.stdout
         assert run(tmp_path / "host", "send", ".", "/quit").returncode == 0
         assert run(tmp_path / "host", "send", ".", stdin=piped).returncode == 0
         logged = run(tmp_path / "host", "log", "--json").stdout.splitlines()
@@ -249,8 +249,8 @@ def test_who_is_here_and_what_they_are_at(tmp_path: Path) -> None:
         assert re.fullmatch(
             rf"\* number {line}, [\d-]+ [\d:]+, by bob, key {re.escape(key)}", ann.asks("/details", "number")
         )
-        assert ann.until("disk") == "* on the host's disk; read by 1 of the 1 others who show how far they have read"
-        told = "* path: through the host, and between it and this window over queue"
+        assert ann.until("disk") == "* on the host's disk; read by 1 of 1"
+        told = "* path: through the host, which this window reaches over queue"
         assert re.fullmatch(rf"{re.escape(told)}\S* \(same user\)", ann.until("path"))
 
 
@@ -258,14 +258,14 @@ def test_who_is_ignored_is_not_heard(tmp_path: Path) -> None:
     with host(tmp_path / "host"), Plain(tmp_path / "ann", "ann") as ann, Plain(tmp_path / "bob", "bob") as bob:
         bob.asks("first", "first")
         ann.until("first")
-        ann.asks("/ignore bob", "what bob says is hidden, also the next time; /unignore bob shows it")
+        ann.asks("/ignore bob", "messages by bob are hidden from now on; /unignore bob shows them again")
         key = run(tmp_path / "bob", "id", "--as=bob").stdout.strip()
         assert key in (tmp_path / "ann" / "config.toml").read_text()
         assert ann.asks("/ignore", "SHA256") == f"* bob  {key}"
         bob.asks("second", "second")
         ann.asks("third", "third")
         assert "second" not in ann.written.decode()
-        ann.asks(f"/unignore {key[:12]}", "what bob says is shown again")
+        ann.asks(f"/unignore {key[:12]}", "messages by bob are shown again")
         bob.asks("fourth", "fourth")
         ann.until("bob: fourth")
         assert bob.finish() == 0
@@ -306,7 +306,7 @@ def test_several_rooms_are_heard_and_one_is_talked_in(tmp_path: Path) -> None:
         assert ann.asks("/msg bob psst", "goes to") == "* what you type goes to @bob now"
         ann.until("ann: psst #")
         assert " in @" not in ann.written.decode()  # nobody is told the name of such a room, which is a hash
-        assert bob.until("to you alone") == "* ann has written to you alone; /msg ann shows it"
+        assert bob.until("you a private message") == "* ann sent you a private message; /msg ann shows it"
         bob.asks("/msg ann yes?", "bob: yes? #")
         assert not ann.until("bob: yes?").startswith("@")
         assert ann.asks("/part", "goes to") == "* what you type goes to #lobby now"
@@ -337,9 +337,9 @@ def test_nothing_is_written_that_moves_a_cursor_and_a_line_is_not_cut(tmp_path: 
 def test_numbers_can_be_left_out(tmp_path: Path) -> None:
     with host(tmp_path / "host"), Plain(tmp_path / "ann", "ann") as ann:
         assert number(ann.asks("one", "one"))
-        ann.asks("/numbers", "not told")
+        ann.asks("/numbers", "are off")
         assert ann.asks("two", "two").endswith(" ann: two")
-        ann.asks("/numbers", "told")
+        ann.asks("/numbers", "are on")
         assert number(ann.asks("three", "three"))
 
 
@@ -407,7 +407,7 @@ def test_nobody_changes_what_another_said(tmp_path: Path) -> None:
     assert shown == [
         "bob: mine #1",
         "cid [bot] answers bob, “mine”, with 👍 #1",
-        "cid [bot] takes back what answered bob, “mine” #1",
+        "cid [bot] takes back the reaction to bob, “mine” #1",
         "bob sent something of kind 99, which this version cannot show #6",
     ]
 
@@ -473,7 +473,7 @@ def test_a_muted_room_is_not_heard_from_another(tmp_path: Path) -> None:
 def test_a_direct_room_that_is_open_is_not_told_of(tmp_path: Path) -> None:
     made = face(tmp_path)
     news = Direct(room="@x", other=BOB, nick="bob", next_seq=2, read=1)
-    assert told(made, news) == ["* bob and you have a room for the two of you; /msg bob opens it"]
+    assert told(made, news) == ["* you have a private room with bob; /msg bob opens it"]
     made.controller.settings = Settings(ignore=(fingerprint(BOB),))
     assert told(made, news) == []
     made.controller.settings = Settings()

@@ -56,7 +56,7 @@ def test_what_is_known_of_somebody() -> None:
     assert known.about(BOB, states, ignored=True) == [
         "bob is here: lunch; spoke last just now",
         f"key {fingerprint(BOB)} [bot]",
-        "what bob says is hidden; /unignore bob shows it",
+        "messages by bob are hidden; /unignore bob shows them",
     ]
     del session.here[BOB, "bob"]
     assert known.about(BOB, {}, ignored=False)[0] == "bob is not here; spoke last just now"
@@ -91,9 +91,9 @@ def test_a_direct_room_is_unread_if_something_was_said_after_the_read_mark(
     news = Direct(room="@x", other=BOB, nick="b\x1bob", next_seq=next_seq, read=read)
     assert is_unread(news) is unread
     assert direct_told(news) == (
-        "b␛ob has written to you alone; /msg b␛ob shows it"
+        "b␛ob sent you a private message; /msg b␛ob shows it"
         if unread
-        else "b␛ob and you have a room for the two of you; /msg b␛ob opens it"
+        else "you have a private room with b␛ob; /msg b␛ob opens it"
     )
 
 
@@ -102,7 +102,7 @@ def test_who_is_ignored_has_a_nickname_if_somebody_knows_it() -> None:
     entries = [fingerprint(BOB), CID.hex()]
     assert ignored(entries, [known]) == [(fingerprint(BOB), "bob"), (CID.hex(), "")]
     assert list_ignored(ignored(entries, [known])) == [f"bob  {fingerprint(BOB)}", f"?  {CID.hex()}"]
-    assert list_ignored([]) == ["nobody is ignored; /ignore NICK hides what somebody says"]
+    assert list_ignored([]) == ["you ignore nobody; /ignore NICK hides what somebody says"]
 
 
 @pytest.mark.parametrize(
@@ -126,5 +126,5 @@ def test_where_several_may_be_meant_none_is() -> None:
     entries = [("SHA256:ab1", ""), ("SHA256:ab2", "")]
     assert to_heed("ab", entries) == (
         set(),
-        "ab may be one of these, give more of it: SHA256:ab1, SHA256:ab2",
+        "ab could be any of these; give more of it: SHA256:ab1, SHA256:ab2",
     )

@@ -368,7 +368,7 @@ class FullScreen(Face[View]):
     def do_copy(self, _argument: str) -> None:
         self.app.output.write_raw(osc52(self.chosen("copy").text).decode("ascii"))
         self.app.output.flush()
-        self.show(_("copied, where your terminal allows it"))
+        self.show(_("copied, if your terminal allows it"))
 
     # -- what the controller needs ----------------------------------------------------------------
 

@@ -142,7 +142,7 @@ class Navigator:
         self.came_from = None
         view = self._face.view
         if not view.pane.jump(view.window.last_mention()):
-            told = _("nobody has named you in what is loaded here; {key} loads more")
+            told = _("nobody mentions you in what is loaded here; {key} loads more")
             self._face.hint(told.format(key=self._face.key("page-up")))
 
     def show_list(self, told: Iterable[str]) -> None:
@@ -173,7 +173,7 @@ class Navigator:
             view.work.cancel()
             view.stopped_at = view.pane.visible_range()[0]
             key = self._face.key("page-up" if view.search is None else "previous-hit")
-            self._face.show(_("stopped; {key} goes on").format(key=key))
+            self._face.show(_("stopped; {key} continues").format(key=key))
         elif place is not None and place.view is view:
             self.came_from = None
             view.go_back(place.window, place.pane, place.place, place.selected)
@@ -206,7 +206,7 @@ class Navigator:
         search = view.search
         self.came_from = None
         if search is None:
-            self._face.hint(_("nothing is searched for yet: /search TEXT"))
+            self._face.hint(_("there is no search yet: /search TEXT"))
         elif (search.walk is None or search.walk.done()) and not self._step(view, search, older=older):
             search.walk = self.begin(view, partial(self._walk_on, view, search, older=older))
 
@@ -233,7 +233,7 @@ class Navigator:
             elif older and await search.fetch():
                 continue
             elif search.at is None:
-                told = _("no message here has: {text}; search for fewer words, or a part of one")
+                told = _("no message here contains: {text}; try fewer words, or a part of one")
                 self._face.show(told.format(text=search.text), room=view)
                 return
             else:

@@ -102,9 +102,9 @@ def test_a_paste_sends_nothing_until_enter(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("typed", "answer"),
     [
-        ("/qit", "/qit is no command and was not sent; did you mean /quit?"),
-        ("/usr/bin/env", "/usr/bin/env is no command and was not sent; see /help"),
-        ("/me", "/me needs something behind it:"),
+        ("/qit", "/qit is not a command and was not sent; did you mean /quit?"),
+        ("/usr/bin/env", "/usr/bin/env is not a command and was not sent; see /help"),
+        ("/me", "/me needs an argument:"),
     ],
 )
 def test_what_cannot_be_sent_is_told_and_stays_in_the_input(typed: str, answer: str) -> None:
@@ -297,17 +297,20 @@ def test_what_one_is_written_alone_waits_in_a_room_behind(tmp_path: Path) -> Non
             async with room.member("ann", looks=True) as ann, staged(ann) as stage:
                 async with bob.direct(ann.session.key) as to_ann:
                     await to_ann.say("psst")
-                    await stage.until("bob has written to you alone; /msg bob shows it", "2:@bob 1!", gone="psst")
+                    await stage.until("bob sent you a private message; /msg bob shows it", "2:@bob 1!", gone="psst")
                     stage.type("\x1b2")
-                    await stage.until("the host's owner could read it", "bob  psst", gone="2:@bob")
+                    await stage.until("the host's owner can read it", "bob  psst", gone="2:@bob")
                     said = [row[6:] for row in stage.said("") if row and "──" not in row]
-                    assert said == ["-- this is for bob and you; the host's owner could read it, too", "bob  psst"]
+                    assert said == [
+                        "-- only bob and you are in this room; the host's owner can read it, too",
+                        "bob  psst",
+                    ]
                     assert stage.rows()[0] == " @bob as ann · the host's owner can read this · over memory:face"
                     await stage.comes_to(lambda: stage.face.view.client.shows.read > 0)
                 stage.type("/part\r")
-                await stage.until("has written to you alone")
+                await stage.until("sent you a private message")
             async with room.member("ann") as ann, staged(ann) as stage:
-                await stage.until("bob and you have a room for the two of you", gone="@bob")
+                await stage.until("you have a private room with bob", gone="@bob")
 
     run(story())
 
@@ -329,7 +332,7 @@ def test_so_many_rooms_open_by_themselves_and_none_of_who_is_ignored(
                     async with one.direct(ann.session.key) as to_ann:
                         await to_ann.say(f"psst from {nick}")
                         await to_ann.settled()
-                await stage.until("cid has written to you alone", "2:@bob 1!", gone="dan has written")
+                await stage.until("cid sent you a private message", "2:@bob 1!", gone="dan sent")
                 assert [view.name for view in stage.face.controller.rooms] == ["#lobby", "@bob"]
 
     run(story())
@@ -445,9 +448,9 @@ def test_what_is_answered_while_one_has_scrolled_up_is_seen_until_the_next_key()
         async with staged(script.client, Blind(80, 12)) as stage:
             await stage.until("line 60")
             stage.type("\x1b[5~/qit\r")
-            await stage.until("line 53", "/qit is no command", gone="line 60")
+            await stage.until("line 53", "/qit is not a command", gone="line 60")
             stage.type("\x7f")
-            await stage.until("> /qi", gone="is no command")
+            await stage.until("> /qi", gone="is not a command")
 
     run(story())
 
@@ -491,7 +494,7 @@ def test_where_help_is_longer_than_the_screen_it_says_how_to_go_on(tmp_path: Pat
             stage.type("\x1b")
             await stage.until("Alt+F …  move and delete as in a shell", gone="shows more")
             stage.type("/ignore\r")  # one line
-            await stage.until("nobody is ignored", gone="shows more")
+            await stage.until("you ignore nobody", gone="shows more")
             stage.type("said\r")
             await stage.until("said ✓")
             stage.type("/help\r/search said\r")
@@ -514,8 +517,8 @@ def test_all_that_is_known_of_an_old_message_can_be_read_and_one_comes_back_to_i
             stage.type("\x1b[1;3A" * 20)  # to the first
             stage.type("\x1bi")
             await stage.until(
-                *("number 1, 1970-01-01 ", fingerprint(BOB)[:20], "on the host's disk; read by 0 of the 0 others"),
-                *("path: through the host, and between it and this", "window over memory:script (pinned)"),
+                *("number 1, 1970-01-01 ", fingerprint(BOB)[:20], "on the host's disk; read by 0 of 0"),
+                *("path: through the host, which this window reaches", "memory:script (pinned)"),
                 *("before: first", "before: second", "🎉 小明"),
                 gone="third",
             )
@@ -524,7 +527,7 @@ def test_all_that_is_known_of_an_old_message_can_be_read_and_one_comes_back_to_i
             assert stage.face.pane.selected == 0
             script.wire = ()
             stage.type("\x1bi\x1b[1;5F")
-            await stage.until("path: through the host, to which there is no link")
+            await stage.until("path: through the host; there is no link to it now")
 
     run(story())
 

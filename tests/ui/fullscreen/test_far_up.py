@@ -267,7 +267,7 @@ def test_a_list_is_left_for_a_place_far_up_as_it_has_become(tmp_path: Path) -> N
                 stage.type("/help\r")
                 await stage.until("/me TEXT", gone="line 1.")
                 stage.type("/ignore bob\r")
-                await stage.until("what bob says is hidden")
+                await stage.until("messages by bob are hidden")
                 assert stage.face.navigator.came_from is None  # there he would be seen
 
     run(story())

@@ -182,7 +182,7 @@ def test_who_was_ignored_in_an_earlier_window_is_heard_again(tmp_path: Path, who
             stage.type("/ignore\r")
             await stage.until(f"?  {other}", f"小明  {fingerprint(BOB)}")
             stage.type(f"/unignore {who}\r")
-            await stage.until("小明  one", "what 小明 says is shown again")
+            await stage.until("小明  one", "messages by 小明 are shown again")
             script.happen(message(3, "two"))
             await stage.until("two")
             assert f'ignore = ["{other}"]' in file.read_text()
@@ -195,10 +195,10 @@ def test_who_is_ignored_and_who_is_not(tmp_path: Path) -> None:
         script = Script(IN, message(1, "one"))
         async with staged(script.client, Blind(120, 40), file=tmp_path / "config.toml") as stage:
             for typed, told in (
-                ("/ignore", "nobody is ignored; /ignore NICK hides what somebody says"),
+                ("/ignore", "you ignore nobody; /ignore NICK hides what somebody says"),
                 ("/unignore 小明", "小明 is not ignored; /ignore lists who is"),
                 ("/ignore ann", "this is you; "),
-                ("/ignore 小明", "what 小明 says is hidden, also the next time; /unignore 小明 shows it"),
+                ("/ignore 小明", "messages by 小明 are hidden from now on; /unignore 小明 shows them again"),
                 ("/ignore eve", "there is nobody called eve here; /who lists those who are"),
             ):
                 stage.type(typed + "\r")

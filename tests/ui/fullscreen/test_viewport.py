@@ -23,7 +23,7 @@ def test_what_comes_while_one_has_scrolled_up_is_counted_and_marked_and_gone_to(
             script.happen(Here([(b"c", "carla")], [], first=False), *lines(46, 59), message(60, "ann: line 60"))
             await stage.until("15 new below (1@)")  # who came is not counted
             stage.type("/ignore carla\r")  # which goes back to the end
-            await stage.until("what carla says is hidden", "new above: Alt+U")
+            await stage.until("messages by carla are hidden", "new above: Alt+U")
             stage.type("\x1bu")
             await stage.until("── new ──", "line 46")
             assert below_the_marker(stage).endswith("line 46")
