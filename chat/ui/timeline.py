@@ -74,7 +74,7 @@ class Timeline:
         self._zone = zone
         self._by_seq: dict[int, MessageEntry] = {}
         self._hidden: deque[MessageEntry] = deque()  # by ignored people
-        self._pending: list[tuple[object, MessageEntry]] = []
+        self._pending: dict[int, MessageEntry] = {}  # by id() of what was sent, which the session holds meanwhile
         self._base = 0  # the total of the numbers of earlier logs, which sort before this one
         self._arrived = 0
 
@@ -100,7 +100,7 @@ class Timeline:
     def __getitem__(self, number: int) -> Entry:
         """Return the entry with this number. Raises IndexError outside ``first`` to ``last``."""
         after = number - self.ring.end
-        return self.ring[number] if after < 0 else self._pending[after][1]
+        return self.ring[number] if after < 0 else list(self._pending.values())[after]
 
     def at_seq(self, seq: int) -> MessageEntry | None:
         """Return the message with this number in the log, if it is loaded and not hidden."""
@@ -260,21 +260,22 @@ class Timeline:
         """
         if kind not in CHANGES:
             entry = MessageEntry(now, 0, self.key, self.nick, False, kind, text, target, mine=True, pending=True)
-            self._pending.append((sent, entry))
+            self._pending[id(sent)] = entry
 
-    def settle(self, sent: object, seq: int) -> None:
-        """It is stored under this number; 0 if nobody can know the number any more, and no echo will come."""
-        for at, (waiting, entry) in enumerate(self._pending):
-            if waiting is sent:
-                del self._pending[at]
-                if seq not in self._by_seq:
-                    entry.pending = False
-                    self._append(entry)
-                return
+    def settle(self, sent: object, seq: int) -> MessageEntry | None:
+        """It is stored under this number; 0 if nobody can know the number any more, and no echo will come.
+
+        Return its entry, None if it was not pending.
+        """
+        entry = self._pending.pop(id(sent), None)
+        if entry is not None and seq not in self._by_seq:
+            entry.pending = False
+            self._append(entry)
+        return entry
 
     def drop(self, sent: object) -> None:
         """It was rejected: show it no longer."""
-        self._pending = [(waiting, entry) for waiting, entry in self._pending if waiting is not sent]
+        self._pending.pop(id(sent), None)
 
     # -- questions -------------------------------------------------------------------------------
 

@@ -55,7 +55,6 @@ class View(Viewport):
         self.news: list[Direct] = []  # direct rooms with new messages
         self.rejected: list[str] = []  # texts that go back into the input
         self.lag = 0  # ms from sending to the disk, of what was stored last
-        self._sent_at: dict[int, int] = {}  # by id() of the outbox entry, which the session holds meanwhile
         self._ignored = set(settings.ignore)
         self._called = called
         self._away = False  # the link is lost
@@ -107,7 +106,6 @@ class View(Viewport):
             case Stored(entry, seq):
                 self._take_stored(entry, seq)
             case Rejected(entry, _code, why):
-                self._sent_at.pop(id(entry), 0)
                 self.timeline.drop(entry)
                 self.note(_("not sent: {why}").format(why=translate(why)))
                 if entry.kind not in {Kind.RETRACT, Kind.REACT}:
@@ -175,12 +173,12 @@ class View(Viewport):
         return Attention.MENTION if entry.mentioned or self.partner else Attention.MESSAGE
 
     def _take_stored(self, entry: OutboxEntry, seq: int) -> None:
-        sent_at = self._sent_at.pop(id(entry), 0)
-        if not sent_at and (not seq or self.timeline.at_seq(seq) is None):
+        sent = self.timeline.settle(entry, seq)
+        if sent is None and (not seq or self.timeline.at_seq(seq) is None):
             self.add_pending(entry)  # it was sent before this face began, and is not shown yet
-            del self._sent_at[id(entry)]
-        self.lag = _now() - sent_at if sent_at > self._back_at else self.lag
-        self.timeline.settle(entry, seq)
+            self.timeline.settle(entry, seq)
+        elif sent is not None and sent.time > self._back_at:
+            self.lag = _now() - sent.time
 
     def _heard(self, message: Message) -> None:
         """Remember who has spoken. If that one is ignored, so are the messages."""
@@ -196,7 +194,6 @@ class View(Viewport):
     def add_pending(self, entry: OutboxEntry) -> None:
         """Show a message below all else until it is stored."""
         text, target = split_body(entry.kind, entry.flags, entry.body)
-        self._sent_at[id(entry)] = _now()
         self.timeline.add_pending(entry, entry.kind, text, target, _now())
 
     # -- people ----------------------------------------------------------------------------------
