@@ -163,9 +163,10 @@ class Programs:
     async def _keep(self, room: str, program: Program) -> None:
         delay = _FIRST_DELAY
         while True:
-            began = time.monotonic()
+            began, ran = time.monotonic(), 0.0
             try:
                 how = await self._run(room, program)
+                ran = time.monotonic() - began  # one that could not be started has not run, however long that took
             except ChatError as error:
                 how = Ending("peer-failed", {"why": str(error)})
             except OSError as error:
@@ -174,7 +175,7 @@ class Programs:
             self._tell(room, program.name, how)
             if not self._restart:
                 return
-            if time.monotonic() - began > _LAST_DELAY:
+            if ran > _LAST_DELAY:
                 delay = _FIRST_DELAY
             self._tell(room, program.name, Ending("peer-restarts", {"seconds": f"{delay:g}"}))
             await asyncio.sleep(delay)
