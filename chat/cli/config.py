@@ -53,8 +53,8 @@ def set_setting(name: str, value: str) -> None:
 
     settings.change(settings.path(), name, settings.parse(name, value))
     found = settings.load()
-    for told in _taken_keys(found.settings.keys, name.removeprefix("keys.")):
-        click.echo(told)
+    for line in _taken_keys(found.settings.keys, name.removeprefix("keys.")):
+        click.echo(line)
     if problems := found.problems:  # such as two actions that share a key
         complain(translate(settings.complaint(problems)), FAILED)
 
@@ -80,8 +80,8 @@ def check_settings() -> None:
 
     found = settings.load()
     problems = found.problems
-    for told in (*map(translate, problems), *_taken_keys(found.settings.keys)):
-        click.echo(visible(told, lines=False))
+    for line in (*map(translate, problems), *_taken_keys(found.settings.keys)):
+        click.echo(visible(line, lines=False))
     if problems:
         raise click.exceptions.Exit(FAILED)
 

@@ -154,15 +154,15 @@ def _terminal() -> Iterator[Finding]:
         yield Finding(WARN, "terminal", text, mend)
         return
     size = os.get_terminal_size(sys.stdout.fileno())
-    told = _("{term}, {columns} columns, {rows} rows, {colours}")
-    shown = told.format(term=term, columns=size.columns, rows=size.lines, colours=_colours(term))
+    text = _("{term}, {columns} columns, {rows} rows, {colours}")
+    size_text = text.format(term=term, columns=size.columns, rows=size.lines, colours=_colours(term))
     if size.columns == 0 or size.lines == 0:
         text = _("{term} does not say its size").format(term=term)
         yield Finding(WARN, "terminal", text, _("run: stty columns 80 rows 24"))
     elif size.columns < 40 or size.lines < 8:
-        yield Finding(WARN, "terminal", shown, _("make it at least 40 columns by 8 rows"))
+        yield Finding(WARN, "terminal", size_text, _("make it at least 40 columns by 8 rows"))
     else:
-        yield Finding(OK, "terminal", shown)
+        yield Finding(OK, "terminal", size_text)
 
 
 def _colours(term: str) -> str:
@@ -233,9 +233,9 @@ def _drawing() -> Iterator[Finding]:
             for sample, wanted in _SAMPLES:
                 drawn = _column(_ask(*fds, b"\r" + sample.encode() + b"\x1b[6n")) - 1
                 if drawn not in {wanted, -1}:
-                    told = _("{sample} (U+{code}) takes {drawn} columns, not {wanted}")
+                    text = _("{sample} (U+{code}) takes {drawn} columns, not {wanted}")
                     code = f"{ord(sample[-1]):04X}"
-                    wrong.append(told.format(sample=sample, code=code, drawn=drawn, wanted=wanted))
+                    wrong.append(text.format(sample=sample, code=code, drawn=drawn, wanted=wanted))
         finally:
             os.write(fds[1], b"\r\x1b[K")
     if wrong:
@@ -316,9 +316,9 @@ def _runtime() -> Iterator[Finding]:
     folder = rooms.runtime_folder()
     yield from _folder("runtime", folder)
     place = folder / f".doctor-{os.getpid()}".ljust(30, "-")  # as long as a room's socket
-    with socket.socket(socket.AF_UNIX) as door:
+    with socket.socket(socket.AF_UNIX) as listener:
         try:
-            door.bind(str(place))
+            listener.bind(str(place))
         except OSError as error:
             text = _("cannot create a socket in {folder}: {reason}").format(
                 folder=folder, reason=translate(reason(error))

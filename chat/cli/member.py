@@ -106,8 +106,8 @@ async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts:
     finally:
         if unsettled := len(client.session.unsettled):
             message = plural(
-                "1 message is not stored yet; it waits in the outbox and goes out when {nick} joins again",
-                "{count} messages are not stored yet; they wait in the outbox and go out when {nick} joins again",
+                "1 message is not stored yet; it stays in the outbox until {nick} joins again",
+                "{count} messages are not stored yet; they stay in the outbox until {nick} joins again",
                 unsettled,
             )
             warn(f"chat: {message.format(count=unsettled, nick=client.nick)}")

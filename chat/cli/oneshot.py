@@ -10,8 +10,8 @@ import click
 from chat.cli import completion, options
 from chat.cli.help import command, option
 from chat.cli.home import Home, run
-from chat.core.errors import ChatError, DialFailed, Text, TransportError
-from chat.i18n import _, later, translate
+from chat.core.errors import ChatError, DialFailed, Text, TransportError, WrongValue
+from chat.i18n import _, later
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,27 +49,24 @@ def send(target: str, words: tuple[str, ...], transport: str, nick: str, wait: i
 
     text = " ".join(words) if words else _whole_input()
     if not text:
-        raise click.UsageError(_("there is nothing to send; give the text as arguments or on standard input"))
+        raise WrongValue("there is nothing to send; give the text as arguments or on standard input")
     if len(text.encode("utf-8", "surrogateescape")) > MAX_TEXT:
-        told = _("the text is longer than a message may be ({limit} bytes); send it in parts")
-        raise click.UsageError(told.format(limit=MAX_TEXT))
+        raise WrongValue("the text is longer than a message may be ({limit} bytes); send it in parts", limit=MAX_TEXT)
     client = Home(data).client(target, transport, nick=nick, speaks=True, silent=True)
     run(send_text(client, text, wait))
 
 
 def _whole_input() -> str:
-    """Return standard input as one message, without its last newline. Raises UsageError if it cannot be one."""
+    """Return standard input as one message, without its last newline. Raises WrongValue if it cannot be one."""
     from chat.core.wire import MAX_TEXT
 
     data = sys.stdin.buffer.read(MAX_TEXT + 2)
     if len(data) > MAX_TEXT + 1:
-        told = _("standard input is longer than a message may be ({limit} bytes); send it in parts")
-        raise click.UsageError(told.format(limit=MAX_TEXT))
+        raise WrongValue("standard input is longer than one message ({limit} bytes); send it in parts", limit=MAX_TEXT)
     try:
         return data.decode().removesuffix("\n")
     except UnicodeDecodeError as error:
-        told = _("standard input is not UTF-8 text: byte {number} is wrong")
-        raise click.UsageError(told.format(number=error.start)) from None
+        raise WrongValue("standard input is not UTF-8 text: byte {number} is wrong", number=error.start) from None
 
 
 async def send_text(client: Client, text: str, seconds: float) -> None:
@@ -122,7 +119,7 @@ def log(
     while, standard error shows a progress bar.
     """
     if since and history is not None:
-        raise click.UsageError(_("-n and --since cannot be combined; give one"))
+        raise WrongValue("-n and --since cannot be combined; give one")
     first = since or (1 if history is None else 0)
     client = Home(data).client(target, transport, speaks=False, silent=True, history=history or 0, since=first)
     run(print_log(client, follow=follow, as_json=json))
@@ -158,8 +155,8 @@ async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
                                 [dump(message_object(event))] if as_json else describe_message(MessageEntry.of(event))
                             )
                         case Lost(why) if not follow:
-                            told = _("the log ends early, at number {number}: {why}")
-                            raise DialFailed(told.format(number=client.session.next_seq, why=translate(why)))
+                            number = client.session.next_seq
+                            raise DialFailed("the log ends early, at number {number}: {why}", number=number, why=why)
                         case Up() if not lost:
                             continue  # the first connection is no news
                         case Gap() | Rewound() | Lost() | Up() if as_json:
@@ -227,10 +224,10 @@ async def print_search(client: Client, query: str, *, limit: int, before: int, a
     for seq in sorted({seq for seq, _text_at in answer.found} - {message.seq for message in found}):
         click.echo(f"chat: {_('number {number} matches, but the message is gone').format(number=seq)}", err=True)
     if answer.indexed < end:
-        told = _("searched up to number {number} of {end}; the index is still being built")
-        click.echo(f"chat: {told.format(number=answer.indexed - 1, end=end - 1)}", err=True)
+        note = _("searched up to number {number} of {end}; the index is still being built")
+        click.echo(f"chat: {note.format(number=answer.indexed - 1, end=end - 1)}", err=True)
     if answer.more:
-        told = _("there are older matches; add --before {number}")
-        click.echo(f"chat: {told.format(number=answer.found[-1][0])}", err=True)
+        note = _("there are older matches; add --before {number}")
+        click.echo(f"chat: {note.format(number=answer.found[-1][0])}", err=True)
     if not answer.found:
-        raise ChatError(_("nothing was found"))
+        raise ChatError("nothing was found")

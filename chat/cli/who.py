@@ -74,7 +74,7 @@ def who(target: str, transport: str, fast: bool, json: bool, data: Path | None) 
             _("--fast reads the presence board, which only rooms on this machine have; leave it out")
         )
     if fast and seen is None:
-        raise ChatError(_("the presence board is missing; its host will create it again: try again in a few seconds"))
+        raise ChatError("the presence board is missing; its host will create it again: try again in a few seconds")
     if fast and seen is not None:
         click.echo(as_names(seen))
         return
