@@ -300,8 +300,8 @@ def highlight(lines: list[str], language: str) -> Iterator[list[Fragment]]:
         if known is None or not line:
             yield [("code", line)]
             continue
-        marks = [(0, "code"), *_symbols(line, known), (len(line), "")]
-        yield [(roles, line[start:end]) for (start, roles), (end, _) in pairwise(marks) if start < end]
+        starts = [(0, "code"), *_symbols(line, known), (len(line), "")]
+        yield [(roles, line[start:end]) for (start, roles), (end, _) in pairwise(starts) if start < end]
 
 
 def _symbols(line: str, language: _Language) -> Iterator[tuple[int, str]]:

@@ -158,7 +158,7 @@ class Timeline:
             weight += entry.weight
             self.read_state.restore(entry)
             added += 1
-            self._evict(newest=True)
+        self._evict(newest=True)
         self.oldest = min(self.oldest, begins)
         if self.attached:
             self.edits.since = min(self.edits.since, self.oldest)
