@@ -1,7 +1,7 @@
 """Lines in from a descriptor and lines out to one, without ever blocking the event loop.
 
-Standard streams may be a terminal, a pipe, a file or a FIFO, and may be shared with other programs: making
-them non-blocking would break those, and a file cannot be polled. So a thread waits in read(2) or write(2).
+Standard streams may be a terminal, a pipe, a file or a FIFO, and may be shared with other programs. Making them
+non-blocking would break those programs, and a file cannot be polled, so a thread waits in read(2) or write(2).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _READ_SIZE: Final = 64 * 1024
-_AHEAD: Final = 4  # reads that may wait to be taken, before the thread stops reading
-_GRACE: Final = 0.2  # seconds that an interrupted write has to end
+_AHEAD: Final = 4  # reads waiting to be taken before the thread stops reading
+_GRACE: Final = 0.2  # seconds that a cancelled write has to end
 
 
 async def lines(stream: TextIO, limit: int = 1024 * 1024) -> AsyncIterator[str]:

@@ -1,4 +1,4 @@
-"""What commands answer with the same words in every face. For the faces to filter: peers' texts are in it."""
+"""Answers of commands that are the same in every face. They hold peers' texts, which the face sanitizes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def details(item: MessageEntry, timeline: Timeline, client: Client) -> list[str]:
-    """Return what is known of a message."""
+    """Return what is known about a message."""
     read, of = timeline.read_by(item)
-    told = [
+    made = [
         _("number {number}, {when}, by {nick}, key {key}").format(
             number=item.seq,
             when=f"{timeline.local(item.time):%Y-%m-%d %H:%M:%S}",
@@ -32,21 +32,21 @@ def details(item: MessageEntry, timeline: Timeline, client: Client) -> list[str]
         _("on the host's disk; read by {count} of {all}").format(count=read, all=of),
         _path(client),
     ]
-    told += [_("before: {text}").format(text=edit.text) for edit in item.earlier]
-    told += [f"{given} {', '.join(nicks)}" for given, nicks in timeline.reactions(item)]
-    return told
+    made += [_("before: {text}").format(text=edit.text) for edit in item.earlier]
+    made += [f"{given} {', '.join(nicks)}" for given, nicks in timeline.reactions(item)]
+    return made
 
 
 def _path(client: Client) -> str:
-    """Return how messages come here. Over what their author reached the host, only the host knows."""
+    """Return how messages come here. Only the host knows how their author reaches it."""
     if not client.wire or client.address is None:
         return _("path: through the host; there is no link to it now")
-    told = _("path: through the host, which this window reaches over {address} ({trust})")
-    return told.format(address=client.address.brief, trust=_(client.wire[1]))
+    text = _("path: through the host, which this window reaches over {address} ({trust})")
+    return text.format(address=client.address.brief, trust=_(client.wire[1]))
 
 
 def open_here() -> list[str]:
-    """Return the rooms that are open on this machine, none where that cannot be told. It reads the disk."""
+    """Return the rooms that are open on this machine, none if the disk cannot be read."""
     try:
         return [card.room for card in records()]
     except (ChatError, OSError):
@@ -54,17 +54,17 @@ def open_here() -> list[str]:
 
 
 def rooms(found: Sequence[str], window: Iterable[str] = ()) -> list[str]:
-    """Return what ``open_here`` has found, and before it the rooms of the window, in the order of their numbers."""
-    told = ", ".join(f"{number} {name}" for number, name in enumerate(window, 1))
+    """Return a line with the rooms of the window, if any, and one with what ``open_here`` found."""
+    numbered = ", ".join(f"{number} {name}" for number, name in enumerate(window, 1))
     if not found:
         here = _("no room is open on this machine; open one with: chat host")
     else:
         here = _("open on this machine: {rooms}; /join NAME enters one").format(rooms=", ".join(found))
-    return [*([_("in this window: {rooms}").format(rooms=told)] if told else []), here]
+    return [*([_("in this window: {rooms}").format(rooms=numbered)] if numbered else []), here]
 
 
 def setting(settings: Settings, name: str) -> str:
-    """Return a setting as it stands in the file, and what else it may be where that is little."""
+    """Return a setting as TOML, with the allowed values if there are few."""
     allowed = ", ".join(choices(name))
     return f"{name} = {toml(value_of(settings, name))}" + (f" ({allowed})" if allowed else "")
 

@@ -1,4 +1,4 @@
-r"""Copying to the clipboard of the terminal that shows us, also through ssh: the sequence OSC 52 (xterm, ctlseqs).
+r"""Copying to the clipboard of the user's terminal, even through ssh, by the sequence OSC 52 (xterm, ctlseqs).
 
     ESC ] 52 ; c ; <base64> BEL                                     the terminal
     ESC P tmux; <the same, with each ESC doubled> ESC \              tmux (FAQ; ``allow-passthrough``)
@@ -6,11 +6,11 @@ r"""Copying to the clipboard of the terminal that shows us, also through ssh: th
 
 Rules:
 
-1. Only what the user asks for is copied. No message, whatever stands in it, causes a copy.
-2. What is copied has no control characters: it may be pasted into a shell, which would obey them. Tabs stay.
-3. Inside tmux or screen both forms are sent, the plain one first: which of them gets through is a setting there
+1. Only the user copies. No message can cause a copy, whatever it contains.
+2. The copied text has no control characters but tabs: a shell into which it is pasted would obey them.
+3. Inside tmux and screen both forms are sent, the plain one first: a setting there decides which one gets through
    (``set-clipboard``, ``allow-passthrough``), and the same text twice does no harm.
-4. There is no answer. Terminals that know nothing of it, or are told not to, stay silent, so nobody may say "copied".
+4. No terminal answers, and some ignore the sequence, so we cannot say "copied" without an "if".
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 # hterm and others drop a sequence of more than 100,000 bytes; less its ends, and of base64's four bytes for three.
 MAX_COPY: Final = 74_994  # bytes of UTF-8
-_SCREEN_STRING: Final = 240  # bytes: screen drops the whole string where it is longer than 256 (768 since 4.2)
+_SCREEN_STRING: Final = 240  # bytes: screen drops a whole string over 256 (768 since 4.2)
 
 
 def osc52(text: str, environ: Mapping[str, str] = os.environ) -> bytes:
-    """Return what makes the terminal copy ``text``; write it raw, between redraws.
+    """Return the bytes that make the terminal copy ``text``; write them raw, between redraws.
 
-    ``environ`` tells of tmux and screen (TMUX, STY, TERM). Raises ChatError where there is no text, and over 74,994
-    bytes of UTF-8.
+    ``environ`` shows whether tmux or screen is in between (TMUX, STY, TERM). Raises ChatError without a text, and for
+    over 74,994 bytes of UTF-8.
     """
     data = "\t".join(map(visible, text.split("\t"))).encode()
     if not data:

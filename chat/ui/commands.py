@@ -2,9 +2,9 @@
 
 A row is carried out by ``Controller.do_NAME``, or by a face's own method of that name. Rules:
 
-1. What begins with a slash is a command or is not sent, also where it looks like a path. ``//`` is a literal slash.
-   On a single line blanks before the slash do not count; in several lines they are what is said, as code may be.
-2. A command that is not understood (mistyped, without what it needs, with what it does not take) does nothing.
+1. A text that begins with a slash is a command or is not sent, even if it looks like a path. ``//`` is a literal slash.
+   Blanks before the slash do not count on a single line; in a text of several lines they do, since it may be code.
+2. A command that is not understood (mistyped, too few or too many arguments) does nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Usage(NamedTuple):
     """One command of the table."""
 
     name: str  # without the slash
-    argument: str  # a sketch; what stands in brackets may be left out. The first word says what completes it
+    argument: str  # a sketch; brackets mean optional. The first word says what completes it
     help: str
     only: str = ""  # the one face that has it
     program: tuple[str, ...] | None = None  # the fields that a program's object needs; None: not for programs
@@ -94,7 +94,7 @@ COMMANDS: Final = (
 )
 
 
-# What other programs call them: told as "did you mean", never obeyed.
+# What other programs call them, for "did you mean"; never carried out.
 _ELSEWHERE: Final = {
     "help": "h commands keys",
     "me": "action emote",
@@ -123,7 +123,7 @@ _ELSEWHERE: Final = {
     "clear": "cls",
 }
 
-# Keys of the input that prompt_toolkit binds, and that cannot be changed here.
+# Keys of the input that prompt_toolkit binds; they cannot be changed.
 EDITING: Final = (
     ("Tab", later("complete a nickname, a /command, a #room or an :emoji:")),
     ("Up, Down", later("go through what you sent here; in a text of several lines, move between lines first")),
@@ -148,10 +148,10 @@ class Command(NamedTuple):
 
 
 class Unknown(NamedTuple):
-    """A command that is not understood. Nothing may be sent or done; the line stays in the input."""
+    """A command that is not understood. Nothing is sent or done; the line stays in the input."""
 
-    told: str  # one line: why, and what to do
-    near: str = ""  # the name of the command that was meant, where that is likely
+    message: str  # one line: why, and what to do
+    near: str = ""  # the command that was probably meant
 
 
 Typed: TypeAlias = Say | Command | Unknown
@@ -160,12 +160,12 @@ USAGES: Final = {usage.name: usage for usage in COMMANDS}
 _MEANT: Final = {name: name for name in USAGES} | {
     other: name for name, others in _ELSEWHERE.items() for other in others.split()
 }
-_WORD: Final = 20  # characters of a mistyped command that are shown
-_HELP_COLUMN: Final = 22  # the longest command; keys that are longer leave no less room for the help of all
+_WORD: Final = 20  # characters shown of a mistyped command
+_HELP_COLUMN: Final = 22  # columns of the longest command; longer keys do not push the help of the others aside
 
 
 def parse(line: str) -> Typed:
-    """Return what the user asks for. Spaces and line breaks at the end do not count; an empty line says nothing."""
+    """Return what the user asks for. Spaces and line breaks at the end do not count."""
     line = line.rstrip()
     if "\n" not in line and line.lstrip().startswith("/"):
         line = line.lstrip()
@@ -180,14 +180,14 @@ def parse(line: str) -> Typed:
     if usage is None:
         near = near_command(word)
         hint = _("did you mean /{name}?").format(name=near) if near else _("see /help.")
-        told = _("/{word} is not a command and was not sent; {hint} //text sends /text")
-        return Unknown(told.format(word=_short(word), hint=hint), near)
+        message = _("/{word} is not a command and was not sent; {hint} //text sends /text")
+        return Unknown(message.format(word=_short(word), hint=hint), near)
     if usage.needs_argument and not argument:
-        told = _("/{name} needs an argument: {usage} ({help})")
-        return Unknown(told.format(name=usage.name, usage=written(usage), help=_(usage.help)), usage.name)
+        message = _("/{name} needs an argument: {usage} ({help})")
+        return Unknown(message.format(name=usage.name, usage=written(usage), help=_(usage.help)), usage.name)
     if argument and not usage.argument:
-        told = _("/{name} takes no argument; nothing was done, and “{argument}” was not sent")
-        return Unknown(told.format(name=usage.name, argument=_short(argument)), usage.name)
+        message = _("/{name} takes no argument; nothing was done, and “{argument}” was not sent")
+        return Unknown(message.format(name=usage.name, argument=_short(argument)), usage.name)
     return Command(usage.name, argument)
 
 
@@ -204,7 +204,7 @@ def near_command(word: str) -> str:
 
 
 def rooms_like(wanted: str, names: Sequence[str]) -> list[int]:
-    """Return where the rooms stand whose names have these letters in this order, the most likely one first."""
+    """Return the indexes of the names with these letters in this order, the most likely one first."""
     letters = re.compile(".*?".join(map(re.escape, wanted.casefold())))
     found = [at for at, name in enumerate(names) if letters.search(name.casefold())]
     return sorted(found, key=lambda at: len(names[at])) if wanted else found
@@ -223,7 +223,7 @@ def not_here(usage: Usage) -> ChatError:
 
 
 def written(usage: Usage) -> str:
-    """Return a command as one types it: ``/msg NICK [TEXT]``."""
+    """Return how to type a command: ``/msg NICK [TEXT]``."""
     return f"/{usage.name} {usage.argument}".rstrip()
 
 
@@ -232,22 +232,22 @@ def _short(word: str) -> str:
     return word if len(word) <= _WORD else word[: _WORD - 1] + "…"
 
 
-# -- what tells of them -------------------------------------------------------------------------------
+# -- help ---------------------------------------------------------------------------------------------
 
 
 def help_lines(keys: Iterable[Key] = KEYS) -> list[str]:
-    """Return all that can be typed and pressed, one thing a line, in two columns."""
+    """Return a line for each command and key, in two columns."""
     rows = [(written(usage), usage.help) for usage in commands_of(SCREEN)]
     rows.append(("//text", later("a message that begins with a slash: /text")))
-    for told, alike in groupby((row for row in keys if row.keys), key=lambda row: row.help):
+    for what, alike in groupby((row for row in keys if row.keys), key=lambda row: row.help):
         first, *others = alike
-        rows.append((", ".join(first.keys) + (f" … {others[-1].keys[0]}" if others else ""), told))
+        rows.append((", ".join(first.keys) + (f" … {others[-1].keys[0]}" if others else ""), what))
     rows += EDITING
     return [f"{left:{_HELP_COLUMN}}  {_(right)}" for left, right in rows]
 
 
 def help_on(word: str, keys: Iterable[Key] = KEYS) -> str:
-    """Return one line on a command or an action, with its keys; or that there is none."""
+    """Return one line about a command or an action, with its keys; or that there is none."""
     word = word.strip().removeprefix("/").lower()
     row = next((row for row in keys if row.action == word), None)
     pressed = f" ({', '.join(row.keys)})" if row and row.keys else ""

@@ -2,7 +2,7 @@
 
     keys, lines, objects ──▶ face ──▶ Controller.do("who", "ann") ──▶ rooms, clients, people, settings
                               ▲                  │
-                              └── show, went … ◀─┘
+                              └── show, entered … ◀─┘
 
 To add a command, add a row to ``commands.COMMANDS`` and a method ``do_NAME`` here. If a face has a method of that
 name, it is called instead: some commands are about the screen, and each face searches in its own way.
@@ -38,7 +38,7 @@ from chat.ui import emoji
 from chat.ui.answers import all_settings, details, open_here, rooms, setting
 from chat.ui.commands import USAGES, help_on, not_here, rooms_like
 from chat.ui.face import R
-from chat.ui.people import ignored, list_ignored, listed, names_of, nobody, read_marks, to_heed
+from chat.ui.people import ignored, list_ignored, list_people, names_of, nobody, read_marks, to_unignore
 from chat.ui.status_text import SHOWN_AS
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class Controller(Generic[R]):
             key = self._key_of(nick)
             self._face.show(*room.known.about(key, people, ignored=key in room.timeline.ignored))
         else:
-            self._face.show(listed(people))
+            self._face.show(list_people(people))
 
     def _key_of(self, nick: str) -> bytes:
         key = self.room.known.key_of(nick)
@@ -188,16 +188,14 @@ class Controller(Generic[R]):
         for room in self.rooms:
             room.ignore(key)
         others = [entry for entry in self.settings.ignore if entry not in names_of(key)]
-        told = _("messages by {nick} are hidden from now on; /unignore {nick} shows them again")
-        return self._change("ignore", (*others, fingerprint(key)), told.format(nick=self.room.known.nick_of(key)))
+        text = _("messages by {nick} are hidden from now on; /unignore {nick} shows them again")
+        return self._change("ignore", (*others, fingerprint(key)), text.format(nick=self.room.known.nick_of(key)))
 
     def do_unignore(self, who: str) -> Work:
-        entries, told = to_heed(who, self.ignored())
-        if not entries:
-            raise ChatError(told)
+        entries, text = to_unignore(who, self.ignored())
         for room in self.rooms:
             room.unignore(entries)
-        return self._change("ignore", tuple(entry for entry in self.settings.ignore if entry not in entries), told)
+        return self._change("ignore", tuple(entry for entry in self.settings.ignore if entry not in entries), text)
 
     # -- what we show of ourselves ---------------------------------------------------------------
 
@@ -250,25 +248,25 @@ class Controller(Generic[R]):
     def _mute(self, _argument: str, *, on: bool) -> Work:
         room = self.room.client.session.room
         others = tuple(name for name in self.settings.muted if name != room)
-        told = _("this room is muted; /unmute ends that") if on else _("this room is no longer muted")
-        return self._change("muted", (*others, room) if on else others, told)
+        text = _("this room is muted; /unmute ends that") if on else _("this room is no longer muted")
+        return self._change("muted", (*others, room) if on else others, text)
 
     do_mute = partialmethod(_mute, on=True)
     do_unmute = partialmethod(_mute, on=False)
 
-    def _change(self, name: str, value: Any, told: str = "") -> Work:
+    def _change(self, name: str, value: Any, text: str = "") -> Work:
         """Change a setting here and now, and in the file; then show a line."""
         if name.startswith("keys.") or name in self._face.next_start:
-            told = _("{name} is set and takes effect at the next start").format(name=name)
+            text = _("{name} is set and takes effect at the next start").format(name=name)
         else:
             self.settings = replace(self.settings, **{name: value})
             self._face.changed(name)
-        return self._store(name, value, told or _("{name} is set, now and for next time").format(name=name))
+        return self._store(name, value, text or _("{name} is set, now and for next time").format(name=name))
 
-    async def _store(self, name: str, value: Any, told: str) -> None:
+    async def _store(self, name: str, value: Any, text: str) -> None:
         if self._file is not None:
             await asyncio.to_thread(change, self._file, name, value)
-        self._face.show(told)
+        self._face.show(text)
 
     # -- the host --------------------------------------------------------------------------------
 
@@ -330,8 +328,8 @@ class Controller(Generic[R]):
     def _add(self, room: R, *, behind: bool = False) -> None:
         self.rooms.append(room)
         if room.partner:
-            told = _("only {nick} and you are in this room; the host's owner can read it, too")
-            self._face.greet(room, told.format(nick=room.partner))
+            text = _("only {nick} and you are in this room; the host's owner can read it, too")
+            self._face.greet(room, text.format(nick=room.partner))
         if not behind:
             self.go(room)
 
@@ -385,7 +383,7 @@ class Controller(Generic[R]):
         self._face.left(self.room)
         self.begun = None  # it is about a message of the other room
         self.room = room
-        self._face.went(room)
+        self._face.entered(room)
 
 
 async def _wait(event: asyncio.Event) -> None:

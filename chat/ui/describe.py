@@ -32,8 +32,8 @@ def describe(event: ClientEvent) -> list[str]:
     """Return the lines about an event that is no message; none for one that people need not know of."""
     match event:
         case Here(came, went, first):
-            told = _("here: {nicks}") if first else _("{nicks} came")
-            moved = [(told, came), (_("{nicks} left"), went)]
+            text = _("here: {nicks}") if first else _("{nicks} came")
+            moved = [(text, came), (_("{nicks} left"), went)]
             return [
                 f"* {text.format(nicks=_line(', '.join(nick for _key, nick in some)))}" for text, some in moved if some
             ]
@@ -41,8 +41,8 @@ def describe(event: ClientEvent) -> list[str]:
             text = split_body(entry.kind, entry.flags, entry.body)[0][:_EXCERPT]
             return [f"* {_('not sent: {why}: {text}').format(why=_line(translate(why)), text=_line(text))}"]
         case Gap():
-            told = plural("1 message cannot be had any more", "{count} messages cannot be had any more", event.count)
-            return [f"* {told.format(count=event.count)}"]
+            text = plural("1 message cannot be had any more", "{count} messages cannot be had any more", event.count)
+            return [f"* {text.format(count=event.count)}"]
         case Rewound(why):
             return [f"* {_('{why}; what follows begins anew').format(why=translate(why))}"]
         case Notice():
@@ -79,10 +79,10 @@ def describe_message(item: MessageEntry, about: str = "", *, number: bool = Fals
             before = _("{nick} takes back {about}").format(nick=nick, about=about)
         case Kind.REACT:
             handle, given, text = item.target, _line(item.text), ""
-            told = (
+            phrase = (
                 _("{nick} answers {about}, with {emoji}") if given else _("{nick} takes back the reaction to {about}")
             )
-            before = told.format(nick=nick, about=about, emoji=given)
+            before = phrase.format(nick=nick, about=about, emoji=given)
         case kind:
             text = ""
             before = f"{nick} {_('sent something of kind {kind}, which this version cannot show').format(kind=kind)}"

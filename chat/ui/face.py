@@ -63,12 +63,12 @@ class Face(Generic[R]):
         """Run something in the background until the face ends."""
         raise NotImplementedError
 
-    def show(self, *told: str, room: R | None = None) -> None:
+    def show(self, *lines: str, room: R | None = None) -> None:
         """Show lines of our own in a room, else in the current one."""
 
-    def show_list(self, told: Sequence[str]) -> None:
+    def show_list(self, lines: Sequence[str]) -> None:
         """Show lines that may be more than fit on a screen."""
-        self.show(*told)
+        self.show(*lines)
 
     def answer(self, answer: Answer, room: R) -> None:
         """Show a host's answer to a question from a room."""
@@ -106,7 +106,7 @@ class Face(Generic[R]):
     def left(self, room: R) -> None:
         """The user goes to another room."""
 
-    def went(self, room: R) -> None:
+    def entered(self, room: R) -> None:
         """The user has come to a room."""
 
     def closed(self, room: R) -> None:

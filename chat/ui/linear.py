@@ -44,7 +44,7 @@ from chat.ui.describe import describe, describe_message, excerpt
 from chat.ui.entry import MessageEntry
 from chat.ui.face import Face
 from chat.ui.lines import converse
-from chat.ui.people import People, direct_told, names_of
+from chat.ui.people import People, describe_direct, names_of
 from chat.ui.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -143,8 +143,8 @@ class Linear(Face[Room]):
         """See ``run`` of this module."""
         first = self.controller.room
         if first.client.trusted_on_first_use:
-            told = _("trust on first use: {fingerprint}; compare it with the host's owner")
-            self.show(told.format(fingerprint=first.client.trusted_on_first_use))
+            text = _("trust on first use: {fingerprint}; compare it with the host's owner")
+            self.show(text.format(fingerprint=first.client.trusted_on_first_use))
             await self._flush()
         self._touch()
         try:
@@ -180,12 +180,12 @@ class Linear(Face[Room]):
                 room.timeline.nick = nick
                 if room.partner or resumed:  # the name of a direct room is a hash, and whose it is has been said
                     return []
-                told = (
+                text = (
                     _("you are {nick} in {room}; each line you type is a message; /help lists what else you can type")
                     if self._is_typed
                     else _("you are {nick} in {room}; each line is a message, even if it begins with a slash")
                 )
-                return [f"* {visible(told.format(nick=nick, room=name), lines=False)}"]
+                return [f"* {visible(text.format(nick=nick, room=name), lines=False)}"]
             case Here(came, went, first):
                 room.known.moved(came, went, time.time_ns() // 1_000_000)
                 came, went = ([who for who in some if who[0] not in room.timeline.ignored] for some in (came, went))
@@ -197,12 +197,12 @@ class Linear(Face[Room]):
                 room.older.clear()
             case Direct(other=key):
                 known = not names_of(key).isdisjoint(settings.ignore) or self.controller.room_with(key) is not None
-                return [] if known else [f"* {direct_told(event)}"]
+                return [] if known else [f"* {describe_direct(event)}"]
         return describe(event)
 
     def _take_message(self, room: Room, message: Message) -> list[str]:
         timeline, key, settings = room.timeline, message.author.key, self.controller.settings
-        room.known.heard(message)
+        room.known.spoke(message)
         if settings.ignore and not names_of(key).isdisjoint(settings.ignore):
             timeline.ignored.add(key)
         item = room.at_seq(message.target) if message.target else None
@@ -215,8 +215,8 @@ class Linear(Face[Room]):
             return []
         day, before = timeline.local(message.time).date(), room.day
         room.day = day
-        told = describe_message(room.said(message), about, number=self._numbers, clock=settings.time_format)
-        return [*([f"* {day.isoformat()}"] if day != before else []), *told]
+        made = describe_message(room.said(message), about, number=self._numbers, clock=settings.time_format)
+        return [*([f"* {day.isoformat()}"] if day != before else []), *made]
 
     # -- what is typed ---------------------------------------------------------------------------
 
@@ -240,9 +240,9 @@ class Linear(Face[Room]):
             number += 1
             if isinstance(line, WrongValue):
                 self._unsent += 1
-                told = _("line {number} was not sent: {why}").format(number=number, why=translate(line))
+                text = _("line {number} was not sent: {why}").format(number=number, why=translate(line))
                 with suppress(OSError):  # nobody reads our errors any more; the other lines are sent all the same
-                    click.echo(f"chat: {told}", err=True)
+                    click.echo(f"chat: {text}", err=True)
             elif line.strip() and (work := self.controller.say(line)):
                 self._touch()
                 await work
@@ -255,8 +255,8 @@ class Linear(Face[Room]):
                 self.show(_("cancelled; the next line is a message again"))
             return
         if len(line.encode()) >= _LONGEST:
-            told = _("the terminal cut this line at {limit} bytes, so it was not sent; use: chat send TARGET < FILE")
-            self.show(told.format(limit=_LONGEST))
+            text = _("the terminal cut this line at {limit} bytes, so it was not sent; use: chat send TARGET < FILE")
+            self.show(text.format(limit=_LONGEST))
             return
         named = _NAMED.match(line)
         self._number = int(named[2]) if named else 0
@@ -265,8 +265,8 @@ class Linear(Face[Room]):
                 line = f"{named[1]} {line[named.end() :]}"
                 await self._fetch(self._number)
             match parse(line):
-                case Unknown(told):
-                    self.show(told)
+                case Unknown(message):
+                    self.show(message)
                     return
                 case Say(text):
                     work = self.controller.say(text)
@@ -325,8 +325,8 @@ class Linear(Face[Room]):
 
     # -- what the controller needs ----------------------------------------------------------------
 
-    def show(self, *told: str, room: Room | None = None) -> None:
-        self._lines += [f"* {visible(line, lines=False)}" for line in told]
+    def show(self, *lines: str, room: Room | None = None) -> None:
+        self._lines += [f"* {visible(line, lines=False)}" for line in lines]
 
     def help(self) -> list[str]:
         return [
@@ -366,7 +366,7 @@ class Linear(Face[Room]):
         if room.client.session.state is not LinkState.JOINED:
             self.show(_("there is no link now; your message is kept and will be sent when it is back"))
 
-    def went(self, room: Room) -> None:
+    def entered(self, room: Room) -> None:
         self.show(_("what you type goes to {room} now").format(room=room.name))
 
     def closed(self, room: Room) -> None:

@@ -1,4 +1,4 @@
-"""A conversation in lines: what is read is said, what happens is shown, until the input ends."""
+"""The main loop of a face without a screen: read the input and write the events, until the input ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 async def converse(
     client: Client, out: Output, reader: Coroutine[None, None, None], show: Callable[[ClientEvent], list[str]]
 ) -> None:
-    """Read and show until the input ends; then wait until all that was said is stored, and shown.
+    """Read and show until the input ends; then wait until everything said is stored and shown.
 
     Raises what ends the reader or the client.
     """
@@ -34,13 +34,13 @@ async def converse(
     try:
         await _first_of(reading, writing)
     finally:
-        # What was said before a bad line, or before the input broke off, is still to be stored and told of.
+        # What was said before a bad line, or before the input broke off, must still be stored and shown.
         settling = asyncio.ensure_future(client.settled())
         try:
             if reading.done():
                 await _first_of(settling, writing)
                 ends = True
-                if is_writing:  # what is being written would be given up below
+                if is_writing:  # else the write would be cancelled below
                     await writing
         finally:
             for task in (reading, writing, settling):

@@ -1,10 +1,10 @@
-"""Whom a reader knows: who is here, who was, and who is ignored. For every face; texts are not yet filtered.
+"""The people a reader knows: who is here, who was, and who is ignored. For every face, which sanitizes the texts.
 
 Rules:
 
-1. People are keys. A nickname is looked up among those who are here first, then by who was heard of last.
-2. What is remembered is what this window has seen or heard; nobody is asked, and it is bounded.
-3. Who is ignored stands in the settings: by fingerprint, so that another nickname does not help.
+1. People are keys. A nickname means somebody who is here, or else whoever used it last.
+2. A window remembers what it has seen itself; it asks nobody, and its memory is bounded.
+3. The settings name ignored people by fingerprint, so that a new nickname does not help them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from chat.core.status import Status, Who
     from chat.core.wire import Direct
 
-_KNOWN: Final = 10_000  # people of whom something is remembered
+_KNOWN: Final = 10_000  # people remembered
 
 
 @dataclass
@@ -34,31 +34,29 @@ class Known:
 
     nick: str = ""
     bot: bool = False
-    left: int = 0  # when it was here last, in ms since 1970 UTC; 0 where nobody saw it leave
-    spoke: int = 0  # when it said something last, 0 where it has not
+    left: int = 0  # when it left, in ms since 1970 UTC; 0 if we did not see that
+    spoke: int = 0  # when it last said something, 0 for never
 
 
 class People:
-    """Those of one room."""
+    """The people of one room."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._known: dict[bytes, Known] = {}  # by key; the one heard of last is the last
+        self._known: dict[bytes, Known] = {}  # by key, the latest one last
 
-    def heard(self, message: Message) -> None:
+    def spoke(self, message: Message) -> None:
         known = self._know(message.author.key)
         known.bot = message.author.bot
         if message.time >= known.spoke:
             known.nick, known.spoke = message.author.nick, message.time
 
     def moved(self, came: Iterable[Who], went: Iterable[Who], at: int) -> None:
-        """Some came, and some went ``at`` this time, in ms since 1970 UTC."""
-        for key, nick in came:
-            known = self._know(key)
-            known.nick, known.left = nick, 0
-        for key, nick in went:
-            known = self._know(key)
-            known.nick, known.left = nick, at
+        """Note who came, and who left ``at`` this time, in ms since 1970 UTC."""
+        for some, left in ((came, 0), (went, at)):
+            for key, nick in some:
+                known = self._know(key)
+                known.nick, known.left = nick, left
 
     def _know(self, key: bytes) -> Known:
         known = self._known.pop(key, None) or Known()
@@ -68,22 +66,22 @@ class People:
         return known
 
     def everybody(self) -> set[bytes]:
-        """All of whom something is known."""
+        """Return the keys of everybody known."""
         return {key for key, _nick in self._session.here} | self._known.keys()
 
     def nicks(self) -> list[str]:
-        """Nicknames of those who are here, and then of those who were heard of, the last one first."""
+        """Return the nicknames of those who are here, then of the others, the latest one first."""
         here = [nick for _key, nick in self._session.here]
         return list(dict.fromkeys([*here, *(known.nick for known in reversed(self._known.values()))]))
 
     def key_of(self, nick: str) -> bytes | None:
-        """Return the key that is called so: of those here, or of who was heard of last."""
+        """Return the key with this nickname, None if nobody had it."""
         wanted = nick.removeprefix("@").casefold()
         known = ((key, known.nick) for key, known in reversed(self._known.items()))
         return next((key for key, name in (*self._session.here, *known) if name.casefold() == wanted), None)
 
     def nick_of(self, key: bytes) -> str:
-        """Return what a key is called, or was when it was heard of last; "" where it is not known."""
+        """Return the current or last nickname of a key, "" for an unknown one."""
         here = next((nick for who, nick in self._session.here if who == key), "")
         return here or self._known.get(key, Known()).nick
 
@@ -91,28 +89,28 @@ class People:
         """Return what is known of somebody, also of one who has left. ``people`` are those here, and what they show."""
         nick, known = self.nick_of(key), self._known.get(key, Known())
         here = [as_line(who, state).partition("\t") for who, state in people.items() if who[0] == key]
-        told = [_("{nick} is here").format(nick=name) + (f": {more}" if more else "") for name, _tab, more in here]
+        made = [_("{nick} is here").format(nick=name) + (f": {more}" if more else "") for name, _tab, more in here]
         if not here and known.left:
-            told = [_("{nick} left {when}").format(nick=nick, when=since(known.left))]
+            made = [_("{nick} left {when}").format(nick=nick, when=since(known.left))]
         elif not here:
-            told = [_("{nick} is not here").format(nick=nick)]
+            made = [_("{nick} is not here").format(nick=nick)]
         if known.spoke:
-            told[0] += "; " + _("spoke last {when}").format(when=since(known.spoke))
-        told.append(_("key {key}").format(key=fingerprint(key)) + (f" [{_('bot')}]" if known.bot else ""))
+            made[0] += "; " + _("spoke last {when}").format(when=since(known.spoke))
+        made.append(_("key {key}").format(key=fingerprint(key)) + (f" [{_('bot')}]" if known.bot else ""))
         if ignored:
-            told.append(_("messages by {nick} are hidden; /unignore {nick} shows them").format(nick=nick))
-        return told
+            made.append(_("messages by {nick} are hidden; /unignore {nick} shows them").format(nick=nick))
+        return made
 
 
-def listed(people: Mapping[Who, Status]) -> str:
-    """Return a line with those who are here, and what they show."""
+def list_people(people: Mapping[Who, Status]) -> str:
+    """Return a line with everybody who is here and what they show."""
     lines = [as_line(*one).partition("\t") for one in sorted(people.items(), key=lambda item: item[0][1].casefold())]
     nicks = [nick + (f" ({more})" if more else "") for nick, _tab, more in lines]
     return _("here: {nicks}").format(nicks=", ".join(nicks))
 
 
 def read_marks(people: Mapping[Who, Status], mine: Who) -> list[int]:
-    """Return how far the others have read. Programs do not say, and are not counted."""
+    """Return how far the others have read. Programs do not show that and do not count."""
     return [state.read for who, state in people.items() if who != mine and state.read]
 
 
@@ -122,29 +120,29 @@ def nobody(nick: str) -> ChatError:
 
 
 def is_unread(news: Direct) -> bool:
-    """Whether something waits there, so far as the host knows what its reader has seen."""
+    """Whether the direct room has something new, as far as the host knows what we have read."""
     return news.next_seq > news.read + 1
 
 
-def direct_told(news: Direct) -> str:
-    """Return a line, fit to be seen, about a direct room that is not open here."""
+def describe_direct(news: Direct) -> str:
+    """Return a sanitized line about a direct room that is not open here."""
     if is_unread(news):
-        told = _("{nick} sent you a private message; /msg {nick} shows it")
+        text = _("{nick} sent you a private message; /msg {nick} shows it")
     else:
-        told = _("you have a private room with {nick}; /msg {nick} opens it")
-    return told.format(nick=visible(news.nick, lines=False))
+        text = _("you have a private room with {nick}; /msg {nick} opens it")
+    return text.format(nick=visible(news.nick, lines=False))
 
 
 # -- who is ignored -----------------------------------------------------------------------------------
 
 
 def names_of(key: bytes) -> set[str]:
-    """What the settings may call a key: its fingerprint, or its hex digits."""
+    """Return the names that the settings may give a key: its fingerprint and its hex digits."""
     return {fingerprint(key), key.hex()}
 
 
 def ignored(entries: Iterable[str], rooms: Iterable[People]) -> list[tuple[str, str]]:
-    """Return who is ignored, as the settings have it, with the nickname where one of the rooms knows it."""
+    """Return who is ignored, as the settings write it, with the nickname if one of the rooms knows it."""
     known = {name: people.nick_of(key) for people in rooms for key in people.everybody() for name in names_of(key)}
     return [(entry, known.get(entry, "")) for entry in entries]
 
@@ -155,19 +153,19 @@ def list_ignored(entries: Collection[tuple[str, str]]) -> list[str]:
     ]
 
 
-def to_heed(who: str, entries: Iterable[tuple[str, str]]) -> tuple[set[str], str]:
-    """Return which entries of the ignored WHO means, and what to tell; none where it is nobody, or several.
+def to_unignore(who: str, entries: Iterable[tuple[str, str]]) -> tuple[set[str], str]:
+    """Return which of the ignored WHO means, and a line that confirms it. Raises ChatError for nobody, or several.
 
-    WHO is a nickname, a fingerprint, or the beginning of one.
+    WHO is a nickname, a fingerprint, or the start of one.
     """
     wanted, entries = who.removeprefix("@").removeprefix("SHA256:"), list(entries)
     found = [(entry, nick) for entry, nick in entries if nick.casefold() == wanted.casefold()]
     found = found or [(entry, nick) for entry, nick in entries if entry.removeprefix("SHA256:").startswith(wanted)]
     if not (found and wanted):
-        return set(), _("{who} is not ignored; /ignore lists who is").format(who=who)
+        raise ChatError("{who} is not ignored; /ignore lists who is", who=who)
     if len({nick or entry for entry, nick in found}) > 1:
         several = ", ".join(nick or entry for entry, nick in found)
-        return set(), _("{who} could be any of these; give more of it: {listed}").format(who=who, listed=several)
+        raise ChatError("{who} could be any of these; give more of it: {listed}", who=who, listed=several)
     return {entry for entry, _nick in found}, _("messages by {who} are shown again").format(
         who=found[0][1] or found[0][0]
     )

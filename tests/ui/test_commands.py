@@ -87,9 +87,9 @@ def test_what_is_typed_is_what_is_meant(typed: str, meant: object) -> None:
 def test_what_is_not_understood_is_told_on_one_line_and_not_done(typed: str, near: str, told: str) -> None:
     unknown = parse(typed)
     assert isinstance(unknown, Unknown)
-    assert told in unknown.told
+    assert told in unknown.message
     assert unknown.near == near
-    assert "\n" not in unknown.told
+    assert "\n" not in unknown.message
 
 
 @given(st.text(max_size=30))

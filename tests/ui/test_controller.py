@@ -94,8 +94,8 @@ class Recorder(Face[Room]):
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self.tasks.append(asyncio.ensure_future(work))
 
-    def show(self, *told: str, room: Room | None = None) -> None:
-        self.lines += told
+    def show(self, *lines: str, room: Room | None = None) -> None:
+        self.lines += lines
 
     def chosen(self, command: str) -> MessageEntry:
         if self.entry is None:
@@ -115,8 +115,8 @@ class Recorder(Face[Room]):
     def left(self, room: Room) -> None:
         self.events.append(("left", room.name))
 
-    def went(self, room: Room) -> None:
-        self.events.append(("went", room.name))
+    def entered(self, room: Room) -> None:
+        self.events.append(("entered", room.name))
 
     def closed(self, room: Room) -> None:
         self.events.append(("closed", room.name))
@@ -261,7 +261,7 @@ def test_rooms_are_entered_once_and_left() -> None:
             await work
         await asyncio.gather(*face.tasks)
         assert (controller.room, controller.rooms) == (lobby, [lobby])
-        assert face.events[-3:] == [("left", "@bob"), ("went", "#lobby"), ("closed", "@bob")]
+        assert face.events[-3:] == [("left", "@bob"), ("entered", "#lobby"), ("closed", "@bob")]
 
     asyncio.run(story())
 

@@ -6,12 +6,22 @@ import time
 
 import pytest
 
+from chat.core.errors import ChatError
 from chat.core.session import Message, Session
 from chat.core.status import Status
 from chat.core.wire import Author, Direct, Kind
 from chat.local.identity import fingerprint
 from chat.ui import people as module
-from chat.ui.people import People, direct_told, ignored, is_unread, list_ignored, listed, read_marks, to_heed
+from chat.ui.people import (
+    People,
+    describe_direct,
+    ignored,
+    is_unread,
+    list_ignored,
+    list_people,
+    read_marks,
+    to_unignore,
+)
 
 ANN, BOB, CID = b"a" * 32, b"b" * 32, b"c" * 32
 ENTRIES = [(fingerprint(BOB), "bob"), (fingerprint(CID), ""), (ANN.hex(), "Ann")]
@@ -30,11 +40,11 @@ def said(key: bytes, nick: str, at: int, *, bot: bool = False) -> Message:
 
 def test_a_nickname_means_who_is_here_and_then_who_spoke_last() -> None:
     known, session = people()
-    known.heard(said(CID, "Bob", 1))
+    known.spoke(said(CID, "Bob", 1))
     assert known.key_of("BOB") == known.key_of("@bob") == BOB
     del session.here[BOB, "bob"]
     assert known.key_of("bob") == CID
-    known.heard(said(BOB, "bob", 2))
+    known.spoke(said(BOB, "bob", 2))
     assert known.key_of("bob") == BOB
     assert known.key_of("eve") is None
     assert known.nicks() == ["ann", "bob", "Bob"]
@@ -43,8 +53,8 @@ def test_a_nickname_means_who_is_here_and_then_who_spoke_last() -> None:
 
 def test_an_older_message_does_not_change_the_nickname() -> None:
     known, _session = people()
-    known.heard(said(CID, "new", 2))
-    known.heard(said(CID, "old", 1))
+    known.spoke(said(CID, "new", 2))
+    known.spoke(said(CID, "old", 1))
     assert known.nick_of(CID) == "new"
 
 
@@ -52,7 +62,7 @@ def test_what_is_known_of_somebody() -> None:
     known, session = people()
     now = time.time_ns() // 1_000_000
     states = {(BOB, "bob"): Status(note="lunch")}
-    known.heard(said(BOB, "bob", now, bot=True))
+    known.spoke(said(BOB, "bob", now, bot=True))
     assert known.about(BOB, states, ignored=True) == [
         "bob is here: lunch; spoke last just now",
         f"key {fingerprint(BOB)} [bot]",
@@ -71,12 +81,12 @@ def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     known, session = people()
     session.here = {}
     for n in range(5):
-        known.heard(said(bytes([n]) * 32, f"nick-{n}", n))
+        known.spoke(said(bytes([n]) * 32, f"nick-{n}", n))
     assert known.nicks() == ["nick-4", "nick-3", "nick-2"]
 
 
 def test_those_who_are_here_are_on_one_line() -> None:
-    assert listed({(BOB, "bob"): Status(note="lunch"), (ANN, "Ann"): Status()}) == "here: Ann, bob (lunch)"
+    assert list_people({(BOB, "bob"): Status(note="lunch"), (ANN, "Ann"): Status()}) == "here: Ann, bob (lunch)"
 
 
 def test_read_marks_are_those_of_others_who_show_them() -> None:
@@ -90,7 +100,7 @@ def test_a_direct_room_is_unread_if_something_was_said_after_the_read_mark(
 ) -> None:
     news = Direct(room="@x", other=BOB, nick="b\x1bob", next_seq=next_seq, read=read)
     assert is_unread(news) is unread
-    assert direct_told(news) == (
+    assert describe_direct(news) == (
         "b␛ob sent you a private message; /msg b␛ob shows it"
         if unread
         else "you have a private room with b␛ob; /msg b␛ob opens it"
@@ -113,18 +123,19 @@ def test_who_is_ignored_has_a_nickname_if_somebody_knows_it() -> None:
         (fingerprint(CID), {fingerprint(CID)}),
         (fingerprint(CID)[:15], {fingerprint(CID)}),
         (ANN.hex()[:6], {ANN.hex()}),
-        ("eve", set()),
-        ("", set()),
-        ("SHA256:", set()),
     ],
 )
 def test_who_is_meant_of_those_ignored(who: str, found: set[str]) -> None:
-    assert to_heed(who, ENTRIES)[0] == found
+    assert to_unignore(who, ENTRIES)[0] == found
+
+
+@pytest.mark.parametrize("who", ["eve", "", "SHA256:"])
+def test_nobody_is_meant(who: str) -> None:
+    with pytest.raises(ChatError, match="is not ignored; /ignore lists who is"):
+        to_unignore(who, ENTRIES)
 
 
 def test_where_several_may_be_meant_none_is() -> None:
     entries = [("SHA256:ab1", ""), ("SHA256:ab2", "")]
-    assert to_heed("ab", entries) == (
-        set(),
-        "ab could be any of these; give more of it: SHA256:ab1, SHA256:ab2",
-    )
+    with pytest.raises(ChatError, match="ab could be any of these; give more of it: SHA256:ab1, SHA256:ab2"):
+        to_unignore("ab", entries)

@@ -176,7 +176,7 @@ class App(Application[None]):
             wrap_lines=True,
             dont_extend_height=True,
         )
-        told = Window(FormattedTextControl(self._told), height=1, style="class:faint")
+        above = Window(FormattedTextControl(self._above_input), height=1, style="class:faint")
         title = Window(FormattedTextControl(self._title), height=1, style="class:bar")
         status = Window(FormattedTextControl(self._status), height=1, style="class:bar")
         panes = _PaneWindow(lambda: face.pane, width=lambda: self._rest(bars.SIDE_BAR + 1 if self._is_wide() else 0))
@@ -184,7 +184,7 @@ class App(Application[None]):
             [
                 ConditionalContainer(title, Condition(lambda: self._spare_rows() > 1)),
                 VSplit([panes, ConditionalContainer(side_bar, Condition(self._is_wide))]),
-                ConditionalContainer(told, Condition(lambda: bool(face.told_text()) and self.size[1] > 1)),
+                ConditionalContainer(above, Condition(lambda: bool(face.line_above_input()) and self.size[1] > 1)),
                 VSplit([Window(FormattedTextControl("> "), width=2, dont_extend_height=True), typing]),
                 ConditionalContainer(status, Condition(lambda: self._spare_rows() > 0)),
             ]
@@ -204,14 +204,14 @@ class App(Application[None]):
 
     def _spare_rows(self) -> int:
         """Rows besides the input and the line above it, which a small screen shows first."""
-        return self.size[1] - 1 - bool(self.face.told_text())
+        return self.size[1] - 1 - bool(self.face.line_above_input())
 
     def _is_wide(self) -> bool:
         bar = self.face.controller.settings.side_bar
         return bar == "always" or (bar == "auto" and self.size[0] >= _SIDE_BAR_FROM)
 
-    def _told(self) -> StyleAndTextTuples:
-        return bars.row(self.face.told_text(), self.size[0])
+    def _above_input(self) -> StyleAndTextTuples:
+        return bars.row(self.face.line_above_input(), self.size[0])
 
     def _title(self) -> StyleAndTextTuples:
         return bars.title(self.face.view, self.size[0])

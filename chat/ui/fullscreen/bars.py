@@ -1,13 +1,13 @@
-"""The bars around the pane: what each says of the rooms in the window, as text and styles.
+"""The bars around the pane: what each says about the rooms in the window, as text and styles.
 
      title    room, own name, address          a side bar: the rooms, and who is here
-     status   what is at work, what is unread, the link, who types, the wire and why it is trusted
+     status   running work, unread messages, the link, who types, the transport and why it is trusted
 
 Rules:
 
-1. A bar tells the truth of this moment: it is made anew at each redraw, and holds nothing.
-2. What does not fit is clipped, and so what matters more stands further to the left.
-3. Names and notes are peers' text: they come through ``sanitize``, and ``sealed`` keeps each in its columns.
+1. A bar holds no state: each redraw makes it anew.
+2. What does not fit is clipped, so what matters more stands further left.
+3. Names and notes are peers' text: ``sanitize`` filters them, and ``sealed`` keeps each in its columns.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from chat.ui.fullscreen.view import View
 
 SIDE_BAR: Final = 18  # columns, and one for the line beside it
-_BAR_CELLS: Final = (4, 20)  # of a bar, at least and at most
+_BAR_CELLS: Final = (4, 20)  # at least and at most
 _LEVELS: Final = {Level.AWAY: "z ", Level.BUSY: "! ", Level.ONLINE: ""}
 _WIRES: Final = (later("same user"), later("pinned"), later("known"), later("trust on first use"))  # of Client.wire
 _STATES: Final = (  # of the link; the session has them in English
@@ -43,28 +43,28 @@ _STATES: Final = (  # of the link; the session has them in English
 
 
 def row(text: str, width: int) -> StyleAndTextTuples:
-    """Return a text of one line, in so many columns."""
+    """Return one line of text, exactly ``width`` columns wide."""
     return [*sealed([("", clip(sanitize(text, lines=False), width))], width)]
 
 
 def title(view: View, width: int) -> StyleAndTextTuples:
-    told = _("{room} as {nick} over {address}")
-    if view.partner:  # before the address: of a narrow screen it is to stay
-        told = _("{room} as {nick} · the host's owner can read this · over {address}")
+    text = _("{room} as {nick} over {address}")
+    if view.partner:  # before the address, so that a narrow screen keeps it
+        text = _("{room} as {nick} · the host's owner can read this · over {address}")
     address = view.client.address.brief if view.client.address else ""
-    return row(" " + told.format(room=view.name, nick=view.session.nick, address=address), width)
+    return row(" " + text.format(room=view.name, nick=view.session.nick, address=address), width)
 
 
 def status(
     view: View, views: Sequence[View], width: int, *, muted: Collection[str], key: Callable[[str], str]
 ) -> StyleAndTextTuples:
-    """``view`` is looked at, of all ``views``. ``key`` tells the key of an action."""
+    """``view`` is the current room, among all ``views``. ``key`` returns the key of an action."""
     session = view.session
     unsent, new = len(session.unsettled), 0 if view.pane.following else view.timeline.read_state.unread
     parts = [_work(view.progress, width, key)] if view.progress is not None else []
     if view.search is not None and (place := view.search.place)[1]:
-        told = _("hit {number} of {count}").format(number=place[0], count=place[1])
-        parts.append(told + ("+" if view.search.more else ""))
+        hit = _("hit {number} of {count}").format(number=place[0], count=place[1])
+        parts.append(hit + ("+" if view.search.more else ""))
     if new:
         named = view.timeline.read_state.mentions
         parts.append(_("{count} new below").format(count=new) + (f" ({named}@)" if named else ""))
@@ -91,16 +91,16 @@ def status(
 
 
 def _work(progress: Progress, width: int, key: Callable[[str], str]) -> str:
-    """The bar of what is at work: with what it is, and how it is stopped, where there is room for that."""
+    """Return the bar of running work; if there is room, also what it is and the key that stops it."""
     what, drawn = _(progress.what), bar(progress, width - 1)
     stops = "" if progress.what == CATCHING_UP else f" ({key('stop')})"
     room = width - 1 - columns(drawn)
-    before = next((told for told in (what + stops, what) if columns(told) < room), "")
+    before = next((text for text in (what + stops, what) if columns(text) < room), "")
     return f"{before} {bar(progress, width - 2 - columns(before))}".lstrip()
 
 
 def side_bar(view: View, views: Sequence[View], rows: int) -> StyleAndTextTuples:
-    """Return ``rows`` rows: the rooms, where there are several, and who is here."""
+    """Return at most ``rows`` rows: the rooms, if there are several, and who is here."""
     entries: list[tuple[str, str]] = []
     if len(views) > 1:
         for number, other in enumerate(views, 1):
@@ -123,7 +123,7 @@ def side_bar(view: View, views: Sequence[View], rows: int) -> StyleAndTextTuples
 
 
 def unread(view: View) -> str:
-    """Return how much is unread, and how much of it names the reader; in a room for two all of it does."""
+    """Return how many messages are unread, and how many of them mention the reader; in a direct room all do."""
     count, named = view.timeline.read_state.unread, view.timeline.read_state.mentions
     if view.partner:
         return f"{count}!"
@@ -133,9 +133,9 @@ def unread(view: View) -> str:
 def bar(progress: Progress, width: int) -> str:
     """Return a bar of at most ``width`` columns, if they are 20 or more: ``[####......] 41% 5200/s``.
 
-    It is made of ASCII: a terminal set up for Chinese or Japanese draws blocks two columns wide.
+    It is ASCII, since a terminal set up for Chinese or Japanese draws blocks two columns wide.
     """
-    told = f" {progress.part:.0%} {progress.rate}/s"
+    figures = f" {progress.part:.0%} {progress.rate}/s"
     least, most = _BAR_CELLS
-    cells = max(least, min(most, width - len(told) - 2))
-    return f"[{'#' * int(progress.part * cells):.<{cells}}]{told}"
+    cells = max(least, min(most, width - len(figures) - 2))
+    return f"[{'#' * int(progress.part * cells):.<{cells}}]{figures}"

@@ -38,7 +38,7 @@ from chat.ui.fullscreen.composer import Composer
 from chat.ui.fullscreen.navigation import Navigator
 from chat.ui.fullscreen.view import Attention, View
 from chat.ui.fullscreen.wrapping import clean, clip, sanitize
-from chat.ui.people import direct_told, is_unread
+from chat.ui.people import describe_direct, is_unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -142,8 +142,8 @@ class FullScreen(Face[View]):
         if self._complaint:
             self.show(self._complaint)
         if first.client.trusted_on_first_use:
-            told = _("trust on first use: {fingerprint}; compare it with the host's owner")
-            first.greeting.append(told.format(fingerprint=first.client.trusted_on_first_use))
+            text = _("trust on first use: {fingerprint}; compare it with the host's owner")
+            first.greeting.append(text.format(fingerprint=first.client.trusted_on_first_use))
         first.introduction += [
             _("type, Enter sends; ✓: it is on the host's disk"),
             _("Tab completes names, /commands and :emoji:"),
@@ -189,7 +189,7 @@ class FullScreen(Face[View]):
 
     def _take_news(self, view: View, news: Direct) -> None:
         """Open a direct room in which something waits, behind the current one; show a line about any other."""
-        view.note(direct_told(news))
+        view.note(describe_direct(news))
         if not is_unread(news) or sum(bool(other.partner) for other in self.controller.rooms) >= _CALLED:
             return
         with suppress(ChatError):  # the host has just gone; it tells again when it is back
@@ -247,9 +247,9 @@ class FullScreen(Face[View]):
         if not typed.strip():
             return
         match parse(_BLANK_LINES.sub("", typed)):
-            case Unknown(told=told):
+            case Unknown(message):
                 self._refused = typed
-                self.show(told)
+                self.show(message)
             case Say(text):
                 self.run_work(self.view, partial(self.controller.say, text, typed))
             case Command("me", text):
@@ -309,15 +309,15 @@ class FullScreen(Face[View]):
 
     # -- lines of our own ------------------------------------------------------------------------
 
-    def show(self, *told: str, room: View | None = None) -> None:
+    def show(self, *lines: str, room: View | None = None) -> None:
         view = room or self.view
-        for text in told:
-            view.note(text)
+        for line in lines:
+            view.note(line)
         if view is self.view and not self.pane.following:
-            self._hint = told[0]
+            self._hint = lines[0]
 
-    def show_list(self, told: Sequence[str]) -> None:
-        self.navigator.show_list(told)
+    def show_list(self, lines: Sequence[str]) -> None:
+        self.navigator.show_list(lines)
 
     def hint(self, text: str) -> None:
         """Show a line above the input, until the next key: it is of no use later."""
@@ -328,15 +328,15 @@ class FullScreen(Face[View]):
         """Return the first key of an action, or its name if it has none."""
         return next((row.keys[0] for row in self.keys if row.action == action and row.keys), action)
 
-    def told_text(self) -> str:
+    def line_above_input(self) -> str:
         """Return the line above the input, "" for none."""
         if self.composer.question or self._hint:
             return self.composer.question or self._hint
         if self.controller.begun is not None:
             command, item = self.controller.begun
             about = clip(sanitize(f"{item.nick}: {item.text}", lines=False), _EXCERPT)
-            told = _("correcting {about}; Escape stops") if command == "edit" else _("answering {about}; Escape stops")
-            return told.format(about=about)
+            text = _("correcting {about}; Escape stops") if command == "edit" else _("answering {about}; Escape stops")
+            return text.format(about=about)
         return self.composer.counter
 
     def is_refused(self) -> bool:
@@ -430,7 +430,7 @@ class FullScreen(Face[View]):
         self.end_correction()
         self.navigator.came_from = None
 
-    def went(self, room: View) -> None:
+    def entered(self, room: View) -> None:
         self.composer.restore(room.name)
         self.app.redraw_soon()
 

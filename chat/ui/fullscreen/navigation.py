@@ -142,17 +142,17 @@ class Navigator:
         self.came_from = None
         view = self._face.view
         if not view.pane.jump(view.window.last_mention()):
-            told = _("nobody mentions you in what is loaded here; {key} loads more")
-            self._face.hint(told.format(key=self._face.key("page-up")))
+            text = _("nobody mentions you in what is loaded here; {key} loads more")
+            self._face.hint(text.format(key=self._face.key("page-up")))
 
-    def show_list(self, told: Iterable[str]) -> None:
+    def show_list(self, lines: Iterable[str]) -> None:
         """Add lines of our own, and go there: to the first if they are more than fit on the screen."""
         view = self._face.view
         if self.came_from is None or self.came_from.view is not view:
             self.came_from = _Place(view, view.window, view.pane, view.pane.place, view.pane.selected)
         view.follow()
         begin = view.timeline.end
-        for line in told:
+        for line in lines:
             view.note(line)
         fit = view.pane.has_room_from(begin)
         view.pane.jump(view.timeline.end - 1 if fit else begin)
@@ -233,8 +233,8 @@ class Navigator:
             elif older and await search.fetch():
                 continue
             elif search.at is None:
-                told = _("no message here contains: {text}; try fewer words, or a part of one")
-                self._face.show(told.format(text=search.text), room=view)
+                text = _("no message here contains: {text}; try fewer words, or a part of one")
+                self._face.show(text.format(text=search.text), room=view)
                 return
             else:
                 if view is self._face.view:

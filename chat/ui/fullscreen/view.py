@@ -185,7 +185,7 @@ class View(Viewport):
         key = message.author.key
         if key not in self.timeline.ignored and self.is_ignored(key):
             self.timeline.ignored.add(key)
-        self.known.heard(message)
+        self.known.spoke(message)
 
     def note(self, text: str, *, last_seq: int = 0) -> None:
         """Add a line of ours."""

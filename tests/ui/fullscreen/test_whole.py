@@ -549,7 +549,7 @@ class Whole(RuleBasedStateMachine):
         columns, rows = self.terminal.size.columns, self.terminal.size.rows
         if not self.face.app._is_wide() or self.face.input.complete_state or rows < 4 or columns < 60:
             return
-        below = 1 + bool(self.face.told_text()) + min(self.face.input.text.count("\n") + 1, rows)
+        below = 1 + bool(self.face.line_above_input()) + min(self.face.input.text.count("\n") + 1, rows)
         border = [self.terminal.row(y)[columns - SIDE_BAR] for y in range(1, max(1, rows - below - rows // 3))]
         assert set(border) <= {"│"}, border
 
