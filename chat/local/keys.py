@@ -13,7 +13,6 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chat.core.errors import Text, WrongValue
-from chat.core.text import visible
 from chat.i18n import later
 
 if TYPE_CHECKING:
@@ -158,6 +157,8 @@ def rebind(table: Iterable[Key], changes: Mapping[str, Iterable[str]]) -> tuple[
     given: dict[str, str] = {}
     for action, keys in changes.items():
         if action not in rows:
+            from chat.core.text import visible  # 7 ms that most commands need not wait for
+
             shown = visible(action, lines=False)[:20]
             raise WrongValue("there is no action {action!r}; {hint}", action=shown, hint=near(action, rows))
         rows[action] = rows[action]._replace(keys=tuple(label(sequence(key)) for key in keys))
