@@ -125,7 +125,7 @@ def host(
                 i18n.use("en")  # in the host's log
             raise
         return
-    from chat.host.process import Hosted
+    from chat.host.process import HostProcess
     from chat.local.private_files import make_private
 
     arguments = [f"--transport={address}" for address in transport]
@@ -133,7 +133,7 @@ def host(
     arguments += [*(f"--peer={spec}" for spec in peer), *(f"--peer-json={spec}" for spec in peer_json)]
     arguments += [*(["--restart"] if restart else []), f"--bot-turns={bot_turns}", f"--lang={i18n.current_language()}"]
     log = make_private(home.room(room)) / "host.log"
-    with Hosted(room, arguments, home.folder, log) as hosted:
+    with HostProcess(room, arguments, home.folder, log) as hosted:
         if json:
             for line in hosted.listening:
                 click.echo(line)

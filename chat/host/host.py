@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from chat.transport import Link, Listener
 
 RATE: Final = 5_000  # frames a second that a member may keep sending; faster members are read more slowly
-LOOK: Final = 0.5  # seconds between polls of the board, and as much more for every 100 members
+POLL: Final = 0.5  # seconds between polls of the board, and as much more for every 100 members
 
 
 class Host:
@@ -171,16 +171,16 @@ class Host:
     async def run(self) -> None:
         """Serve until cancelled. Raises StoreError when the disk cannot be trusted any more."""
         self.runtime.start(self._watch())
-        self.runtime.start(self._look())
+        self.runtime.start(self._poll())
         await self.runtime.failed
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         """Poll the boards for members that cannot see them; with more members, less often."""
         while True:
             members = sum(len(hosted.connections) for hosted in self.rooms.values())
-            await asyncio.sleep(LOOK + LOOK * members / 100)
+            await asyncio.sleep(POLL + POLL * members / 100)
             for hosted in self.rooms.values():
-                hosted.look()
+                hosted.poll()
 
     async def _watch(self) -> None:
         """Every 4 s, send beats to quiet members and drop silent ones."""

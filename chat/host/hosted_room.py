@@ -120,9 +120,9 @@ class HostedRoom:
                 connection.member.cursor.post(_BEAT_FRAME)
                 connection.send()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Poll the board for the members that cannot see it."""
-        if self.board.look():
+        if self.board.poll():
             self.wake()
 
     # -- notices ---------------------------------------------------------------------------------

@@ -1,18 +1,18 @@
-"""Programs as members: the peer process's side. It speaks the protocol, so that COMMAND need not.
+"""Programs as members, on the peer process's side: it speaks the protocol, so that COMMAND need not.
 
     host ══ link ══ client ── "nick: text" lines, or NDJSON ──▶ COMMAND's stdin
                        ▲─────── each line is a message ◀─────── COMMAND's stdout
 
 Rules:
 
-1. COMMAND sees plain lines: ``nick: text``, the prefix before every line of a message, so that no text can
-   pass for another's; never what it said itself. ``* nick waves`` is an action.
-2. It is never drowned: what it does not read is not fetched, and waits at its cursor in the host's log. But a
-   program that speaks and never reads (``tail -f``) must get its echoes: so for one that has said much that
-   is not settled, unread lines are left out, counted, and told of when it reads again.
-3. It has left when its process has ended; to close its output is only to fall silent. What it said last is
-   then stored, however long that takes, and this process ends as COMMAND did.
-4. When the host is gone, so is COMMAND, and all that it has started.
+1. COMMAND reads plain lines: ``nick: text``, with the prefix before every line of a message, so that no text can
+   pass for another member's. ``* nick waves`` is an action. It never reads its own messages.
+2. What COMMAND does not read is not fetched; it waits at the cursor in the host's log. But a program that only
+   writes (``tail -f``) needs its echoes: once much of what it wrote is not stored, unread lines are dropped and
+   counted, and the count is shown when it reads again.
+3. COMMAND leaves when its process ends; if it only closes its output, it falls silent. This process then waits
+   until all is stored, and ends as COMMAND did.
+4. When the host ends, so does COMMAND with all that it has started.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ if TYPE_CHECKING:
     ReadJson: TypeAlias = Callable[[Client, Output], Awaitable[None]]
 
 GRACE: Final = 2.0  # seconds that COMMAND has after SIGTERM
-_PATIENCE: Final = 5.0  # seconds that COMMAND has to read on, while it waits for its echoes
+_PATIENCE: Final = 5.0  # seconds that COMMAND has to read, once it needs its echoes
 
 
 class HostGone(ChatError):
-    """The link over which this peer was started has ended, and there is no other."""
+    """The link that this peer was started with has ended, and there is no other."""
 
 
 async def meet(
@@ -60,19 +60,19 @@ async def meet(
 ) -> None:
     """Join by ``address``, which can be dialled once, run ``function``, and end it when the host is gone.
 
-    ``host`` is the SHA-256 of the host's key. Afterwards no child of this process is left, on Linux, so it is for
-    a process of its own. Raises HostGone, and what the function raises.
+    ``host`` is the SHA-256 of the host's key. On Linux this kills all children of the process at the end.
+    Raises HostGone, and what the function raises.
     """
     adopt_orphans()
     wake_with_parent()
-    # When the host is killed while we are stopped, the kernel sends our group SIGHUP and SIGCONT (setpgid(2)).
-    # We have to clear up then; a handler, unlike SIG_IGN, is not passed on to COMMAND.
+    # If the host is killed while we are stopped, the kernel sends our group SIGHUP and SIGCONT (setpgid(2)).
+    # We must clean up then; unlike SIG_IGN, a handler is not inherited by COMMAND.
     signal.signal(signal.SIGHUP, lambda *_: None)
     gone = asyncio.Event()
     client: Client | None = None
 
     def locate() -> Target:
-        if client is not None and client.address is not None:  # the client dials again: its link was lost
+        if client is not None and client.address is not None:  # it lost its link and dials again
             gone.set()
             raise HostGone("the host is gone")
         return Target((address,), room, host)
@@ -83,7 +83,7 @@ async def meet(
         KnownHosts(home / "known_hosts"),
         outboxes=home / "outboxes",
         nick=name,
-        silence=math.inf,  # a host that is stopped for a while is not gone: the end of its pipe would show that
+        silence=math.inf,  # a stopped host is not gone: the end of its pipe would show that
     )
     async with client:
         running = asyncio.ensure_future(function(client))
@@ -103,7 +103,7 @@ async def meet(
 async def attend(client: Client, command: Sequence[str], read_json: ReadJson | None = None) -> int:
     """Run COMMAND as the member that ``client`` is; return its exit code as subprocess has it.
 
-    With ``read_json``, which does what COMMAND writes, COMMAND speaks NDJSON; else plain lines.
+    COMMAND speaks plain lines, or NDJSON if there is ``read_json``, which does what COMMAND writes.
     """
     process = _start(command)
     face = _Objects(client, read_json) if read_json else _Lines(client)
@@ -115,8 +115,8 @@ async def attend(client: Client, command: Sequence[str], read_json: ReadJson | N
         for task in done:
             task.result()
     finally:
-        # First: a thread may be in a write(2) to COMMAND that only this ends. That the host is gone may be seen by
-        # ``hear`` and be told by a cancellation, too: that must not cut short the time that COMMAND has.
+        # First: a thread may be in a write(2) to COMMAND that only this ends. The end of the host may both end
+        # ``hear`` and cancel us; that must not shorten the time that COMMAND has.
         stopping = asyncio.ensure_future(_stop(process, exited))
         with suppress(asyncio.CancelledError):
             await asyncio.shield(stopping)
@@ -128,7 +128,7 @@ async def attend(client: Client, command: Sequence[str], read_json: ReadJson | N
 
 
 async def _speak(client: Client, face: _Lines | _Objects, exited: asyncio.Future[None]) -> None:
-    """Say what COMMAND says, and return when it has ended and all of it is stored."""
+    """Send what COMMAND writes; return when it has ended and all of it is stored."""
     await face.read()
     await asyncio.wait([exited])
     face.hurry.set()
@@ -139,11 +139,11 @@ async def _speak(client: Client, face: _Lines | _Objects, exited: asyncio.Future
 
 
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start COMMAND with its standard streams on our 0 and 1, the other way round. Raises ChatError."""
+    """Start COMMAND, with its output on our descriptor 0 and its input on our 1. Raises ChatError."""
     its_input, our_output = os.pipe()
     our_input, its_output = os.pipe()
     try:
-        # It dies with us, also when we are killed. (A preexec_fn wants a process that has no other thread yet.)
+        # It dies with us, even if we are killed. (A preexec_fn is safe only while there is no other thread.)
         dies = partial(die_with_parent, os.getpid())
         process = subprocess.Popen(command, stdin=its_input, stdout=its_output, preexec_fn=dies)  # noqa: PLW1509
     except OSError as error:
@@ -156,7 +156,7 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 async def _exit(process: subprocess.Popen[bytes]) -> None:
-    """Return when COMMAND has ended, and what it has left behind: that would keep the pipes open for ever."""
+    """Wait for COMMAND, then end what it left behind, which would keep the pipes open."""
     await asyncio.to_thread(process.wait)
     _end_group()
     await end_orphans()
@@ -170,18 +170,18 @@ async def _stop(process: subprocess.Popen[bytes], exited: asyncio.Future[None]) 
 
 
 def _end_group() -> None:
-    """Ask COMMAND and what it has started to end: it is in our process group, unless it has left that."""
-    if os.getpgrp() == os.getpid():  # else it is a shell's, and others are in it
+    """Send SIGTERM to COMMAND and what it has started: our process group."""
+    if os.getpgrp() == os.getpid():  # else the group is a shell's, with others in it
         before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         os.killpg(0, signal.SIGTERM)
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
-# -- faces for programs ----------------------------------------------------------------------------------
+# -- formats ---------------------------------------------------------------------------------------------
 
 
 class _Objects:
-    """NDJSON, both ways, as ``chat join --json`` has it. Who speaks it must read: nothing is left out."""
+    """NDJSON both ways, as in ``chat join --json``. A program that speaks it must read: nothing is dropped."""
 
     def __init__(self, client: Client, read_json: ReadJson) -> None:
         self._client = client
@@ -194,7 +194,7 @@ class _Objects:
             await self._read_json(self._client, self._out)
         except StoreError:
             raise
-        except ChatError as error:  # some lines could not be said, and COMMAND was told which
+        except ChatError as error:  # some lines were not sent, and COMMAND has read which
             sys.stderr.write(f"{error}\n")
 
     async def hear(self) -> None:
@@ -202,7 +202,7 @@ class _Objects:
         from chat.ndjson import dump
 
         while events := await self._client.next_events():
-            with suppress(BrokenPipeError):  # it has closed its input, and wants no more
+            with suppress(BrokenPipeError):  # it has closed its input
                 await self._out.write([dump(made) for event in events if (made := as_object(event, self._client))])
 
 
@@ -212,9 +212,9 @@ class _Lines:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._out = Output()
-        self._telling: asyncio.Future[None] | None = None  # until COMMAND has read what it was told last
-        self._left_out = 0
-        self.hurry = asyncio.Event()  # COMMAND waits for its echoes: hearing must go on
+        self._writing: asyncio.Future[None] | None = None  # ends when COMMAND has read the last lines
+        self._dropped = 0
+        self.hurry = asyncio.Event()  # COMMAND needs its echoes: do not wait for it to read
 
     async def read(self) -> None:
         async for line in lines(sys.stdin, MAX_TEXT):
@@ -229,32 +229,32 @@ class _Lines:
 
     async def hear(self) -> None:
         while events := await self._client.next_events():
-            told = [line for event in events for line in self._show(event)]
-            if not told:
+            shown = [line for event in events for line in self._show(event)]
+            if not shown:
                 continue
             if not await self._reads_on():
-                self._left_out += len(told)
+                self._dropped += len(shown)
                 continue
-            if self._left_out:
-                told.insert(0, f"* {self._left_out} lines were left out, for they were not read")
-                self._left_out = 0
-            self._telling = asyncio.ensure_future(self._tell(told))
+            if self._dropped:
+                shown.insert(0, f"* {self._dropped} lines were left out, for they were not read")
+                self._dropped = 0
+            self._writing = asyncio.ensure_future(self._write(shown))
 
     async def _reads_on(self) -> bool:
-        """Wait until COMMAND has read what it was told last; return False when it must not wait longer."""
-        if self._telling is None:
+        """Wait until COMMAND has read the last lines; return False if it must not wait longer."""
+        if self._writing is None:
             return True
         hurry = asyncio.ensure_future(self.hurry.wait())
-        waits: tuple[asyncio.Future[Any], ...] = (self._telling, hurry)
+        waits: tuple[asyncio.Future[Any], ...] = (self._writing, hurry)
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
-        if not self._left_out:  # once it has shown that it does not read it gets no more time
-            await asyncio.wait([self._telling], timeout=_PATIENCE)
-        return self._telling.done()
+        if not self._dropped:  # a program that has not read before gets no more time
+            await asyncio.wait([self._writing], timeout=_PATIENCE)
+        return self._writing.done()
 
-    async def _tell(self, told: list[str]) -> None:
-        with suppress(BrokenPipeError):  # it has closed its input, and wants no more
-            await self._out.write(told)
+    async def _write(self, shown: list[str]) -> None:
+        with suppress(BrokenPipeError):  # it has closed its input
+            await self._out.write(shown)
 
     def _show(self, event: ClientEvent) -> list[str]:
         if not isinstance(event, Message) or event.author.key == self._client.session.key:
@@ -265,7 +265,7 @@ class _Lines:
 
 
 def _head(line: str) -> str:
-    """As much of a line as a message holds."""
+    """Return as much of a line as fits a message."""
     if len(line) * 4 <= MAX_TEXT:
         return line
     return line.encode()[:MAX_TEXT].decode("utf-8", "ignore")

@@ -1,11 +1,11 @@
-"""A host as a process of its own, and the seat from which its owner starts it.
+"""A host in a process of its own, and the window that starts it.
 
     chat host  (the owner's window)              chat host --headless  (in a session of its own)
-        |  control pipe, write end  ------------->  read end: when it ends, so does the host
+        |  control pipe, write end  ------------->  read end: when it ends, the host ends
         |  reads "listening" lines  <-------------  standard output
         |  an ordinary member, over an ordinary transport
 
-Two processes, since Ctrl-Z, an editor or a slow redraw in the owner's window must not stop the room.
+Two processes, so that Ctrl-Z, an editor or a slow redraw in the owner's window cannot stop the room.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AsyncExitStack, aclosing, closing
 from typing import TYPE_CHECKING, Final, Self
 
 import click
@@ -42,11 +43,11 @@ if TYPE_CHECKING:
 
     from chat.host.programs import Program
 
-_LOG_LIMIT: Final = 1024 * 1024  # bytes of a host's log, above which the next start begins it anew
+_LOG_LIMIT: Final = 1024 * 1024  # bytes of a host's log; a longer one is emptied at the next start
 
 
-class _Calm(logging.Filter):
-    """At most so many lines a second, so that a flood of strangers does not fill the disk."""
+class _RateLimit(logging.Filter):
+    """At most so many lines a second: a flood of peers must not fill the disk."""
 
     def __init__(self, lines: int = 10) -> None:
         super().__init__()
@@ -64,7 +65,7 @@ class _Calm(logging.Filter):
 
 
 class _OneLine(logging.Formatter):
-    """Peers' words reach the log: nothing in it may steer the terminal that shows it."""
+    """A sanitized record: peers' words reach the log, and must not control the terminal that shows it."""
 
     def format(self, record: logging.LogRecord) -> str:
         return "chat: " + visible(super().format(record)).replace("\n", "\n      ")
@@ -86,81 +87,61 @@ async def serve(
     as_json: bool,
     control_fd: int,
 ) -> None:
-    """Keep a room until SIGINT, SIGTERM, or the end of the control pipe. Raises ChatError."""
+    """Host a room until SIGINT, SIGTERM, or the end of the control pipe. Raises ChatError."""
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine())
-    handler.addFilter(_Calm())
+    handler.addFilter(_RateLimit())
     logging.getLogger("chat").addHandler(handler)
-    adopt_orphans()  # what a program leaves behind when the process around it is killed
-    told = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    adopt_orphans()  # what a program leaves behind if its peer process is killed
+    terminated = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
     addresses = [Address.parse(transport) for transport in transports]
-    desk = RoomLock.hold(room)
-    try:
-        store = Store(folder)
-        try:
-            host = Host(load_host(host_key), store, owners=owners, rate=rate, bot_turns=bot_turns)
-            try:
-                host.open_room(room, open_to_all=open_to_all, folder=desk.folder)
-                site = Site(desk.folder, host_key, advertise)
-                listening = [await host.listen(address, site, room) for address in addresses]
-                invite = str(host.invite(room))
-                desk.write(
-                    RoomRecord(
-                        room=room,
-                        addresses=[str(address) for address in listening],
-                        host=host_hash(host.identity.key).hex(),
-                        invite=invite,
-                        pid=os.getpid(),
-                        started=time.time_ns() // 1_000_000,
-                    )
-                )
-                _announce(room, listening, invite, as_json=as_json)
-                running = Programs(host, folder / "peers", restart=restart)
-                try:
-                    for program in programs:
-                        running.start(room, program)
-                    await _until(told, host.run(), control_fd)
-                finally:
-                    await running.aclose()
-            finally:
-                await host.aclose()
-        finally:
-            store.close()
-    finally:
-        desk.close()
+    async with AsyncExitStack() as stack:
+        lock = stack.enter_context(closing(RoomLock.hold(room)))
+        store = stack.enter_context(closing(Store(folder)))
+        host = Host(load_host(host_key), store, owners=owners, rate=rate, bot_turns=bot_turns)
+        await stack.enter_async_context(aclosing(host))
+        host.open_room(room, open_to_all=open_to_all, folder=lock.folder)
+        site = Site(lock.folder, host_key, advertise)
+        listening = [await host.listen(address, site, room) for address in addresses]
+        invite = str(host.invite(room))
+        record = RoomRecord(
+            room=room,
+            addresses=[str(address) for address in listening],
+            host=host_hash(host.identity.key).hex(),
+            invite=invite,
+            pid=os.getpid(),
+            started=time.time_ns() // 1_000_000,
+        )
+        lock.write(record)
+        _announce(room, listening, invite, as_json=as_json)
+        running = await stack.enter_async_context(aclosing(Programs(host, folder / "peers", restart=restart)))
+        for program in programs:
+            running.start(room, program)
+        await _until(terminated, host.run(), control_fd)
 
 
 def failed(error: ChatError) -> str:
-    """What a host that could not start tells the seat that has started it: a line that is a text, and no object."""
+    """Return the line by which a host that cannot start tells its window why: a JSON string, not an object."""
     return json.dumps(translate(error))
 
 
 def _announce(room: str, listening: list[Address], invite: str, *, as_json: bool) -> None:
     if as_json:
         for address in listening:
-            click.echo(
-                dump(
-                    {
-                        "event": "listening",
-                        "room": room,
-                        "transport": address.scheme,
-                        "address": str(address),
-                        "invite": invite,
-                    }
-                )
-            )
+            made = {"event": "listening", "room": room, "transport": address.scheme, "address": str(address)}
+            click.echo(dump(made | {"invite": invite}))
     else:
-        told = _("room {room} is open on {addresses}")
-        click.echo(told.format(room=room, addresses=", ".join(map(str, listening))))
+        text = _("room {room} is open on {addresses}")
+        click.echo(text.format(room=room, addresses=", ".join(map(str, listening))))
         click.echo(_("join it on this machine:   chat join {room}").format(room=room))
         click.echo(_("join it by invite:         chat join '{invite}'").format(invite=invite))
 
 
-async def _until(told: asyncio.Event, serving: Coroutine[None, None, None], control_fd: int) -> None:
-    """Serve until told to end, by the event or by the end of the control pipe. Raises what ends the serving."""
+async def _until(end: asyncio.Event, serving: Coroutine[None, None, None], control_fd: int) -> None:
+    """Serve until the event, or the end of the control pipe. Raises what ends the serving."""
     loop = asyncio.get_running_loop()
-    waits: list[asyncio.Task[object]] = [loop.create_task(serving), loop.create_task(told.wait())]
+    waits: list[asyncio.Task[object]] = [loop.create_task(serving), loop.create_task(end.wait())]
     if control_fd >= 0:
         waits.append(loop.create_task(Waiter.for_reading(control_fd).wait()))
     try:
@@ -173,10 +154,10 @@ async def _until(told: asyncio.Event, serving: Coroutine[None, None, None], cont
         await asyncio.gather(*waits, return_exceptions=True)
 
 
-class Hosted:
-    """A headless host that lives as long as this object's ``with`` block, or this process.
+class HostProcess:
+    """A headless host that ends with this object's ``with`` block, or with this process.
 
-    ``listening`` are its announcements, one JSON object a line. Raises ChatError when it does not start.
+    ``listening`` are its announcements, one JSON object a line. Raises ChatError if it does not start.
     """
 
     def __init__(self, room: str, options: Sequence[str], folder: Path, log: Path) -> None:
@@ -191,7 +172,7 @@ class Hosted:
         read_end, self._control = os.pipe()
         try:
             self._process = subprocess.Popen(
-                # -P: a folder named "chat" where the user happens to stand must not be run instead of this one.
+                # -P: a folder "chat" in the current directory must not be run instead.
                 [
                     *(sys.executable, "-P", "-m", "chat", "host", room, "--headless", "--json"),
                     *(*options, f"--data={folder}", f"--control-fd={read_end}"),
@@ -238,7 +219,7 @@ class Hosted:
             self._process.stdout.close()
 
     def _why(self, code: int) -> str:
-        """Why the host ended: the last line it wrote to its log, if it ended by itself."""
+        """Return why the host ended: the last line of its log, unless a signal ended it."""
         if code < 0:
             return Text("the host was ended by {signal}; open the room again", signal=signal.Signals(-code).name)
         with self._log.open("rb") as file:
@@ -247,16 +228,16 @@ class Hosted:
         return lines[-1].removeprefix("chat: ") if lines else Text("the host ended with exit code {code}", code=code)
 
     async def while_it_runs(self, face: Coroutine[None, None, None]) -> None:
-        """Run a face; end it when the host ends. Raises ChatError with the host's last words."""
-        seat = asyncio.ensure_future(face)
+        """Run a face until it or the host ends. Raises ChatError with the last line of the host's log."""
+        window = asyncio.ensure_future(face)
         process = asyncio.ensure_future(asyncio.to_thread(self._process.wait))
         try:
-            await asyncio.wait([seat, process], return_when=asyncio.FIRST_COMPLETED)
-            if seat.done():
-                return seat.result()
+            await asyncio.wait([window, process], return_when=asyncio.FIRST_COMPLETED)
+            if window.done():
+                return window.result()
             raise ChatError(self._why(self._process.returncode))
         finally:
-            seat.cancel()
-            await asyncio.gather(seat, return_exceptions=True)
+            window.cancel()
+            await asyncio.gather(window, return_exceptions=True)
             self._leave()  # ends the host, and with it the thread that waits for it
             await process

@@ -1,19 +1,18 @@
-"""Programs as members: the host's side. It starts them, keeps an eye on them, and leaves nothing of them behind.
+"""Programs as members, on the host's side: start them, restart them, and leave nothing of them behind.
 
-    host  ══ two pipes ══  peer process (chat.program)  ── stdin, stdout ──  COMMAND
-      └── its stderr, a line at a time, to the host's log ◀───────────────────┘
+    host  ══ two pipes ══  peer process (chat.host.peer_process)  ── stdin, stdout ──  COMMAND
+      └── its stderr, a line at a time, to the host's log ◀──────────────────────────────┘
 
 Rules:
 
-1. A peer process is an ordinary member of the room, by an ordinary link: the room cannot tell that it was
-   started here. But its key is kept here, by name, and so the host knows whom to label a bot.
-2. It is started by fork and exec with the descriptors named that it may have. Whoever forks without exec
-   (``fork``) must do so before there is a loop, a thread, a lock, a database or a listener: a forked child
-   would keep the locks of a host that was killed, and the next host would be turned away.
-3. Each has a process group of its own. It is killed as a whole while its leader is a zombie that has not
-   been reaped, since until then nobody else can have been given the group's number.
-4. Whatever a peer prints on standard error is a stranger's text, which the log shows as such. Who prints
-   more than the log takes waits.
+1. A peer process is an ordinary member on an ordinary link. Its key is kept here, by name, and so the host
+   knows which members to label as bots.
+2. It is started by fork and exec, and inherits only the descriptors that are named. ``fork`` does not exec, so it
+   must come before any loop, thread, lock, database or listener: a forked child would keep the locks of a
+   host that was killed, and the next host could not start.
+3. Each has a process group of its own. The group is killed before its leader is reaped: until then no other
+   group can have its number.
+4. Standard error of a peer is logged as a peer's text. A peer that prints faster than the log takes blocks.
 """
 
 from __future__ import annotations
@@ -54,11 +53,11 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger("chat.host.programs")
 
-GRACE: Final = 3.0  # seconds that a peer process has to end by itself, once its link has
+GRACE: Final = 3.0  # seconds that a peer process has to end after its link
 _FIRST_DELAY: Final = 1.0  # seconds before a program is started again; doubled each time
-_LAST_DELAY: Final = 60.0  # at most; and who has run for that long begins anew with the first
-_LOG_PIECE: Final = 4096  # bytes of standard error that the log takes at once; a longer line is cut there
-_LOG_PAUSE: Final = 0.5  # seconds until it takes the next
+_LAST_DELAY: Final = 60.0  # at most; a program that ran for longer begins with the first delay again
+_LOG_PIECE: Final = 4096  # bytes of standard error that are logged at once; longer lines are cut
+_LOG_PAUSE: Final = 0.5  # seconds until the next
 _PIPE: Final = 64 * 1024  # bytes that a pipe holds
 _NAMED: Final = re.compile(r"([^\s='\"/]+)=(.*)", re.DOTALL)
 
@@ -84,7 +83,7 @@ class Program:
 
     @classmethod
     def parse(cls, spec: str, *, as_json: bool = False) -> Program:
-        """Without NAME it is called as its program is. No shell reads COMMAND. Raises BadProgram."""
+        """Without NAME, the program's file name is its name. No shell reads COMMAND. Raises BadProgram."""
         named = _NAMED.fullmatch(spec)
         name, line = named.groups() if named else ("", spec)
         try:
@@ -102,7 +101,7 @@ class Program:
 
     @classmethod
     def parse_all(cls, plain: Iterable[str], as_json: Iterable[str]) -> list[Program]:
-        """Raises AddressError, also for two of one name."""
+        """Parse all options of a command line. Raises AddressError, also for two programs of one name."""
         programs = [cls.parse(spec) for spec in plain] + [cls.parse(spec, as_json=True) for spec in as_json]
         names = [program.name for program in programs]
         for name in names:
@@ -142,7 +141,7 @@ class Programs:
     async def aclose(self) -> None:
         """End them all: close their links, kill what has not left within 3 s, and leave no process behind."""
         self._host.on_peer = None
-        await asyncio.sleep(0)  # a task that is cancelled before its first step would not see its process off
+        await asyncio.sleep(0)  # a task that is cancelled before its first step would not reap its process
         for task in self._running.values():
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
@@ -233,11 +232,11 @@ class Programs:
         )
 
     async def _see_off(self, process: _Process, member: asyncio.Task[None]) -> Ending:
-        """Wait until a peer process has ended, and clear up after it, also when cancelled. Return how it ended."""
+        """Wait until a peer process has ended, clean up after it, and return how it ended. Cancelling ends it."""
         exited = asyncio.ensure_future(process.exited())
         try:
             await asyncio.wait([exited, member], return_when=asyncio.FIRST_COMPLETED)
-            # Its link has ended: it is about to. Or it has ended: what it said last may still be in the pipe.
+            # Either its link ended, and it is about to; or it ended, and its last words may still be in the pipe.
             await asyncio.wait([exited, member], timeout=GRACE)
         finally:
             member.cancel()
@@ -259,11 +258,11 @@ class _Process:
         self._code: int | None = None
 
     async def exited(self) -> None:
-        """Return when it has ended. On Linux it is a zombie then, until ``reap``."""
+        """Return when it has ended. On Linux it stays a zombie until ``reap``."""
         try:
             fd = os.pidfd_open(self.pid)
         except (AttributeError, OSError):  # no such call, or no descriptor free
-            while self._poll(os.WNOHANG) is None:  # noqa: ASYNC110 - the kernel wakes nobody then
+            while self._poll(os.WNOHANG) is None:  # noqa: ASYNC110 - there is nothing to wait for
                 await asyncio.sleep(0.05)
             return
         try:
@@ -272,7 +271,7 @@ class _Process:
             os.close(fd)
 
     def _poll(self, flags: int) -> int | None:
-        """Reap it if it has ended. Return its exit code as subprocess has it, None while it runs."""
+        """Reap it if it has ended; return its exit code as subprocess has it, None while it runs."""
         if self._code is None:
             pid, status = os.waitpid(self.pid, flags)
             if pid:
@@ -280,7 +279,7 @@ class _Process:
         return self._code
 
     def kill_group(self) -> None:
-        with suppress(ProcessLookupError, PermissionError):  # macOS says EPERM of a group that is all zombies
+        with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
             os.killpg(self.pid, signal.SIGKILL)
 
     def reap(self) -> Ending:
@@ -300,7 +299,7 @@ def _name(number: int) -> str:
 
 
 async def _log(fd: int, name: str) -> None:
-    """Write what comes on ``fd`` to the log, in lines, and close it. Cancel it when no more can come."""
+    """Log what comes on ``fd`` in lines, until it is cancelled; then close it."""
     os.set_blocking(fd, False)
     readable = Waiter.for_reading(fd)
     rest = b""
@@ -323,7 +322,7 @@ async def _log(fd: int, name: str) -> None:
 
 
 def _write_log(lines: bytes, name: str) -> None:
-    """One record, for the log drops some where many come at once: half a traceback helps nobody."""
+    """Write one record: the log drops records of a flood, and half a traceback helps nobody."""
     if said := [f"{name}: {line}" for line in lines.decode("utf-8", "replace").split("\n") if line]:
         _logger.warning("%s", "\n".join(said))
 
@@ -347,9 +346,8 @@ def fork(
 ) -> Forked:
     """Fork a process that runs ``function`` with a client of ``room``, once a host adopts it.
 
-    It forks bare: call it before anything else. ``folder`` keeps the peer's key and outbox. Raises
-    LocalProtocolError when there is an event loop or another thread already, for the child would inherit
-    what they hold (locks that nobody in it will ever release). Raises ChatError for the folder.
+    ``folder`` keeps the peer's key and outbox. Raises LocalProtocolError if there is an event loop or another
+    thread already: the child would inherit locks that nothing in it releases. Raises ChatError for the folder.
     """
     if (threads := threading.active_count()) > 1:
         raise LocalProtocolError(f"cannot fork {name}: there are {threads} threads already; fork before you start any")
@@ -363,7 +361,7 @@ def fork(
     pid = os.fork()
     if pid == 0:
         _be(function, pair, name, room, host_hash(host.key), home)
-    with suppress(OSError):  # the child does the same: whoever comes first
+    with suppress(OSError):  # the child does the same, whichever is first
         os.setpgid(pid, 0)
     return Forked(room, name, pid, identity.key, pair)
 
@@ -371,7 +369,7 @@ def fork(
 def _be(
     function: Callable[[Client], Awaitable[None]], pair: Pair, name: str, room: str, host: bytes, home: Path
 ) -> NoReturn:
-    """Be the forked peer. Never returns: what the parent wants to do at its exit is not ours to do."""
+    """Run the forked peer, and exit without running what the parent has registered for its own exit."""
     from chat.host.peer_process import HostGone, meet
 
     code = 1
@@ -384,7 +382,7 @@ def _be(
         asyncio.run(meet(function, pair.address, room=room, name=name, host=host, home=home))
         code = 0
     except HostGone:
-        pass  # and nobody is left who would want to know why
+        pass  # nobody is left to tell why
     except ChatError as error:
         sys.stderr.write(f"{name}: {error}\n")
     except BaseException:

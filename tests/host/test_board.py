@@ -70,7 +70,7 @@ def is_noted(client: Member, nick: str, note: str) -> bool:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chat.host.host.LOOK", 0.01)
+    monkeypatch.setattr("chat.host.host.POLL", 0.01)
     monkeypatch.setattr("chat.client.board.SHOW", 0.01)
 
 
