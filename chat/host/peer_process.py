@@ -236,7 +236,7 @@ class _Lines:
                 self._dropped += len(shown)
                 continue
             if self._dropped:
-                shown.insert(0, f"* {self._dropped} lines were left out, for they were not read")
+                shown.insert(0, f"* {self._dropped} lines were dropped because they were not read")
                 self._dropped = 0
             self._writing = asyncio.ensure_future(self._write(shown))
 

@@ -283,7 +283,7 @@ def test_who_speaks_and_never_reads_goes_on_being_heard(tmp_path: Path) -> None:
             assert said_by(ann, "tail")["text"] == f"{number}"
         again.touch()
         left_out = ann.until("message", says_again(ann))["text"]
-        found = re.fullmatch(r"\* (\d+) lines were left out, for they were not read", left_out)
+        found = re.fullmatch(r"\* (\d+) lines were dropped because they were not read", left_out)
         assert found
         assert 0 < int(found[1]) < 8000
         ann.say("end")
