@@ -31,6 +31,7 @@ class Incoming:
             if item.first != self.expected or item.count < 1:
                 raise RemoteProtocolError(f"the host tells of a gap at {item.first} where {self.expected} follows")
             self.expected = item.first + item.count
+            self._size += HEADER_SIZE
         else:
             if item.seq != self.expected:
                 raise RemoteProtocolError(f"the host sent number {item.seq} where {self.expected} follows")
@@ -39,8 +40,8 @@ class Incoming:
                     f"the host sent number {item.seq} at the time {item.time}, in no year of ours"
                 )
             self.expected += 1
+            self._size += len(item.raw)
         self._held.append(item)
-        self._size += _size(item)
         if self._size > _MAX_HELD:
             first = self._held[0]
             number = first.first if isinstance(first, Gap) else first.seq
@@ -48,17 +49,21 @@ class Incoming:
 
     def ready(self, authors: dict[int, Author]) -> Iterator[Frame | Gap]:
         """Yield what is held, up to the first message whose author is not known. Learns the authors on the way."""
-        while self._held:
-            item = self._held[0]
-            if isinstance(item, Frame):
+        held = self._held
+        while held:
+            item = held[0]
+            if isinstance(item, Gap):
+                self._size -= HEADER_SIZE
+            elif item.kind < SPOKEN_END:
+                if item.author not in authors:
+                    return
+                self._size -= len(item.raw)
+            else:
                 if item.kind == Kind.AUTHOR:
                     author = unpack(Author, item)
                     authors[author.index] = author
-                elif item.kind < SPOKEN_END and item.author not in authors:
-                    return
-            self._held.popleft()
-            self._size -= _size(item)
-            yield item
+                self._size -= len(item.raw)
+            yield held.popleft()
 
     def unknown(self, authors: dict[int, Author]) -> list[int]:
         """Return the authors whose names are missing."""
@@ -93,7 +98,3 @@ class Range(Incoming):
             raise RemoteProtocolError(f"the host ended at {self.expected}; we asked for numbers up to {self._before}")
         if not self.ended and self.expected == first:
             raise RemoteProtocolError("the host sent an empty part of the log")
-
-
-def _size(item: Frame | Gap) -> int:
-    return HEADER_SIZE if isinstance(item, Gap) else len(item.raw)

@@ -71,7 +71,7 @@ def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
         case inspect.IntType():
             return st.sampled_from(EDGES)
         case inspect.StrType():
-            return st.sampled_from(["", "lobby", "names", "x" * 300, "\x1b]0;\u202e"])
+            return st.sampled_from(["", "lobby", "names", "range", "x" * 300, "\x1b]0;\u202e"])
         case inspect.BytesType():
             return st.sampled_from([b"", KEY, EPOCH, bytes(8)])
         case inspect.BoolType():
