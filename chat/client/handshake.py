@@ -45,12 +45,12 @@ class Handshake:
             raise RemoteProtocolError("the host names another key than the one its wire has proved")
         self._expect(challenge.key)
         self.key, self.host_nonce = challenge.key, challenge.nonce
-        said, invite = self._transcript("member"), self.target.invite
+        signer = self.target.invite.signer if self.target.invite else None
         return {
             "nonce": self.nonce,
-            "signature": self.identity.sign(said),
-            "invite": invite.id if invite else b"",
-            "invite_mac": invite.mac(said) if invite else b"",
+            "signature": self.identity.sign(self._transcript("member")),
+            "invite": signer.key if signer else b"",
+            "invite_proof": signer.sign(self._transcript("invite")) if signer else b"",
         }
 
     def _expect(self, key: bytes) -> None:

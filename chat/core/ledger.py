@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from chat.core import text
-from chat.core.sequencer import Append, ClaimNick, Reject, SetRole
+from chat.core.sequencer import AddInvite, Append, ClaimNick, Reject, SetRole
 from chat.core.wire import Author, Kind, Rejection
 
 if TYPE_CHECKING:
@@ -60,8 +60,11 @@ class RoomTables(NamedTuple):
     high_water: Sequence[tuple[bytes, int, int]] = ()  # key, stream, number
     nicks: Sequence[tuple[str, str, bytes]] = ()  # skeleton, nickname, key
     members: Sequence[tuple[bytes, str]] = ()  # key, role
-    reads: Sequence[tuple[bytes, int]] = ()  # key, the last number that it has read: no fact of the order
+    invites: Sequence[tuple[bytes, int, bool]] = ()  # public key, when it expires (ms), whether its uses are counted
     rejections: Sequence[tuple[bytes, int, Rejection]] = ()  # key, stream
+    # Not of the order, but this host's own:
+    reads: Sequence[tuple[bytes, int]] = ()  # key, the last number that it has read
+    admitted: Sequence[tuple[bytes, bytes]] = ()  # key, the public key of its invite; never read by the room
 
 
 class Ledger:
@@ -82,9 +85,11 @@ class Ledger:
         self._alike = {text.skeleton(nick): (nick, key) for _, nick, key in tables.nicks}
         self._nick_count = Counter(key for _, key in self._nicks.values())
         self._roles = dict(tables.members)
+        self.invites = {key: (expires, counted) for key, expires, counted in tables.invites}
         self._new_authors: list[Author] = []
         self._new_nicks: list[tuple[str, str, bytes]] = []
         self._new_members: list[tuple[bytes, str]] = []
+        self._new_invites: list[tuple[bytes, int, bool]] = []
         self._new_rejections: dict[tuple[Stream, int], Rejection] = {}  # by stream and first number
         self._touched: dict[Stream, int] = {}  # streams that have moved on, and what is committed of each
         self._committing: dict[Stream, int] = {}  # the same, of what ``take_changes`` handed out
@@ -121,6 +126,10 @@ class Ledger:
                 if self._roles.get(key) != role:
                     self._roles[key] = role
                     self._new_members.append((key, role))
+            case AddInvite(key, expires, counted):
+                if self.invites.get(key) != (expires, counted):
+                    self.invites[key] = (expires, counted)
+                    self._new_invites.append((key, expires, counted))
 
     def _stream(self, key: bytes, stream: int) -> Stream:
         found = self._streams.get((key, stream))
@@ -160,7 +169,7 @@ class Ledger:
     @property
     def changed(self) -> bool:
         """Whether ``take_changes`` has something to give."""
-        return bool(self._touched or self._new_members or self._new_nicks or self._new_authors)
+        return bool(self._touched or self._new_members or self._new_nicks or self._new_authors or self._new_invites)
 
     def take_changes(self) -> RoomTables:
         """Return what changed since the last call, to be committed in one transaction with ``log.seal()``."""
@@ -169,9 +178,11 @@ class Ledger:
             high_water=[(stream.key, stream.id, stream.high_water) for stream in self._touched],
             nicks=self._new_nicks,
             members=self._new_members,
+            invites=self._new_invites,
             rejections=[(stream.key, stream.id, one) for (stream, _), one in self._new_rejections.items()],
         )
-        self._new_authors, self._new_nicks, self._new_members, self._new_rejections = [], [], [], {}
+        self._new_authors, self._new_nicks, self._new_members, self._new_invites = [], [], [], []
+        self._new_rejections = {}
         self._committing, self._touched = self._touched, {}
         return changes
 
@@ -180,6 +191,7 @@ class Ledger:
         self._new_authors[:0] = changes.authors
         self._new_nicks[:0] = changes.nicks
         self._new_members[:0] = changes.members
+        self._new_invites[:0] = changes.invites
         before = {(self._streams[key, stream], one.number): one for key, stream, one in changes.rejections}
         self._new_rejections = before | self._new_rejections
         self._touched, self._committing = self._touched | self._committing, {}

@@ -29,7 +29,7 @@ from chat.core.ledger import NICKS_A_KEY, Ledger, RoomTables, Stream
 from chat.core.log import Cursor, Log, digest
 from chat.core.loopguard import LIMIT, LoopGuard
 from chat.core.roster import Roster
-from chat.core.sequencer import Append, ClaimNick, Reject, SetRole, Submitter
+from chat.core.sequencer import AddInvite, Append, ClaimNick, Reject, SetRole, Submitter
 from chat.core.status import pack_slot
 from chat.core.wire import (
     HEADER_SIZE,
@@ -151,6 +151,7 @@ class Room(Ledger):
         self.submitter = Submitter(sequencer) if sequencer is not None else None
         self._reads = dict(tables.reads)
         self._new_reads: dict[bytes, int] = {}
+        self._new_admitted: list[tuple[bytes, bytes]] = []
 
     def _submit(self, submission: Submission) -> None:
         if self.submitter is None:
@@ -166,11 +167,18 @@ class Room(Ledger):
             return key in self.only
         return self.open_to_all or self.knows(key)
 
-    def admit(self, key: bytes, role: str = "") -> None:
-        """From now on this key needs no invite. Once it is in, and the use of its invite is counted."""
+    def admit(self, key: bytes, role: str = "", invite: bytes = b"") -> None:
+        """From now on this key needs no invite. Once it is in, and the use of its ``invite`` is counted."""
+        if invite:
+            self._new_admitted.append((key, invite))
         role = role or self._role(key)
         if self._roles.get(key) != role:
             self._submit(SetRole(key, role))
+
+    def add_invite(self, key: bytes, expires: int = 0, *, counted: bool = False) -> None:
+        """Publish an invite's public key; ``expires`` is in milliseconds."""
+        if self.invites.get(key) != (expires, counted):
+            self._submit(AddInvite(key, expires, counted))
 
     def knows(self, key: bytes) -> bool:
         """Whether this key has ever been let in."""
@@ -440,17 +448,19 @@ class Room(Ledger):
     @property
     def changed(self) -> bool:
         """Whether ``take_changes`` has something to give."""
-        return bool(self._new_reads) or super().changed
+        return bool(self._new_reads or self._new_admitted) or super().changed
 
     def take_changes(self) -> RoomTables:
         """Return what changed since the last call, to be committed in one transaction with ``log.seal()``."""
         reads, self._new_reads = self._new_reads, {}
-        return super().take_changes()._replace(reads=list(reads.items()))
+        admitted, self._new_admitted = self._new_admitted, []
+        return super().take_changes()._replace(reads=list(reads.items()), admitted=admitted)
 
     def give_back(self, changes: RoomTables) -> None:
         """They could not be committed: return them with the next ones."""
         super().give_back(changes)
         self._new_reads = dict(changes.reads) | self._new_reads
+        self._new_admitted[:0] = changes.admitted
 
     def committed(self, batches: list[Batch], changes: RoomTables) -> list[Member]:
         """Publish what is on the disk now, and tell senders which of their messages were rejected.

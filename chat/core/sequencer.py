@@ -67,7 +67,15 @@ class SetRole(msgspec.Struct, frozen=True, array_like=True, tag="role"):
     role: str
 
 
-Submission: TypeAlias = Append | Reject | ClaimNick | SetRole
+class AddInvite(msgspec.Struct, frozen=True, array_like=True, tag="invite"):
+    """Whoever signs with this key may enter. How often a counted one may still be used, its host alone knows."""
+
+    key: bytes
+    expires: int  # ms since 1970, 0 for never
+    counted: bool
+
+
+Submission: TypeAlias = Append | Reject | ClaimNick | SetRole | AddInvite
 
 _decoder: Final = msgspec.msgpack.Decoder(list[Submission])
 

@@ -251,7 +251,7 @@ class Session:
         nonce: bytes,
         signature: bytes,
         invite: bytes = b"",
-        invite_mac: bytes = b"",
+        invite_proof: bytes = b"",
         stream: int = 0,
         unsettled: Iterable[OutboxEntry] = (),
     ) -> None:
@@ -274,7 +274,7 @@ class Session:
                 stream=self.stream,
                 silent=self.silent,
                 invite=invite,
-                invite_mac=invite_mac,
+                invite_proof=invite_proof,
                 epoch=self.epoch,
                 next_seq=self.next_seq or self._start_at,
                 last=digest(self._last) if self._last else b"",

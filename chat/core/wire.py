@@ -368,8 +368,8 @@ class Hello(Struct):
     nick: str = ""
     stream: U64 = 0  # the outbox's random 64-bit id
     silent: bool = False  # not shown among the members
-    invite: bytes = b""  # which invite (8 bytes)
-    invite_mac: bytes = b""  # HMAC-SHA256 of the transcript under the invite's secret
+    invite: bytes = b""  # the public key of an invite, 32 bytes
+    invite_proof: bytes = b""  # that key's signature over the transcript, 64 bytes
     epoch: bytes = b""  # with next_seq and last: what this member already holds
     next_seq: U63 = 0
     last: bytes = b""  # the first 8 bytes of the SHA-256 of frame next_seq - 1

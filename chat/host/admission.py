@@ -10,7 +10,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import os
 import secrets
@@ -44,7 +43,6 @@ from chat.core.wire import (
     unpack,
 )
 from chat.host.hosted_room import DISK_FULL
-from chat.host.store import StoredInvite
 from chat.local.identity import transcript, verify
 
 if TYPE_CHECKING:
@@ -149,7 +147,7 @@ class AdmissionControl:
         hosted = self._host.find_room(hello.room)
         if len(hello.key) != 32 or len(hello.nonce) != 32:
             raise RemoteProtocolError("the peer sent a HELLO whose key or nonce has the wrong size")
-        said, proof = (
+        member, by_invite, proof = (
             transcript(
                 role,
                 host=self._host.identity.key,
@@ -158,21 +156,21 @@ class AdmissionControl:
                 nonce=hello.nonce,
                 key=hello.key,
             )
-            for role in ("member", "host")
+            for role in ("member", "invite", "host")
         )
-        if not verify(hello.key, hello.signature, said):
+        if not verify(hello.key, hello.signature, member):
             raise RemoteProtocolError("the peer's signature does not fit its key")
         if hosted is None and hello.other:
             hosted = self._open_direct(hello)
         if hosted is None:
             raise NoSuchRoom("no-room", room=hello.room)
-        invite = self._find_invite(hosted, hello, said)
+        is_counted = self._check_invite(hosted, hello, by_invite)
         as_owner = peer.uid == os.geteuid()  # such a process could read the host's keys and its log anyway
-        if invite is None or invite.uses < 0:
+        if not is_counted:
             return hosted, self._enter(hosted, hello, proof, as_owner=as_owner)
         async with self._host.runtime.disk:  # its use is written now; the loop must not wait for a thread's commit
-            self._find_invite(hosted, hello, said)  # another peer may have used it up meanwhile
-            return hosted, self._enter(hosted, hello, proof, invite, as_owner=as_owner)
+            self._check_invite(hosted, hello, by_invite)  # another peer may have used it up meanwhile
+            return hosted, self._enter(hosted, hello, proof, as_owner=as_owner, is_counted=True)
 
     def _open_direct(self, hello: Hello) -> HostedRoom:
         """Open the room of two who share another room here. Raises RemoteProtocolError, Refused, StoreError."""
@@ -191,36 +189,28 @@ class AdmissionControl:
             hosted.room.admit(key)
         return hosted
 
-    def _find_invite(self, hosted: HostedRoom, hello: Hello, said: bytes) -> StoredInvite | None:
-        """Return the invite by which this peer may enter, None if it needs none. Raises Refused."""
+    def _check_invite(self, hosted: HostedRoom, hello: Hello, said: bytes) -> bool:
+        """Return whether the use of this peer's invite must be counted. Raises Refused if it may not enter by it."""
         room = hosted.room
         if room.may_enter(hello.key):
-            return None
+            return False
         if room.only:
             raise Refused("direct-room")
         if not hello.invite:
             raise Refused("not-invited", room=room.name)
-        for invite in (StoredInvite(hosted.invite, 0, -1), *self._host.runtime.store.invites(hosted.number)):
-            made = self._host.make_invite(room.name, invite.secret)
-            if made.id != hello.invite or not hmac.compare_digest(made.mac(said), hello.invite_mac):
-                continue
-            if invite.expires and time.time_ns() // 1_000_000 >= invite.expires:
-                raise Refused("invite-expired")
-            if invite.uses == 0:
-                raise Refused("invite-used")
-            return invite
-        raise Refused("wrong-invite", room=room.name)
+        if hello.invite not in room.invites or not verify(hello.invite, hello.invite_proof, said):
+            raise Refused("wrong-invite", room=room.name)
+        expires, is_counted = room.invites[hello.invite]
+        if expires and time.time_ns() // 1_000_000 >= expires:
+            raise Refused("invite-expired")
+        if is_counted and not self._host.runtime.store.uses_left(hosted.number, hello.invite):
+            raise Refused("invite-used")
+        return is_counted
 
     # -- WELCOME ---------------------------------------------------------------------------------
 
     def _enter(
-        self,
-        hosted: HostedRoom,
-        hello: Hello,
-        proof: bytes,
-        counted: StoredInvite | None = None,
-        *,
-        as_owner: bool,
+        self, hosted: HostedRoom, hello: Hello, proof: bytes, *, as_owner: bool, is_counted: bool = False
     ) -> Member:
         """Make the peer a member, and queue what it reads first. Raises Refused, StoreError."""
         room, store = hosted.room, self._host.runtime.store
@@ -229,15 +219,15 @@ class AdmissionControl:
             raise Refused("too-many-links", count=MAX_LINKS_A_KEY)
         entry = room.enter(hello, as_owner=as_owner)
         member = entry.member
-        if counted is not None:
+        if is_counted:
             try:
-                store.use_invite(hosted.number, counted.secret)
+                store.use_invite(hosted.number, hello.invite)
             except StoreError as error:
                 room.leave(member)
                 if isinstance(error, StoreFull):
                     raise Refused("disk-full") from None
                 raise
-        room.admit(hello.key)
+        room.admit(hello.key, invite=b"" if room.may_enter(hello.key) else hello.invite)
         room.welcome(entry, self._host.identity.sign(proof))
         if hosted.full:
             member.cursor.post(DISK_FULL)

@@ -23,7 +23,7 @@ from chat.host.hosted_room import HostedRoom
 from chat.host.runtime import Runtime
 from chat.host.search import Index
 from chat.local.identity import host_hash
-from chat.local.invite import Invite
+from chat.local.invite import Invite, signer
 from chat.transport import Address, Site, find
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ class Host:
         if only:  # direct rooms are many and small: a search indexes them
             hosted.on_stored = partial(self._announce_direct, hosted)
         else:
+            room.add_invite(signer(state.invite).key)
             index.wake()
         return hosted
 

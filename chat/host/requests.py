@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from chat.core.errors import RequestFailed, StoreFull
 from chat.core.wire import Answer, Ask, Kind, pack
 from chat.host.store import StoredInvite
+from chat.local.invite import SECRET_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -102,12 +103,14 @@ def _invite(asked: Asked) -> Answer:
     if not ask.uses and not ask.seconds:
         return Answer(text=str(host.invite(hosted.room.name)))
     expires = time.time_ns() // 1_000_000 + ask.seconds * 1000 if ask.seconds else 0
-    invite = StoredInvite(secrets.token_bytes(16), expires, ask.uses or -1)
+    invite = host.make_invite(hosted.room.name, secrets.token_bytes(SECRET_SIZE))
+    key = invite.signer.key
     try:
-        hosted.runtime.store.add_invite(hosted.number, invite)
+        hosted.runtime.store.add_invite(hosted.number, StoredInvite(key, expires, ask.uses or -1))
     except StoreFull:
         raise RequestFailed("disk-full") from None
-    return Answer(text=str(host.make_invite(hosted.room.name, invite.secret)))
+    hosted.room.add_invite(key, expires, counted=bool(ask.uses))
+    return Answer(text=str(invite))
 
 
 def _peer(asked: Asked) -> Answer:

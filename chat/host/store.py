@@ -34,6 +34,7 @@ from chat.core.errors import StoreError, StoreFull, Text
 from chat.core.ledger import REJECTIONS_KEPT, RoomTables
 from chat.core.log import Batch
 from chat.core.wire import MAX_BATCH, Author, Gap, Rejection, split
+from chat.host import schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,61 +48,14 @@ _MARK: Final = struct.Struct("!QQ16s")  # room, next number, the chain there; a 
 _MARK_SIZE: Final = 64
 _CHAINED: Final = struct.Struct("!QQ")  # what a link of the chain vouches for beside the data: first number, frames
 
-_SCHEMA: Final = """
-BEGIN;
-CREATE TABLE rooms (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, epoch BLOB NOT NULL, invite BLOB NOT NULL);
-CREATE TABLE batches (
-    at INTEGER PRIMARY KEY, frames INTEGER NOT NULL, before BLOB NOT NULL, chain BLOB NOT NULL, data BLOB NOT NULL);
-CREATE TABLE authors (
-    room INTEGER, id INTEGER, key BLOB, stream INTEGER, nick TEXT, PRIMARY KEY (room, id)) WITHOUT ROWID;
-CREATE TABLE marks (
-    room INTEGER, key BLOB, stream INTEGER, mark INTEGER, PRIMARY KEY (room, key, stream)) WITHOUT ROWID;
-CREATE TABLE nicks (
-    room INTEGER, skeleton TEXT, nick TEXT, key BLOB, PRIMARY KEY (room, skeleton)) WITHOUT ROWID;
-CREATE TABLE members (room INTEGER, key BLOB, role TEXT, PRIMARY KEY (room, key)) WITHOUT ROWID;
-CREATE TABLE invites (
-    room INTEGER, secret BLOB, expires INTEGER, uses INTEGER, PRIMARY KEY (room, secret)) WITHOUT ROWID;
-CREATE TABLE addresses (room INTEGER, asked TEXT, given TEXT, PRIMARY KEY (room, asked)) WITHOUT ROWID;
-PRAGMA user_version = 1;
-COMMIT;
-"""
-_LATER: Final = (  # what came with each version after the first; a new database goes through them all
-    "BEGIN; ALTER TABLE authors ADD COLUMN bot INTEGER NOT NULL DEFAULT 0; PRAGMA user_version = 2; COMMIT;",
-    """
-    BEGIN;
-    CREATE TABLE reads (room INTEGER, key BLOB, seq INTEGER, PRIMARY KEY (room, key)) WITHOUT ROWID;
-    PRAGMA user_version = 3;
-    COMMIT;
-    """,
-    """
-    BEGIN;
-    CREATE TABLE rejections (
-        room INTEGER, key BLOB, stream INTEGER, number INTEGER, count INTEGER, code TEXT, fields BLOB,
-        PRIMARY KEY (room, key, stream, number)) WITHOUT ROWID;
-    PRAGMA user_version = 4;
-    COMMIT;
-    """,
-    # The chain of a room is the same on every host of it. Rooms made before that had their own number in it.
-    """
-    BEGIN;
-    ALTER TABLE marks RENAME TO streams;
-    ALTER TABLE streams RENAME COLUMN mark TO high_water;
-    ALTER TABLE rooms ADD COLUMN chain_base INTEGER NOT NULL DEFAULT 0;
-    UPDATE rooms SET chain_base = id << 48;
-    PRAGMA user_version = 5;
-    COMMIT;
-    """,
-)
-_VERSION: Final = 1 + len(_LATER)
 _SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # it may quote damaged text, which sqlite3 cannot decode
 _CHAIN_START: Final = bytes(16)
 
 
 class StoredInvite(NamedTuple):
-    """``expires`` in ms since 1970, 0 for never; ``uses`` left, -1 without limit."""
+    """An invite that this host made: its public key, when it expires (ms, 0 for never), and uses left, -1 for any."""
 
-    secret: bytes
+    key: bytes
     expires: int
     uses: int
 
@@ -152,20 +106,12 @@ class Store:
     def _prepare(self) -> None:
         execute = self._database.execute
         execute("PRAGMA busy_timeout = 5000")
-        (version,) = execute("PRAGMA user_version").fetchone()
-        if version > _VERSION:
-            raise StoreError(
-                "the database is of version {version}, this program knows {known}; upgrade manywire",
-                version=version,
-                known=_VERSION,
-            )
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA fullfsync = ON")  # macOS: fsync(2) there leaves the bytes in the drive's cache
         execute("PRAGMA mmap_size = 0")  # a failing disk under a mapping is a SIGBUS, not an error
         execute("PRAGMA journal_size_limit = 67108864")
-        for step in (_SCHEMA, *_LATER)[version:]:
-            self._database.executescript(step)
+        schema.prepare(self._database)
 
     def close(self) -> None:
         """Close the database and let the next host in. A second time does nothing."""
@@ -211,6 +157,8 @@ class Store:
                 self._check_no_room_lost(name)
                 known = self._make_room(name)
             room, epoch, invite, base = known
+            if not isinstance(room, int) or not isinstance(base, int):  # a flipped bit can change a column's type
+                raise sqlite3.DatabaseError("the table of rooms is damaged")
             self._chain_bases[room] = base
             last = self._reader.execute(_HOLDS, (room << _ROOM_BITS, room << _ROOM_BITS | _SEQ_MASK)).fetchone()
             next_seq, last_time, chain = 1, 0, _CHAIN_START
@@ -238,6 +186,7 @@ class Store:
             ],
             nicks=rows("skeleton, nick, key", "nicks"),
             members=rows("key, role", "members"),
+            invites=[(key, at, bool(counted)) for key, at, counted in rows("key, expires, counted", "invites")],
             reads=rows("key, seq", "reads"),
             rejections=[
                 (
@@ -296,6 +245,8 @@ class Store:
                 (_PUT_STREAM, [(room, key, _signed(stream), number) for key, stream, number in changes.high_water]),
                 (_PUT_NICK, [(room, *nick) for nick in changes.nicks]),
                 (_PUT_MEMBER, [(room, *member) for member in changes.members]),
+                (_PUT_INVITE, [(room, *invite) for invite in changes.invites]),
+                (_PUT_ADMITTED, [(room, *admitted) for admitted in changes.admitted]),
                 (_PUT_READ, [(room, *read) for read in changes.reads]),
             ):
                 if changed:
@@ -337,22 +288,29 @@ class Store:
     # -- invites and addresses -------------------------------------------------------------------
 
     def invites(self, room: int) -> list[StoredInvite]:
-        """The room's further invites, spent and expired ones included."""
+        """The invites that this host made, besides the standing one; used up and expired ones, too."""
+        query = "SELECT key, expires, uses FROM invites JOIN invite_uses USING (room, key) WHERE room = ?"
         with _reading():
-            rows = self._reader.execute("SELECT secret, expires, uses FROM invites WHERE room = ?", (room,)).fetchall()
-        return [StoredInvite(*row) for row in rows]
+            return [StoredInvite(*row) for row in self._reader.execute(query, (room,))]
 
     def add_invite(self, room: int, invite: StoredInvite) -> None:
         """Raises StoreFull, StoreError."""
         with self._transaction() as database:
-            database.execute("INSERT INTO invites VALUES (?, ?, ?, ?)", (room, *invite))
+            database.execute(_PUT_INVITE, (room, invite.key, invite.expires, invite.uses >= 0))
+            database.execute("INSERT INTO invite_uses VALUES (?, ?, ?)", (room, invite.key, invite.uses))
 
-    def use_invite(self, room: int, secret: bytes) -> None:
+    def uses_left(self, room: int, key: bytes) -> int:
+        """Return how often this host may still let somebody in by an invite whose uses are counted."""
+        query = "SELECT uses FROM invite_uses WHERE room = ? AND key = ?"
+        with _reading():
+            row = self._reader.execute(query, (room, key)).fetchone()
+        return int(row[0]) if row else 0
+
+    def use_invite(self, room: int, key: bytes) -> None:
         """Count one use of an invite that has a limit. Raises StoreFull, StoreError."""
+        query = "UPDATE invite_uses SET uses = uses - 1 WHERE room = ? AND key = ? AND uses > 0"
         with self._transaction() as database:
-            database.execute(
-                "UPDATE invites SET uses = uses - 1 WHERE room = ? AND secret = ? AND uses > 0", (room, secret)
-            )
+            database.execute(query, (room, key))
 
     def address(self, room: int, asked: str) -> str:
         """Return the address that was given the last time ``asked`` was asked for, or ""."""
@@ -443,6 +401,8 @@ _PUT_STREAM: Final = (
 )
 _PUT_NICK: Final = "INSERT OR REPLACE INTO nicks VALUES (?, ?, ?, ?)"
 _PUT_MEMBER: Final = "INSERT OR REPLACE INTO members VALUES (?, ?, ?)"
+_PUT_INVITE: Final = "INSERT OR REPLACE INTO invites VALUES (?, ?, ?, ?)"
+_PUT_ADMITTED: Final = "INSERT OR IGNORE INTO admitted VALUES (?, ?, ?)"
 _PUT_READ: Final = "INSERT INTO reads VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)"
 _PUT_REJECTION: Final = "INSERT OR REPLACE INTO rejections VALUES (?, ?, ?, ?, ?, ?, ?)"
 _FORGET_REJECTIONS: Final = """

@@ -216,12 +216,12 @@ def short(key: bytes) -> str:
 # -- what is signed ------------------------------------------------------------------------------
 
 _CONTEXT: Final = b"manywire chat/2 handshake\0"
-_ROLES: Final = {"member": b"\x01", "host": b"\x02"}
+_ROLES: Final = {"member": b"\x01", "host": b"\x02", "invite": b"\x03"}
 _ROOM_LENGTH: Final = struct.Struct("!H")
 
 
 def transcript(role: str, *, host: bytes, room: str, host_nonce: bytes, nonce: bytes, key: bytes) -> bytes:
-    """Return what a "member" signs in HELLO, and covers with the invite's MAC, and a "host" signs in WELCOME.
+    """Return what a "member" and its "invite" sign in HELLO, and a "host" in WELCOME.
 
         context 26 | role 1 | SHA-256 of host 32 | room: u16 length, UTF-8 | host_nonce 32 | nonce 32 | key 32
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import re
 import unicodedata
 from contextlib import suppress
@@ -12,12 +11,15 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote, unquote
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from chat.core.errors import AddressError, Text
 from chat.core.text import room_name
-from chat.local.identity import KEY_SIZE, to_text
+from chat.local.identity import KEY_SIZE, Identity, to_text
 from chat.transport import Address, bare_scheme
 
 SECRET_SIZE: Final = 16  # bytes
+_SEED: Final = b"manywire invite\0"
 _INVITE_START: Final = "chat://"
 _LOOKS_LIKE: Final = Text("an invite is one line like chat://HOST:PORT/ROOM#...")
 _COPY_AGAIN: Final = Text("copy the whole line again")
@@ -74,13 +76,14 @@ class Invite:
         return f"{_INVITE_START}{place}#{to_text(self.host)}.{to_text(self.secret)}"
 
     @property
-    def id(self) -> bytes:
-        """The id that the host looks it up by: 8 bytes that do not reveal the secret."""
-        return hashlib.sha256(self.secret).digest()[:8]
+    def signer(self) -> Identity:
+        """The key pair made of the secret. Anybody may know the public half: it reveals nothing of the secret."""
+        return signer(self.secret)
 
-    def mac(self, data: bytes) -> bytes:
-        """Return the HMAC-SHA256 of a transcript under the secret; compare with ``hmac.compare_digest``."""
-        return hmac.digest(self.secret, data, "sha256")
+
+def signer(secret: bytes) -> Identity:
+    """Return the key pair that is made of an invite's secret."""
+    return Identity(Ed25519PrivateKey.from_private_bytes(hashlib.sha256(_SEED + secret).digest()))
 
 
 def _write_address(address: Address) -> str:

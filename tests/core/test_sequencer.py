@@ -13,6 +13,7 @@ from chat.core.ledger import RoomTables
 from chat.core.log import Log
 from chat.core.room import Member, Room
 from chat.core.sequencer import (
+    AddInvite,
     Append,
     ClaimNick,
     Reject,
@@ -35,6 +36,7 @@ EVERY: list[Submission] = [
     Reject(ANN, 1, 2**32 - 1, "too-long", {"size": 9, "limit": 8, "who": "小明"}),
     ClaimNick(ANN, "小明", "小明"),
     SetRole(ANN, "owner"),
+    AddInvite(BOB, 2**40, counted=True),
 ]
 
 

@@ -154,7 +154,7 @@ def test_the_first_join() -> None:
     assert session.receive_data(PREFACE) == []
     (challenged,) = session.receive_data(pack(Kind.CHALLENGE, Challenge(key=b"k", nonce=b"n")))
     assert challenged == Challenged(b"k", b"n")
-    session.hello(nonce=b"o", signature=b"s", invite=b"i", invite_mac=b"m", stream=STREAM)
+    session.hello(nonce=b"o", signature=b"s", invite=b"i", invite_proof=b"m", stream=STREAM)
     assert unpack(Hello, frames(session)[0]) == Hello(
         room="lobby",
         key=ME,
@@ -164,7 +164,7 @@ def test_the_first_join() -> None:
         stream=STREAM,
         silent=True,
         invite=b"i",
-        invite_mac=b"m",
+        invite_proof=b"m",
         history=20,
     )
     events = session.receive_data(welcome(nick="mee-2", role="owner", start=5, next_seq=9))

@@ -260,10 +260,13 @@ class RawPeer:
         key = key or Identity.load(self.fixture.folder / f"{nick}.pem")
         challenge = unpack(Challenge, self.challenge or await self.frame(Kind.CHALLENGE))
         nonce = secrets.token_bytes(32)
-        said = transcript("member", host=challenge.key, room=room, host_nonce=challenge.nonce, nonce=nonce, key=key.key)
+        said, by_invite = (
+            transcript(role, host=challenge.key, room=room, host_nonce=challenge.nonce, nonce=nonce, key=key.key)
+            for role in ("member", "invite")
+        )
         invite: Invite | None = more.pop("invite", None)
         if invite is not None:
-            more |= {"invite": invite.id, "invite_mac": invite.mac(said)}
+            more |= {"invite": invite.signer.key, "invite_proof": invite.signer.sign(by_invite)}
         return Hello(room=room, key=key.key, nonce=nonce, signature=key.sign(said), nick=nick, **more)
 
     async def say_hello(self, nick: str, *, stream: int = 1, more_data: bytes = b"", **more: Any) -> Welcome:

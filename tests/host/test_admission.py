@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +26,7 @@ from chat.core.wire import (
     unpack,
 )
 from chat.host import admission
-from chat.host.store import StoredInvite
+from chat.local.identity import Identity
 from chat.transport import Address, Site
 from tests.host.host_fixture import (
     HostFixture,
@@ -83,10 +85,10 @@ def test_to_know_an_invite_by_its_number_is_not_to_hold_it(tmp_path: Path) -> No
         async with HostFixture(tmp_path, open_to_all=False) as fixture:
             peer = await fixture.dial()
             hello = await peer.hello("ann", invite=fixture.host.invite("lobby"), stream=1)
-            seen = hello.invite_mac
+            seen = hello.invite_proof
             thief = await fixture.dial()
             stolen = await thief.hello("eve", stream=1)
-            stolen.invite, stolen.invite_mac = hello.invite, seen
+            stolen.invite, stolen.invite_proof = hello.invite, seen
             await thief.send(PREFACE + pack(Kind.HELLO, stolen))
             assert (await thief.refusal()).code == "wrong-invite"
             replayed = await fixture.dial()
@@ -125,6 +127,29 @@ def test_an_invite_for_two(tmp_path: Path) -> None:
             async with fixture.client("bob", invite=invite):
                 pass
             assert "used up" in await refused(fixture, "cid", "invite-used", invite)
+            await fixture.close()  # and who came by which invite is known to this host alone
+            with closing(sqlite3.connect(fixture.folder / "store/log.db")) as database:
+                found = dict(database.execute("SELECT key, invite FROM admitted").fetchall())
+            keys = [Identity.load(fixture.folder / f"{nick}.pem").key for nick in ("ann", "bob")]
+            assert found == dict.fromkeys(keys, invite.signer.key)
+            await fixture.open()
+
+    run(scene())
+
+
+def test_an_invite_opens_with_its_own_signature_only(tmp_path: Path) -> None:
+    """Its public key is known to everybody in the room."""
+
+    async def scene() -> None:
+        async with HostFixture(tmp_path, open_to_all=False) as fixture:
+            invite = fixture.host.invite("lobby")
+            for proof in (b"", bytes(64), Identity.load(fixture.folder / "eve.pem").sign(b"anything")):
+                eve = await fixture.dial()
+                hello = await eve.hello("eve", invite=invite, stream=1)
+                hello.invite_proof = proof
+                await eve.send(PREFACE + pack(Kind.HELLO, hello))
+                assert (await eve.refusal()).code == "wrong-invite"
+                await eve.leave()
 
     run(scene())
 
@@ -146,7 +171,7 @@ def test_invites_expire(tmp_path: Path) -> None:
     async def scene() -> None:
         async with HostFixture(tmp_path, open_to_all=False) as fixture:
             expired = replace(fixture.host.invite("lobby"), secret=b"0123456789abcdef")
-            fixture.store.add_invite(fixture.hosted.number, StoredInvite(expired.secret, expires=1, uses=-1))
+            fixture.hosted.room.add_invite(expired.signer.key, expires=1)
             await refused(fixture, "ann", "invite-expired", expired)
             async with fixture.client("ann", invite=await new_invite(fixture, seconds=3600)):
                 pass
@@ -160,9 +185,8 @@ def test_an_invite_whose_use_cannot_be_counted_lets_nobody_in(tmp_path: Path) ->
             invite = await new_invite(fixture, uses=1)
             execute = fixture.store._database.execute
             execute("CREATE TABLE ballast (data BLOB)")
-            execute(
-                "CREATE TRIGGER heavy BEFORE UPDATE ON invites BEGIN INSERT INTO ballast VALUES (zeroblob(100000)); END"
-            )  # so that this one write does not fit any more
+            heavy = "INSERT INTO ballast VALUES (zeroblob(100000))"  # so that this one write does not fit any more
+            execute(f"CREATE TRIGGER heavy BEFORE UPDATE ON invite_uses BEGIN {heavy}; END")
             fill_disk(fixture)
             assert "disk is full" in await refused(fixture, "ann", "disk-full", invite)
             await refused(fixture, "ann", "disk-full", invite)  # and no second try gets in
@@ -181,6 +205,7 @@ def test_two_who_come_with_the_last_use_of_an_invite_while_the_disk_is_busy(tmp_
             fixture.disk.set()
             invite = await new_invite(fixture, uses=1)
             owner = await fixture.raw("owner", key=fixture.owner)
+            await until(lambda: not (fixture.hosted.committing or fixture.hosted.room.changed), "all is stored")
             fixture.disk.clear()
             await owner.say(1)
             await until(lambda: fixture.hosted.committing, "the commit is under way")

@@ -22,7 +22,9 @@ from chat.core.errors import StoreError, StoreFull
 from chat.core.ledger import RoomTables
 from chat.core.log import Batch, Log
 from chat.core.wire import HEADER_SIZE, MAX_BATCH, Author, Gap, Kind, Rejection, split
+from chat.host import schema
 from chat.host.store import Store, StoredInvite
+from chat.local.invite import signer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,7 +146,7 @@ def test_a_new_room_is_empty(folder: Path) -> None:
     with opened(folder) as store:
         state = store.open_room("lobby")
         assert (state.name, state.next_seq, state.last_time) == ("lobby", 1, 0)
-        assert state.tables == RoomTables([], [], [], [], [], [])
+        assert state.tables == RoomTables([], [], [], [], [], [], [])
         assert (len(state.epoch), len(state.invite)) == (8, 16)
         assert store.read(state.id, 1) is None
         assert store.open_room("lobby") == state
@@ -165,7 +167,9 @@ def test_everything_is_there_after_reopening(folder: Path) -> None:
         [(KEY, 2**63, 7), (KEY, 2**64 - 1, 8), (KEY, 0, 9)],
         [("ann", "Ann", KEY), ("bob", "Bob", b"b" * 32)],
         [(KEY, "owner"), (b"b" * 32, "member")],
-        [(KEY, 2), (b"b" * 32, 1)],
+        [(KEY, 0, False), (b"b" * 32, 2**40, True)],
+        reads=[(KEY, 2), (b"b" * 32, 1)],
+        admitted=[(b"b" * 32, KEY)],
     )
     with opened(folder) as store:
         kept = Kept(store)
@@ -180,7 +184,11 @@ def test_everything_is_there_after_reopening(folder: Path) -> None:
         assert sorted(state.tables.high_water) == sorted(changes.high_water)
         assert sorted(state.tables.nicks) == sorted(changes.nicks)
         assert sorted(state.tables.members) == sorted(changes.members)
+        assert sorted(state.tables.invites) == sorted(changes.invites)
         assert sorted(state.tables.reads) == sorted(changes.reads)
+        assert state.tables.admitted == ()  # no room reads that
+        found = again.store._database.execute("SELECT key, invite FROM admitted").fetchall()
+        assert found == [(b"b" * 32, KEY)]
 
 
 def test_later_changes_take_the_place_of_earlier_ones(folder: Path) -> None:
@@ -197,8 +205,8 @@ def test_changes_are_stored_without_messages_too(folder: Path) -> None:
     with opened(folder) as store:
         kept = Kept(store)
         store.commit(kept.state.id, [], RoomTables([], [], [], [(KEY, "member")]))
-        store.commit(kept.state.id, [], RoomTables([], [], [], [], [(KEY, 1)]))
-        store.commit(kept.state.id, [], RoomTables([], [], [], [], [(KEY, 2)]))
+        store.commit(kept.state.id, [], RoomTables(reads=[(KEY, 1)]))
+        store.commit(kept.state.id, [], RoomTables(reads=[(KEY, 2)]))
     with opened(folder) as store:
         state = store.open_room("lobby")
         assert (state.tables.members, state.tables.reads) == ([(KEY, "member")], [(KEY, 2)])
@@ -249,7 +257,57 @@ def test_invites_and_addresses(folder: Path) -> None:
             store.use_invite(room, b"many")
         assert sorted(store.invites(room)) == [few._replace(uses=0), many]
         assert store.invites(other) == []
+        assert sorted(store.open_room("lobby").tables.invites) == [(b"few", 0, True), (b"many", 2**40, False)]
+        assert (store.uses_left(room, b"few"), store.uses_left(room, b"of another host")) == (0, 0)
         assert (store.address(room, "tcp::0"), store.address(other, "tcp::0")) == ("tcp::7712", "")
+
+
+VERSION_3 = """
+CREATE TABLE rooms (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, epoch BLOB NOT NULL, invite BLOB NOT NULL);
+CREATE TABLE batches (
+    at INTEGER PRIMARY KEY, frames INTEGER NOT NULL, before BLOB NOT NULL, chain BLOB NOT NULL, data BLOB NOT NULL);
+CREATE TABLE authors (
+    room INTEGER, id INTEGER, key BLOB, stream INTEGER, nick TEXT, PRIMARY KEY (room, id)) WITHOUT ROWID;
+CREATE TABLE marks (
+    room INTEGER, key BLOB, stream INTEGER, mark INTEGER, PRIMARY KEY (room, key, stream)) WITHOUT ROWID;
+CREATE TABLE nicks (
+    room INTEGER, skeleton TEXT, nick TEXT, key BLOB, PRIMARY KEY (room, skeleton)) WITHOUT ROWID;
+CREATE TABLE members (room INTEGER, key BLOB, role TEXT, PRIMARY KEY (room, key)) WITHOUT ROWID;
+CREATE TABLE invites (
+    room INTEGER, secret BLOB, expires INTEGER, uses INTEGER, PRIMARY KEY (room, secret)) WITHOUT ROWID;
+CREATE TABLE addresses (room INTEGER, asked TEXT, given TEXT, PRIMARY KEY (room, asked)) WITHOUT ROWID;
+ALTER TABLE authors ADD COLUMN bot INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE reads (room INTEGER, key BLOB, seq INTEGER, PRIMARY KEY (room, key)) WITHOUT ROWID;
+PRAGMA user_version = 3;
+"""
+
+
+def test_an_older_database_gets_the_tables_of_a_new_one(tmp_path: Path) -> None:
+    found = []
+    for name, script in (("old", VERSION_3), ("new", "")):
+        with closing(sqlite3.connect(tmp_path / name, isolation_level=None)) as database:
+            database.executescript(script)
+            schema.prepare(database)
+            schema.prepare(database)
+            tables = [table for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            found.append({table: database.execute(f"PRAGMA table_info({table})").fetchall() for table in tables})
+    assert found[0] == found[1]
+
+
+def test_invites_of_an_older_version_are_kept_by_their_public_keys(folder: Path) -> None:
+    """Their texts still open the room, and what they were made of is no longer on the disk."""
+    secret = b"sixteen bytes of"
+    folder.mkdir()
+    with closing(sqlite3.connect(folder / "log.db", isolation_level=None)) as database:
+        database.executescript(VERSION_3)
+        database.execute("INSERT INTO rooms VALUES (1, 'lobby', x'0102030405060708', x'00')")
+        database.execute("INSERT INTO invites VALUES (1, ?, 5, 2), (1, ?, 0, -1)", (secret, bytes(16)))
+    with opened(folder) as store:
+        key, other = signer(secret).key, signer(bytes(16)).key
+        assert sorted(store.invites(1)) == sorted([StoredInvite(key, 5, 2), StoredInvite(other, 0, -1)])
+        assert sorted(store.open_room("lobby").tables.invites) == sorted([(key, 5, True), (other, 0, False)])
+    assert secret not in (folder / "log.db").read_bytes()
 
 
 # -- reading --------------------------------------------------------------------------------------
@@ -383,7 +441,7 @@ def test_a_newer_database_is_left_alone(folder: Path) -> None:
     change(folder, "PRAGMA user_version = 99")
     before = (folder / "log.db").read_bytes()
     for _ in range(2):  # and a host that was refused keeps nobody out
-        with pytest.raises(StoreError, match="is of version 99, this program knows 5; upgrade manywire"):
+        with pytest.raises(StoreError, match="is of version 99, this program knows 6; upgrade manywire"):
             Store(folder)
     assert (folder / "log.db").read_bytes() == before
 
@@ -764,7 +822,7 @@ def test_a_full_disk_stores_all_or_nothing_and_goes_on_when_there_is_room(folder
         with pytest.raises(StoreFull):
             store.add_invite(room, StoredInvite(bytes(5000), 0, 1))
         with pytest.raises(StoreFull):
-            store.remember_address(room, "tcp", "x" * 5000)
+            store.remember_address(room, "tcp", "x" * 20_000)
         half = store.open_room("lobby")
         assert (half.next_seq, half.tables.high_water, half.tables.nicks, half.tables.members) == (2, [], [], [])
         pages(store, 10_000)
@@ -828,7 +886,8 @@ def test_a_database_that_cannot_be_read_is_said_so(folder: Path) -> None:
     with opened(folder) as store:
         room = store.open_room("lobby").id
         store._database.execute("DROP TABLE batches")
-        store._database.execute("DROP TABLE invites")
+        store._database.execute("DROP TABLE invite_uses")
+        store._database.execute("DROP TABLE nicks")
         for read in (lambda: store.read(room, 1), lambda: store.invites(room), lambda: store.open_room("lobby")):
             with pytest.raises(StoreError, match="the database cannot be read: no such table"):
                 read()

@@ -254,7 +254,7 @@ def test_the_transcript_is_laid_out_as_documented() -> None:
 
 
 fixed = st.binary(min_size=32, max_size=32) | st.sampled_from([b"a" * 32, b"b" * 32])
-parts = st.tuples(st.sampled_from(["member", "host"]), fixed, st.text(max_size=40), fixed, fixed, fixed)
+parts = st.tuples(st.sampled_from(["member", "host", "invite"]), fixed, st.text(max_size=40), fixed, fixed, fixed)
 
 
 @given(parts, parts)

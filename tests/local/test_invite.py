@@ -8,11 +8,13 @@ import re
 from contextlib import suppress
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.core.errors import AddressError
 from chat.core.text import room_name
+from chat.local.identity import verify
 from chat.local.invite import Invite
 from chat.transport import Address
 
@@ -169,9 +171,9 @@ def test_only_a_whole_invite_can_be_made() -> None:
             dataclasses.replace(INVITE, **change)
 
 
-def test_the_mac_against_its_definition() -> None:
-    # RFC 2104: H(K xor opad, H(K xor ipad, text)), for a key shorter than a block of 64 bytes.
-    key = SECRET.ljust(64, b"\0")
-    inner = hashlib.sha256(bytes(b ^ 0x36 for b in key) + b"words").digest()
-    assert INVITE.mac(b"words") == hashlib.sha256(bytes(b ^ 0x5C for b in key) + inner).digest()
-    assert INVITE.id == hashlib.sha256(SECRET).digest()[:8]
+def test_the_key_of_an_invite_is_made_of_its_secret() -> None:
+    seed = hashlib.sha256(b"manywire invite\0" + SECRET).digest()
+    key = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    assert INVITE.signer.key == key
+    assert verify(key, INVITE.signer.sign(b"words"), b"words")
+    assert dataclasses.replace(INVITE, secret=bytes(16)).signer.key != key

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from chat.core.sequencer import Submission
 
-TABLES: Final = ("authors", "streams", "nicks", "members", "rejections")
+TABLES: Final = ("authors", "streams", "nicks", "members", "invites", "rejections")
 EPOCH: Final = b"an epoch"
 
 
@@ -123,7 +123,9 @@ class OrderMachine(RuleBasedStateMachine):
         except Refused:
             return
         host.members[key] = host.room.enter(hello).member
-        host.room.admit(key, "operator" if who == 3 else "")
+        host.room.admit(key, "operator" if who == 3 else "", invite=bytes(32))
+        host.room.has_read(key, who)
+        host.room.add_invite(key, expires=who, counted=who == 2)
 
     @rule(
         on=st.integers(0, 1),

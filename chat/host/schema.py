@@ -1,0 +1,75 @@
+"""The tables of a host's database, and how one of an older version is brought up to date."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from chat.core.errors import StoreError
+from chat.local.invite import signer
+
+if TYPE_CHECKING:
+    import sqlite3
+
+VERSION: Final = 6  # PRAGMA user_version
+
+_NEW: Final = """
+-- What a room's order makes, alike on every host of it:
+CREATE TABLE batches (
+    at INTEGER PRIMARY KEY, frames INTEGER NOT NULL, before BLOB NOT NULL, chain BLOB NOT NULL, data BLOB NOT NULL);
+CREATE TABLE authors (
+    room INTEGER, id INTEGER, key BLOB, stream INTEGER, nick TEXT, bot INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (room, id)) WITHOUT ROWID;
+CREATE TABLE streams (
+    room INTEGER, key BLOB, stream INTEGER, high_water INTEGER, PRIMARY KEY (room, key, stream)) WITHOUT ROWID;
+CREATE TABLE nicks (
+    room INTEGER, skeleton TEXT, nick TEXT, key BLOB, PRIMARY KEY (room, skeleton)) WITHOUT ROWID;
+CREATE TABLE members (room INTEGER, key BLOB, role TEXT, PRIMARY KEY (room, key)) WITHOUT ROWID;
+-- What is this host's own:
+CREATE TABLE rooms (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, epoch BLOB NOT NULL, invite BLOB NOT NULL,
+    chain_base INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE reads (room INTEGER, key BLOB, seq INTEGER, PRIMARY KEY (room, key)) WITHOUT ROWID;
+CREATE TABLE addresses (room INTEGER, asked TEXT, given TEXT, PRIMARY KEY (room, asked)) WITHOUT ROWID;
+"""
+_SINCE_VERSION_3: Final = """
+-- Of the order:
+CREATE TABLE rejections (
+    room INTEGER, key BLOB, stream INTEGER, number INTEGER, count INTEGER, code TEXT, fields TEXT,
+    PRIMARY KEY (room, key, stream, number)) WITHOUT ROWID;
+CREATE TABLE invites (
+    room INTEGER, key BLOB, expires INTEGER, counted INTEGER, PRIMARY KEY (room, key)) WITHOUT ROWID;
+-- This host's own:
+CREATE TABLE invite_uses (room INTEGER, key BLOB, uses INTEGER, PRIMARY KEY (room, key)) WITHOUT ROWID;
+CREATE TABLE admitted (room INTEGER, key BLOB, invite BLOB, PRIMARY KEY (room, key)) WITHOUT ROWID;
+"""
+# In chains of version 3 the room's own number is part of each link, and an invite lies there with its secret.
+_BEFORE: Final = """
+ALTER TABLE marks RENAME TO streams;
+ALTER TABLE streams RENAME COLUMN mark TO high_water;
+ALTER TABLE rooms ADD COLUMN chain_base INTEGER NOT NULL DEFAULT 0;
+UPDATE rooms SET chain_base = id << 48;
+ALTER TABLE invites RENAME TO secrets;
+"""
+_AFTER: Final = """
+INSERT INTO invites SELECT room, invite_key(secret), expires, uses >= 0 FROM secrets;
+INSERT INTO invite_uses SELECT room, invite_key(secret), uses FROM secrets;
+DROP TABLE secrets;
+"""
+
+
+def prepare(database: sqlite3.Connection) -> None:
+    """Make the tables in a new database, or bring an older one up to date. Raises StoreError for a newer one."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    steps = {0: _NEW + _SINCE_VERSION_3, 3: _BEFORE + _SINCE_VERSION_3 + _AFTER, VERSION: ""}
+    if version not in steps:
+        raise StoreError(
+            "the database is of version {version}, this program knows {known}; upgrade manywire",
+            version=version,
+            known=VERSION,
+        )
+    if version != VERSION:
+        (usual,) = database.execute("PRAGMA secure_delete").fetchone()
+        database.execute("PRAGMA secure_delete = ON")  # else the secrets of invites would stay in unused pages
+        database.create_function("invite_key", 1, lambda secret: signer(secret).key)
+        database.executescript(f"BEGIN; {steps[version]} PRAGMA user_version = {VERSION}; COMMIT;")
+        database.execute(f"PRAGMA secure_delete = {usual}")
