@@ -232,11 +232,6 @@ class Client:
         """Return who is in the room, in the order in which they came, and what each shows. Sends nothing."""
         return self.board.people()
 
-    def beat_slot(self) -> None:
-        """Show on the board that we live; the client does so itself every 4 s."""
-        if self.connection.target is not None:
-            self.board.beat(self.connection.target.board)
-
     # -- the link --------------------------------------------------------------------------------
 
     @property

@@ -244,7 +244,8 @@ class Connection:
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(BEAT)
-            self._client.beat_slot()
+            if self.target is not None:
+                self._client.board.beat(self.target.board)
             self._session.beat()
             self.flush()
             reading = len(self._events) <= _EVENTS

@@ -23,7 +23,7 @@ _ENDED: Final = Answer()  # a range has come in
 
 
 class Queries:
-    """The questions of one client that are not answered yet."""
+    """One client's questions that are not answered yet."""
 
     def __init__(self, session: Session, flush: Callable[[], None]) -> None:
         self._session = session
@@ -58,8 +58,8 @@ class Queries:
 
         self._pieces = add
         self._range = self._send(Ask(what="range", first=first, before=before))
-        self._range.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be waiting
-        answer = await asyncio.shield(self._range)  # if we are cancelled, the rest comes in all the same
+        self._range.add_done_callback(lambda done: done.cancelled() or done.exception())  # its caller may be gone
+        answer = await asyncio.shield(self._range)  # a cancelled caller does not stop the host
         if answer is not _ENDED:
             raise RemoteProtocolError("the host answered in words where a part of the log was asked for")
         return items
@@ -87,9 +87,9 @@ class Queries:
 async def find(
     client: Client, query: str, *, limit: int, before: int = 0, told: Callable[[int, int], None] = lambda _at, _of: None
 ) -> tuple[list[Message], Answer]:
-    """Return the messages that a search of the host's finds, each with its text of now, the newest last.
+    """Return the messages that a search finds, each with its current text, the newest last, and the host's answer.
 
-    What was found and cannot be had any more is left out. ``told`` learns how many have been read, of how many.
+    Messages that are gone from the log are left out. ``told`` is called with how many of how many have been read.
     Raises ChatError.
     """
     answer = await client.ask(Ask(what="search", text=query, limit=limit, before=before))
@@ -101,7 +101,7 @@ async def find(
 async def fetch(
     client: Client, numbers: set[int], told: Callable[[int, int], None] = lambda _at, _of: None
 ) -> dict[int, Message]:
-    """Read messages by their numbers; those that cannot be had are left out. Raises ChatError."""
+    """Read messages by their numbers, without those that are gone from the log. Raises ChatError."""
     found: dict[int, Message] = {}
     rest = deque(sorted(numbers))
     while rest:
