@@ -47,11 +47,11 @@ COMMANDS: Final = (
     Usage(
         "who",
         "[NICK]",
-        later("list who is here; with NICK, show what is known about one member, even after they left"),
+        later("list who is here; with NICK, describe a member, present or not"),
         program=(),
     ),
     Usage(
-        "join", "[TARGET]", later("enter another room by name, address or invite; without TARGET, list the open ones")
+        "join", "[TARGET]", later("enter another room by name, address or invite; alone, list rooms")
     ),
     Usage("rooms", "", later("list the rooms of this window, and those open on this machine")),
     Usage("part", "", later("leave this room; the others stay open")),
