@@ -100,7 +100,7 @@ def test_tab_completes_and_commands_are_offered_while_typing() -> None:
             state = stage.composer.buffer.complete_state
             assert state is not None
             assert [one.text for one in state.completions] == ["/join "]
-            assert state.completions[0].display_meta_text.startswith("enter another room: its name")
+            assert state.completions[0].display_meta_text.startswith("enter another room by name")
             assert stage.text == "/jo"  # offered, not taken
             assert stage.sent == ["bob: hi"]
 

@@ -44,7 +44,7 @@ def test_escape_stops_the_loading_of_older_messages_until_one_scrolls_on() -> No
             stage.type("\x1b[5~" * 5)
             await stage.until("loading older messages (Escape) [")
             stage.type("\x1b")
-            await stage.until("stopped; PageUp goes on", gone="loading")
+            await stage.until("stopped; PageUp continues", gone="loading")
             stage.type("x")
             await stage.until("> x", gone="loading")
             assert script.ranges == 1

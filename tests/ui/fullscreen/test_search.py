@@ -46,7 +46,7 @@ def test_what_the_host_finds_by_its_words_is_gone_to(tmp_path: Path) -> None:
                 stage.type("/search from:bob number words\r")
                 await stage.until("hit 1 of 1 ", "two words and a number, 17")
                 stage.type("/search from:bob nothing\r")
-                await stage.until("no message here has: from:bob nothing; ")
+                await stage.until("no message here contains: from:bob nothing; ")
                 stage.type("/search \u2060\r")  # nothing that anybody sees
                 await stage.until("there is nothing to search for")
 
@@ -63,7 +63,7 @@ def test_a_search_tells_how_far_it_is_and_asks_again_until_all_is_searched() -> 
             script.answers.put_nowait(Answer(indexed=500))
             await stage.until("[##########..........] 50% ")
             script.answers.put_nowait(Answer(indexed=1000))
-            await stage.until("no message here has: x", gone="%")
+            await stage.until("no message here contains: x", gone="%")
             assert [(ask.text, ask.before) for ask in script.asked] == [("x", 0)] * 2
 
     run(story())
@@ -77,7 +77,7 @@ def test_an_index_that_does_not_grow_is_not_waited_for() -> None:
             for _ in range(2):
                 script.answers.put_nowait(Answer(indexed=500))
             stage.type("/search x\r")
-            await stage.until("no message here has: x", gone="%")
+            await stage.until("no message here contains: x", gone="%")
 
     run(story())
 
@@ -90,13 +90,13 @@ def test_escape_stops_a_search_and_the_next_one_waits_for_its_answer() -> None:
             stage.type("/search x\r")
             await stage.until("searching")
             stage.type("\x1b")
-            await stage.until("stopped; Alt+P goes on", gone="searching")
+            await stage.until("stopped; Alt+P continues", gone="searching")
             stage.type("\x1bp")
             await stage.until("searching")
             assert len(script.asked) == 1  # a host answers one at a time
             for _ in range(2):
                 script.answers.put_nowait(Answer(indexed=1000))
-            await stage.until("no message here has: x", gone="searching")
+            await stage.until("no message here contains: x", gone="searching")
             assert len(script.asked) == 2
 
     run(story())
