@@ -1,1 +1,10 @@
-"""The full-screen face, drawn with prompt_toolkit."""
+"""The full-screen face, drawn with prompt_toolkit.
+
+    face          what keys and commands do: navigation, keys
+    app           the layout of the screen, and when it is redrawn: bars
+    view          a room in the window: viewport, loader, search, progress
+    pane          its messages in rows: conversation (how an entry looks), layout, wrapping
+    composer      the input: completer, history, editor
+
+What may enter: what only a whole screen needs. Everything that other faces do, too, is in `chat.ui`.
+"""
