@@ -163,10 +163,10 @@ async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
                             made = as_object(event, client)
                             shown += [dump(made)] if made else []
                         case Gap() | Rewound():
-                            shown += describe(event)
+                            shown += [f"* {line}" for line in describe(event)]
                         case Lost() | Up():
                             for line in describe(event):
-                                click.echo(f"chat: {line.removeprefix('* ')}", err=True)
+                                click.echo(f"chat: {line}", err=True)
                 await out.write(shown)
                 if end and not follow:
                     progress.reached(reached - begin, end - begin)

@@ -34,23 +34,21 @@ def describe(event: ClientEvent) -> list[str]:
         case Here(came, went, first):
             text = _("here: {nicks}") if first else _("{nicks} came")
             moved = [(text, came), (_("{nicks} left"), went)]
-            return [
-                f"* {text.format(nicks=_line(', '.join(nick for _key, nick in some)))}" for text, some in moved if some
-            ]
+            return [text.format(nicks=_line(", ".join(nick for _key, nick in some))) for text, some in moved if some]
         case Rejected(entry, _code, why):
             text = split_body(entry.kind, entry.flags, entry.body)[0][:_EXCERPT]
-            return [f"* {_('not sent: {why}: {text}').format(why=_line(translate(why)), text=_line(text))}"]
+            return [_("not sent: {why}: {text}").format(why=_line(translate(why)), text=_line(text))]
         case Gap():
             text = plural("1 message cannot be had any more", "{count} messages cannot be had any more", event.count)
-            return [f"* {text.format(count=event.count)}"]
+            return [text.format(count=event.count)]
         case Rewound(why):
-            return [f"* {_('{why}; what follows begins anew').format(why=translate(why))}"]
+            return [_("{why}; what follows begins anew").format(why=_line(translate(why)))]
         case Notice():
-            return [f"* {translate(event)}"]
+            return [_line(translate(event))]
         case Lost(why):
-            return [f"* {_('link lost: {why}; coming back').format(why=_line(translate(why)))}"]
+            return [_("link lost: {why}; coming back").format(why=_line(translate(why)))]
         case Up(address):
-            return [f"* {_('connected over {address}').format(address=_line(address.brief))}"]
+            return [_("connected over {address}").format(address=_line(address.brief))]
     return []
 
 

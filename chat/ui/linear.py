@@ -198,7 +198,7 @@ class Linear(Face[Room]):
             case Direct(other=key):
                 known = not names_of(key).isdisjoint(settings.ignore) or self.controller.room_with(key) is not None
                 return [] if known else [f"* {describe_direct(event)}"]
-        return describe(event)
+        return [f"* {line}" for line in describe(event)]
 
     def _take_message(self, room: Room, message: Message) -> list[str]:
         timeline, key, settings = room.timeline, message.author.key, self.controller.settings

@@ -47,7 +47,7 @@ def test_the_sender_learns_why_and_goes_on(tmp_path: Path) -> None:
                 "fields": {},
                 "message": WHY,
             }
-            assert describe(event) == [f"* not sent: {WHY}: a correction"]
+            assert describe(event) == [f"not sent: {WHY}: a correction"]
             assert [one.body for one in fixture.log() if one.kind != Kind.AUTHOR] == [b"first", b"last"]
 
     run(scene())

@@ -10,8 +10,9 @@ from chat.client.events import Lost, Up
 from chat.core.outgoing import split_body
 from chat.core.session import Here, Joined, Message, Rejected, Rewound, Stored
 from chat.core.wire import Direct, Gap, Kind, Notice
-from chat.i18n import _, plural, translate
+from chat.i18n import _, translate
 from chat.local.identity import fingerprint
+from chat.ui.describe import describe
 from chat.ui.entry import MessageEntry
 from chat.ui.fullscreen.loader import Loader
 from chat.ui.fullscreen.progress import CATCHING_UP, Progress
@@ -121,25 +122,22 @@ class View(Viewport):
                 if not first:
                     self.timeline.presence(came, went, _now())
                 self._listed = True
-            case Gap():
-                text = plural(
-                    "1 message cannot be had any more", "{count} messages cannot be had any more", event.count
-                )
-                self.note(text.format(count=event.count), last_seq=event.first + event.count - 1)
-            case Rewound(why):
+            case Gap(first, count):
+                self._note_event(event, last_seq=first + count - 1)
+            case Rewound():
                 if self.past is not None:
                     self.follow()
                 self.timeline.rewound()
                 self.search = None  # its numbers are of the earlier log
-                self.note(_("{why}; what follows begins anew").format(why=translate(why)))
+                self._note_event(event)
             case Notice():
-                self.note(translate(event))
+                self._note_event(event)
             case Direct():
                 self.news.append(event)
-            case Lost(why):
+            case Lost():
                 self._away, self._lost_at = True, _now()
                 self._catching_up = None
-                self.note(_("link lost: {why}; coming back").format(why=translate(why)))
+                self._note_event(event)
             case Up(address) if self._away:
                 self._away, self._back_at = False, _now()
                 self.note(_("back over {address}").format(address=address.brief))
@@ -190,6 +188,10 @@ class View(Viewport):
     def note(self, text: str, *, last_seq: int = 0) -> None:
         """Add a line of ours."""
         self.timeline.note(text, _now(), last_seq=last_seq)
+
+    def _note_event(self, event: ClientEvent, last_seq: int = 0) -> None:
+        for text in describe(event):
+            self.note(text, last_seq=last_seq)
 
     def add_pending(self, entry: OutboxEntry) -> None:
         """Show a message below all else until it is stored."""
