@@ -50,9 +50,7 @@ COMMANDS: Final = (
         later("list who is here; with NICK, describe a member, present or not"),
         program=(),
     ),
-    Usage(
-        "join", "[TARGET]", later("enter another room by name, address or invite; alone, list rooms")
-    ),
+    Usage("join", "[TARGET]", later("enter another room by name, address or invite; alone, list rooms")),
     Usage("rooms", "", later("list the rooms of this window, and those open on this machine")),
     Usage("part", "", later("leave this room; the others stay open")),
     Usage("room", "ROOM", later("go to a room that is open in this window")),
