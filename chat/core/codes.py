@@ -9,92 +9,95 @@ from __future__ import annotations
 from typing import Final
 
 REFUSALS: Final = {  # why a peer may not enter, or why we do not trust its host
-    "no-room": "this host keeps no room {room!r}; ask its owner for an invite",
+    "no-room": "this host has no room {room!r}; ask its owner for an invite",
     "no-shared-room": "you share no room with that key on this host",
     "not-open": "room {room!r} is not open on this machine; open it with: chat host {room}",
     "none-open": "no room is open on this machine; open one with: chat host",
     "not-invited": "room {room} is by invite only; ask a member for an invite",
-    "direct-room": "a direct room is for its two members alone",
+    "direct-room": "a direct room is only for its two members",
     "wrong-invite": "this invite does not open room {room}; ask for a new one",
     "invite-expired": "this invite has expired; ask for a new one",
     "invite-used": "this invite has been used up; ask for a new one",
     "nick-invalid": "the nickname cannot be used: {why}",
     "nick-similar": "the nickname {candidate} looks like {other}, which is taken; choose another with --as",
     "nick-taken": "the nickname {nick} is taken; choose another with --as",
-    "too-many-nicks": "your key has {count} nicknames here already; use one of them",
-    "too-many-links": "your key has {count} links to this room already; leave with one of them",
-    "too-many-rooms": "{count} direct rooms of yours are open on this host; it opens no more",
-    "disk-full": "the host's disk is full, so nobody new may enter; try again",
-    "protocol": "the host found that we broke the rules of the wire: {why}",
+    "too-many-nicks": "your key already has {count} nicknames here; use one of them",
+    "too-many-links": "your key already has {count} links to this room; close one of them",
+    "too-many-rooms": "you have {count} direct rooms open on this host, which is the limit",
+    "disk-full": "the host's disk is full, so nobody new can enter; try again later",
+    "protocol": "the host says that we broke the protocol: {why}",
     "host-key-changed": (
-        "the key of the host at {address} has changed! it was {before} and is {shown}: somebody may be between you "
-        "and the host. if its owner confirms the new key, remove line {number} of {path} and join again"
+        "the key of the host at {address} has changed! it was {before} and is now {shown}: someone may be "
+        "intercepting the connection. if the owner confirms the new key, remove line {number} of {path} and join "
+        "again"
     ),
     "other-host": (
-        "the host at {address} has not the key that the invite names, but {shown}: it is another host, or somebody "
-        "between us; ask for a new invite by a way you trust"
+        "the host at {address} has the key {shown}, not the one in the invite: it is another host, or someone is "
+        "intercepting the connection; ask for a new invite by a way you trust"
     ),
-    "host-proof": "the host at {address} does not hold the key that it shows; do not trust it",
+    "host-proof": "the host at {address} cannot prove that it holds its key; do not trust it",
     "known-hosts-damaged": (
-        "line {number} of {path} cannot be read, so no host can be checked; mend it (ADDRESS SHA256:...), or remove "
-        "it to meet that host anew"
+        "line {number} of {path} is unreadable, so no host can be checked; correct it (ADDRESS SHA256:...), or "
+        "remove it to trust that host anew"
     ),
 }
 NO_ROOM: Final = frozenset({"no-room", "no-shared-room", "not-open", "none-open"})  # exit code 4, not 3
 
 NOTICES: Final = {
-    "disk-full": "the host's disk is full; what you say waits until it has room",
-    "disk": "the host's disk has room again; what waited is stored",
-    "board-full": "nobody can see your state: the room's board is full, and you are not on it",
-    "loop-slowed": "{nick} and others are programs that answer each other; they are slowed down",
-    "loop-muted": "{nick} and others are programs that answer each other; they are muted until a person speaks",
+    "disk-full": "the host's disk is full; your messages wait until it has space",
+    "disk": "the host's disk has space again; the messages that waited are stored",
+    "board-full": "the room's board is full, so nobody can see your status",
+    "loop-slowed": "{nick} and other programs answer each other; they are slowed down",
+    "loop-muted": "{nick} and other programs answer each other; they are muted until a person speaks",
     "peer-exited": "{nick} has left: it ended with exit status {status}",
     "peer-killed": "{nick} has left: it was ended by {signal}",
     "peer-failed": "{nick} has left: it could not be started: {why}",
     "peer-restarts": "{nick} is started again in {seconds} s",
     "outbox": (
-        "what you said and no host has confirmed yet is damaged from byte {number} of {size} on; {count} before that "
-        "will be sent, look for the rest in {path}"
+        "messages that no host has confirmed yet are damaged from byte {number} of {size} on; the {count} before "
+        "that will be sent, look for the rest in {path}"
     ),
-    "host-key": "the invite names another key for {address} than the one known",
+    "host-key": "the invite names a new key for {address}, and the host has proved that it holds it",
 }
 
 ANSWERS: Final = {
     "started": "{name} is started",
     # What was asked for could not be done:
-    "unknown-request": "this host cannot answer {what!r}; is it older than you?",
+    "unknown-request": "this host does not know the request {what!r}; is it an older version?",
     "owner-only": "only the room's owner may ask for that ({what})",
-    "busy": "your last search still runs; wait for its answer",
-    "range-runs": "another part of the log is still on its way to you; wait for its end",
-    "disk-full": "the host's disk is full, so it cannot keep a new invite; try again",
-    "not-local": "programs are started from the host's own machine only, over a local transport",
+    "busy": "your last search is still running; wait for its answer",
+    "range-runs": "another part of the log is still on its way; wait until it has arrived",
+    "disk-full": "the host's disk is full, so it cannot store a new invite; try again later",
+    "not-local": "programs can only be started from the host's own machine, over a local transport",
     "no-programs": "this host starts no programs",
     "bad-command": "the command {line!r} cannot be read: {why}; check its quotes",
     "no-command": "{spec!r} names no program; write [NAME=]COMMAND, like echo='sh echo.sh'",
     "no-program": "there is no program {command!r} here; check the name, or give its whole path",
     "program-name": "{why}; name the program: NAME={line}",
-    "program-running": "a program called {name} is in the room already; give this one a name: NAME=COMMAND",
+    "program-running": "a program called {name} is already in the room; give this one another name: NAME=COMMAND",
     "search-long": "the search is {count} characters long; use at most {limit}",
     "search-words": "the search has {count} words; use at most {limit}",
     "search-empty": "there is nothing to search for: it has no letter and no digit; give a word",
-    "search-minus": "there is nothing to search for: it only says what to leave out; give a word",
+    "search-minus": "there is nothing to search for: it only excludes words; give a word to find",
     "search-unusable": "the search index cannot be used: {why}; the host tries again",
     "search-rebuilt": "the search index was damaged ({why}) and is built anew; try again",
     "search-damaged": "the search index is damaged again: {why}; there is no search until the room reopens",
     "search-missing": "this host cannot search: the SQLite of its Python was built without FTS5",
-    "search-fault": "this host cannot search, by a fault of this program",
+    "search-fault": "this host cannot search because of a bug",
     "search-closed": "the room is closed",
 }
 
 REJECTED: Final = {  # why one message was not taken
     "too-long": "the message is too long ({size} bytes, the limit is {limit}); send it in parts",
     "no-target": "the message that it refers to is not in this room's log",
-    "unknown": "the host did not take it, and no longer says why",
+    "unknown": "the host did not take it and no longer knows why",
 }
 
 REWOUND: Final = {  # why the host's log is not a continuation of what a member holds
     "another-log": "this is another log of the same name; the host has lost or replaced the one you knew",
-    "older-copy": "the host's log ends at {end}, you hold up to {held}; the host went back to an older copy",
+    "older-copy": (
+        "the host's log ends at {end}, but you hold messages up to {held}; the host went back to an older copy"
+    ),
     "differs": (
         "message {number} differs from the one you hold; the host went back to an older copy and went on from there"
     ),

@@ -327,7 +327,7 @@ class Coded(Struct):
             for name, one in islice(self.fields.items(), _MAX_FIELDS)
         }
         self.text = quoted(self.text, self.longest)
-        self.text = self.text or str(self.words)
+        self.text = str(self.words)  # ours, if we know the code
 
     @property
     def words(self) -> Text:

@@ -112,7 +112,7 @@ def test_a_refusal_has_a_word_for_programs() -> None:
     refusal = Refused("banned", "you are banned from this room")
     assert (refusal.code, str(refusal)) == ("banned", "you are banned from this room")
     known = NoSuchRoom("no-room", room="a{b}")
-    assert str(known) == "this host keeps no room 'a{b}'; ask its owner for an invite"
+    assert str(known) == "this host has no room 'a{b}'; ask its owner for an invite"
     assert (known.code, known.fields) == ("no-room", {"room": "a{b}"})
 
 

@@ -642,7 +642,7 @@ def rejection(number: int, count: int = 1, code: str = "no-target", **more: Any)
 
 
 NO_TARGET: Final = "the message that it refers to is not in this room's log"
-UNKNOWN: Final = "the host did not take it, and no longer says why"
+UNKNOWN: Final = "the host did not take it and no longer knows why"
 
 
 def test_a_rejection_settles_what_was_said() -> None:

@@ -435,7 +435,7 @@ def test_one_key_has_so_many_links_and_a_stream_that_comes_back_is_none_more(
         async with HostFixture(tmp_path) as fixture, fixture.client("bob"):
             first = await fixture.raw("cid", stream=1)
             second = await fixture.raw("cid", stream=2)
-            with pytest.raises(Refused, match="your key has 2 links to this room already") as refused:
+            with pytest.raises(Refused, match="your key already has 2 links to this room") as refused:
                 async with fixture.client("cid"):
                     pass
             assert refused.value.code == "too-many-links"

@@ -149,7 +149,7 @@ def test_forked_functions_are_members_and_end_with_the_host(tmp_path: Path) -> N
     with hosting(tmp_path / "host", "bob", "cid", "dan") as (process, pids):
         refused = [line(process) for _ in pids]
         assert refused == [
-            f"refused: a program called {name} is in the room already; give this one a name: NAME=COMMAND"
+            f"refused: a program called {name} is already in the room; give this one another name: NAME=COMMAND"
             for name in ("bob", "cid", "dan")
         ]
         assert lines(process, 3) == sorted(

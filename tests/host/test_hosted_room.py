@@ -238,7 +238,7 @@ def test_while_the_disk_is_full_others_are_served_at_once(tmp_path: Path, monkey
             await ann.event(Notice)
             retry = fixture.hosted.retry
             async with fixture.client("bob") as bob:
-                assert "is it older" in await declined(bob, Ask(what="the time"))
+                assert "is it an older version" in await declined(bob, Ask(what="the time"))
                 assert fixture.hosted.retry is retry  # nobody has tried in between
             free_disk(fixture)
 

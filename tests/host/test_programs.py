@@ -97,11 +97,11 @@ def test_the_owner_starts_a_program_by_hand_where_the_kernel_says_who_asks(tmp_p
             ask = Ask(what="peer", text=f"echo={shlex.join(ECHO)}")
             assert (await owner.ask(ask)).text == "echo is started"
             assert await declined(owner, ask) == (
-                "a program called echo is in the room already; give this one a name: NAME=COMMAND"
+                "a program called echo is already in the room; give this one another name: NAME=COMMAND"
             )
             assert "there is no program" in await declined(owner, Ask(what="peer", text="/nowhere/x"))
             async with fixture.client("bob") as bob:  # another key, and the same user
-                assert (await declined(bob, ask)).startswith("a program called echo is in the room already")
+                assert (await declined(bob, ask)).startswith("a program called echo is already in the room")
             await here(fixture, "echo")
             await owner.say("hi")
             await owner.hear("hi", "<owner: hi>")
@@ -132,7 +132,7 @@ def test_over_another_wire_even_the_owner_starts_nothing(tmp_path: Path) -> None
     async def scene() -> None:
         async with room(tmp_path) as (fixture, _, owner):
             why = await declined(owner, Ask(what="peer", text="cat"))
-            assert why.startswith("programs are started from the host's own machine only")
+            assert why.startswith("programs can only be started from the host's own machine")
             async with fixture.client("bob") as bob:
                 assert "only the room's owner" in await declined(bob, Ask(what="peer", text="cat"))
             assert fixture.nicks() == ["owner"]

@@ -221,7 +221,7 @@ def test_a_nickname_is_found_in_any_script_and_never_by_what_is_said(path: Path)
         ("", "no letter and no digit; give a word"),
         (" \t\n", "no letter and no digit"),
         ('"" !!! - "..."', "no letter and no digit"),
-        ("-red", "only says what to leave out; give a word"),
+        ("-red", "only excludes words; give a word to find"),
         ("x" * 1001, "is 1001 characters long; use at most 1000"),
         ("a " * 17, "has 17 words; use at most 16"),
         ("a" + " -b" * 16, "has 17 words; use at most 16"),

@@ -103,7 +103,7 @@ def test_one_search_at_a_time_and_who_leaves_meanwhile_is_not_waited_for(tmp_pat
                 answers[frame.number] = unpack(Answer, frame)
             assert answers[1].found == [(seq, seq)]
             assert answers[2].failed
-            assert answers[2].text == "your last search still runs; wait for its answer"
+            assert answers[2].text == "your last search is still running; wait for its answer"
             await raw.send(pack(Kind.ASK, ask, number=3))
             assert unpack(Answer, await raw.frame(Kind.ANSWER)).found == [(seq, seq)]
             await raw.send(pack(Kind.ASK, ask, number=4) + encode(Kind.BYE))
