@@ -1,7 +1,9 @@
 """The host: an asyncio shell over the rooms. It accepts links, feeds frames in, and sends the log's bytes out.
 
-listener ─▶ admission ─▶ connection, a task per member:  link.receive ─▶ room.handle ─▶ log.append
-hosted room, a tick once all that is ready was read:  log.seal ─▶ store.commit (fsync) ─▶ log.publish ─▶ links
+    listener ─▶ admission ─▶ connection, a task per member:  link.receive ─▶ room.handle ─▶ log.append
+    hosted room, a tick once all that is ready was read:  log.seal ─▶ store.commit (fsync) ─▶ log.publish ─▶ links
+
+The host never waits for a member, and whatever a peer does wrong costs only its own link.
 """
 
 from __future__ import annotations
