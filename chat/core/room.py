@@ -328,7 +328,8 @@ class Room(Ledger):
             raise Refused("nick-invalid", why=error) from None
         for suffix in ("", *(f"-{n}" for n in range(2, 100))):
             candidate = _with_suffix(nick, suffix)
-            taken = self._alike.get(text.skeleton(candidate))
+            skeleton = text.skeleton(candidate)
+            taken = self._alike.get(skeleton) or self._nicks.get(skeleton)  # the latter is what a claim is judged by
             if taken is None:
                 if self._nick_count[key] >= NICKS_A_KEY:
                     raise Refused("too-many-nicks", count=NICKS_A_KEY)

@@ -11,6 +11,7 @@ from chat.core.errors import Refused, RemoteProtocolError
 from chat.core.ledger import RoomTables
 from chat.core.log import Batch, Log, digest
 from chat.core.room import Member, Room
+from chat.core.text import skeleton
 from chat.core.wire import (
     MAX_CONTROL,
     MAX_TEXT,
@@ -197,6 +198,15 @@ def test_look_alikes_are_refused() -> None:
         enter(room, hello(BOB, "bi1l"))
     assert caught.value.code.startswith("nick-")
     assert room.roster.here() == [(ANN, "bill")]
+
+
+def test_a_skeleton_that_was_stored_with_other_unicode_data_is_still_taken() -> None:
+    """What looks alike changes with the edition of the Unicode data; claims are judged by what is stored."""
+    room = a_room(RoomTables(nicks=[(skeleton("bob"), "zed", ANN)]))
+    with pytest.raises(Refused, match="bob looks like zed"):
+        enter(room, hello(BOB, "bob"))
+    assert enter(room, hello(BOB, "zed")).nick == "zed-2"
+    assert enter(room, hello(ANN, "zed")).nick == "zed"
 
 
 def test_what_cannot_be_a_nickname_is_refused_with_the_reason() -> None:
