@@ -205,6 +205,8 @@ def search(
 
 async def print_search(client: Client, query: str, *, limit: int, before: int, as_json: bool) -> None:
     """Print what a search finds, the newest last. Raises ChatError if it finds nothing."""
+    import asyncio
+
     from chat.cli.progress import Progress
     from chat.client.queries import find
     from chat.local.streams import Output
@@ -214,8 +216,13 @@ async def print_search(client: Client, query: str, *, limit: int, before: int, a
 
     async with client:
         end = client.session.next_seq
-        with Progress(_("reading what was found")) as progress:
-            found, answer = await find(client, query, limit=limit, before=before, told=progress.reached)
+        taking = asyncio.create_task(_drop_events(client))
+        try:
+            with Progress(_("reading what was found")) as progress:
+                found, answer = await find(client, query, limit=limit, before=before, told=progress.reached)
+        finally:
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
     shown: list[str] = []
     for message in found:
         lines = [dump(message_object(message))] if as_json else describe_message(MessageEntry.of(message))
@@ -231,3 +238,9 @@ async def print_search(client: Client, query: str, *, limit: int, before: int, a
         click.echo(f"chat: {note.format(number=answer.found[-1][0])}", err=True)
     if not answer.found:
         raise ChatError("nothing was found")
+
+
+async def _drop_events(client: Client) -> None:
+    """Take the events of a busy room: if nobody does, the client stops reading, and the answers stay unread."""
+    while await client.next_events():
+        pass

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chat.cli.oneshot import print_search
+from chat.client import connection
 from tests.cli.programs import Program, host, run
+from tests.host import host_fixture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,3 +97,18 @@ def test_what_is_not_found_and_what_cannot_be_searched(folder: Path) -> None:
             assert (found.returncode, found.stdout, found.stderr) == (1, "", f"chat: {why}\n")
         assert run(folder, "search", ".").returncode == 2
     assert run(folder, "search", ".", "word").returncode == 4
+
+
+def test_a_search_ends_in_a_room_where_more_is_said_than_a_client_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(connection, "_EVENTS", 4)
+
+    async def scene() -> None:
+        async with host_fixture.HostFixture(tmp_path) as fixture:
+            async with fixture.client("ann") as ann:
+                await ann.stored(*[await ann.say(f"needle {number}") for number in range(10)])
+            await print_search(fixture.client("", reads_only=True), "needle", limit=10, before=0, as_json=False)
+
+    host_fixture.run(scene())
+    assert capfd.readouterr().out.count("needle") == 10
