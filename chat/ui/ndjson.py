@@ -100,7 +100,10 @@ async def read(client: Client, out: Output) -> None:
 def _parse(line: str | WrongValue) -> _Line:
     if isinstance(line, WrongValue):
         raise line
-    wanted = msgspec.json.decode(line.encode(), type=_Line)
+    try:
+        wanted = msgspec.json.decode(line.encode(), type=_Line)
+    except RecursionError:
+        raise LocalProtocolError("the object is nested too deeply") from None
     if isinstance(wanted.say, str) == isinstance(wanted.command, str):
         raise LocalProtocolError("an object needs the field say, or the field command, and not both")
     return wanted

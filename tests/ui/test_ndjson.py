@@ -76,8 +76,10 @@ def test_a_command_that_cannot_be_done_is_told_of_and_the_rest_is_done(tmp_path:
         assert bob.process.stdin is not None
         with open(bob.process.stdin.fileno(), "wb", closefd=False) as raw:
             raw.write(b'{"say": "caf\xe9"}\n' + b"x" * 3_000_000 + b"\n")
+            raw.write(b'{"x":' + b"[" * 100_000 + b"\n")
         assert bob.until("error")["message"] == "not said: it is not UTF-8: byte 13 is wrong"
         assert bob.until("error")["message"] == "not said: it is longer than 1048576 bytes"
+        assert bob.until("error")["message"] == "not said: the object is nested too deeply"
         bob.say("good")
         assert bob.finish() == 1
         assert bob.texts() == ["good"]
