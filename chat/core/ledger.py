@@ -171,15 +171,17 @@ class Ledger:
         """Whether ``take_changes`` has something to give."""
         return bool(self._touched or self._new_members or self._new_nicks or self._new_authors or self._new_invites)
 
-    def take_changes(self) -> RoomTables:
-        """Return what changed since the last call, to be committed in one transaction with ``log.seal()``."""
+    def _take_changes(self, reads: Sequence[tuple[bytes, int]], admitted: Sequence[tuple[bytes, bytes]]) -> RoomTables:
+        """Return what changed since the last call, with rows of the host's own tables."""
         changes = RoomTables(
-            authors=self._new_authors,
-            high_water=[(stream.key, stream.id, stream.high_water) for stream in self._touched],
-            nicks=self._new_nicks,
-            members=self._new_members,
-            invites=self._new_invites,
-            rejections=[(stream.key, stream.id, one) for (stream, _), one in self._new_rejections.items()],
+            self._new_authors,
+            [(stream.key, stream.id, stream.high_water) for stream in self._touched],
+            self._new_nicks,
+            self._new_members,
+            self._new_invites,
+            [(stream.key, stream.id, one) for (stream, _), one in self._new_rejections.items()],
+            reads,
+            admitted,
         )
         self._new_authors, self._new_nicks, self._new_members, self._new_invites = [], [], [], []
         self._new_rejections = {}

@@ -421,7 +421,10 @@ class Room(Ledger):
 
     def _take(self, member: Member, stream: Stream, data: bytes, ends: list[int], now: int) -> None:
         """Submit messages that follow the last one; ``data`` may go on behind them."""
-        self._count_turn(stream, now, len(ends))
+        if stream.bot:
+            self.guard.program_spoke(stream.key, now, len(ends))
+        else:
+            self.guard.person_spoke()
         number = stream.accepted + 1
         if self.submitter is None:  # without a submission: making one would cost as much as a fifth of the rest
             self._append(stream, member.nick, stream.bot, number, now, data, ends)
@@ -429,12 +432,6 @@ class Room(Ledger):
             frames = data[: ends[-1]]
             self.submitter.add(Append(stream.key, stream.id, member.nick, stream.bot, number, now, frames, ends))
         stream.accepted = number + len(ends) - 1
-
-    def _count_turn(self, stream: Stream, now: int, messages: int = 1) -> None:
-        if stream.bot:
-            self.guard.program_spoke(stream.key, now, messages)
-        else:
-            self.guard.person_spoke()
 
     # -- storing ---------------------------------------------------------------------------------
 
@@ -455,7 +452,7 @@ class Room(Ledger):
         """Return what changed since the last call, to be committed in one transaction with ``log.seal()``."""
         reads, self._new_reads = self._new_reads, {}
         admitted, self._new_admitted = self._new_admitted, []
-        return super().take_changes()._replace(reads=list(reads.items()), admitted=admitted)
+        return self._take_changes(list(reads.items()), admitted)
 
     def give_back(self, changes: RoomTables) -> None:
         """They could not be committed: return them with the next ones."""
