@@ -10,15 +10,12 @@ Rules:
 1. A session outlives its links. It resumes from (epoch, next number, hash of the last frame held), and a
    message that was delivered is never delivered again.
 2. A message is kept until its echo or its rejection. The echo with a number is the acknowledgement; nothing else is.
-   Outcomes come in the order of the messages. One that the host holds no echo of, though we saw all of the log where
-   it would be, was rejected too: the host forgets reasons in time.
 3. An entry gets its number only when the host's mark is known, so a lost file can never reuse one.
 4. What comes from the host is checked like what comes from anybody: numbers must follow each other.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
@@ -30,6 +27,7 @@ from chat.core.outgoing import OutboxEntry, split_body
 from chat.core.status import Status as Shown
 from chat.core.status import Who, unpack_slot
 from chat.core.text import nickname
+from chat.core.unsettled import Outcome, Unsettled
 from chat.core.wire import (
     LOG_KINDS_END,
     PREFACE,
@@ -201,7 +199,7 @@ class Session:
         self.next_seq = 0  # the next number to be delivered; 0 before the first join
         self.here: dict[Who, bool] = {}  # in the order in which they came, and whether it is a program
         self.stream = 0
-        self.unsettled: deque[OutboxEntry] = deque()
+        self.unsettled = Unsettled()
         self._wanted_nick = nick
         self._history = history
         self._start_at = 0
@@ -213,12 +211,6 @@ class Session:
         self._names_asked = False  # and the answer is on its way
         self._before: dict[Who, bool] | None = None  # who was here, while a new list comes in pages
         self._first_list = True  # PRESENCE so far is the list as it was when we came
-        self._first_unsettled = 0  # the host holds our entries below this
-        self._settled_at = 0  # when the log has come so far, the echoes of all below have passed
-        self._rejections: dict[int, Rejection] = {}  # of unsettled entries, by number
-        self._rejections_end = 0  # the host tells of rejections up to here before it goes on
-        self._unseen_end = 0  # below this, an echo may have passed that we did not see
-        self._next_number = 0  # 0 until the host has told its mark
         self._question = 0
         self._parser = Parser()
         self._out = bytearray()
@@ -261,8 +253,7 @@ class Session:
         if not self.stream:
             self.stream = stream
             self.unsettled.extendleft(reversed(list(unsettled)))  # they were said before anything said here
-        sent = [entry for entry in self.unsettled if entry.number]
-        since = min((entry.since for entry in sent if entry.since), default=0)
+        first, since = self.unsettled.sent()
         self._out += pack(
             Kind.HELLO,
             Hello(
@@ -280,7 +271,7 @@ class Session:
                 last=digest(self._last) if self._last else b"",
                 history=self._history,
                 since=since,
-                unsettled=min((entry.number for entry in sent), default=0),
+                unsettled=first,
                 other=self.other,
                 board=self.board,
                 states=self.states is not None,
@@ -304,7 +295,7 @@ class Session:
         if self.epoch and not self.stream:
             raise LocalProtocolError("this session only reads; it has no outbox to speak from")
         return OutboxEntry(
-            self._next_number, message.kind, message.flags, message.body, message.id, self.epoch, self.next_seq
+            self.unsettled.next_number, message.kind, message.flags, message.body, message.id, self.epoch, self.next_seq
         )
 
     def say(self, entry: OutboxEntry) -> None:
@@ -312,10 +303,10 @@ class Session:
 
         Raises LocalProtocolError for one that ``number`` was not called for last.
         """
-        if entry.number != self._next_number:
-            raise LocalProtocolError(f"say() of number {entry.number} where {self._next_number} follows")
-        if self._next_number:
-            self._next_number += 1
+        if entry.number != self.unsettled.next_number:
+            raise LocalProtocolError(f"say() of number {entry.number} where {self.unsettled.next_number} follows")
+        if self.unsettled.next_number:
+            self.unsettled.next_number += 1
         self.unsettled.append(entry)
         if self.state is LinkState.JOINED:
             self._send(entry)
@@ -386,7 +377,7 @@ class Session:
             self._range.add_piece(frame)
             self._release_range(events)
         elif frame.kind == Kind.REJECTED:
-            self._rejected(unpack(Rejection, frame), events)
+            self._settle(self.unsettled.rejected(unpack(Rejection, frame), self.next_seq), events)
         elif frame.kind == Kind.PRESENCE:
             self._presence(unpack(Presence, frame), events)
         elif frame.kind == Kind.NAMES:
@@ -434,7 +425,6 @@ class Session:
         if welcome.rewound:
             events.append(Rewound(welcome.rewound))
             self._authors.clear()
-            self._rejections.clear()
             self._last = b""
         self.nick = self._wanted_nick = welcome.nick or self.nick
         self.epoch = welcome.epoch
@@ -442,8 +432,7 @@ class Session:
         self._live = Incoming(welcome.start)
         if not resumed:
             self._show = welcome.show
-            self._unseen_end = welcome.start
-        self._settled_at, self._rejections_end = welcome.next_seq, welcome.rejected
+            self.unsettled.unseen_end = welcome.start
         self._first_list = True
         # Before anything that a host may do to the outbox: it has not shown that it holds its key.
         events.append(
@@ -458,25 +447,12 @@ class Session:
                 read=welcome.read,
             )
         )
-        if self.stream and self._settle_with(welcome.first_unsettled, welcome.next_seq):
-            events.append(Numbered())
-        self._pass_settled(events)
-
-    def _settle_with(self, first_unsettled: int, next_seq: int) -> bool:
-        """Send again what the host does not hold; the rest waits for its echo. Whether numbers changed."""
-        changed = False
-        self._first_unsettled = self._next_number = first_unsettled
-        for entry in self.unsettled:
-            if 0 < entry.number < first_unsettled and entry.epoch == self.epoch:
-                continue
-            # Usually the number it had. A host that went back to an older copy lacks some before it.
-            # Its echo comes behind what the host holds now, also where that is less than it was.
-            if (entry.number, entry.epoch) != (self._next_number, self.epoch) or entry.since > next_seq:
-                entry.number, entry.epoch, entry.since = self._next_number, self.epoch, next_seq
-                changed = True
-            self._next_number += 1
+        again, changed = self.unsettled.welcome(welcome) if self.stream else ([], False)
+        for entry in again:
             self._send(entry)
-        return changed
+        if changed:
+            events.append(Numbered())
+        self._settle(self.unsettled.passed(self.next_seq), events)
 
     def _take(self, item: Frame | Gap, events: list[Event]) -> None:
         if self.state is not LinkState.JOINED:
@@ -489,15 +465,15 @@ class Session:
         for item in self._live.ready(self._authors):
             if isinstance(item, Gap):
                 self.next_seq, self._last = item.first + item.count, b""
-                self._unseen_end = self.next_seq
+                self.unsettled.unseen_end = self.next_seq
                 events.append(item)
-                self._pass_settled(events)
+                self._settle(self.unsettled.passed(self.next_seq), events)
                 continue
             self.next_seq, self._last = item.seq + 1, item.raw
             if item.kind < SPOKEN_END:
                 self._deliver(item, self._authors[item.author], events)
-            if self.next_seq == self._settled_at:
-                self._pass_settled(events)
+            if self.unsettled:
+                self._settle(self.unsettled.passed(self.next_seq), events)
         self._ask_names(self._live)
 
     def _release_range(self, events: list[Event]) -> None:
@@ -532,48 +508,13 @@ class Session:
         if frame.seq >= self._show:
             events.append(self._message(frame, author))
         if not author.key:  # nobody knows whose it is
-            self._unseen_end = frame.seq + 1
+            self.unsettled.unseen_end = frame.seq + 1
         if self.unsettled and self._is_mine(author):
-            if frame.number < self.unsettled[0].number and any(e.number == frame.number for e in self.unsettled):
-                self._unseen_end = frame.seq + 1  # the echo of one whose turn has not come
-            # The host has dealt with whatever this outbox numbered before it, too.
-            while self.unsettled and 0 < self.unsettled[0].number <= frame.number:
-                is_echo = self.unsettled[0].number == frame.number
-                if is_echo and self.unsettled[0].body != frame.body:
-                    # Where a host went back, a number may have been given twice, and this is the echo of the other.
-                    is_echo, self._unseen_end = False, frame.seq + 1
-                self._settle(events, frame.seq if is_echo else 0)
-            self._settle_rejected(events)
+            self._settle(self.unsettled.echo(frame), events)
 
-    def _rejected(self, rejection: Rejection, events: list[Event]) -> None:
-        end = rejection.number + rejection.count
-        for entry in self.unsettled:
-            if rejection.number <= entry.number < end and entry.epoch == self.epoch:
-                self._rejections[entry.number] = rejection
-        self._settle_rejected(events)
-        self._rejections_end = 0 if end > self._rejections_end else self._rejections_end
-        self._pass_settled(events)
-
-    def _settle_rejected(self, events: list[Event]) -> None:
-        while self.unsettled and self.unsettled[0].number in self._rejections:
-            self._settle(events, 0)
-
-    def _pass_settled(self, events: list[Event]) -> None:
-        """All that the host held when we joined has passed: settle the entries that it had dealt with by then."""
-        if self.next_seq < self._settled_at or self._rejections_end:
-            return
-        while self.unsettled and 0 < self.unsettled[0].number < self._first_unsettled:
-            self._settle(events, 0)
-
-    def _settle(self, events: list[Event], seq: int) -> None:
-        """Tell the outcome of the oldest entry. ``seq`` is its echo's number, 0 for none."""
-        entry = self.unsettled.popleft()
-        rejection = self._rejections.pop(entry.number, None)
-        if seq or (rejection is None and (entry.since < self._unseen_end or not entry.since)):
-            events.append(Stored(entry, seq))
-            return
-        why = rejection or Rejection(number=entry.number, code="unknown")
-        events.append(Rejected(entry, why.code, why.words, why.fields))
+    def _settle(self, outcomes: Iterable[Outcome], events: list[Event]) -> None:
+        for entry, seq, why in outcomes:
+            events.append(Rejected(entry, why.code, why.words, why.fields) if why else Stored(entry, seq))
 
     def _presence(self, presence: Presence, events: list[Event]) -> None:
         if presence.reset:
