@@ -233,7 +233,7 @@ async def print_search(client: Client, query: str, *, limit: int, before: int, a
     if answer.indexed < end:
         note = _("searched up to number {number} of {end}; the index is still being built")
         click.echo(f"chat: {note.format(number=answer.indexed - 1, end=end - 1)}", err=True)
-    if answer.more:
+    if answer.more and answer.found:
         note = _("there are older matches; add --before {number}")
         click.echo(f"chat: {note.format(number=answer.found[-1][0])}", err=True)
     if not answer.found:

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chat.cli.oneshot import print_search
+from chat.core.errors import ChatError
 from chat.core.outgoing import Outgoing
 from chat.core.wire import MAX_CONTROL, SEQ_PREFIX, Answer, Ask, Kind, encode, pack, unpack
+from chat.host.requests import REQUESTS, Request
 from tests.host.host_fixture import HostFixture, declined, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from chat.host.requests import Asked
     from tests.host.host_fixture import Member
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
@@ -146,5 +150,18 @@ def test_a_damaged_index_harms_nobody(tmp_path: Path) -> None:
                 assert "is built anew; try again" in await declined(ann, Ask(what="search", text="hello"))
                 await ann.stored(await ann.say("still here"))
                 assert (await search(ann, "hello")).found == [(seq, seq)]
+
+    run(scene())
+
+
+def test_a_host_that_says_there_is_more_but_names_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing_yet(_asked: Asked) -> Answer:
+        return Answer(more=True, indexed=1)
+
+    async def scene() -> None:
+        async with HostFixture(tmp_path) as fixture:
+            monkeypatch.setitem(REQUESTS, "search", Request(task=nothing_yet))
+            with pytest.raises(ChatError, match="nothing was found"):
+                await print_search(fixture.client("ann", reads_only=True), "x", limit=20, before=0, as_json=False)
 
     run(scene())
