@@ -29,6 +29,7 @@ from chat.core.status import Who, unpack_slot
 from chat.core.text import nickname
 from chat.core.unsettled import Outcome, Unsettled
 from chat.core.wire import (
+    EPOCH_SIZE,
     LOG_KINDS_END,
     PREFACE,
     SPOKEN_END,
@@ -406,6 +407,8 @@ class Session:
             raise RemoteProtocolError(f"the host sent a frame of kind {frame.kind} while we were {self.state.value}")
 
     def _welcome(self, welcome: Welcome, events: list[Event]) -> None:
+        if len(welcome.epoch) != EPOCH_SIZE:  # it would be in errors, and beside each entry of the outbox
+            raise RemoteProtocolError(f"the host's log has an epoch of {len(welcome.epoch)} bytes, not {EPOCH_SIZE}")
         resumed = bool(self.epoch) and not welcome.rewound
         if resumed and (welcome.epoch, welcome.start) != (self.epoch, self.next_seq):
             raise RemoteProtocolError(

@@ -44,6 +44,7 @@ MAX_PIECE: Final = MAX_FRAME - HEADER_SIZE  # bytes of the log in one RANGE fram
 MAX_TEXT: Final = 16 * 1024  # bytes of one message's text, UTF-8
 MAX_HELLO: Final = 4 * 1024  # bytes of a frame from an unauthenticated peer
 MAX_CONTROL: Final = 4 * 1024  # bytes of one control frame from the host; longer answers are split into pages
+EPOCH_SIZE: Final = 8  # bytes that tell two logs of one name apart
 HELLO_TIMEOUT: Final = 5.0  # seconds that a peer has to send HELLO
 BEAT: Final = 4.0  # seconds between beats when there is nothing else to send
 YEAR_9999: Final = 253_370_764_800_000  # ms since 1970; later times, and those before 1970, break calendars
@@ -390,7 +391,7 @@ class Welcome(Struct):
     """The host admits the peer. Frames of the log follow, from ``start``."""
 
     room: str
-    epoch: bytes
+    epoch: bytes  # EPOCH_SIZE bytes
     next_seq: U63  # the current end of the log
     start: U63  # the first number this member will be sent
     show: U63  # the requested history begins here; earlier frames only settle its outbox

@@ -33,7 +33,7 @@ from urllib.parse import quote
 from chat.core.errors import StoreError, StoreFull, Text
 from chat.core.ledger import REJECTIONS_KEPT, RoomTables
 from chat.core.log import Batch
-from chat.core.wire import MAX_BATCH, Author, Gap, Rejection, split
+from chat.core.wire import EPOCH_SIZE, MAX_BATCH, Author, Gap, Rejection, split
 from chat.host import schema
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class Store:
             ).fetchall()
 
     def _make_room(self, name: str) -> tuple[int, bytes, bytes, int]:
-        epoch, invite = secrets.token_bytes(8), secrets.token_bytes(16)
+        epoch, invite = secrets.token_bytes(EPOCH_SIZE), secrets.token_bytes(16)
         with self._transaction() as database:
             made = database.execute("INSERT INTO rooms (name, epoch, invite) VALUES (?, ?, ?)", (name, epoch, invite))
             assert made.lastrowid is not None

@@ -280,6 +280,16 @@ def test_a_welcome_must_fit_what_we_hold() -> None:
     assert session.state is LinkState.GREETED
 
 
+@pytest.mark.parametrize("epoch", [b"", b"seven b", b"x" * 60_000])
+def test_a_welcome_has_an_epoch_of_eight_bytes(epoch: bytes) -> None:
+    for session in (Session("lobby", ME), joined()[0]):
+        session.lost()
+        greet(session)
+        with pytest.raises(RemoteProtocolError, match="epoch") as caught:
+            session.receive_data(welcome(epoch=epoch))
+        assert len(str(caught.value)) < 100
+
+
 def test_a_welcome_must_tell_a_speaker_its_mark() -> None:
     session = Session("lobby", ME)
     greet(session)
