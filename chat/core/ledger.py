@@ -189,7 +189,7 @@ class Ledger:
         return changes
 
     def give_back(self, changes: RoomTables) -> None:
-        """They could not be committed: return them with the next ones."""
+        """Take back changes that could not be committed."""
         self._new_authors[:0] = changes.authors
         self._new_nicks[:0] = changes.nicks
         self._new_members[:0] = changes.members

@@ -1,4 +1,4 @@
-"""The log of a room, and the cursor that a member is.
+"""The log of a room, and a member's cursor in it.
 
      log:  | batch 41..57 | batch 58..60 | batch 61..190 | 191 |  <- next_seq = 192
                  ^                              ^           ^
@@ -8,9 +8,9 @@ Rules:
 
 1. Numbers are contiguous from 1, and a frame's bytes never change after ``append``.
 2. Append, store, publish: nothing is read from the log that the store could forget.
-3. A batch is encoded once; every member is sent the same bytes object. A member costs its place
-   in the log and the rest of one batch, however slow it is.
-4. Live delivery, catching up and replay are one thing: ``log.read(seq)``.
+3. A batch is encoded once, and every member is sent the same bytes object. However slow a member is, it costs its
+   place in the log and the rest of one batch.
+4. Live delivery, catching up and replay are all ``log.read(seq)``.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Batch(NamedTuple):
 class Log:
     """An append-only sequence of frames.
 
-    ``older(seq)`` answers for what is no longer in memory: the batch that holds ``seq`` (it may begin
-    earlier), or the Gap that begins there.
+    ``older(seq)`` finds what is no longer in memory: the batch that holds ``seq`` (it may begin earlier), or the
+    Gap that begins there.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Log:
         older: Callable[[int], Batch | Gap | None] = lambda _seq: None,
         window: int = WINDOW,
     ) -> None:
-        self.epoch = epoch  # 8 bytes, made with the log: two logs of one name are told apart by it
+        self.epoch = epoch  # 8 random bytes that identify the log: another log of the same name has others
         self.next_seq = next_seq  # the number that the next append gives
         self.end = next_seq  # below this, frames are stored and may be read
         self.unpublished = 0  # bytes appended but not yet published
@@ -77,7 +77,7 @@ class Log:
         self._window_size = 0
 
     def append(self, kind: int, body: bytes, *, time: int, author: int = 0, number: int = 0, flags: int = 0) -> int:
-        """Number a frame and return its number. ``time`` (ms) is moved up where the clock went back."""
+        """Number a frame and return its number. ``time`` (ms) never goes back, even if the clock does."""
         self._last_time = time = max(time, self._last_time)
         seq = self.next_seq
         data = wire.encode(kind, body, flags=flags, author=author, number=number, seq=seq, time=time)
@@ -92,13 +92,13 @@ class Log:
     def append_run(self, data: bytes, ends: Sequence[int], *, time: int, author: int, number: int) -> None:
         """Number the messages of a run, as ``append`` would one by one. ``number`` is the first one's own.
 
-        ``ends`` is what ``frame.run_of`` found in ``data``. No message is taken apart and none is made: what came
-        becomes the log's bytes once the headers are stamped, which is why a message in a run costs so little.
+        ``ends`` is what ``wire.run_of`` found in ``data``. The bytes become the log's once their headers are stamped.
+        No message is decoded or encoded, so a message in a run costs little.
         """
         self._last_time = time = max(time, self._last_time)
         run = bytearray(memoryview(data)[: ends[-1]])
         wire.stamp(run, ends, author=author, number=number, seq=self.next_seq, time=time)
-        frames = start = 0  # what the batches have so far
+        frames = start = 0  # how much of the run is in batches
         while frames < len(ends):
             fit = bisect_right(ends, start + MAX_BATCH - self._open_size)
             if fit == frames:
@@ -112,14 +112,14 @@ class Log:
             frames, start = fit, ends[fit - 1]
 
     def end_batch(self) -> None:
-        """What is appended next begins another batch."""
+        """Begin another batch with the next frame."""
         if self._open:
             frames = self.next_seq - self._open_first
             self._sealed.append(Batch(self._open_first, frames, b"".join(self._open)))
             self._open, self._open_first, self._open_size = [], self.next_seq, 0
 
     def seal(self) -> list[Batch]:
-        """Return what is appended but not published, as batches of at most 64 KiB, to be stored now.
+        """Return what is appended and not published, as batches of at most 64 KiB, to be stored now.
 
         The same batches come again until ``publish`` is told of them: a store that failed may be tried again.
         """
@@ -127,7 +127,7 @@ class Log:
         return self._sealed[:]
 
     def publish(self, batches: list[Batch]) -> None:
-        """These batches, the first that ``seal`` returned, are stored: members may read them now."""
+        """Let members read the first batches that ``seal`` returned: they are stored."""
         if batches != self._sealed[: len(batches)]:
             raise LocalProtocolError("batches must be published in the order in which they were sealed")
         del self._sealed[: len(batches)]
@@ -141,7 +141,7 @@ class Log:
             self._window_size -= len(self._window.pop(0).data)
 
     def _join(self) -> None:
-        """Make one batch of the two that are no longer fresh, where they fit.
+        """Join the two batches that have just stopped being fresh, if they fit into one.
 
         A quiet room has a batch for every message. Left alone they cost several times their bytes, and a
         member that catches up costs a send for each. Those who follow the room are not disturbed: they are
@@ -168,12 +168,12 @@ class Log:
                 frames = self.end - found.first
                 found = Batch(found.first, frames, found.data[: wire.offset_of(found.data, frames)])
             return found
-        # Nothing to be had is a gap as well, up to where we know better: a member must never wait for it.
+        # If nothing is found, it is a gap too, up to where the window begins: a member must never wait for it.
         count = (window[0].first if window else self.end) - seq
         return Gap(first=seq, count=min(found.count, count) if found else count)
 
     def frame_at(self, seq: int) -> bytes | None:
-        """Return the bytes of one frame, or None where it cannot be had."""
+        """Return the bytes of one frame, or None if they are gone."""
         found = self.read(seq) if seq > 0 else None
         if not isinstance(found, Batch):
             return None
@@ -181,7 +181,7 @@ class Log:
         return next(wire.split(found.data[at : at + wire.length_at(found.data, at)])).raw
 
     def start_of_last(self, messages: int) -> int:
-        """Return the number from which on the log holds its last ``messages`` spoken messages.
+        """Return where the last ``messages`` messages of the log begin.
 
         They are fewer where the log begins or has a gap, and where most of what was said is of other kinds:
         every newcomer asks for this, so it looks at 4 numbers for each message and 1 000 more, and no further.
@@ -216,12 +216,12 @@ def _messages(batch: Batch, start: int, end: int) -> Iterator[int]:
 
 
 def digest(raw: bytes) -> bytes:
-    """The 8 bytes by which a member shows which frame it holds."""
+    """Return the 8 bytes by which a member shows which frame it holds."""
     return hashlib.sha256(raw).digest()[:8]
 
 
 class Cursor:
-    """A member's place in the log, and the piece of bytes that is on its way.
+    """A member's place in the log, and the bytes on their way to it.
 
     ``pending`` says what to send next and ``advance`` how much of it went. Frames to this member alone wait in
     the control queue and go between batches; so do the pieces of a range, one after each batch.
@@ -305,5 +305,5 @@ class Cursor:
             self._piece = memoryview(self._piece)[count:]
 
     def lag(self, log: Log) -> int:
-        """How many frames this member has yet to be handed."""
+        """Return how many frames this member has not been given."""
         return log.end - self.seq

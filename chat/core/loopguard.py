@@ -1,16 +1,15 @@
-"""Two programs that answer each other never tire: this slows them down, and then stops them.
+"""Slows down programs that answer each other, and then stops them.
 
 Rules:
 
-1. What counts is a turn: a program speaks, and the last to speak was another program. So a program that only
-   reports is never held up, however much it says and whoever else says a word now and then.
-2. Two that answer each line with two are a thousand lines further at the tenth turn. So a turn has 16 lines, and
-   what is more counts as further turns: of all that programs have said since a person spoke, but for the one that
-   has said most.
-3. A person's message ends it all. So does time, until the limit is reached: one turn a minute is forgotten,
-   or two programs that each say a line a day would be a loop by the end of the month.
-4. Half of the limit may be taken freely. After that a program is read ever more slowly, and at the limit
-   no more, until a person speaks. Nothing that it says is lost: it waits with the program.
+1. A turn is a message of one program after a message of another. A program that only reports takes no turns and is
+   never slowed down, however much it says.
+2. Replies can double every turn. So a turn has 16 lines, and more lines count as further turns. Only lines since a
+   person last spoke count, without those of the program that said most.
+3. A person's message resets the guard. One turn is forgotten each minute until the limit is reached; otherwise two
+   programs that say a line a day would be a loop by the end of the month.
+4. Half of the limit is free. Beyond that a program is read more and more slowly, and at the limit not at all until a
+   person speaks. Nothing is lost: it waits with the program.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ _FORGET: Final = 60_000  # milliseconds in which a turn is forgotten
 
 
 class LoopGuard:
-    """The turns of programs in one room. ``limit`` is in turns; 0 lets them go on for ever."""
+    """The turns of programs in one room. ``limit`` is in turns, 0 for no limit."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
-        self._time = 0  # milliseconds until all turns are forgotten
+        self._time = 0  # milliseconds until every turn is forgotten
         self._last = b""  # who spoke last, if it was a program
         self._at = 0  # when the last turn was taken
         self._said: dict[bytes, int] = {}  # messages of each program since a person spoke
         self._taken = 0  # turns since then
-        self._charged = 0  # and further ones that those messages have counted as
+        self._charged = 0  # further turns that long answers were counted as
 
     def person_spoke(self) -> None:
-        """Begin anew."""
+        """Reset the guard."""
         if self._last:
             self._time, self._last, self._said, self._taken, self._charged = 0, b"", {}, 0, 0
 
@@ -56,12 +55,12 @@ class LoopGuard:
 
     @property
     def most(self) -> int:
-        """How many messages of a program may be taken before ``pause`` is asked for again."""
+        """How many messages of a program to take before asking ``pause`` again."""
         return _LINES if self._taken and self._limit else sys.maxsize
 
     @property
     def pause(self) -> float:
-        """Seconds for which the program that spoke last is not to be read: 0, some, or infinity."""
+        """Seconds to leave the last program unread: 0, some, or infinity."""
         turns = self._time / _FORGET
         if not self._limit or turns <= self._limit / 2:
             return 0.0

@@ -8,7 +8,7 @@ Rules:
    ``take_changes`` for the store to commit with the batches.
 2. A host judges what its own members send, and submits what it takes and what it rejects in the same order.
    What the order makes of it is the ledger's business, and the same on every host of the room.
-3. A rejected member message costs its sender that message only. It learns of it after the commit, ahead of everything
+3. A rejection costs the sender that message only. The sender learns of it after the commit, ahead of everything
    numbered later.
 4. The room reads no more of a message than its header, and the number that an edit, a retraction or a reaction
    begins with.
@@ -59,12 +59,12 @@ if TYPE_CHECKING:
     from chat.core.log import Batch
     from chat.core.sequencer import Sequencer, Submission
 
-BOT: Final = "bot"  # the role of programs that the host has started; nothing that a peer says gives it
+BOT: Final = "bot"  # the role of programs that the host started; no peer can claim it
 _MAX_MESSAGE: Final = HEADER_SIZE + SEQ_PREFIX.size + MAX_TEXT
 _NAMES_PAGE: Final = MAX_CONTROL // 160  # authors in one NAMES frame
 _REJECTION_SIZE: Final = 256  # bytes of memory, about
 _EMPTY: Final = RoomTables()
-_MAX_HISTORY: Final = 10_000  # messages looked back for; `chat log` pages further by number
+_MAX_HISTORY: Final = 10_000  # messages that HELLO can ask for; `chat log` asks by number
 
 
 class Member:
@@ -90,17 +90,17 @@ class Member:
         self.key = key
         self.nick = nick
         self.role = role
-        self.stream = stream  # None for those who only read
+        self.stream = stream  # None for a reader
         self.cursor = cursor
         self.silent = silent
-        self.presence = -1  # the version of the roster that it knows; below any, so that it is told of an empty one
-        self.statuses: float = 0  # the version of what others show that it knows; infinity for one that does not ask
-        self.slot = b""  # what it shows of itself by STATE
-        self.shown = b""  # what of that the host has put on the board
-        self.own_slot = False  # it shows that on the board itself
+        self.presence = -1  # the version of the roster that it knows; -1 is below any, even an empty one
+        self.statuses: float = 0  # the version of others' states that it knows; infinity: it does not ask
+        self.slot = b""  # its own state, from STATE
+        self.shown = b""  # the slot that the host wrote to the board
+        self.own_slot = False  # it writes its slot on the board itself
 
     def pending(self, log: Log, roster: Roster) -> bytes | memoryview:
-        """The bytes to send next: the cursor's, and who is here whenever the lane is free."""
+        """Return the bytes to send next: the cursor's, with presence between batches."""
         if self.presence < roster.version and self.cursor.at_border:
             page, self.presence = roster.page(self.presence)
             self.cursor.post(page)
@@ -111,14 +111,14 @@ class Member:
 
 
 class Admission(NamedTuple):
-    """A member that has been let in, and what ``Room.welcome`` tells it."""
+    """A new member, and what ``Room.welcome`` tells it."""
 
     member: Member
     start: int
     show: int
     first_unsettled: int
     rewound: Rewind | None
-    replaced: Member | None  # an older link of the same stream, which this one takes the place of
+    replaced: Member | None  # an older link of the same stream, which this one replaces
     rejections: Sequence[Rejection]  # which it may not know of
 
 
@@ -168,7 +168,7 @@ class Room(Ledger):
         return self.open_to_all or self.knows(key)
 
     def admit(self, key: bytes, role: str = "", invite: bytes = b"") -> None:
-        """From now on this key needs no invite. Once it is in, and the use of its ``invite`` is counted."""
+        """Let this key enter without an invite from now on. Call it once the use of its ``invite`` is counted."""
         if invite:
             self._new_admitted.append((key, invite))
         role = role or self._role(key)
@@ -181,11 +181,11 @@ class Room(Ledger):
             self._submit(AddInvite(key, expires, counted))
 
     def knows(self, key: bytes) -> bool:
-        """Whether this key has ever been let in."""
+        """Whether this key was ever admitted."""
         return key in self.owners or key in self._roles
 
     def nick_of(self, key: bytes) -> str:
-        """Return a nickname that this key has here, the one given last; empty for none."""
+        """Return the newest nickname of this key here, "" for none."""
         return next((nick for nick, whose in reversed(self._nicks.values()) if whose == key), "")
 
     def speakers(self) -> bytes:
@@ -252,7 +252,7 @@ class Room(Ledger):
         return Admission(member, start, show, first_unsettled, rewound, replaced, known)
 
     def welcome(self, entry: Admission, proof: bytes) -> None:
-        """Tell a member that it has been let in; what it may not know of its rejections; and who speaks here."""
+        """Queue WELCOME for a new member, rejections that it may not know, and the names of those who speak here."""
         member, known = entry.member, entry.rejections
         member.cursor.post(
             pack(
@@ -279,7 +279,7 @@ class Room(Ledger):
             member.cursor.post(names)
 
     def leave(self, member: Member) -> None:
-        """Forget a member; a second time does nothing."""
+        """Forget a member. Does nothing the second time."""
         if member not in self.members:
             return
         del self.members[member]
@@ -292,13 +292,13 @@ class Room(Ledger):
                 del self._streams[stream.key, stream.id]
 
     def has_read(self, key: bytes, seq: int) -> None:
-        """Keep how far a key has read, in whichever of its windows: never back, and no further than the log goes."""
+        """Move a key's read mark forward, at most to the end of the log."""
         seq = min(seq, self.log.end - 1)
         if self._nick_count[key] and seq > self.read_by(key):
             self._reads[key] = self._new_reads[key] = seq
 
     def read_by(self, key: bytes) -> int:
-        """Return the last number that a key has read, 0 where it has read none."""
+        """Return the last number that a key has read, 0 for none."""
         return self._reads.get(key, 0)
 
     def _find_start(self, hello: Hello) -> tuple[int, int, Rewind | None]:
@@ -314,7 +314,7 @@ class Room(Ledger):
                 rewound = Rewind(code="differs", fields={"number": hello.next_seq - 1})
             if not rewound:
                 return max(1, hello.next_seq), max(1, hello.next_seq), None
-        if hello.next_seq and not hello.epoch:  # it holds nothing yet, and asks for the log from there on
+        if hello.next_seq and not hello.epoch:  # it holds nothing and asks for the log from a number
             show = min(hello.next_seq, log.end)
         else:
             show = log.start_of_last(min(hello.history, _MAX_HISTORY))
@@ -343,7 +343,7 @@ class Room(Ledger):
     # -- what members send ----------------------------------------------------------------------
 
     def handle(self, member: Member, frame: Frame, now: int) -> Ask | None:
-        """Act on a frame from a member at ``now`` (ms). Returns a question that the host must answer.
+        """Act on a frame from a member at ``now`` (ms). Return a request that the host must answer, if it is one.
 
         Raises RemoteProtocolError when the frame is against the rules.
         """
@@ -366,14 +366,14 @@ class Room(Ledger):
             member.cursor.post(pack(Kind.NAMES, Names(authors=known, asked=ask.authors)))
         elif frame.kind < LOG_KINDS_END or frame.kind in _HOST_ONLY:
             raise RemoteProtocolError(f"the peer sent a frame of kind {frame.kind}, which only a host sends")
-        return None  # BEAT, and kinds that a newer version may know
+        return None  # BEAT, and kinds that only newer versions know
 
     def _say(self, member: Member, frame: Frame, now: int) -> None:
         stream = member.stream
         if stream is None:
             raise RemoteProtocolError("the peer spoke without a stream; it came to read only")
         if frame.number <= stream.accepted:
-            return  # sent again; the echo that settles it is on its way
+            return  # a repeat; its echo is on the way
         if frame.number != stream.accepted + 1:
             raise RemoteProtocolError(
                 f"the peer sent number {frame.number} after {stream.accepted}; what is between is missing"
@@ -385,7 +385,7 @@ class Room(Ledger):
         self._take(member, stream, frame.raw, [len(frame.raw)], now)
 
     def _wrong_with(self, frame: Frame) -> tuple[str, dict[str, str | int]] | None:
-        """Return the code and the fields by which a message is rejected, None for one that may be taken."""
+        """Return code and fields of the reason to reject a message, None if there is none."""
         if len(frame.raw) > _MAX_MESSAGE:
             return "too-long", {"size": len(frame.raw) - HEADER_SIZE, "limit": MAX_TEXT}
         if frame.kind in TARGETED:
@@ -455,7 +455,7 @@ class Room(Ledger):
         return self._take_changes(list(reads.items()), admitted)
 
     def give_back(self, changes: RoomTables) -> None:
-        """They could not be committed: return them with the next ones."""
+        """Take back changes that could not be committed; the next ``take_changes`` returns them too."""
         super().give_back(changes)
         self._new_reads = dict(changes.reads) | self._new_reads
         self._new_admitted[:0] = changes.admitted

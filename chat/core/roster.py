@@ -1,4 +1,4 @@
-"""Who is here: a table of changes, from which each member is sent what it has not seen.
+"""Who is here: a table of changes. Each member is sent the changes that it has not seen.
 
 Rules:
 
@@ -35,9 +35,9 @@ class Roster:
         self.version = 0
         self._windows: dict[Who, int] = {}  # how many windows each has open
         self._bots: set[Who] = set()  # which of them are programs
-        self._changed: dict[Who, int] = {}  # the version of each one's last change; of those gone, too
-        self._order: list[tuple[int, Who]] = []  # all changes by version; overtaken ones are skipped
-        self._floor = 0  # who knows only what was before this version starts anew
+        self._changed: dict[Who, int] = {}  # the version of each one's last change, also of those who left
+        self._order: list[tuple[int, Who]] = []  # all changes by version, also outdated ones
+        self._floor = 0  # a member below this version gets the whole list
         self._pages: dict[int, tuple[bytes, int]] = {}  # by the member's version, for this version
         self.statuses = Statuses()
 
@@ -45,17 +45,17 @@ class Roster:
         return len(self._windows)
 
     def look(self, statuses: Mapping[Who, Status]) -> bool:
-        """Take note of what all show now. Returns whether anybody shows something else."""
+        """Take note of everybody's status. Return whether any changed."""
         before = self.statuses.version
         self.statuses.show(statuses, self._windows)
         return self.statuses.version != before
 
     def here(self) -> list[Who]:
-        """(key, nickname) of everyone here, in the order in which they came."""
+        """Return (key, nickname) of everyone here, in order of arrival."""
         return list(self._windows)
 
     def enter(self, key: bytes, nick: str, *, bot: bool = False) -> None:
-        """A window opened; or a program, that the host has started, came."""
+        """Count a window, or a program (``bot``) that the host started."""
         who = (key, nick)
         self._windows[who] = self._windows.get(who, 0) + 1
         if bot:
@@ -64,7 +64,7 @@ class Roster:
             self._change(who)
 
     def leave(self, key: bytes, nick: str) -> None:
-        """A window closed. Raises KeyError for one that was not open."""
+        """Forget a window. Raises KeyError for one that was not open."""
         who = (key, nick)
         self._windows[who] -= 1
         if not self._windows[who]:
@@ -78,8 +78,8 @@ class Roster:
         self._order.append((self.version, who))
         self._pages.clear()
         if len(self._order) > 2 * len(self._windows) + 1024:
-            # Forget those who left: a member that has not heard of it yet is told the whole list instead.
-            # All who are here get versions above the floor, or a list sent in pages would begin again and again.
+            # Forget those who left: a member that does not know yet gets the whole list instead.
+            # Everyone here gets a version above the floor, or a list in pages would start over again and again.
             self._floor = self.version
             self._order = list(enumerate(self._windows, self._floor + 1))
             self._changed = {here: version for version, here in self._order}
@@ -118,7 +118,7 @@ class Roster:
 
 
 class Statuses:
-    """What each of them shows, for those who cannot see the board: slots by (key, nickname), the newest only."""
+    """The newest slot of each (key, nickname), for members that cannot see the board."""
 
     def __init__(self) -> None:
         self.version = 0
@@ -126,7 +126,7 @@ class Statuses:
         self._pages: dict[int, tuple[bytes, int]] = {}
 
     def show(self, statuses: Mapping[Who, Status], here: Collection[Who]) -> None:
-        """Take note of what all show now. Who is not ``here`` is forgotten."""
+        """Take note of everybody's status; forget those who are not ``here``."""
         for who in [who for who in self._cells if who not in here]:
             del self._cells[who]
         for who in here:

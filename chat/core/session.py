@@ -1,4 +1,4 @@
-"""A member's side of the protocol, without any I/O: bytes in, events out; what is said in, bytes out.
+"""A member's side of the protocol, without I/O: bytes and messages in, events and bytes out.
 
           connected()          CHALLENGE          hello()           WELCOME
      OFF ------------> WAITING ---------> ASKED ---------> GREETED ---------> JOINED
@@ -7,11 +7,11 @@
 
 Rules:
 
-1. A session outlives its links. It resumes from (epoch, next number, hash of the last frame held), and a
-   message that was delivered is never delivered again.
+1. A session outlives its links. It resumes from (epoch, next number, hash of the last frame held), and never
+   delivers a message twice.
 2. A message is kept until its echo or its rejection. The echo with a number is the acknowledgement; nothing else is.
 3. An entry gets its number only when the host's mark is known, so a lost file can never reuse one.
-4. What comes from the host is checked like what comes from anybody: numbers must follow each other.
+4. The host is not trusted either: its numbers must follow each other.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Challenged(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """In the room. ``resumed``: what was held before is continued, and nothing is shown again."""
+    """In the room. ``resumed``: the log goes on where it was, and nothing is shown again."""
 
     room: str
     epoch: bytes
@@ -91,7 +91,7 @@ class Joined(NamedTuple):
     role: str
     resumed: bool
     proof: bytes  # the host's signature; check it before believing anything
-    read: int = 0  # how far this key had read when it came, in whichever of its windows
+    read: int = 0  # how far this key had read, in any of its windows
 
 
 class Message(NamedTuple):
@@ -107,14 +107,14 @@ class Message(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What was said is on the host's disk, as number ``seq``; 0 where the number cannot be known any more."""
+    """A message is on the host's disk with number ``seq``, or 0 if the number is lost."""
 
     entry: OutboxEntry
     seq: int
 
 
 class Rejected(NamedTuple):
-    """What was said is not in the log, and never will be. It may be changed and said again, as a new message."""
+    """A message is not in the log and never will be. It may be said again, as a new message."""
 
     entry: OutboxEntry
     code: str
@@ -123,7 +123,7 @@ class Rejected(NamedTuple):
 
 
 class Here(NamedTuple):
-    """Who came and who went. ``first``: the list as it was when we came, nobody just entered."""
+    """Who came and who went. ``first``: the list as we found it; nobody just entered."""
 
     came: list[tuple[bytes, str]]
     went: list[tuple[bytes, str]]
@@ -137,7 +137,7 @@ class Rewound(NamedTuple):
 
 
 class Numbered(NamedTuple):
-    """Unsettled entries got other numbers: the outbox must be written anew before anything is sent."""
+    """Unsettled entries have new numbers: rewrite the outbox before anything is sent."""
 
 
 class Ranged(NamedTuple):
@@ -190,7 +190,9 @@ class Session:
     ) -> None:
         self.room = room
         self.board = False  # we show our state on the host's board ourselves
-        self.states: dict[Who, Shown] | None = None  # what others show, where the host tells us; set it to ask for that
+        self.states: dict[Who, Shown] | None = (
+            None  # others' states, if we cannot see the board; set it to ask for them
+        )
         self.other = other  # of a direct room: the other's key
         self.key = key
         self.nick = nick  # the one we want; after joining, the one we have
@@ -198,7 +200,7 @@ class Session:
         self.state = LinkState.OFF
         self.epoch = b""
         self.next_seq = 0  # the next number to be delivered; 0 before the first join
-        self.here: dict[Who, bool] = {}  # in the order in which they came, and whether it is a program
+        self.here: dict[Who, bool] = {}  # in order of arrival; true for programs
         self.stream = 0
         self.unsettled = Unsettled()
         self._wanted_nick = nick
@@ -227,11 +229,11 @@ class Session:
         self._out = bytearray(PREFACE)
 
     def lost(self) -> None:
-        """The link is gone. What was said stays, and goes out again over the next one."""
+        """The link is gone. Unsettled messages go out again over the next one."""
         self.state = LinkState.OFF
         self._out.clear()
         self._live, self._range, self._names_asked = Incoming(), None, False
-        if self._before is not None:  # half of a list is no list
+        if self._before is not None:  # drop a list that came in part
             self.here, self._before = self._before, None
 
     def begin_at(self, seq: int) -> None:
@@ -281,12 +283,12 @@ class Session:
         self.state = LinkState.GREETED
 
     def data_to_send(self) -> bytes:
-        """Return what must go out now, and forget it."""
+        """Return and clear the bytes to send."""
         data = bytes(self._out)
         self._out.clear()
         return data
 
-    # -- what we say -----------------------------------------------------------------------------
+    # -- sending ---------------------------------------------------------------------------------
 
     def number(self, message: Outgoing) -> OutboxEntry:
         """Return a message with its number, if the host's mark is known, and its place in time.
@@ -332,12 +334,12 @@ class Session:
         return self._question
 
     def beat(self) -> None:
-        """Show that we live. To be called when nothing else was sent for a while."""
+        """Send a sign of life. Call it when nothing else was sent for a while."""
         if self.state is LinkState.JOINED:
             self._out += _BEAT
 
     def show(self, slot: bytes) -> None:
-        """Tell the host what we show of ourselves, from ``presence.pack_slot``: for its board, and for the others."""
+        """Send our state to the host, as ``status.pack_slot`` makes it."""
         if self.state is LinkState.JOINED:
             self._out += encode(Kind.STATE, slot)
 
@@ -346,7 +348,7 @@ class Session:
         if self.state is LinkState.JOINED:
             self._out += _BYE
 
-    # -- what we hear ----------------------------------------------------------------------------
+    # -- receiving -------------------------------------------------------------------------------
 
     def receive_data(self, data: bytes) -> list[Event]:
         """Return what the bytes mean. Raises RemoteProtocolError, or Refused when the host says no."""
@@ -424,7 +426,7 @@ class Session:
                 raise RemoteProtocolError(f"the host calls us what is no nickname: {error}") from None
         self.state = LinkState.JOINED
         if self.states is not None:
-            self.states.clear()  # the host tells all of it again
+            self.states.clear()  # the host sends all of them again
         if welcome.rewound:
             events.append(Rewound(welcome.rewound))
             self._authors.clear()
@@ -437,7 +439,7 @@ class Session:
             self._show = welcome.show
             self.unsettled.unseen_end = welcome.start
         self._first_list = True
-        # Before anything that a host may do to the outbox: it has not shown that it holds its key.
+        # Joined comes first: until its proof is checked, the host must not change the outbox.
         events.append(
             Joined(
                 welcome.room,
@@ -534,7 +536,7 @@ class Session:
         if self._before is None:
             if came or went:
                 events.append(Here(came, went, first=False))
-        elif not presence.more:  # the new list is whole: tell how it differs from the one before
+        elif not presence.more:  # the list is complete: report how it differs from the one before
             came = [who for who in self.here if who not in self._before]
             went = [who for who in self._before if who not in self.here]
             events.append(Here(came, went, first=self._first_list))

@@ -1,4 +1,4 @@
-"""What a member shows of itself: online, away, typing, how far it has read; and its bytes in a board slot.
+"""A member's status: online, away, typing, how far it has read; and its bytes in a board slot.
 
 ``docs/reference/board.md`` has the layout, byte by byte. A slot is somebody else's bytes until it is checked.
 """
@@ -25,7 +25,7 @@ Who: TypeAlias = tuple[bytes, str]  # key and nickname
 
 MAX_NOTE_COLUMNS: Final = 60  # of a terminal
 MAX_NOTE_BYTES: Final = 114  # of UTF-8: what is left of a slot
-STALE_MS: Final = 15_000  # milliseconds without a beat after which a window that lives is not present all the same
+STALE_MS: Final = 15_000  # milliseconds without a beat after which a live window counts as absent
 
 _STATE: Final = struct.Struct(f"!32sBBB5xQQ{MAX_NAME_BYTES}s")  # key, layout, level, flags, read, active, nickname
 _LAYOUT: Final = 1
@@ -33,7 +33,7 @@ _TYPING: Final = 1  # a flag; the others are spare, and ignored
 
 
 class Level(IntEnum):
-    """How present somebody is; of two windows the higher counts."""
+    """How present somebody is. Of two windows the higher level counts."""
 
     AWAY = 1
     BUSY = 2
@@ -44,10 +44,10 @@ _LEVELS: Final = {level.value: level for level in Level}
 
 
 class Status(NamedTuple):
-    """What somebody shows to those on the same machine."""
+    """What somebody shows of themselves."""
 
     level: Level = Level.ONLINE
-    note: str = ""  # as its author wrote it, so through ``text.visible`` with it before anybody sees it
+    note: str = ""  # exact: pass it through ``text.visible`` before showing it
     typing: bool = False
     read: int = 0  # the last sequence number that was on the screen
     active: int = 0  # when a key was last pressed: milliseconds since 1970 UTC
@@ -72,9 +72,9 @@ def pack_slot(key: bytes, nick: str, state: Status) -> bytes:
     return fixed + state.note.encode()
 
 
-@lru_cache(maxsize=2048)  # two full boards: a board that has not changed costs a look-up a slot
+@lru_cache(maxsize=2048)  # two full boards: an unchanged slot costs a look-up
 def unpack_slot(payload: bytes) -> tuple[Who, Status] | None:
-    """Return who wrote this and the state, or None for what ``pack_slot`` never makes.
+    """Return who wrote this and the status, or None for anything that ``pack_slot`` does not make.
 
     Unknown flags are ignored; a layout or a level that we do not know, or a time in no year of ours, is None.
     """
@@ -91,7 +91,7 @@ def unpack_slot(payload: bytes) -> tuple[Who, Status] | None:
         return None
 
 
-# Letters are looked at one by one, and how far somebody has read changes more often than names and notes do.
+# Cached apart: checking a name or a note is slow, and the read mark changes more often than they do.
 @lru_cache(maxsize=2048)
 def _who(key: bytes, padded: bytes) -> Who:
     nick = padded.rstrip(b"\0").decode()
@@ -109,7 +109,7 @@ def _note(raw: bytes) -> str:
 
 
 def _note_fits(note: str) -> bool:
-    """Whether a note is short enough. Raises UnicodeEncodeError, a ValueError, for what is no text."""
+    """Whether a note is short enough. Raises UnicodeEncodeError, a ValueError, for lone surrogates."""
     if len(note.encode()) > MAX_NOTE_BYTES:
         return False
     if note.isascii():
@@ -139,7 +139,7 @@ def seen(readings: Iterable[tuple[int, bytes, int]]) -> dict[Who, Status]:
 
 
 def _merged(states: list[Status]) -> Status:
-    # By all that tells two apart, so that the order of the slots does not matter.
+    # The key is everything that differs, so the order of the slots does not matter.
     noted = max(states, key=lambda state: (bool(state.note), state.level, state.active, state.note))
     return Status(
         level=max(state.level for state in states),

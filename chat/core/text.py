@@ -6,20 +6,20 @@ The wire, the store and NDJSON keep the exact text. Everything that a person rea
 1. What comes out moves no cursor, changes no colour, sets no title and reverses no text. A terminal
    obeys C0 and C1 controls (ECMA-48: U+009B is CSI, U+009D is OSC), so each is shown as a symbol
    instead, and the sender is seen to have sent it.
-2. What nobody can see is dropped: two texts that look the same should be the same, and an invisible
-   character is a place to hide one text in another. It stays only where it does visible work: between
-   the parts of an emoji, and between Arabic or Indic letters, which it joins or keeps apart.
+2. Invisible characters are dropped: texts that look the same should be the same, and one text could hide in another.
+   They stay only where they do visible work: between the parts of an emoji, and between Arabic or Indic letters,
+   which they join or keep apart.
 3. What has no agreed look (private use, surrogates, noncharacters, empty planes) becomes U+FFFD.
 4. A base carries at most eight combining marks, and none begins a line: marks draw over what is beside
    them, which may not be theirs.
 5. Showing what was shown already changes nothing. Time is linear in the length, whatever the text.
 
-The sets are spelt out here, as of Unicode 18, and do not come from ``unicodedata``: the same message
-must look the same under every Python. Only which characters are marks is asked of it.
+The sets are listed here, as of Unicode 18, and do not come from ``unicodedata``: a message must look the same under
+every Python. Only the list of marks comes from there.
 
 Names (nicknames, names of rooms) are narrower: letters, marks, digits and ``-_.``, in NFKC, in one
 script or in a mixture that people write (Unicode Technical Standard 39, section 5.2, "highly
-restrictive"). So no name holds what a shell expands, what parts a path or what a style string means.
+restrictive"). So no name means anything to a shell, in a path or in a style string.
 
 Left out: Script_Extensions, so a mark that several scripts share may follow a letter of any script; and
 the Identifier_Status table, so rare scripts are as good as common ones.

@@ -1,18 +1,18 @@
-"""The host's disk: batches as they go over the wire, and who is who.
+"""The host's database: batches as they go over the wire, and tables beside them.
 
 Rules:
 
 1. A row of the log is a wire batch: replay is select and send.
-2. ``commit`` returns when the batches are on the disk (WAL, ``synchronous=FULL``: SQLite calls fsync
-   before it returns). Only then may anybody see them.
-3. A failed fsync is never tried again: the kernel may have dropped the pages and say yes the second time.
-   Nothing is written after it. A full disk is different: nothing was written, and it may be tried again.
-4. A flipped bit in the WAL makes SQLite silently forget the frames after it, and ``integrity_check`` says
-   "ok". Hence a hash chain over the batches, and a mark beside the database that says how far the log had
-   come. The mark is written after the commit, without fsync: the database may be ahead of it, never behind.
-   A row has the links on both sides of it, so that each can be judged alone, also behind a hole.
-5. One connection writes, and one process: the folder is locked. Nobody else opens the database. Any thread
-   may write, one at a time; reads belong to the thread that opened the store, and wait for nobody.
+2. ``commit`` returns once the batches are on the disk (WAL, ``synchronous=FULL``: SQLite calls fsync first). Only then
+   may anybody see them.
+3. A failed fsync is never retried, and nothing is written after it: the kernel may have dropped the pages and report
+   success the second time. A full disk is different: nothing was written, so the commit can be retried.
+4. A flipped bit in the WAL makes SQLite silently drop the frames after it, and ``integrity_check`` says "ok". So the
+   batches have a hash chain, and a file beside the database keeps the log's high-water mark. It is written after the
+   commit, without fsync: the database may be ahead of it, never behind. A row holds the links before and after it, so
+   it can be checked alone, even behind a hole.
+5. One connection of one process writes, and the folder is locked. Any thread may write, one at a time. Only the
+   thread that opened the store reads, without waiting.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Store:
         self._chains: dict[int, bytes] = {}  # by room, as the next one
         self._chain_bases: dict[int, int] = {}
         self._writing = threading.Lock()
-        self._failure = ""  # why nothing may be written any more
+        self._failure = ""  # why nothing is written any more
         path = folder / "log.db"
         with ExitStack() as opened:
             try:
@@ -114,12 +114,12 @@ class Store:
         schema.prepare(self._database)
 
     def close(self) -> None:
-        """Close the database and let the next host in. A second time does nothing."""
+        """Close the database and unlock the folder. Idempotent."""
         self._opened.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, and on the disk at the end. Raises StoreFull, StoreError."""
+        """Run statements in one transaction that is on the disk at the end. Raises StoreFull, StoreError."""
         with self._writing:
             if self._failure:
                 raise StoreError(self._failure)
@@ -140,13 +140,13 @@ class Store:
                         self._database.execute("ROLLBACK")
 
     def search_path(self, room: int) -> Path:
-        """Where the room's search index belongs (chat.search): made from the log, and no part of it."""
+        """Return where the room's search index belongs. It is made from the log."""
         return self._folder / f"search-{room}.db"
 
     # -- rooms -----------------------------------------------------------------------------------
 
     def open_room(self, name: str) -> RoomState:
-        """Return the room of this name, made with a random epoch where it is new.
+        """Return the room of this name; a new one gets a random epoch.
 
         Raises StoreError when the database has lost messages of the room, or the room itself.
         """
@@ -165,7 +165,7 @@ class Store:
             if last is not None:
                 at, frames, chain = last
                 next_seq = (at & _SEQ_MASK) + frames
-                found = self.read(room, next_seq - 1)  # a Gap where it is damaged: then the host's clock must do
+                found = self.read(room, next_seq - 1)  # a Gap if it is damaged; then the host's clock decides
                 last_time = max((f.time for f in split(found.data)), default=0) if isinstance(found, Batch) else 0
             self._check_mark(room, name, next_seq)
             self._chains[room] = chain
@@ -364,7 +364,7 @@ class Store:
             )
 
     def _check_no_room_lost(self, name: str) -> None:
-        """A database that lost its beginning is an empty one: it must not take a lost room for a new one."""
+        """A database that lost its beginning is empty. It must not take a lost room for a new one."""
         (highest,) = self._reader.execute("SELECT coalesce(max(id), 0) FROM rooms").fetchone()
         slots = os.fstat(self._mark_fd).st_size // _MARK_SIZE
         lost = [mark[0] - 1 for room in range(highest + 1, slots) if (mark := self._read_mark(room))]
@@ -474,7 +474,7 @@ def _digest(record: bytes) -> bytes:
 
 
 def _signed(number: int) -> int:
-    """SQLite's integers are signed, a stream's id is not."""
+    """SQLite's integers are signed; a stream's id is not."""
     return number - (1 << 64) if number >> 63 else number
 
 
