@@ -167,7 +167,7 @@ def test_the_language_that_is_spoken(speaks: Any) -> None:
     assert current_language() == "zh"
 
 
-@pytest.mark.parametrize("table", ["REFUSALS", "NOTICES", "ANSWERS", "REJECTED", "REWOUND", "REASONS"])
+@pytest.mark.parametrize("table", ["REFUSALS", "NOTICES", "LOCAL", "ANSWERS", "REJECTED", "REWOUND", "REASONS"])
 def test_every_code_is_in_the_catalogue(table: str) -> None:
     assert set(getattr(codes, table).values()) <= catalogue("zh").keys()
 

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from chat.client.board import MemberBoard
 from chat.client.connection import Connection
-from chat.client.events import EventQueue
+from chat.client.events import EventQueue, LocalNotice
 from chat.client.outbox import Outbox, outbox_folder
 from chat.client.queries import Queries
 from chat.core.errors import LocalProtocolError, wire_fields
 from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected, Session, Stored
-from chat.core.wire import Notice
 from chat.local.identity import host_hash
 
 if TYPE_CHECKING:
@@ -203,7 +202,7 @@ class Client:
             self._outbox = Outbox.open(outbox_folder(self._outboxes, host=host, key=key, room=room, nick=self.nick))
             self.pending = [entry.id for entry in self._outbox.unsettled() if entry.id]
             if self._outbox.warning:
-                self.events.put(Notice(code="outbox", fields=wire_fields(self._outbox.warning.fields)))
+                self.events.put(LocalNotice(code="outbox", fields=wire_fields(self._outbox.warning.fields)))
         return self._outbox
 
     def renumbered(self) -> None:

@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from chat.client.events import Lost, Up
+from chat.client.events import LocalNotice, Lost, Up
 from chat.client.handshake import Handshake
 from chat.core.errors import (
     AddressError,
@@ -25,13 +25,13 @@ from chat.core.errors import (
     LinkBroken,
     LinkClosed,
     NoSuchRoom,
-    Refused,
+    OtherHost,
     RemoteProtocolError,
     Text,
     TransportError,
 )
 from chat.core.session import Answered, Challenged, Joined, LinkState, Numbered, Ranged
-from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE, Notice
+from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE
 from chat.local.identity import fingerprint
 from chat.transport import find
 
@@ -92,11 +92,9 @@ class Connection:
                 failure = error
             except (AddressError, RemoteProtocolError) as error:  # no such transport here; another program there
                 misled = misled or error
-            except Refused as error:
-                if error.code != "other-host":
-                    raise
-                misled = error  # we know our host by its key: this is another one
-        if failure is not None and isinstance(misled, Refused):
+            except OtherHost as error:
+                misled = error
+        if failure is not None and isinstance(misled, OtherHost):
             raise DialFailed("{failure}; and {misled}", failure=failure.words, misled=misled.words)
         raise failure or misled or DialFailed("there is no address to dial; ask for a new invite")
 
@@ -148,7 +146,7 @@ class Connection:
             if not known.check(handshake.address, handshake.key):
                 self.trusted_on_first_use = fingerprint(handshake.key)
         elif target.remember and known.remember(handshake.address, handshake.key):
-            self._events.put(Notice(code="host-key", fields={"address": str(handshake.address)}))
+            self._events.put(LocalNotice(code="host-key", fields={"address": str(handshake.address)}))
         self._client.board.joined()
         self._events.put(event)
 

@@ -7,8 +7,10 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from chat.core import codes
 from chat.core.errors import LinkClosed
 from chat.core.session import Event
+from chat.core.wire import Notice
 
 if TYPE_CHECKING:
     from chat.transport import Address
@@ -24,6 +26,12 @@ class Lost(NamedTuple):
     """The link is gone. The client dials again by itself."""
 
     why: str  # a Text, for ``chat.i18n.translate``
+
+
+class LocalNotice(Notice):
+    """A notice from the client itself. Its codes are ours alone, so no host can word one."""
+
+    table = codes.LOCAL
 
 
 ClientEvent: TypeAlias = Event | Up | Lost

@@ -12,7 +12,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chat.core.errors import Refused, RemoteProtocolError
+from chat.core.errors import OtherHost, RemoteProtocolError, Untrusted
 from chat.local.identity import fingerprint, host_hash, transcript, verify
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Handshake:
             self._expect(self.key)
 
     def hello(self, challenge: Challenged) -> dict[str, bytes]:
-        """Return the fields of HELLO that prove who we are and that we were invited. Raises Refused."""
+        """Return the fields of HELLO that prove who we are and that we were invited. Raises Untrusted."""
         if self.key not in (b"", challenge.key):
             raise RemoteProtocolError("the host names another key than the one its wire has proved")
         self._expect(challenge.key)
@@ -54,16 +54,16 @@ class Handshake:
         }
 
     def _expect(self, key: bytes) -> None:
-        """Raise Refused if this is not the key of the host that we mean."""
+        """Raise Untrusted if this is not the key of the host that we mean."""
         if not self.target.host:
             self.known_hosts.check(self.address, key, learn=False)
         elif host_hash(key) != self.target.host:
-            raise Refused("other-host", address=self.address, shown=fingerprint(key))
+            raise OtherHost("other-host", address=self.address, shown=fingerprint(key))
 
     def check(self, proof: bytes) -> None:
-        """Raise Refused if the host does not hold its key."""
+        """Raise Untrusted if the host does not hold its key."""
         if not verify(self.key, proof, self._transcript("host")):
-            raise Refused("host-proof", address=self.address)
+            raise Untrusted("host-proof", address=self.address)
 
     def _transcript(self, role: str) -> bytes:
         return transcript(

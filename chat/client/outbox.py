@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from chat.core.codes import NOTICES
+from chat.core.codes import LOCAL
 from chat.core.errors import StoreError, StoreFull, Text, phrase, reason
 from chat.core.outgoing import OutboxEntry
 from chat.local.private_files import make_private, replace_private, try_lock, unlock
@@ -179,7 +179,7 @@ class Outbox:
         aside = next(path for n in count(1) if not (path := self._path.with_suffix(f".damaged-{n}")).exists())
         os.close(replace_private(aside, data))
         fields = {"number": self._end, "size": len(data), "count": len(self._records), "path": str(aside)}
-        return phrase(NOTICES["outbox"], fields)
+        return phrase(LOCAL["outbox"], fields)
 
 
 def _record(entry: OutboxEntry) -> bytes:

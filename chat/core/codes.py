@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-REFUSALS: Final = {  # why a peer may not enter, or why we do not trust its host
+REFUSALS: Final = {  # why a peer may not enter
     "no-room": "this host has no room {room!r}; ask its owner for an invite",
     "no-shared-room": "you share no room with that key on this host",
     "not-open": "room {room!r} is not open on this machine; open it with: chat host {room}",
@@ -26,6 +26,22 @@ REFUSALS: Final = {  # why a peer may not enter, or why we do not trust its host
     "too-many-rooms": "you have {count} direct rooms open on this host, which is the limit",
     "disk-full": "the host's disk is full, so nobody new can enter; try again later",
     "protocol": "the host says that we broke the protocol: {why}",
+}
+NO_ROOM: Final = frozenset({"no-room", "no-shared-room", "not-open", "none-open"})  # exit code 4, not 3
+
+NOTICES: Final = {
+    "disk-full": "the host's disk is full; your messages wait until it has space",
+    "disk": "the host's disk has space again; the messages that waited are stored",
+    "board-full": "the room's board is full, so nobody can see your status",
+    "loop-slowed": "{nick} and other programs answer each other; they are slowed down",
+    "loop-muted": "{nick} and other programs answer each other; they are muted until a person speaks",
+    "peer-exited": "{nick} has left: it ended with exit status {status}",
+    "peer-killed": "{nick} has left: it was ended by {signal}",
+    "peer-failed": "{nick} has left: it could not be started: {why}",
+    "peer-restarts": "{nick} is started again in {seconds} s",
+}
+
+LOCAL: Final = {  # what the client itself says; a host that sends one of these codes does not get this text
     "host-key-changed": (
         "the key of the host at {address} has changed! it was {before} and is now {shown}: someone may be "
         "intercepting the connection. if the owner confirms the new key, remove line {number} of {path} and join "
@@ -40,19 +56,6 @@ REFUSALS: Final = {  # why a peer may not enter, or why we do not trust its host
         "line {number} of {path} is unreadable, so no host can be checked; correct it (ADDRESS SHA256:...), or "
         "remove it to trust that host anew"
     ),
-}
-NO_ROOM: Final = frozenset({"no-room", "no-shared-room", "not-open", "none-open"})  # exit code 4, not 3
-
-NOTICES: Final = {
-    "disk-full": "the host's disk is full; your messages wait until it has space",
-    "disk": "the host's disk has space again; the messages that waited are stored",
-    "board-full": "the room's board is full, so nobody can see your status",
-    "loop-slowed": "{nick} and other programs answer each other; they are slowed down",
-    "loop-muted": "{nick} and other programs answer each other; they are muted until a person speaks",
-    "peer-exited": "{nick} has left: it ended with exit status {status}",
-    "peer-killed": "{nick} has left: it was ended by {signal}",
-    "peer-failed": "{nick} has left: it could not be started: {why}",
-    "peer-restarts": "{nick} is started again in {seconds} s",
     "outbox": (
         "messages that no host has confirmed yet are damaged from byte {number} of {size} on; the {count} before "
         "that will be sent, look for the rest in {path}"

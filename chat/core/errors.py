@@ -149,7 +149,7 @@ class CodedError(ChatError):
 
 
 class Refused(CodedError):
-    """The host (or our own trust in it) said no."""
+    """The host said no, or we do not trust it."""
 
     exit_code = REFUSED
     table = codes.REFUSALS
@@ -159,6 +159,16 @@ class NoSuchRoom(Refused):
     """The host answers, but keeps no room of this name; or no room is open on this machine."""
 
     exit_code = UNREACHABLE
+
+
+class Untrusted(Refused):
+    """We do not trust the host. Its codes are ours alone, so no host can raise it."""
+
+    table = codes.LOCAL
+
+
+class OtherHost(Untrusted):
+    """The host at an address is not the one that the invite names; another address may still lead to ours."""
 
 
 class RequestFailed(CodedError):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from chat.core.errors import ChatError, Refused, reason
+from chat.core.errors import ChatError, Untrusted, reason
 from chat.local.identity import fingerprint
 from chat.local.private_files import locked, make_folders, read_private, replace_private
 
@@ -32,7 +32,7 @@ class KnownHosts:
     def check(self, address: Address, key: bytes, *, learn: bool = True) -> bool:
         """Say whether the host at ``address`` is known by ``key``; remember a new host, but only with ``learn``.
 
-        A key that was shown but not yet proved must not be remembered. Raises Refused if the host had another
+        A key that was shown but not yet proved must not be remembered. Raises Untrusted if the host had another
         key, or if any line is damaged, since ignoring it would mean trusting anybody. Raises ChatError if the
         file cannot be used.
         """
@@ -42,7 +42,7 @@ class KnownHosts:
                 if line == f"{name} {shown}":
                     return True
                 if line.startswith(f"{name} "):
-                    raise Refused(
+                    raise Untrusted(
                         "host-key-changed",
                         address=address,
                         before=line.split()[1],
@@ -91,7 +91,7 @@ class KnownHosts:
         lines = data.decode("utf-8", "replace").removesuffix("\n").split("\n")
         for number, line in enumerate(lines, 1):
             if "\ufffd" in line or not _LINE.fullmatch(line):
-                raise Refused(
+                raise Untrusted(
                     "known-hosts-damaged",
                     number=number,
                     path=self._path,

@@ -159,6 +159,23 @@ def test_what_is_no_welcome_ends_the_first_try(tmp_path: Path, answer: bytes, er
     run(scene())
 
 
+def test_a_host_that_says_that_it_is_another_refuses_us_like_any_other(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path) as fixture, Script(tmp_path / "eve", Address("memory", "eve")) as eve:
+
+            async def refuse() -> None:
+                refusal = Refusal(code="other-host", fields={"address": "x", "shown": "x"}, text="go away")
+                (await eve.accept()).send(PREFACE + pack(Kind.REFUSED, refusal))
+
+            refusing = asyncio.ensure_future(refuse())
+            with pytest.raises(Refused, match="go away"):
+                async with fixture.client("ann", addresses=(eve.address, fixture.address)):
+                    pass
+            await refusing
+
+    run(scene())
+
+
 # -- links that are lost -------------------------------------------------------------------------
 
 

@@ -33,6 +33,9 @@ CODED: tuple[type[Coded], ...] = (Refusal, Notice, Answer, Rewind)
 RAISED = {
     "Refused": codes.REFUSALS,
     "NoSuchRoom": codes.REFUSALS,
+    "Untrusted": codes.LOCAL,
+    "OtherHost": codes.LOCAL,
+    "LocalNotice": codes.LOCAL,
     "RequestFailed": codes.ANSWERS,
     "SearchError": codes.ANSWERS,
     "BadProgram": codes.ANSWERS,
@@ -76,7 +79,7 @@ def test_every_code_that_is_used_is_in_its_table_with_its_fields() -> None:
         if given is not None:
             needed = {name for _, name, _, _ in Formatter().parse(RAISED[called][code]) if name}
             assert needed - ADDED <= given <= needed | ADDED, where
-    for table in (codes.REFUSALS, codes.NOTICES, codes.ANSWERS, codes.REWOUND):
+    for table in (codes.REFUSALS, codes.NOTICES, codes.LOCAL, codes.ANSWERS, codes.REWOUND):
         assert table.keys() - {code for _, called, code, _ in found if RAISED[called] is table} <= UNSEEN
 
 
@@ -150,6 +153,13 @@ def test_a_format_that_does_not_fit_a_field_gives_the_text(monkeypatch: pytest.M
     monkeypatch.setitem(codes.NOTICES, "timed", "{seconds:g} s")
     assert str(hostile(Notice, code="timed", fields={"seconds": 2}, text="two").words) == "2 s"
     assert str(hostile(Notice, code="timed", fields={"seconds": "x"}, text="two").words) == "two"
+
+
+@pytest.mark.parametrize("shape", CODED)
+def test_no_peer_speaks_in_the_client_s_voice(shape: type[Coded]) -> None:
+    for code, template in codes.LOCAL.items():
+        fields = dict.fromkeys((name for _, name, _, _ in Formatter().parse(template) if name), "x")
+        assert str(hostile(shape, code=code, fields=fields, text="hers").words) == "hers"
 
 
 def test_quoting_again_changes_nothing() -> None:
