@@ -72,14 +72,17 @@ def _whole_input() -> str:
 async def send_text(client: Client, text: str, seconds: float) -> None:
     """Say one message and return when the host's disk has it.
 
-    Raises DialFailed when the host did not say so in time, ChatError when it rejected the message.
+    Raises DialFailed when the host did not say so in time, ChatError when it rejected this message, or an earlier
+    one that was still in the outbox.
     """
     import asyncio
 
     from chat.core.session import Rejected, Stored
+    from chat.ui.describe import describe
 
     entry: OutboxEntry | None = None
     outcome: Stored | Rejected | None = None
+    others = 0  # earlier messages that were rejected
     try:
         async with client:
             entry = await client.say(text)
@@ -88,7 +91,10 @@ async def send_text(client: Client, text: str, seconds: float) -> None:
                     for event in await client.next_events():
                         if isinstance(event, Stored | Rejected) and event.entry is entry:
                             outcome = event
-            client.take()
+                        elif isinstance(event, Rejected):  # the outbox forgets it, and nobody else reports it
+                            others += 1
+                            for line in describe(event):
+                                click.echo(f"chat: {line}", err=True)
     except TimeoutError:
         why = Text("the host did not confirm the message within {seconds} s", seconds=f"{seconds:g}")
         raise DialFailed("{why}; {then}", why=why, then=Text(_WAITS)) from None
@@ -99,6 +105,8 @@ async def send_text(client: Client, text: str, seconds: float) -> None:
         raise
     if isinstance(outcome, Rejected):
         raise ChatError("the host rejected the message: {why}", why=outcome.why)
+    if others:
+        raise ChatError("your message is stored, but the host rejected earlier messages from your outbox")
 
 
 @command()

@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from chat.client.client import WINDOW, Client
 from chat.client.target import Target
 from chat.core.errors import ChatError, StoreError, reason
-from chat.core.session import Message
+from chat.core.outgoing import split_body
+from chat.core.session import Message, Rejected
 from chat.core.text import visible
 from chat.core.wire import MAX_TEXT, Kind
 from chat.host.orphans import adopt_orphans, die_with_parent, end_orphans, wake_with_parent
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     ReadJson: TypeAlias = Callable[[Client, Output], Awaitable[None]]
 
 GRACE: Final = 2.0  # seconds that COMMAND has after SIGTERM
+_EXCERPT: Final = 40  # characters of a rejected message in the line about it
 _PATIENCE: Final = 5.0  # seconds that COMMAND has to read, once it needs its echoes
 
 
@@ -229,6 +231,9 @@ class _Lines:
 
     async def hear(self) -> None:
         while events := await self._client.next_events():
+            for event in events:
+                if isinstance(event, Rejected):
+                    sys.stderr.write(_not_sent(event))
             shown = [line for event in events for line in self._show(event)]
             if not shown:
                 continue
@@ -262,6 +267,12 @@ class _Lines:
         nick = visible(event.author.nick, lines=False)
         before = {int(Kind.SAY): f"{nick}: ", int(Kind.ACTION): f"* {nick} "}.get(event.kind)
         return [before + line for line in visible(event.text).split("\n")] if before else []
+
+
+def _not_sent(event: Rejected) -> str:
+    """Return the line about it for our standard error: COMMAND's lines have no place for it."""
+    text = split_body(event.entry.kind, event.entry.flags, event.entry.body)[0][:_EXCERPT]
+    return visible(f"not sent: {event.why}: {text}", lines=False) + "\n"
 
 
 def _head(line: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from chat.core.errors import FAILED, ChatError
 from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected
 from chat.core.wire import MAX_TEXT, SEQ_PREFIX, Kind, Rejection, encode, unpack
+from chat.host.peer_process import _Lines
 from chat.ui.describe import describe
 from tests.host.host_fixture import HostFixture, SlowHostFixture, run, until
 
@@ -26,6 +28,14 @@ pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 NO_TARGET = SEQ_PREFIX.pack(500) + b"a correction"
 WHY = "the message that it refers to is not in this room's log"
+
+
+async def leave_one_behind(fixture: HostFixture) -> None:
+    """Say as ann what will be rejected, in a process that dies at once."""
+    with suppress(ZeroDivisionError):
+        async with fixture.client("ann") as ann:
+            await ann.say(Outgoing("a correction", Kind.EDIT, 500))
+            raise ZeroDivisionError
 
 
 def test_the_sender_learns_why_and_goes_on(tmp_path: Path) -> None:
@@ -147,5 +157,33 @@ def test_chat_send_fails_with_the_reason(tmp_path: Path, monkeypatch: pytest.Mon
             monkeypatch.undo()
             async with fixture.client("ann") as ann:  # it does not wait in the outbox
                 assert not ann.session.unsettled
+
+    run(scene())
+
+
+def test_chat_send_reports_what_an_earlier_process_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path) as fixture:
+            await leave_one_behind(fixture)
+            with pytest.raises(ChatError, match="your message is stored, but the host rejected earlier messages"):
+                await send_text(fixture.client("ann"), "hello", 10)
+            assert capsys.readouterr().err == f"chat: not sent: {WHY}: a correction\n"
+            assert fixture.texts() == ["hello"]
+            await send_text(fixture.client("ann"), "again", 10)
+            assert capsys.readouterr().err == ""
+
+    run(scene())
+
+
+def test_a_program_of_plain_lines_has_it_in_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path) as fixture:
+            await leave_one_behind(fixture)
+            async with fixture.client("ann") as ann:
+                hearing = asyncio.ensure_future(_Lines(ann).hear())
+                await ann.settled()
+                await until(lambda: not ann.events, "it has heard of it")
+            await hearing
+            assert capsys.readouterr().err == f"not sent: {WHY}: a correction\n"
 
     run(scene())
