@@ -32,7 +32,7 @@ from msgspec.structs import replace
 
 from chat.client.queries import fetch, find
 from chat.core.errors import ChatError, WrongValue
-from chat.core.session import Here, Joined, LinkState, Message, Rejected, Rewound
+from chat.core.session import Here, Joined, LinkState, Message, Rejected, Rewound, Stored
 from chat.core.text import visible
 from chat.core.wire import MAX_TEXT, Direct, Kind
 from chat.i18n import _, later, translate
@@ -136,6 +136,7 @@ class Linear(Face[Room]):
         self._numbers = True
         self._number = 0  # of the message that the command at hand names
         self._unsent = 0  # lines that were not typed, and are not text, or were rejected
+        self._said: dict[int, OutboxEntry] = {}  # what we said and the host has not confirmed, by identity
         self._leaving = False
         self._away_later: asyncio.TimerHandle | None = None
 
@@ -190,8 +191,9 @@ class Linear(Face[Room]):
                 room.known.moved(came, went, time.time_ns() // 1_000_000)
                 came, went = ([who for who in some if who[0] not in room.timeline.ignored] for some in (came, went))
                 event = Here(came, went, first)
-            case Rejected():
-                self._unsent += not self._is_typed
+            case Stored(entry) | Rejected(entry):
+                said_here = self._said.pop(id(entry), None) is not None  # else an earlier process said it
+                self._unsent += said_here and isinstance(event, Rejected) and not self._is_typed
             case Rewound():
                 room.timeline.rewound()
                 room.older.clear()
@@ -363,6 +365,7 @@ class Linear(Face[Room]):
         self.show(_(_BEGUN[command]).format(about=excerpt(Kind.SAY, item)))
 
     def sent(self, room: Room, entry: OutboxEntry) -> None:
+        self._said[id(entry)] = entry
         if room.client.session.state is not LinkState.JOINED:
             self.show(_("there is no link now; your message is kept and will be sent when it is back"))
 

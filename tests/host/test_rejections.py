@@ -15,6 +15,7 @@ from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected
 from chat.core.wire import MAX_TEXT, SEQ_PREFIX, Kind, Rejection, encode, unpack
 from chat.host.peer_process import _Lines
+from chat.ui import linear
 from chat.ui.describe import describe
 from tests.host.host_fixture import HostFixture, SlowHostFixture, run, until
 
@@ -185,5 +186,25 @@ def test_a_program_of_plain_lines_has_it_in_the_log(tmp_path: Path, capsys: pyte
                 await until(lambda: not ann.events, "it has heard of it")
             await hearing
             assert capsys.readouterr().err == f"not sent: {WHY}: a correction\n"
+
+    run(scene())
+
+
+def test_piped_input_fails_only_for_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unsent(fixture: HostFixture) -> int:
+        with (tmp_path / "piped").open() as piped:
+            monkeypatch.setattr("sys.stdin", piped)
+            async with fixture.client("ann") as ann:
+                return await linear.run(ann)
+
+    async def scene() -> None:
+        (tmp_path / "piped").write_text("hello\n")
+        async with HostFixture(tmp_path) as fixture:
+            await leave_one_behind(fixture)
+            assert await unsent(fixture) == 0
+            assert fixture.texts() == ["hello"]
+            monkeypatch.setattr("chat.core.room.Room.take_run", lambda *_: (0, 0))
+            monkeypatch.setattr("chat.core.room.Room._wrong_with", lambda *_: ("too-long", {"size": 9, "limit": 8}))
+            assert await unsent(fixture) == 1
 
     run(scene())
