@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chat.cli.home import Home
+from chat.client.outbox import outbox_folder
+from chat.client.target import Target
 from tests.cli.programs import CHAT, Program, host, run
 from tests.data.make import Window
 
@@ -135,3 +138,15 @@ def test_a_nickname_that_had_the_one_key_of_before_keeps_it_in_that_room(
         Program(tmp_path / "me", "join", room.seen[0]["invite"], "--as=bob", "--json") as bob,
     ):
         assert bob.until("joined")["me"]["key"] != before
+
+
+@pytest.mark.parametrize("typed", ["Bob", "bob", "BOB"])
+@pytest.mark.parametrize("used", ["Bob", "bob", "BOB"])
+def test_a_nickname_keeps_the_key_that_it_used_in_whatever_case_it_is_typed(
+    tmp_path: Path, used: str, typed: str
+) -> None:
+    home, target = Home(tmp_path / "me"), Target((), "lobby", b"h" * 32)
+    own = home.identities.load()
+    outbox_folder(home.outboxes, host=target.host, key=own.key, room="lobby", nick=used).mkdir(parents=True)
+    assert home._identity_in(target, typed).key == own.key
+    assert home._identity_in(target, "eve").key != own.key
