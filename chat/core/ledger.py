@@ -26,7 +26,7 @@ from chat.core.sequencer import AddInvite, Append, ClaimNick, Reject, SetRole
 from chat.core.wire import Author, Kind, Rejection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from chat.core.log import Batch, Log
     from chat.core.room import Member
@@ -96,7 +96,7 @@ class Ledger:
 
     # -- applying --------------------------------------------------------------------------------
 
-    def apply(self, batch: Iterable[Submission]) -> None:
+    def apply(self, batch: Sequence[Submission]) -> None:
         """Apply one batch of the order, and end the log's batch there."""
         for submission in batch:
             self._apply(submission)

@@ -152,6 +152,17 @@ class Room(Ledger):
         self._reads = dict(tables.reads)
         self._new_reads: dict[bytes, int] = {}
         self._new_admitted: list[tuple[bytes, bytes]] = []
+        # What this host has submitted and the order has not brought yet; without a sequencer nothing is here.
+        self._coming: dict[bytes, str] = {}  # key, role
+        self._claims: set[ClaimNick] = set()
+
+    def apply(self, batch: Sequence[Submission]) -> None:
+        super().apply(batch)
+        for one in batch if self._coming or self._claims else ():
+            if isinstance(one, SetRole) and self._coming.get(one.key) == one.role:
+                del self._coming[one.key]
+            elif isinstance(one, ClaimNick):
+                self._claims.discard(one)
 
     def _submit(self, submission: Submission) -> None:
         if self.submitter is None:
@@ -171,9 +182,15 @@ class Room(Ledger):
         """Let this key enter without an invite from now on. Call it once the use of its ``invite`` is counted."""
         if invite:
             self._new_admitted.append((key, invite))
-        role = role or self._role(key)
-        if self._roles.get(key) != role:
+        role = role or self._coming.get(key) or self._role(key)
+        if self._coming.get(key, self._roles.get(key)) != role:
+            if self.submitter is not None:
+                self._coming[key] = role
             self._submit(SetRole(key, role))
+
+    def is_coming(self, key: bytes) -> bool:
+        """Whether this host has admitted the key, and the order has not brought that yet."""
+        return key in self._coming
 
     def add_invite(self, key: bytes, expires: int = 0, *, counted: bool = False) -> None:
         """Publish an invite's public key; ``expires`` is in milliseconds."""
@@ -210,9 +227,12 @@ class Room(Ledger):
         nick, is_taken = self._choose_nick(hello.nick, hello.key)
         if is_taken:
             return nick
-        skeleton = text.skeleton(nick)
-        self._submit(ClaimNick(hello.key, nick, skeleton))
-        return nick if self._nicks.get(skeleton) == (nick, hello.key) else None
+        claim = ClaimNick(hello.key, nick, text.skeleton(nick))
+        if claim not in self._claims:
+            if self.submitter is not None:
+                self._claims.add(claim)
+            self._submit(claim)
+        return nick if self._nicks.get(claim.skeleton) == (nick, hello.key) else None
 
     def enter(self, hello: Hello, *, as_owner: bool = False) -> Admission:
         """Let in a peer whose signature (and invite, if it needs one) the host has checked.

@@ -18,6 +18,7 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
@@ -95,7 +96,7 @@ class Sequencer(Protocol):
     def submit(self, batch: Sequence[Submission], done: Callable[[bool], None]) -> None:
         """Submit a batch, and call ``done`` once, now or later: with True if it is in the order, else with False.
 
-        After a False it is submitted again, also if it is in the order all the same.
+        After a False it is submitted again, also if it is in the order all the same. Raising counts as a False.
         """
 
 
@@ -105,7 +106,9 @@ class Submitter:
     def __init__(self, sequencer: Sequencer) -> None:
         self._sequencer = sequencer
         self._queue: deque[Submission] = deque()
-        self._on_the_way = 0  # how many of them, 0 for none
+        self._on_the_way: Sequence[Submission] = ()  # the batch that is submitted now
+        self.error: Exception | None = None  # what the sequencer raised last, for the host to report
+        self.on_ordered: Callable[[], None] = lambda: None  # the queue became shorter
         self.size = 0  # bytes in the queue, about
 
     def add(self, submission: Submission) -> None:
@@ -116,14 +119,20 @@ class Submitter:
     def push(self) -> None:
         """Submit what waits, unless something is on its way. A batch that failed waits for this call."""
         if self._queue and not self._on_the_way:
-            batch = list(islice(self._queue, _BATCH))
-            self._on_the_way = len(batch)
-            self._sequencer.submit(batch, self._done)
+            batch = self._on_the_way = list(islice(self._queue, _BATCH))
+            try:
+                self._sequencer.submit(batch, partial(self._done, batch))
+            except Exception as error:
+                self.error = error
+                self._done(batch, False)
 
-    def _done(self, ordered: bool) -> None:
-        count, self._on_the_way = self._on_the_way, 0
+    def _done(self, batch: Sequence[Submission], ordered: bool) -> None:
+        if batch is not self._on_the_way:
+            return  # a second answer; the batch that is on its way now has nothing to do with it
+        self._on_the_way = ()
         if ordered:
-            self.size -= sum(_size(self._queue.popleft()) for _ in range(count))
+            self.size -= sum(_size(self._queue.popleft()) for _ in batch)
+            self.on_ordered()
             self.push()
 
 

@@ -18,6 +18,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
 from chat.core.errors import (
+    LinkBroken,
     LinkClosed,
     NoSuchRoom,
     Refused,
@@ -164,13 +165,19 @@ class AdmissionControl:
             hosted = self._open_direct(hello)
         if hosted is None:
             raise NoSuchRoom("no-room", room=hello.room)
-        is_counted = self._check_invite(hosted, hello, by_invite)
+        room = hosted.room
+        if hello.invite and not room.may_enter(hello.key):
+            await hosted.in_order(lambda: hello.invite in room.invites or room.is_coming(hello.key))
+        if self._check_invite(hosted, hello, by_invite):
+            async with self._host.runtime.disk:  # its use is written now; the loop must not wait for a thread's commit
+                # Another peer may have used it up meanwhile.
+                self._claim(hosted, hello, is_counted=self._check_invite(hosted, hello, by_invite))
+        else:
+            self._claim(hosted, hello)
+        if not await hosted.in_order(lambda: not room.is_coming(hello.key) and room.prepare(hello) is not None):
+            raise LinkBroken("the room's sequencer takes too long")  # the peer comes back
         as_owner = peer.uid == os.geteuid()  # such a process could read the host's keys and its log anyway
-        if not is_counted:
-            return hosted, self._enter(hosted, hello, proof, as_owner=as_owner)
-        async with self._host.runtime.disk:  # its use is written now; the loop must not wait for a thread's commit
-            self._check_invite(hosted, hello, by_invite)  # another peer may have used it up meanwhile
-            return hosted, self._enter(hosted, hello, proof, as_owner=as_owner, is_counted=True)
+        return hosted, self._enter(hosted, hello, proof, as_owner=as_owner)
 
     def _open_direct(self, hello: Hello) -> HostedRoom:
         """Open the room of two who share another room here. Raises RemoteProtocolError, Refused, StoreError."""
@@ -192,7 +199,7 @@ class AdmissionControl:
     def _check_invite(self, hosted: HostedRoom, hello: Hello, said: bytes) -> bool:
         """Return whether the use of this peer's invite must be counted. Raises Refused if it may not enter by it."""
         room = hosted.room
-        if room.may_enter(hello.key):
+        if room.may_enter(hello.key) or room.is_coming(hello.key):
             return False
         if room.only:
             raise Refused("direct-room")
@@ -207,27 +214,28 @@ class AdmissionControl:
             raise Refused("invite-used")
         return is_counted
 
-    # -- WELCOME ---------------------------------------------------------------------------------
-
-    def _enter(
-        self, hosted: HostedRoom, hello: Hello, proof: bytes, *, as_owner: bool, is_counted: bool = False
-    ) -> Member:
-        """Make the peer a member, and queue what it reads first. Raises Refused, StoreError."""
-        room, store = hosted.room, self._host.runtime.store
+    def _claim(self, hosted: HostedRoom, hello: Hello, *, is_counted: bool = False) -> None:
+        """Claim the peer's nickname, count the use of its invite, and admit its key. Raises Refused, StoreError."""
+        room = hosted.room
         theirs = [member for member in room.members if member.key == hello.key]
         if len(theirs) >= MAX_LINKS_A_KEY and not any(one.stream and one.stream.id == hello.stream for one in theirs):
             raise Refused("too-many-links", count=MAX_LINKS_A_KEY)
-        entry = room.enter(hello, as_owner=as_owner)
-        member = entry.member
+        room.prepare(hello)
         if is_counted:
             try:
-                store.use_invite(hosted.number, hello.invite)
-            except StoreError as error:
-                room.leave(member)
-                if isinstance(error, StoreFull):
-                    raise Refused("disk-full") from None
-                raise
-        room.admit(hello.key, invite=b"" if room.may_enter(hello.key) else hello.invite)
+                self._host.runtime.store.use_invite(hosted.number, hello.invite)
+            except StoreFull:
+                raise Refused("disk-full") from None
+        is_new = not (room.may_enter(hello.key) or room.is_coming(hello.key))
+        room.admit(hello.key, invite=hello.invite if is_new else b"")
+
+    # -- WELCOME ---------------------------------------------------------------------------------
+
+    def _enter(self, hosted: HostedRoom, hello: Hello, proof: bytes, *, as_owner: bool) -> Member:
+        """Make the peer a member, and queue what it reads first. Raises Refused, StoreError."""
+        room, store = hosted.room, self._host.runtime.store
+        entry = room.enter(hello, as_owner=as_owner)
+        member = entry.member
         room.welcome(entry, self._host.identity.sign(proof))
         if hosted.full:
             member.cursor.post(DISK_FULL)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from chat.core.sequencer import Sequencer
     from chat.host.store import Store
     from chat.local.identity import Identity
     from chat.transport import Link, Listener
@@ -77,10 +78,12 @@ class Host:
         open_to_all: bool = False,
         only: frozenset[bytes] = frozenset(),
         folder: Path | None = None,
+        sequencer: Sequencer | None = None,
     ) -> HostedRoom:
         """Open a room from the store, which makes it if it is new.
 
         ``only``: the two keys of a direct room. ``folder``: where its board is to be, for members on this machine.
+        A ``sequencer`` hands every batch of the order to ``HostedRoom.apply``; without one the room is its own.
         Raises StoreError, ChatError.
         """
         store = self.runtime.store
@@ -99,6 +102,7 @@ class Host:
             open_to_all=open_to_all,
             only=only,
             bot_turns=self._bot_turns,
+            sequencer=sequencer,
         )
         index = Index(store.search_path(state.id), log, self.runtime.search_thread)
         ask = partial(requests.answer, self)

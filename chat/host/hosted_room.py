@@ -21,11 +21,12 @@ from chat.core.wire import MAX_CONTROL, Kind, Notice, encode, pack
 from chat.host.connection import Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from chat.core.ledger import RoomTables
     from chat.core.log import Batch
     from chat.core.room import Member, Room
+    from chat.core.sequencer import Submission
     from chat.core.wire import Ask
     from chat.host.board import HostBoard
     from chat.host.runtime import Runtime
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _logger: Final = logging.getLogger("chat.host.host")
 
 _RETRY: Final = 1.0  # seconds between tries while the disk is full
+ORDER_TIMEOUT: Final = 5.0  # seconds that a newcomer waits for the sequencer
 _BEAT_FRAME: Final = encode(Kind.BEAT)
 DISK_FULL: Final = pack(Kind.NOTICE, Notice(code="disk-full"))
 _DISK_FREE: Final = pack(Kind.NOTICE, Notice(code="disk"))
@@ -69,6 +71,9 @@ class HostedRoom:
         self.retry: asyncio.TimerHandle | None = None  # nothing is committed before that
         self.drained = asyncio.Event()
         self.drained.set()
+        self._applied = asyncio.Event()  # a batch of the order
+        if room.submitter is not None:
+            room.submitter.on_ordered = self.drained.set
         self.on_stored: Callable[[], None] = index.wake  # batches have been stored
         self._ask = ask
         self._tick_due = False
@@ -121,9 +126,33 @@ class HostedRoom:
                 connection.send()
 
     def poll(self) -> None:
-        """Poll the board for the members that cannot see it."""
+        """Poll the board for the members that cannot see it, and submit again what the sequencer did not take."""
         if self.board.poll():
             self.wake()
+        if (submitter := self.room.submitter) is not None:
+            submitter.push()
+            if submitter.error is not None:
+                _logger.error("the sequencer of %s failed; trying again", self.room.name, exc_info=submitter.error)
+                submitter.error = None
+
+    # -- the order -------------------------------------------------------------------------------
+
+    def apply(self, batch: Sequence[Submission]) -> None:
+        """Apply a batch of the order. A sequencer calls this, in the host's event loop."""
+        self.room.apply(batch)
+        self._applied.set()
+        self.wake()
+
+    async def in_order(self, holds: Callable[[], bool]) -> bool:
+        """Wait until the order has brought what ``holds`` asks for; return False if that takes too long."""
+        if self.room.submitter is None:
+            return holds()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ORDER_TIMEOUT):
+                while not holds():
+                    self._applied.clear()
+                    await self._applied.wait()
+        return holds()
 
     # -- notices ---------------------------------------------------------------------------------
 

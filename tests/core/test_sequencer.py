@@ -11,7 +11,7 @@ import pytest
 from chat.core.errors import LocalProtocolError
 from chat.core.ledger import RoomTables
 from chat.core.log import Log
-from chat.core.room import Member, Room
+from chat.core.room import BOT, Member, Room
 from chat.core.sequencer import (
     AddInvite,
     Append,
@@ -94,6 +94,42 @@ def test_what_failed_is_submitted_again_as_it_was_and_before_all_else() -> None:
     submitter.push()  # one is on its way
     assert slow.asked[2][0] == roles("a", "b")
     assert len(slow.asked) == 3
+
+
+def test_a_submit_that_raises_has_failed_and_later_answers_to_it_count_no_more() -> None:
+    class Raises(Slow):
+        def submit(self, batch: Sequence[Submission], done: Callable[[bool], None]) -> None:
+            super().submit(batch, done)
+            if len(self.asked) == 1:
+                raise OSError("the net is down")
+
+    raises = Raises()
+    submitter = Submitter(raises)
+    submitter.add(roles("a")[0])
+    assert isinstance(submitter.error, OSError)
+    submitter.add(roles("b")[0])
+    assert raises.asked[1][0] == roles("a", "b")
+    raises.asked[0][1](True)
+    submitter.push()
+    assert (len(raises.asked), submitter.size > 0) == (2, True)
+    raises.asked[1][1](True)
+    assert submitter.size == 0
+
+
+def test_a_claim_is_submitted_once_and_a_role_stays_while_they_are_on_their_way() -> None:
+    slow = Slow()
+    room = Room("lobby", Log(EPOCH), sequencer=slow)
+    assert room.prepare(hello()) is room.prepare(hello()) is None
+    room.admit(ANN, BOT)
+    room.admit(ANN)  # as the admission of a program does
+    assert room.is_coming(ANN)
+    for _ in range(2):
+        batch, done = slow.asked[-1]
+        room.apply(batch)
+        done(True)
+    assert [batch for batch, _ in slow.asked] == [[ClaimNick(ANN, "ann", "ann")], [SetRole(ANN, BOT)]]
+    assert not room.is_coming(ANN)
+    assert room.enter(hello()).member.role == BOT
 
 
 def test_a_batch_has_a_limit() -> None:

@@ -106,9 +106,12 @@ class HostFixture:
     async def open(self) -> None:
         self.store = self.make_store()
         self.host = Host(load_host(self.key), self.store, owners=frozenset({self.owner.key}), rate=self.rate)
-        self.hosted = self.host.open_room("lobby", open_to_all=self.open_to_all, folder=self.board)
+        self.hosted = self.open_lobby()
         self.address = await self.host.listen(self.asked, Site(self.folder, self.key), "lobby")
         self.running = asyncio.ensure_future(self.host.run())
+
+    def open_lobby(self) -> HostedRoom:
+        return self.host.open_room("lobby", open_to_all=self.open_to_all, folder=self.board)
 
     async def close(self) -> None:
         if self.running is not None:
