@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 _logger: Final = logging.getLogger("chat.host.store")
 _ROOM_BITS: Final = 48  # a batch's row is room << 48 | its first number, so one tree finds both
 _SEQ_MASK: Final = (1 << _ROOM_BITS) - 1
-_MARK: Final = struct.Struct("!QQ16s")  # room, next number, the chain there; a digest of these follows
-_MARK_SIZE: Final = 64
+_HIGH_WATER: Final = struct.Struct("!QQ16s")  # room, next number, the chain there; a digest of these follows
+_HIGH_WATER_SIZE: Final = 64
 _CHAINED: Final = struct.Struct("!QQ")  # what a link of the chain vouches for beside the data: first number, frames
 
 _SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # it may quote damaged text, which sqlite3 cannot decode
@@ -97,8 +97,8 @@ class Store:
                 self._reader = sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro", uri=True)
                 opened.callback(self._reader.close)
                 self._reader.execute("PRAGMA mmap_size = 0")
-                self._mark_fd = os.open(folder / "log.mark", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                opened.callback(os.close, self._mark_fd)
+                self._high_water_fd = os.open(folder / "log.mark", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                opened.callback(os.close, self._high_water_fd)
             except (OSError, *_SQLITE_ERRORS) as error:
                 raise StoreError("the database {path} cannot be opened: {why}", path=path, why=error) from None
             self._opened = opened.pop_all()
@@ -167,7 +167,7 @@ class Store:
                 next_seq = (at & _SEQ_MASK) + frames
                 found = self.read(room, next_seq - 1)  # a Gap if it is damaged; then the host's clock decides
                 last_time = max((f.time for f in split(found.data)), default=0) if isinstance(found, Batch) else 0
-            self._check_mark(room, name, next_seq)
+            self._check_high_water(room, name, next_seq)
             self._chains[room] = chain
             return RoomState(room, name, epoch, invite, next_seq, last_time, self._tables(room))
 
@@ -257,7 +257,7 @@ class Store:
                 database.execute(_FORGET_REJECTIONS, (*owner, *owner, REJECTIONS_KEPT))
         self._chains[room] = chain
         if batches:
-            self._write_mark(room, batches[-1].next_seq, chain)
+            self._write_high_water(room, batches[-1].next_seq, chain)
 
     def read(self, room: int, seq: int) -> Batch | Gap | None:
         """Return up to 64 KiB of the log that hold ``seq``: rows that follow each other, as one batch.
@@ -326,24 +326,24 @@ class Store:
 
     # -- the mark --------------------------------------------------------------------------------
 
-    def _write_mark(self, room: int, next_seq: int, chain: bytes) -> None:
-        record = _MARK.pack(room, next_seq, chain)
+    def _write_high_water(self, room: int, next_seq: int, chain: bytes) -> None:
+        record = _HIGH_WATER.pack(room, next_seq, chain)
         try:
-            os.pwrite(self._mark_fd, record + _digest(record), room * _MARK_SIZE)
+            os.pwrite(self._high_water_fd, record + _digest(record), room * _HIGH_WATER_SIZE)
         except OSError as error:  # a full disk: what was committed is committed, with an older mark beside it
             _logger.warning("the mark %s cannot be written: %s", self._folder / "log.mark", error.strerror)
 
-    def _read_mark(self, room: int) -> tuple[int, bytes] | None:
+    def _read_high_water(self, room: int) -> tuple[int, bytes] | None:
         """Return how far the room had come, and its chain there; None for a mark that is torn or was never written."""
-        data = os.pread(self._mark_fd, _MARK_SIZE, room * _MARK_SIZE)
-        record = data[: _MARK.size]
-        if len(data) < _MARK_SIZE or _digest(record) != data[_MARK.size :]:
+        data = os.pread(self._high_water_fd, _HIGH_WATER_SIZE, room * _HIGH_WATER_SIZE)
+        record = data[: _HIGH_WATER.size]
+        if len(data) < _HIGH_WATER_SIZE or _digest(record) != data[_HIGH_WATER.size :]:
             return None
-        _, next_seq, chain = _MARK.unpack(record)
+        _, next_seq, chain = _HIGH_WATER.unpack(record)
         return next_seq, chain
 
-    def _check_mark(self, room: int, name: str, next_seq: int) -> None:
-        if (mark := self._read_mark(room)) is None:
+    def _check_high_water(self, room: int, name: str, next_seq: int) -> None:
+        if (mark := self._read_high_water(room)) is None:
             return
         marked, chain = mark
         if marked > next_seq:
@@ -366,8 +366,8 @@ class Store:
     def _check_no_room_lost(self, name: str) -> None:
         """A database that lost its beginning is empty. It must not take a lost room for a new one."""
         (highest,) = self._reader.execute("SELECT coalesce(max(id), 0) FROM rooms").fetchone()
-        slots = os.fstat(self._mark_fd).st_size // _MARK_SIZE
-        lost = [mark[0] - 1 for room in range(highest + 1, slots) if (mark := self._read_mark(room))]
+        slots = os.fstat(self._high_water_fd).st_size // _HIGH_WATER_SIZE
+        lost = [mark[0] - 1 for room in range(highest + 1, slots) if (mark := self._read_high_water(room))]
         if lost:
             raise StoreError(
                 "cannot make room {name!r}: the database has lost {count} of its rooms, with messages 1 to "
@@ -470,7 +470,7 @@ def _link(chain: bytes, first: int, frames: int, data: bytes) -> bytes:
 
 
 def _digest(record: bytes) -> bytes:
-    return hashlib.sha256(record).digest()[: _MARK_SIZE - _MARK.size]
+    return hashlib.sha256(record).digest()[: _HIGH_WATER_SIZE - _HIGH_WATER.size]
 
 
 def _signed(number: int) -> int:

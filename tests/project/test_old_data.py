@@ -45,7 +45,7 @@ LOG = [  # number, nickname, kind, text, target
 UNCONFIRMED, WAITING = "stored, and ann never knew", "said while the host was away"
 
 
-@pytest.fixture(params=["format-1"])
+@pytest.fixture(params=["format-1", "format-2"])
 def old(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy with the modes that the program had set; git does not keep them."""
     folder = tmp_path / "old"
@@ -86,12 +86,12 @@ def test_all_that_was_said_is_there_with_its_numbers_and_authors(old: Path) -> N
     with opened(old, *BOTH):
         events = logged(old / "ann")
     assert [(e["seq"], e["nick"], e["kind"], e["text"], e.get("target")) for e in events] == LOG
-    assert (events[0]["time"], events[-1]["time"]) == ("2026-11-27T23:23:30.374Z", "2026-11-27T23:23:35.487Z")
+    transcript = (old / "transcript.txt").read_text("utf-8")
+    assert all(json.dumps(event, separators=(",", ":")) in transcript for event in events)
     assert [event["seq"] for event in events if event.get("bot")] == [2]
     by_key = {nick: {e["key"] for e in events if e["nick"] == nick} for nick in ("greeter", "ann", "bob", "小北")}
     assert all(len(found) == 1 for found in by_key.values())
-    assert by_key["bob"] == by_key["小北"]
-    assert len(set.union(*by_key.values())) == 3
+    assert len(set.union(*by_key.values())) == (4 if (old / "bob/identities").exists() else 3)  # or 小北 is bob's key
 
 
 def test_a_stored_message_that_was_never_confirmed_is_settled_and_not_doubled(old: Path) -> None:
@@ -145,7 +145,7 @@ def test_nicknames_belong_to_their_keys(old: Path, tmp_path: Path) -> None:
                 assert cid.until("joined")["me"]["nick"] == f"{nick}-2"
         with Program(old / "bob", "join", address, "--as=小北", "--json") as bob:
             me = bob.until("joined")["me"]
-            assert (me["nick"], me["key"]) == ("小北", keys(old)["bob"])
+            assert (me["nick"], me["key"]) == ("小北", keys(old)["小北"])
 
 
 def test_search_finds_words_in_their_last_form(old: Path) -> None:
