@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
 CHAT = sorted((ROOT / "chat").rglob("*.py"))
@@ -29,9 +29,19 @@ MAY_SEE = {
     "testing": {"core", "transport", "local", "client", "host"},
 }
 BOTTOM = {"i18n", "ndjson"}  # modules for every folder but core and transport; they see core only
-IMPURE = {"asyncio", "os", "random", "secrets", "select", "socket", "sqlite3", "threading", "time"}
+# What core may load, besides itself: nothing that reads clocks, files, processes or chance.
+PURE = {
+    *("__future__", "bisect", "chat", "collections", "confusable_homoglyphs", "contextlib", "dataclasses", "difflib"),
+    *("enum", "functools", "hashlib", "itertools", "math", "msgspec", "operator", "re", "struct", "sys", "typing"),
+    *("unicodedata", "wcwidth"),
+}
 SEEN_BY_TRANSPORTS = {"chat.core.errors", "chat.transport.link", "chat.transport"}
-BY_NAME = {"__import__", "find_spec", "import_module", "run_module"}
+BY_NAME = {"__import__", "find_spec", "import_module", "run_module"}  # they load what no import names
+MENTIONS = {  # texts that name a scheme and treat none differently
+    "broken pipe": "what the system calls EPIPE",
+    "pipe to process ": "a pipe of the system, to a program that the host started",
+    "{text!r} is not an address; write NAME or NAME:PLACE, like tcp:127.0.0.1:7711": "an example for people",
+}
 
 
 def files(paths: list[Path]) -> pytest.MarkDecorator:
@@ -63,9 +73,8 @@ def imports(path: Path, *, for_types: bool = True) -> set[str]:
 
 def walk(node: ast.AST, *, for_types: bool) -> Iterator[ast.AST]:
     yield node
-    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not for_types:
-        return
-    for child in ast.iter_child_nodes(node):
+    for_types_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not for_types
+    for child in node.orelse if for_types_only else ast.iter_child_nodes(node):  # type: ignore[attr-defined]
         yield from walk(child, for_types=for_types)
 
 
@@ -84,9 +93,15 @@ def test_chat_never_imports_transports(path: Path) -> None:
     for node in ast.walk(parse(path)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             assert not re.fullmatch(r"transports(\.\w+)+(:\w+)?", node.value), f"line {node.lineno}"
-        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in BY_NAME:
-            named = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
-            assert "transports" not in named, f"line {node.lineno}"
+
+
+@files([path for path in CHAT if path.parent != ROOT / "chat/testing"])  # it is told by name what to test
+def test_nothing_is_loaded_but_by_import(path: Path) -> None:
+    for node in ast.walk(parse(path)):
+        names = {node.attr} if isinstance(node, ast.Attribute) else {node.id} if isinstance(node, ast.Name) else set()
+        names |= {node.name} if isinstance(node, ast.alias) else set()
+        assert not names & BY_NAME, f"line {node.lineno}"  # type: ignore[attr-defined]
+        assert not isinstance(node, ast.Attribute) or ast.unparse(node) != "sys.modules", f"line {node.lineno}"
 
 
 @files(TRANSPORTS)
@@ -107,8 +122,10 @@ def test_no_transport_is_a_special_case(path: Path) -> None:
         + ([node.value] if isinstance(node, ast.keyword) and node.arg in {"help", "epilog"} else [])
     }
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in for_people:
-            assert not re.fullmatch(f"({schemes})(:.*)?", node.value), f"line {node.lineno}"
+        text: object = node.arg if isinstance(node, ast.keyword) else None
+        if isinstance(node, ast.Constant) and id(node) not in for_people and node.value not in MENTIONS:
+            text = node.value.decode("latin-1") if isinstance(node.value, bytes) else node.value
+        assert not (isinstance(text, str) and re.search(rf"\b({schemes})\b", text)), ast.unparse(node)
 
 
 def folder_of(module: str) -> str:
@@ -131,7 +148,7 @@ def test_what_is_at_the_bottom_sees_core_only(name: str) -> None:
 
 @files(sorted((ROOT / "chat/core").glob("*.py")))
 def test_core_takes_time_and_chance_as_arguments(path: Path) -> None:
-    assert not tops(imports(path, for_types=False)) & IMPURE
+    assert tops(imports(path, for_types=False)) <= PURE
 
 
 def test_transport_sees_the_errors_and_nothing_else_of_core() -> None:
@@ -157,3 +174,26 @@ def test_no_transport_hides_a_module_of_python() -> None:
     # Run as a script, a file puts its folder first on sys.path: beside transports/queue.py, `import queue`
     # in asyncio would find that one.
     assert not {path.stem for path in TRANSPORTS} & sys.stdlib_module_names
+
+
+@pytest.mark.parametrize(
+    ("rule", "source"),
+    [
+        (test_nothing_is_loaded_but_by_import, "from importlib import import_module as load"),
+        (test_nothing_is_loaded_but_by_import, "import importlib as i; f = i.import_module"),
+        (test_nothing_is_loaded_but_by_import, "x = sys.modules['chat.ui.linear']"),
+        (test_no_transport_is_a_special_case, "x = '--transport=queue'"),
+        (test_no_transport_is_a_special_case, "x = 'tcp,queue'"),
+        (test_no_transport_is_a_special_case, "x = b'tcp'"),
+        (test_no_transport_is_a_special_case, "x = dict(tcp=1)"),
+        (test_core_takes_time_and_chance_as_arguments, "from datetime import datetime"),
+        (test_core_takes_time_and_chance_as_arguments, "import subprocess"),
+        (test_core_takes_time_and_chance_as_arguments, "if TYPE_CHECKING: pass\nelse: import time"),
+    ],
+)
+def test_the_rules_are_not_easily_evaded(
+    rule: Callable[[Path], None], source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "parse", lambda _path: ast.parse(source))
+    with pytest.raises(AssertionError):
+        rule(ROOT / "chat/core/evader.py")
