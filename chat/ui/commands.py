@@ -15,12 +15,16 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from chat.core.errors import ChatError
+from chat.core.outgoing import split_body
 from chat.core.text import visible
+from chat.core.wire import Kind
 from chat.i18n import _, later
 from chat.local.keys import KEYS, Key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from chat.core.outgoing import OutboxEntry
 
 SCREEN: Final = "screen"  # the full-screen face
 LINES: Final = "lines"  # the linear face
@@ -187,6 +191,19 @@ def parse(line: str) -> Typed:
         message = _("/{name} takes no argument; nothing was done, and “{argument}” was not sent")
         return Unknown(message.format(name=usage.name, argument=_short(argument)), usage.name)
     return Command(usage.name, argument)
+
+
+def typed_again(rejected: Iterable[OutboxEntry]) -> list[str]:
+    """Return what to type to say these again: ordinary messages as one, then each action.
+
+    Replies, edits and reactions are left out: without their target they would say something else.
+    """
+    bodies = [(entry.kind, *split_body(entry.kind, entry.flags, entry.body)) for entry in rejected]
+    said = "\n".join(text for kind, text, target in bodies if kind == Kind.SAY and not target)
+    if said.lstrip().startswith("/"):
+        said = "/" + said.lstrip()
+    actions = [f"/me {text}" for kind, text, _target in bodies if kind == Kind.ACTION]
+    return [text for text in (said, *actions) if text.strip()]
 
 
 def near_command(word: str) -> str:

@@ -37,7 +37,8 @@ def describe(event: ClientEvent) -> list[str]:
             return [text.format(nicks=_line(", ".join(nick for _key, nick in some))) for text, some in moved if some]
         case Rejected(entry, _code, why):
             text = split_body(entry.kind, entry.flags, entry.body)[0][:_EXCERPT]
-            return [_("not sent: {why}: {text}").format(why=_line(translate(why)), text=_line(text))]
+            form = _("not sent: {why}: {text}") if text else _("not sent: {why}")
+            return [form.format(why=_line(translate(why)), text=_line(text))]
         case Gap():
             text = plural("1 message cannot be had any more", "{count} messages cannot be had any more", event.count)
             return [text.format(count=event.count)]

@@ -17,6 +17,7 @@ Enter. The two can only be told apart by guessing from time.
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prompt_toolkit.buffer import Buffer
@@ -36,7 +37,7 @@ from chat.ui.fullscreen.history import RoomHistory
 from chat.ui.fullscreen.wrapping import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from prompt_toolkit.layout.processors import Processor
@@ -145,13 +146,22 @@ class Composer:
         buffer = self._draft(room).buffer
         buffer.document = Document("\n".join(filter(None, (text, buffer.text))))
 
+    def offer(self, text: str, room: str, *, busy: bool = False) -> None:
+        """Put a text that was rejected into the input; if that is in use, Up brings it back later.
+
+        ``busy``: what is typed now answers or corrects a message.
+        """
+        buffer = self._draft(room).buffer
+        if busy or buffer.text:
+            with _off_disk(buffer) as history:
+                history.append_string(clean(text))
+        else:
+            buffer.document = Document(clean(text))
+
     def clear(self) -> None:
         """Empty the input. Up brings the text back, but only in this window: it was not sent."""
-        history = self.buffer.history
-        assert isinstance(history, RoomHistory)
-        history.on_disk = False
-        self.buffer.reset(append_to_history=True)
-        history.on_disk = True
+        with _off_disk(self.buffer):
+            self.buffer.reset(append_to_history=True)
 
     def _draft(self, room: str) -> _Draft:
         if room not in self._drafts:
@@ -249,6 +259,18 @@ class Composer:
             buffer.document = Document(text)
         finally:
             self.editing = False
+
+
+@contextmanager
+def _off_disk(buffer: Buffer) -> Iterator[RoomHistory]:
+    """Keep what joins the history meanwhile in this window."""
+    history = buffer.history
+    assert isinstance(history, RoomHistory)
+    history.on_disk = False
+    try:
+        yield history
+    finally:
+        history.on_disk = True
 
 
 def _size(text: str) -> int:

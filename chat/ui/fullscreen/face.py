@@ -29,7 +29,7 @@ from chat.local.settings import DEFAULTS, NAMES
 from chat.ui import theme
 from chat.ui.answers import open_here
 from chat.ui.clipboard import osc52
-from chat.ui.commands import SCREEN, Command, Say, Unknown, help_lines, parse
+from chat.ui.commands import SCREEN, Command, Say, Unknown, help_lines, parse, typed_again
 from chat.ui.controller import OWN, Controller, quoted
 from chat.ui.face import Face
 from chat.ui.fullscreen import bars
@@ -171,9 +171,9 @@ class FullScreen(Face[View]):
             for event in events:
                 self._take(room, event)
             room.taken()
-            if room.rejected:
-                self.composer.give_back("\n".join(room.rejected), room.name)
-                room.rejected.clear()
+            for typed in typed_again(room.rejected):
+                self.composer.offer(typed, room.name, busy=self.controller.begun is not None)
+            room.rejected.clear()
             self.app.redraw_soon()
 
     def _take(self, view: View, event: ClientEvent) -> None:

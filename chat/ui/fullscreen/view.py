@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from chat.client.events import Lost, Up
 from chat.core.outgoing import split_body
 from chat.core.session import Here, Joined, Message, Rejected, Rewound, Stored
-from chat.core.wire import Direct, Gap, Kind, Notice
-from chat.i18n import _, translate
+from chat.core.wire import Direct, Gap, Notice
+from chat.i18n import _
 from chat.local.identity import fingerprint
 from chat.ui.describe import describe
 from chat.ui.entry import MessageEntry
@@ -54,7 +54,7 @@ class View(Viewport):
         self.greeting: list[str] = []
         self.introduction: list[str] = []  # for somebody who has never read here
         self.news: list[Direct] = []  # direct rooms with new messages
-        self.rejected: list[str] = []  # texts that go back into the input
+        self.rejected: list[OutboxEntry] = []  # their texts go back into the input
         self.lag = 0  # ms from sending to the disk, of what was stored last
         self._ignored = set(settings.ignore)
         self._called = called
@@ -106,11 +106,10 @@ class View(Viewport):
                 return self._take_message(event)
             case Stored(entry, seq):
                 self._take_stored(entry, seq)
-            case Rejected(entry, _code, why):
+            case Rejected(entry):
                 self.timeline.drop(entry)
-                self.note(_("not sent: {why}").format(why=translate(why)))
-                if entry.kind not in {Kind.RETRACT, Kind.REACT}:
-                    self.rejected.append(split_body(entry.kind, entry.flags, entry.body)[0])
+                self._note_event(event)
+                self.rejected.append(entry)
             case Joined(next_seq=end, nick=nick, resumed=resumed, read=read):
                 self.timeline.nick = nick
                 if not resumed:

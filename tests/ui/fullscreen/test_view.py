@@ -68,6 +68,47 @@ def test_what_the_host_rejects_goes_back_into_the_input() -> None:
     run(story())
 
 
+def test_what_the_host_rejects_means_the_same_when_it_is_sent_again() -> None:
+    def rejected(kind: int, text: str, target: int = 0) -> Rejected:
+        flags = REPLY if target and kind == Kind.SAY else 0
+        return Rejected(OutboxEntry(1, kind, flags, text_body(text, target)), "muted", Text("you are muted"))
+
+    async def story() -> None:
+        for event, typed in (
+            (rejected(Kind.SAY, "/peer x"), "//peer x"),
+            (rejected(Kind.ACTION, "waves"), "/me waves"),
+            (rejected(Kind.SAY, "answer", 5), ""),
+            (rejected(Kind.EDIT, "correction", 5), ""),
+            (rejected(Kind.REACT, "👍", 5), ""),
+            (rejected(Kind.RETRACT, "", 5), ""),
+        ):
+            script = Script()
+            async with staged(script.client) as stage:
+                script.happen(event)
+                await stage.until("not sent: you are muted")
+                assert stage.face.input.text == typed
+
+    run(story())
+
+
+def test_what_the_host_rejects_leaves_what_is_being_typed_alone() -> None:
+    async def story() -> None:
+        script = Script()
+        async with staged(script.client) as stage:
+            stage.type("since")
+            await stage.until("> since")
+            entry = OutboxEntry(1, Kind.SAY, 0, text_body("/quit"))
+            script.happen(Rejected(entry, "muted", Text("you are muted")))
+            await stage.until("not sent: you are muted: /quit")
+            assert stage.face.input.text == "since"
+            stage.type("\x03")  # clear it; Up goes back through both
+            await stage.until(gone="> since")
+            stage.type("\x1b[A\x1b[A")
+            await stage.until("> //quit")
+
+    run(story())
+
+
 def test_what_is_stored_and_will_not_be_echoed_is_shown_as_stored() -> None:
     async def story() -> None:
         script = Script()
