@@ -1,7 +1,11 @@
 """Two hosts of one room follow one order. Whatever fails on the way there, in the end they hold equal bytes and rows.
 
 Members of both speak, claim nicknames and send what is rejected. A batch of either host is ordered, or fails, or fails
-although it is ordered. Each host applies the order at its own pace, and stores it whenever its disk is not full.
+although it is ordered. Each host applies the order at its own pace, and stores it whenever its disk is not full. It may
+be killed, and go on from what it has stored.
+
+What one host knows of its own links must not show: one key is on both hosts under one stream and two nicknames, and
+speaks on the first host only; another is a program on one host, and unknown to the other.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from chat.core.errors import Refused
 from chat.core.log import Log
-from chat.core.room import Member, Room
+from chat.core.room import BOT, Member, Room
 from chat.core.sequencer import decode_batch, encode_batch
 from chat.core.wire import SEQ_PREFIX, Hello, Kind, encode, split
 from chat.host.store import Store
@@ -29,6 +33,12 @@ if TYPE_CHECKING:
 
 TABLES: Final = ("authors", "streams", "nicks", "members", "invites", "rejections")
 EPOCH: Final = b"an epoch"
+OPERATOR, PROGRAM, ON_BOTH = 3, 4, 5  # of each host's keys, by number
+ROLES: Final = {OPERATOR: "operator", PROGRAM: BOT}
+
+
+def key_of(on: int, who: int) -> bytes:
+    return bytes([who if who == ON_BOTH else 100 * (on + 1) + who]) * 32
 
 
 class Order:
@@ -53,16 +63,24 @@ class Host:
 
     def __init__(self, order: Order, number: int) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        self.store = Store(Path(self.folder.name))
-        for other in range(number):
-            self.store.open_room(f"another-{other}")
-        state = self.store.open_room("lobby")
-        self.id = state.id
-        self.room = Room("lobby", Log(EPOCH), state.tables, sequencer=order)
         self.order = order
-        self.applied = 0
-        self.members: dict[bytes, Member] = {}
+        self.stored = 0  # batches of the order that are on the disk
+        self.open(number)
         self.said: dict[bytes, list[bytes]] = {}
+
+    def open(self, number: int = 0) -> None:
+        """Open the room as it is stored; nobody is in it."""
+        store = self.store = Store(Path(self.folder.name))
+        for other in range(number):
+            store.open_room(f"another-{other}")
+        state = store.open_room("lobby")
+        self.id = state.id
+        log = Log(
+            EPOCH, next_seq=state.next_seq, last_time=state.last_time, older=lambda seq: store.read(state.id, seq)
+        )
+        self.room = Room("lobby", log, state.tables, sequencer=self.order)
+        self.applied = self.stored
+        self.members: dict[bytes, Member] = {}
 
     def apply(self, most: int) -> None:
         for data in self.order.batches[self.applied : self.applied + most]:
@@ -75,6 +93,7 @@ class Host:
             self.room.give_back(changes)
         else:
             self.store.commit(self.id, batches, changes)
+            self.stored = self.applied
             for member in self.room.committed(batches, changes):
                 self.room.leave(member)
         for member in self.members.values():
@@ -104,18 +123,26 @@ class OrderMachine(RuleBasedStateMachine):
         self.order = Order()
         self.hosts = [Host(self.order, number) for number in range(2)]
         self.time = 0
-        for who, nick in enumerate(("ann", "bob")):
+        for who, nick in {0: "ann", 1: "bob", PROGRAM: "bot", ON_BOTH: "eve"}.items():
             for on in (0, 1):
-                self.come(on, who, f"{nick}{on}")
-                self.order.take(0, ordered=True, told=True)
-                for host in self.hosts:
-                    host.apply(9)
-                self.come(on, who, f"{nick}{on}")
+                for _ in range(3):  # its claim; its role; as a member who has that role
+                    self.come(on, who, f"{nick}{on}")
+                    self.order_all(on)
+                    for host in self.hosts:
+                        host.apply(len(self.order.batches))
 
-    @rule(on=st.integers(0, 1), who=st.integers(0, 3), nick=st.sampled_from(["ann", "Ann", "bob", "bo8", "cid"]))
+    def order_all(self, on: int) -> None:
+        submitter = self.hosts[on].room.submitter
+        assert submitter is not None
+        while submitter.size:
+            submitter.push()
+            while self.order.waiting:
+                self.order.take(0, ordered=True, told=True)
+
+    @rule(on=st.integers(0, 1), who=st.integers(0, ON_BOTH), nick=st.sampled_from(["ann", "Ann", "bob", "bo8", "cid"]))
     def come(self, on: int, who: int, nick: str) -> None:
         """Each host has members of its own, and claims may meet."""
-        host, key = self.hosts[on], bytes([on * 10 + who]) * 32
+        host, key = self.hosts[on], key_of(on, who)
         hello = Hello(room="lobby", key=key, nonce=b"", signature=b"", nick=nick, stream=1)
         try:
             if host.room.prepare(hello) is None:
@@ -123,20 +150,20 @@ class OrderMachine(RuleBasedStateMachine):
         except Refused:
             return
         host.members[key] = host.room.enter(hello).member
-        host.room.admit(key, "operator" if who == 3 else "", invite=bytes(32))
+        host.room.admit(key, ROLES.get(who, ""), invite=bytes(32))
         host.room.has_read(key, who)
         host.room.add_invite(key, expires=who, counted=who == 2)
 
     @rule(
         on=st.integers(0, 1),
-        who=st.sampled_from([0, 0, 1, 1, 2, 3]),
+        who=st.sampled_from([0, 0, 1, 1, 2, OPERATOR, PROGRAM, ON_BOTH]),
         sizes=st.lists(st.integers(-1, 40), min_size=1, max_size=5),
     )
     def say(self, on: int, who: int, sizes: list[int]) -> None:
         """Messages; those of a negative size are rejected."""
-        host, key = self.hosts[on], bytes([on * 10 + who]) * 32
+        host, key = self.hosts[on], key_of(on, who)
         member = host.members.get(key)
-        if member is None or member.stream is None:
+        if member is None or member.stream is None or (who == ON_BOTH and on):
             return
         self.time += 1
         number, data = member.stream.accepted, b""
@@ -175,17 +202,21 @@ class OrderMachine(RuleBasedStateMachine):
         self.hosts[on].apply(most)
         self.hosts[on].commit(full=full)
 
+    @rule(on=st.integers(0, 1))
+    def reopen(self, on: int) -> None:
+        """The host is killed. What its members had said is in the order by then, and it applies again what it lost."""
+        self.order_all(on)
+        host = self.hosts[on]
+        host.store.close()
+        host.open()
+        host.apply(len(self.order.batches))
+
     def teardown(self) -> None:
         if not hasattr(self, "hosts"):
             return
         try:
-            for host in self.hosts:
-                submitter = host.room.submitter
-                assert submitter is not None
-                while submitter.size:
-                    submitter.push()
-                    while self.order.waiting:
-                        self.order.take(0, ordered=True, told=True)
+            for on in (0, 1):
+                self.order_all(on)
             for host in self.hosts:
                 host.apply(len(self.order.batches))
                 host.commit()
@@ -195,14 +226,14 @@ class OrderMachine(RuleBasedStateMachine):
             for batch in one["batches"]:
                 for frame in split(batch[4]):
                     if frame.kind == Kind.SAY:
-                        said.setdefault(self.key_of(one, frame.author), []).append(frame.body)
+                        said.setdefault(self.key_by(one, frame.author), []).append(frame.body)
             assert said == self.hosts[0].said | self.hosts[1].said
         finally:
             for host in self.hosts:
                 host.close()
 
     @staticmethod
-    def key_of(rows: dict[str, list[tuple[Any, ...]]], author: int) -> bytes:
+    def key_by(rows: dict[str, list[tuple[Any, ...]]], author: int) -> bytes:
         (key,) = [row[1] for row in rows["authors"] if row[0] == author]
         assert isinstance(key, bytes)
         return key
