@@ -428,7 +428,7 @@ class Room(Ledger):
         """Take the messages that ``data`` begins with, at most ``most``; return how many, and how many bytes they are.
 
         ``handle`` would do the same, one by one; it deals with everything that is not surely fine. There are two ways
-        in because of their price: with 25 messages a read this one takes 0.5 µs for each, and ``handle`` 2.3 µs.
+        in because of their price: with 25 messages a read this one takes 0.5 µs for each, and ``handle`` 3.0 µs.
         """
         stream = member.stream
         if stream is None:
@@ -446,7 +446,7 @@ class Room(Ledger):
         else:
             self.guard.person_spoke()
         number = stream.accepted + 1
-        if self.submitter is None:  # without a submission: making one would cost as much as a fifth of the rest
+        if self.submitter is None:  # not by a submission, which takes 1.6 µs more
             self._append(stream, member.nick, stream.bot, number, now, data, ends)
         else:
             frames = data[: ends[-1]]
