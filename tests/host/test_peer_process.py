@@ -271,7 +271,7 @@ def test_who_speaks_and_never_reads_goes_on_being_heard(tmp_path: Path) -> None:
         while [ ! -e {gate} ]; do sleep 0.1; done
         seq 3000
         while [ ! -e {again} ]; do sleep 0.1; done
-        grep --line-buffered -e 'left out' -e 'ann: end'
+        grep --line-buffered -e 'were dropped' -e 'ann: end'
     """
     with room(tmp_path, f"--peer={sh('tail', script)}") as (_, ann):
         comes(ann, "tail")
@@ -296,9 +296,9 @@ def says_again(ann: Program) -> Callable[[dict[str, Any]], bool]:
     ann.say("and now?")
 
     def wanted(event: dict[str, Any]) -> bool:
-        if "left out" not in event["text"]:
+        if "were dropped" not in event["text"]:
             ann.say("and now?")
-        return "left out" in event["text"]
+        return "were dropped" in event["text"]
 
     return wanted
 
