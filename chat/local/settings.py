@@ -221,6 +221,8 @@ def allowed(name: str) -> Text:
         return Text("true or false")
     if kind is int:
         return Text("a whole number from {least} to {most}", least=meta.ge, most=meta.le)
+    if kind is str:
+        return Text("any text")
     *first, last = map(toml, get_args(kind))
     return Text("{values} or {last}", values=", ".join(first), last=last)
 

@@ -9,12 +9,13 @@ import stat
 import tomllib
 from datetime import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec import Meta
 
 from chat.core.errors import ChatError
 from chat.local import settings
@@ -340,3 +341,9 @@ def test_the_reference_has_every_setting() -> None:
     rows = settings.reference().splitlines()
     assert [row.split("`")[1] for row in rows[2:]] == list(Settings.__struct_fields__)
     assert all(row.count("|") == 5 for row in rows), "a value breaks the table"
+
+
+def test_a_new_setting_needs_its_field_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(settings._FIELDS, "shout_end", Annotated[str, Meta(description="How a shout ends")])
+    assert str(settings.allowed("shout_end")) == "any text"
+    assert settings.choices("shout_end") == ()
