@@ -40,7 +40,7 @@ def describe(event: ClientEvent) -> list[str]:
             form = _("not sent: {why}: {text}") if text else _("not sent: {why}")
             return [form.format(why=_line(translate(why)), text=_line(text))]
         case Gap():
-            text = plural("1 message cannot be had any more", "{count} messages cannot be had any more", event.count)
+            text = plural("1 message is gone for good", "{count} messages are gone for good", event.count)
             return [text.format(count=event.count)]
         case Rewound(why):
             return [_("{why}; what follows begins anew").format(why=_line(translate(why)))]

@@ -53,5 +53,5 @@ def test_the_marker_moves_up_to_older_messages_that_are_unread() -> None:
 def test_what_has_been_seen_is_read_with_all_that_has_no_line() -> None:
     made = timeline(message(1), message(2), react(3, "👍", 1), message(5), message(6, "x", kind=Kind.EDIT, target=1))
     assert [made.read_state.read_up_to(number) for number in range(3)] == [1, 4, 6]
-    made.note("5 messages cannot be had any more", 0, last_seq=11)
+    made.note("5 messages are gone for good", 0, last_seq=11)
     assert made.read_state.read_up_to(2) == 11

@@ -157,8 +157,8 @@ def test_every_kind_of_event_is_told_in_words() -> None:
         (message(9, "no", target=999), "↳ number 999"),
     ]
     others: dict[str, ClientEvent] = {
-        "-- 1 message cannot be had any more": Gap(first=1, count=1),
-        "-- 5 messages cannot be had any more": Gap(first=1, count=5),
+        "-- 1 message is gone for good": Gap(first=1, count=1),
+        "-- 5 messages are gone for good": Gap(first=1, count=5),
         "-- the host's disk is full; your messages wait until it has space": Notice(code="disk-full"),
         "-- the log went back; what follows begins anew": Rewound(Rewind(code="new", text="the log went back")),
         "-- link lost: reset by peer; coming back": Lost("reset by peer"),
