@@ -246,7 +246,7 @@ async def what_was_sent_arrives(kit: Kit) -> None:
             taken = await kit.clog(near)
             await kit.clog(far)  # and nobody reads that
             await near.aclose()
-            with suppress(LinkBroken):  # talking to one who has left
+            with suppress(LinkBroken):  # the peer has left
                 far.send(pattern(0, 10_000))
             check_same(await within(kit, receive_all(far), "reading to the end"), pattern(0, taken))
 

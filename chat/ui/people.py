@@ -86,7 +86,7 @@ class People:
         return here or self._known.get(key, Known()).nick
 
     def about(self, key: bytes, people: Mapping[Who, Status], *, ignored: bool) -> list[str]:
-        """Return what is known of somebody, also of one who has left. ``people`` are those here, and what they show."""
+        """Describe a person, present or not. ``people`` maps those here to their status."""
         nick, known = self.nick_of(key), self._known.get(key, Known())
         here = [as_line(who, state).partition("\t") for who, state in people.items() if who[0] == key]
         made = [_("{nick} is here").format(nick=name) + (f": {more}" if more else "") for name, _tab, more in here]

@@ -151,7 +151,7 @@ class Room:
 
 
 async def hear(client: Client, text: str) -> Message:
-    """Wait until ``client`` is told of a message that is this text."""
+    """Wait until ``client`` has a message with this text."""
     async for event in client:
         if isinstance(event, Message) and event.text == text:
             return event
