@@ -72,16 +72,16 @@ class AdmissionControl:
 
     async def accept(self, listener: Listener) -> None:
         """Serve all that a listener accepts, until it is closed."""
-        runtime = self._host.runtime
+        host = self._host
         while True:
             await self._slots.acquire()
             link = await _next_link(listener)
             if link is None:
                 return
-            if runtime.closed:
+            if host.closed:
                 await _close(link)
             else:
-                self._unauthenticated.add(runtime.start(self.serve(link)))
+                self._unauthenticated.add(host.start(self.serve(link)))
 
     def _release_slot(self, task: asyncio.Task[None]) -> None:
         """Release a pre-handshake slot. A second call does nothing."""
@@ -107,7 +107,7 @@ class AdmissionControl:
         except asyncio.CancelledError:
             pass  # by us; to keep it would make a cycle of this task, its traceback and all that the peer had
         except StoreError as error:
-            self._host.runtime.fail(error)
+            self._host.fail(error)
         except Exception:
             # A fault of ours that one peer met must not end the room for the others.
             _logger.exception("%s was dropped by a fault of this program; please report it", where)
@@ -169,7 +169,7 @@ class AdmissionControl:
         if hello.invite and not room.may_enter(hello.key):
             await hosted.in_order(lambda: hello.invite in room.invites or room.is_coming(hello.key))
         if self._check_invite(hosted, hello, by_invite):
-            async with self._host.runtime.disk:  # its use is written now; the loop must not wait for a thread's commit
+            async with self._host.disk:  # its use is written now; the loop must not wait for a thread's commit
                 # Another peer may have used it up meanwhile.
                 self._claim(hosted, hello, is_counted=self._check_invite(hosted, hello, by_invite))
         else:
@@ -210,7 +210,7 @@ class AdmissionControl:
         expires, is_counted = room.invites[hello.invite]
         if expires and time.time_ns() // 1_000_000 >= expires:
             raise Refused("invite-expired")
-        if is_counted and not self._host.runtime.store.uses_left(hosted.number, hello.invite):
+        if is_counted and not self._host.store.uses_left(hosted.number, hello.invite):
             raise Refused("invite-used")
         return is_counted
 
@@ -223,7 +223,7 @@ class AdmissionControl:
         room.prepare(hello)
         if is_counted:
             try:
-                self._host.runtime.store.use_invite(hosted.number, hello.invite)
+                self._host.store.use_invite(hosted.number, hello.invite)
             except StoreFull:
                 raise Refused("disk-full") from None
         is_new = not (room.may_enter(hello.key) or room.is_coming(hello.key))
@@ -233,7 +233,7 @@ class AdmissionControl:
 
     def _enter(self, hosted: HostedRoom, hello: Hello, proof: bytes, *, as_owner: bool) -> Member:
         """Make the peer a member, and queue what it reads first. Raises Refused, StoreError."""
-        room, store = hosted.room, self._host.runtime.store
+        room, store = hosted.room, self._host.store
         entry = room.enter(hello, as_owner=as_owner)
         member = entry.member
         room.welcome(entry, self._host.identity.sign(proof))

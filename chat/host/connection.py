@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from chat.core.errors import StoreError, TransportError
 from chat.core.room import BOT
 from chat.core.wire import Kind
+from chat.host import requests
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -35,10 +36,10 @@ BACKLOG: Final = 1024 * 1024  # bytes appended but not yet stored, above which m
 class Connection:
     """A member, its link, and the task that reads it."""
 
-    __slots__ = ("_hosted", "clogged", "heard", "link", "member", "searching", "task")
+    __slots__ = ("clogged", "heard", "hosted", "link", "member", "searching", "task")
 
     def __init__(self, hosted: HostedRoom, member: Member, link: Link, task: asyncio.Task[None]) -> None:
-        self._hosted = hosted
+        self.hosted = hosted
         self.member = member
         self.link = link
         self.task = task
@@ -50,8 +51,8 @@ class Connection:
 
     async def receive(self, parser: Parser) -> None:
         """Feed the room until the member leaves. Raises RemoteProtocolError, TransportError."""
-        hosted, is_bot = self._hosted, self.member.role == BOT
-        room, guard, rate = hosted.room, hosted.room.guard, hosted.runtime.rate
+        hosted, is_bot = self.hosted, self.member.role == BOT
+        room, guard, rate = hosted.room, hosted.room.guard, hosted.host.rate
         tokens, filled = float(rate), time.monotonic()
         data = b""  # the parser may hold what came right behind HELLO
         while True:
@@ -81,7 +82,7 @@ class Connection:
 
         After ``most`` frames the parser keeps the rest until the next call.
         """
-        hosted, member = self._hosted, self.member
+        hosted, member = self.hosted, self.member
         self.heard = time.monotonic()
         now, data = time.time_ns() // 1_000_000, parser.take_rest() + data
         try:
@@ -95,7 +96,7 @@ class Connection:
                     if frame.kind == Kind.BYE:
                         return None
                     if (question := hosted.room.handle(member, frame, now)) is not None:
-                        hosted.answer(self, question, frame.number)
+                        requests.answer(self, question, frame.number)
                     if count >= most:
                         break
         finally:
@@ -115,7 +116,7 @@ class Connection:
 
     def send(self) -> None:
         """Send what the member lacks, as far as the link takes it, and at most the budget of one tick."""
-        hosted, member, link = self._hosted, self.member, self.link
+        hosted, member, link = self.hosted, self.member, self.link
         log, roster = hosted.room.log, hosted.room.roster
         budget = SEND_BUDGET
         try:
@@ -123,7 +124,7 @@ class Connection:
                 count = link.send(data)
                 member.cursor.advance(count)
                 if count < len(data):
-                    self.clogged = hosted.runtime.start(self._unclog())
+                    self.clogged = hosted.host.start(self._unclog())
                     return
                 budget -= count
                 if budget <= 0:
@@ -144,8 +145,8 @@ class Connection:
     def _could_not_send(self, error: Exception) -> None:
         """Drop this member only, unless it is our own disk that cannot be read."""
         if isinstance(error, StoreError):
-            self._hosted.runtime.fail(error)
+            self.hosted.host.fail(error)
             return
         if not isinstance(error, TransportError):
             _logger.error("a fault of this program, or of the transport; please report it", exc_info=error)
-        self._hosted.drop(self.member, str(error))
+        self.hosted.drop(self.member, str(error))

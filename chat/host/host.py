@@ -10,26 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from chat.core.log import Log
 from chat.core.loopguard import LIMIT
 from chat.core.room import BOT, Room
 from chat.core.wire import BEAT, MAX_CONTROL, SILENCE, Direct, Kind, pack
-from chat.host import requests
 from chat.host.admission import AdmissionControl
 from chat.host.board import HostBoard
 from chat.host.hosted_room import HostedRoom
-from chat.host.runtime import Runtime
 from chat.host.search import Index
 from chat.local.identity import host_hash
 from chat.local.invite import Invite, signer
 from chat.transport import Address, Site, find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from chat.core.sequencer import Sequencer
@@ -61,13 +59,19 @@ class Host:
         bot_turns: int = LIMIT,
     ) -> None:
         self.identity = identity
+        self.store = store
+        self.rate = rate
         self.rooms: dict[str, HostedRoom] = {}
-        self.runtime = Runtime(store, rate)
+        self.disk = asyncio.Lock()  # held while a thread writes; a write from the loop waits for it
+        self.commit_time = 0.0  # seconds, a running mean
+        self.closed = False
         self._owners = owners
         self._bot_turns = bot_turns
-        self._hash = host_hash(identity.key)
         self._listeners: list[Listener] = []
         self._admission = AdmissionControl(self)
+        self._search_thread = ThreadPoolExecutor(1, "search")  # for the indexes of all rooms
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # -- rooms -----------------------------------------------------------------------------------
 
@@ -86,7 +90,7 @@ class Host:
         A ``sequencer`` hands every batch of the order to ``HostedRoom.apply``; without one the room is its own.
         Raises StoreError, ChatError.
         """
-        store = self.runtime.store
+        store = self.store
         state = store.open_room(name)
         log = Log(
             state.epoch,
@@ -104,12 +108,10 @@ class Host:
             bot_turns=self._bot_turns,
             sequencer=sequencer,
         )
-        index = Index(store.search_path(state.id), log, self.runtime.search_thread)
-        ask = partial(requests.answer, self)
-        hosted = HostedRoom(self.runtime, room, state.id, state.invite, index, HostBoard(room, folder), ask)
-        self.rooms[name] = hosted
+        index = Index(store.search_path(state.id), log, self._search_thread)
+        hosted = self.rooms[name] = HostedRoom(self, room, state, index, HostBoard(room, folder))
         if only:  # direct rooms are many and small: a search indexes them
-            hosted.on_stored = partial(self._announce_direct, hosted)
+            hosted.on_stored = lambda: self._announce_direct(hosted)
         else:
             room.add_invite(signer(state.invite).key)
             index.wake()
@@ -146,13 +148,13 @@ class Host:
         A port that the system chose is asked for again the next time, so that invites survive a restart.
         Raises UnknownScheme, AddressError, ListenFailed.
         """
-        store, number, asked = self.runtime.store, self.rooms[room].number, str(address)
-        previous = store.address(number, asked)
+        number, asked = self.rooms[room].number, str(address)
+        previous = self.store.address(number, asked)
         site = replace(site, previous=Address.parse(previous) if previous else None)
         listener = await find(address.scheme).listen(address, site)
         self._listeners.append(listener)
-        self.runtime.start(self._admission.accept(listener))
-        store.remember_address(number, asked, str(listener.address))
+        self.start(self._admission.accept(listener))
+        self.store.remember_address(number, asked, str(listener.address))
         return listener.address
 
     def attach(self, room: str, link: Link, key: bytes) -> asyncio.Task[None]:
@@ -161,7 +163,7 @@ class Host:
         The task ends when the program has left.
         """
         self.rooms[room].room.admit(key, BOT)
-        return self.runtime.start(self._admission.serve(link))
+        return self.start(self._admission.serve(link))
 
     def invite(self, room: str) -> Invite:
         """Return the room's standing invite: every address, many uses, the same after a restart."""
@@ -171,15 +173,32 @@ class Host:
         advertised = [getattr(listener, "advertised", listener.address) for listener in self._listeners]
         # A path on this machine is of no use to others, unless there is nothing else.
         addresses = tuple(filter(None, advertised)) or tuple(listener.address for listener in self._listeners)
-        return Invite(addresses=addresses, room=room, host=self._hash, secret=secret)
+        return Invite(addresses=addresses, room=room, host=host_hash(self.identity.key), secret=secret)
 
     # -- running ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve until cancelled. Raises StoreError when the disk cannot be trusted any more."""
-        self.runtime.start(self._watch())
-        self.runtime.start(self._poll())
-        await self.runtime.failed
+        self.start(self._watch())
+        self.start(self._poll())
+        await self._failed
+
+    def start(self, job: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Run a task; if it fails, so does the host."""
+        task = asyncio.get_running_loop().create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """End the host with this error, unless it has failed already."""
+        if not self._failed.done():
+            self._failed.set_exception(error)
 
     async def _poll(self) -> None:
         """Poll the boards for members that cannot see them; with more members, less often."""
@@ -205,14 +224,17 @@ class Host:
 
     async def aclose(self) -> None:
         """Stop listening, store what was accepted, close all links."""
-        self.runtime.closed = True
+        self.closed = True
         for listener in self._listeners:
             await listener.aclose()
         await asyncio.sleep(0)  # a task that is cancelled before its first step would not close its link
         for hosted in self.rooms.values():
             await hosted.finish()
-        await self.runtime.cancel_tasks()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for hosted in self.rooms.values():
             await hosted.index.aclose()
             hosted.board.close()
-        self.runtime.search_thread.shutdown()
+        self._search_thread.shutdown()

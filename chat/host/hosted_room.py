@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -27,14 +28,15 @@ if TYPE_CHECKING:
     from chat.core.log import Batch
     from chat.core.room import Member, Room
     from chat.core.sequencer import Submission
-    from chat.core.wire import Ask
     from chat.host.board import HostBoard
-    from chat.host.runtime import Runtime
+    from chat.host.host import Host
     from chat.host.search import Index
+    from chat.host.store import RoomState
     from chat.transport import Link
 
 _logger: Final = logging.getLogger("chat.host.host")
 
+SLOW_COMMIT: Final = 0.002  # seconds; slower disks are written from a thread
 _RETRY: Final = 1.0  # seconds between tries while the disk is full
 ORDER_TIMEOUT: Final = 5.0  # seconds that a newcomer waits for the sequencer
 _BEAT_FRAME: Final = encode(Kind.BEAT)
@@ -44,25 +46,13 @@ _BOARD_FULL: Final = pack(Kind.NOTICE, Notice(code="board-full"))
 
 
 class HostedRoom:
-    """A room, its place on the disk, and the connections of its members.
+    """A room, its place on the disk, and the connections of its members."""
 
-    ``ask`` deals with a request that the room itself cannot answer.
-    """
-
-    def __init__(
-        self,
-        runtime: Runtime,
-        room: Room,
-        number: int,
-        invite: bytes,
-        index: Index,
-        board: HostBoard,
-        ask: Callable[[HostedRoom, Connection, Ask, int], None],
-    ) -> None:
-        self.runtime = runtime
+    def __init__(self, host: Host, room: Room, stored: RoomState, index: Index, board: HostBoard) -> None:
+        self.host = host
         self.room = room
-        self.number = number
-        self.invite = invite
+        self.number = stored.id
+        self.invite = stored.invite
         self.index = index
         self.board = board
         self.connections: dict[Member, Connection] = {}
@@ -75,7 +65,6 @@ class HostedRoom:
         if room.submitter is not None:
             room.submitter.on_ordered = self.drained.set
         self.on_stored: Callable[[], None] = index.wake  # batches have been stored
-        self._ask = ask
         self._tick_due = False
         self._loop_told = 0.0  # the longest pause of its loop guard that the room has been told of
         self._person_spoke = asyncio.Event()
@@ -106,10 +95,6 @@ class HostedRoom:
             if why:
                 _logger.info("%s (%s) is gone: %s", member.nick or "a reader", connection.link.peer.text, why)
             connection.task.cancel()
-
-    def answer(self, connection: Connection, ask: Ask, number: int) -> None:
-        """Answer a member's request ``number``, now or later."""
-        self._ask(self, connection, ask, number)
 
     def beat(self, now: float, silence: float) -> None:
         """Drop members that have been silent for so many seconds; send a beat to those with nothing else to read."""
@@ -201,13 +186,14 @@ class HostedRoom:
 
     def _tick(self) -> None:
         self._tick_due = False
-        if self.runtime.closed:
+        host = self.host
+        if host.closed:
             return
         if self.committing is None and self.retry is None:
-            if self.runtime.disk_is_quick:
+            if host.commit_time < SLOW_COMMIT and not host.disk.locked():
                 self._commit_now()
             elif self.room.log.unpublished or self.room.changed:
-                self.committing = self.runtime.start(self._commit_in_thread())
+                self.committing = host.start(self._commit_in_thread())
         self._send_all()  # what is stored, also while a slow commit or a full disk keeps the rest back
 
     def _send_all(self) -> None:
@@ -216,31 +202,34 @@ class HostedRoom:
                 connection.send()
 
     def _commit_now(self) -> None:
-        if not (self.room.log.unpublished or self.room.changed):
-            return
-        batches, changes = self.room.log.seal(), self.room.take_changes()
-        try:
-            seconds = self.runtime.commit(self.number, batches, changes)
-        except StoreError as error:
-            self._not_committed(changes, error)
-        else:
-            self._committed(batches, changes, seconds)
+        if self.room.log.unpublished or self.room.changed:
+            batches, changes = self.room.log.seal(), self.room.take_changes()
+            self._settle(batches, changes, self._write(batches, changes))
 
     async def _commit_in_thread(self) -> None:
-        async with self.runtime.disk:
+        async with self.host.disk:
             batches, changes = self.room.log.seal(), self.room.take_changes()
             try:
-                seconds = await asyncio.to_thread(self.runtime.commit, self.number, batches, changes)
-            except StoreError as error:
-                self._not_committed(changes, error)
-            else:
-                self._committed(batches, changes, seconds)
+                self._settle(batches, changes, await asyncio.to_thread(self._write, batches, changes))
             finally:
                 self.committing = None
                 self.wake()
 
-    def _committed(self, batches: list[Batch], changes: RoomTables, seconds: float) -> None:
-        self.runtime.committed(seconds)
+    def _write(self, batches: list[Batch], changes: RoomTables) -> float | StoreError:
+        """Commit, on whatever thread this runs; return how many seconds the disk took, or why it failed."""
+        began = time.perf_counter()
+        try:
+            self.host.store.commit(self.number, batches, changes)
+        except StoreError as error:
+            return error
+        return time.perf_counter() - began
+
+    def _settle(self, batches: list[Batch], changes: RoomTables, outcome: float | StoreError) -> None:
+        if isinstance(outcome, StoreError):
+            self._not_committed(changes, outcome)
+            return
+        host = self.host  # a single very long commit, such as a checkpoint, does not make its disk slow
+        host.commit_time += (min(outcome, 4 * SLOW_COMMIT) - host.commit_time) / 8
         for member in self.room.committed(batches, changes):
             self.drop(member, "it does not read which of its messages were rejected")
         if batches:
@@ -253,7 +242,7 @@ class HostedRoom:
     def _not_committed(self, changes: RoomTables, error: StoreError) -> None:
         self.room.give_back(changes)
         if not isinstance(error, StoreFull):
-            self.runtime.fail(error)
+            self.host.fail(error)
             return
         if not self.full:
             self.full = True

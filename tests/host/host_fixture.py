@@ -228,7 +228,7 @@ class SlowHostFixture(HostFixture):
 
     async def open(self) -> None:
         await super().open()
-        self.host.runtime.commit_time = math.inf
+        self.host.commit_time = math.inf
 
     async def close(self) -> None:
         self.disk.set()

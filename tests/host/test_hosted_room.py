@@ -19,7 +19,7 @@ from chat.core.wire import (
     Notice,
     split,
 )
-from chat.host import hosted_room, runtime
+from chat.host import hosted_room
 from tests.host.host_fixture import (
     HostFixture,
     SlowHostFixture,
@@ -172,7 +172,7 @@ def test_a_full_disk_keeps_messages_waiting_and_stores_them_when_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, in_thread: bool
 ) -> None:
     monkeypatch.setattr(hosted_room, "_RETRY", 0.02)
-    monkeypatch.setattr(runtime, "SLOW_COMMIT", -1 if in_thread else math.inf)
+    monkeypatch.setattr(hosted_room, "SLOW_COMMIT", -1 if in_thread else math.inf)
 
     async def scene() -> None:
         async with HostFixture(tmp_path) as fixture, fixture.members("ann", "bob") as (ann, bob):
@@ -249,7 +249,7 @@ def test_while_the_disk_is_full_others_are_served_at_once(tmp_path: Path, monkey
 def test_a_disk_that_fails_ends_the_host_and_acknowledges_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, in_thread: bool
 ) -> None:
-    monkeypatch.setattr(runtime, "SLOW_COMMIT", -1 if in_thread else math.inf)
+    monkeypatch.setattr(hosted_room, "SLOW_COMMIT", -1 if in_thread else math.inf)
 
     async def scene() -> None:
         async with HostFixture(tmp_path) as fixture:

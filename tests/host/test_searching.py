@@ -12,13 +12,12 @@ from chat.cli.oneshot import print_search
 from chat.core.errors import ChatError
 from chat.core.outgoing import Outgoing
 from chat.core.wire import MAX_CONTROL, SEQ_PREFIX, Answer, Ask, Kind, encode, pack, unpack
-from chat.host.requests import REQUESTS, Request
+from chat.host.requests import REQUESTS
 from tests.host.host_fixture import HostFixture, declined, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chat.host.requests import Asked
     from tests.host.host_fixture import Member
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
@@ -155,12 +154,9 @@ def test_a_damaged_index_harms_nobody(tmp_path: Path) -> None:
 
 
 def test_a_host_that_says_there_is_more_but_names_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def nothing_yet(_asked: Asked) -> Answer:
-        return Answer(more=True, indexed=1)
-
     async def scene() -> None:
         async with HostFixture(tmp_path) as fixture:
-            monkeypatch.setitem(REQUESTS, "search", Request(task=nothing_yet))
+            monkeypatch.setitem(REQUESTS, "search", ("", lambda *_: Answer(more=True, indexed=1)))
             with pytest.raises(ChatError, match="nothing was found"):
                 await print_search(fixture.client("ann", reads_only=True), "x", limit=20, before=0, as_json=False)
 

@@ -107,7 +107,7 @@ class SendsBeforeItStores(HostedRoom):
         self.room.log.publish(batches)
         self._send_all()
         try:
-            self.runtime.store.commit(self.number, batches, self.room.take_changes())
+            self.host.store.commit(self.number, batches, self.room.take_changes())
         except StoreFull:
             self._tell(DISK_FULL)
             self._send_all()
