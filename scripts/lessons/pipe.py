@@ -1,13 +1,42 @@
-"""A lesson on multiprocessing.Pipe: the smallest correct program, and five mistakes.
+"""A lesson on pipes: the smallest program, and five mistakes.
 
-    python scripts/lessons/pipe.py [MISTAKE] [--start METHOD]
+A process is a running program with a memory of its own: no other process can see its variables. Two processes that
+want to talk need something outside both of them, and the kernel, the core of the operating system, provides it. The
+simplest is a pipe: a buffer in the kernel with two ends. Bytes written into one end come out of the other, in the same
+order.
 
-MISTAKE is one of ends, full, pickle, fork, zombie; without it the lesson shows all of them, in this order. METHOD
-is how processes are started: spawn, fork or forkserver.
+A process never touches a pipe itself. The kernel gives it a descriptor, a small number that stands for something the
+kernel keeps: an open file, the terminal, one end of a pipe. Read, write and close are requests to the kernel, each with
+such a number. A new process starts as a copy of another one, its parent, and the copy has the same descriptors.
+
+-------------------------------- the smallest program
+import os
+
+reader, writer = os.pipe()  # two descriptors, one for each end
+if os.fork() == 0:  # from here on there are two processes; 0 says "you are the copy", the child
+    os.write(writer, b"good evening")
+    os._exit(0)  # the child ends here
+os.close(writer)  # the child has its own; with ours open, too, the loop below would never end
+while received := os.read(reader, 1024):  # waits for bytes; b"" says that nobody can write any more
+    print(received.decode())
+os.wait()  # ask how the child ended; then the kernel can forget it
+-------------------------------- what it prints
+good evening
+--------------------------------
+
+The rest of this lesson uses multiprocessing, which wraps these calls up: a Process runs a function in a child, and a
+Pipe has two Connections, which send a length before each message, so the reader gets the messages one by one.
 
      a process                  the kernel                  another process
     writer.send_bytes ───▶ [ ....######## ] ───▶ reader.recv_bytes
                           64 KiB on Linux
+
+How to run it
+
+    python3 scripts/lessons/pipe.py [MISTAKE] [--start METHOD]
+
+MISTAKE is one of ends, full, pickle, fork, zombie; without it the lesson shows all of them, in this order. METHOD
+is how processes are started: spawn, fork or forkserver.
 
 Rules:
 
@@ -22,36 +51,32 @@ whose docstring says what went wrong and why.
 
 from __future__ import annotations
 
-import argparse
-import inspect
 import multiprocessing
 import os
 import struct
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 import warnings
-from multiprocessing.context import ForkContext, ForkServerContext, SpawnContext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
+
+from harness import A_MOMENT, ENOUGH, MEBIBYTE, main, seen, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
+    from multiprocessing.context import ForkContext, SpawnContext
     from multiprocessing.synchronize import Barrier
 
-Context: TypeAlias = ForkContext | SpawnContext | ForkServerContext
+    from harness import Context
 
 LINES: Final = ("good evening", "is anybody here?", "good night")
 LONGEST: Final = 1024  # bytes of a message; we refuse longer ones
-MEBIBYTE: Final = 1024 * 1024  # bytes; more than any pipe holds by default
-A_MOMENT: Final = 1.0  # seconds for which we watch something hang
-ENOUGH: Final = 60.0  # seconds for what ends by itself, even on a busy machine
 
 
-# -- the smallest correct program -----------------------------------------------------------------
+# -- the same with multiprocessing ----------------------------------------------------------------
 
 
 def send_lines(reader: Connection, writer: Connection) -> None:
@@ -80,11 +105,12 @@ def receive_lines(context: Context) -> tuple[list[str], int | None]:
 
 
 def smallest(context: Context) -> None:
-    """The smallest correct program.
+    """The same with multiprocessing.
 
     One process writes and another reads. Each closes the other's end, the reader reads until the end and not
     until some count, and the parent waits for the child that it started.
     """
+    show(send_lines, receive_lines)
     lines, status = receive_lines(context)
     right = lines == [*LINES] and status == 0
     seen("works", f"{len(lines)} lines in order, then the end; the child exited with 0", right)
@@ -119,6 +145,7 @@ def ends(context: Context) -> None:
     another child's death. The other direction is the same: a writer that holds a reading end never gets the
     error (EPIPE, BrokenPipeError) that says nobody reads any more.
     """
+    show(end_comes)
     hidden = not end_comes(context, we_close=False)
     seen("mistake", "the sender is gone and its lines are read, but there is no end: recv would wait forever", hidden)
     seen("cure", "we closed our writing end after start(), and the end came", end_comes(context, we_close=True))
@@ -164,7 +191,7 @@ def both_finish(context: Context, patience: float, *, bob_listens: bool) -> bool
     start.wait(ENOUGH)
     ann.join(patience)
     bob.join(patience)
-    finished = ann.exitcode == bob.exitcode == 0
+    finished: bool = ann.exitcode == bob.exitcode == 0
     for peer in (ann, bob):
         peer.kill()
         peer.join()
@@ -182,6 +209,7 @@ def full(context: Context) -> None:
     writes and who reads; or read in a separate thread; or never block: write what fits, keep the rest, and
     read whenever something is there, as the transports of this chat do.
     """
+    show(capacity, exchange)
     held = capacity()
     seen("fact", f"a pipe holds {held} bytes here, and then a write blocks", 0 < held < MEBIBYTE)
     stuck = not both_finish(context, A_MOMENT, bob_listens=False)
@@ -237,7 +265,7 @@ def fate(context: Context, receive: Callable[[Connection], None], attack: Callab
     with writer:  # open until it has ended: it must not end because the attacker left
         attack(writer)
         receiver.join(ENOUGH)
-        status = receiver.exitcode
+        status: int | None = receiver.exitcode
     receiver.kill()
     receiver.join()
     return status
@@ -252,6 +280,7 @@ def pickle(context: Context) -> None:
     else, use send_bytes() and recv_bytes(maxlength), and check what you got. Without maxlength, a peer can
     announce 2 GiB, and you wait for them and keep whatever arrives.
     """
+    show(Crafted, trusting, careful)
     obeyed = fate(context, trusting, send_crafted) == CHOSEN_BY_ATTACKER
     seen("mistake", f"recv() ran what was sent: the attacker chose exit status {CHOSEN_BY_ATTACKER}", obeyed)
     refused = fate(context, careful, send_crafted) == REFUSED_TEXT
@@ -315,6 +344,7 @@ def fork(_: Context) -> None:
     and if you fork, do it before the first thread. Remember threads that you did not start yourself: a
     multiprocessing.Queue starts one at its first put.
     """
+    show(take_lock, start_beside_thread)
     status, told = start_beside_thread(multiprocessing.get_context("fork"), thread_first=True)
     seen("mistake", "the thread released the lock long ago; in the forked child it is locked", status == STILL_LOCKED)
     if sys.version_info >= (3, 12):
@@ -373,6 +403,7 @@ def zombie(_: Context) -> None:
     which hides the mistake; after the last start nobody asks. So join() every child, including those you
     killed. With forkserver the server is the parent and reaps them, so this child is spawned.
     """
+    show(states)
     before, after = states(multiprocessing.get_context("spawn"))
     seen("mistake", "the child has ended, and is still in the process table, in state Z", before == "Z")
     seen("cure", "after join() it is gone", not after)
@@ -383,34 +414,5 @@ def zombie(_: Context) -> None:
 MISTAKES: Final = {lesson.__name__: lesson for lesson in (ends, full, pickle, fork, zombie)}
 
 
-def seen(kind: str, sentence: str, true: bool) -> None:
-    """Print an observation; end the lesson if it is not true."""
-    if not true:
-        sys.exit(f"lesson: not so on this machine: {sentence}")
-    print(f"   {kind:8} {sentence}", flush=True)
-
-
-def tell(number: str, lesson: Callable[[Any], None], context: Context) -> None:
-    title, _, text = (inspect.getdoc(lesson) or "").partition("\n")
-    print(f"\n{number}{title}\n\n{textwrap.indent(text.strip(), '   ')}\n", flush=True)
-    lesson(context)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("mistake", nargs="?", choices=MISTAKES, metavar="MISTAKE", help=", ".join(MISTAKES))
-    parser.add_argument(
-        "--start", choices=("spawn", "fork", "forkserver"), default="spawn", help="how processes are started (spawn)"
-    )
-    arguments = parser.parse_args()
-    context = multiprocessing.get_context(arguments.start)
-    if arguments.mistake is None:
-        tell("", smallest, context)
-    for number, (name, lesson) in enumerate(MISTAKES.items(), 1):
-        if arguments.mistake in (None, name):
-            tell(f"{number}. {name}: ", lesson, context)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__ or "", smallest, MISTAKES, starts=True))

@@ -1,13 +1,42 @@
-"""A lesson on multiprocessing.Queue: the smallest correct program, and four mistakes.
+"""A lesson on queues: the smallest program, and four mistakes.
 
-    python scripts/lessons/queue_.py [MISTAKE] [--start METHOD]
+A process is a running program with a memory of its own: no other process can see its variables. To share work, one
+process puts jobs into a queue and others take them out. Each job goes to one process, whole, and the oldest goes first.
+A multiprocessing.Queue moves Python's objects: put() turns an object into bytes, the bytes go through a pipe (a buffer
+in the kernel; read pipe.py first), and get() makes an object of them again.
 
-MISTAKE is one of sentinel, full, death, join; without it the lesson shows all of them, in this order. METHOD is how
-processes are started: spawn, fork or forkserver. Read pipe.py first: a queue is made of a pipe.
+-------------------------------- the smallest program
+from multiprocessing import Process, Queue
+
+def work(jobs, results):  # run by the child
+    while (job := jobs.get()) is not None:  # waits for a job
+        results.put(job * job)
+
+if __name__ == "__main__":  # the child may read this file, too, and must not start a child of its own
+    jobs, results = Queue(), Queue()
+    child = Process(target=work, args=(jobs, results))
+    child.start()
+    for job in (1, 2, 3, None):  # a queue has no end, so None says "no more"
+        jobs.put(job)
+    print([results.get() for _ in range(3)])
+    child.join()  # wait until the child has ended
+-------------------------------- what it prints
+[1, 4, 9]
+--------------------------------
+
+These lines rely on having one worker and on knowing how many results will come. The rest of this lesson does without
+either.
 
      producer                                    the kernel                 consumers
        put ──▶ [ ...... ] ── feeder thread ──▶ [ ..#### ] ── one lock ──▶ get
                  a buffer, no bound              a pipe, 64 KiB     └────▶ get
+
+How to run it
+
+    python3 scripts/lessons/queue_.py [MISTAKE] [--start METHOD]
+
+MISTAKE is one of sentinel, full, death, join; without it the lesson shows all of them, in this order. METHOD is how
+processes are started: spawn, fork or forkserver.
 
 Rules:
 
@@ -22,34 +51,28 @@ instead of the standard library's.
 
 from __future__ import annotations
 
-import argparse
-import inspect
-import multiprocessing
 import os
 import queue
 import signal
 import sys
-import textwrap
 from contextlib import suppress
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkContext, ForkServerContext, SpawnContext
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from harness import A_MOMENT, ENOUGH, MEBIBYTE, main, seen, show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from multiprocessing.connection import Connection
     from multiprocessing.queues import Queue
 
-Context: TypeAlias = ForkContext | SpawnContext | ForkServerContext
+    from harness import Context
 
 JOBS: Final = (1, 2, 3, 4, 5)
 LONGEST: Final = 1024  # bytes of a message on a pipe
-MEBIBYTE: Final = 1024 * 1024  # bytes; more than any pipe holds by default
-A_MOMENT: Final = 1.0  # seconds for which we watch something hang
-ENOUGH: Final = 60.0  # seconds for what ends by itself, even on a busy machine
 
 
-# -- the smallest correct program -----------------------------------------------------------------
+# -- several consumers ----------------------------------------------------------------------------
 
 
 def work(number: int, jobs: Queue[int | None], results: Queue[tuple[int, int] | None]) -> None:
@@ -89,12 +112,13 @@ def share_out(context: Context, consumers: int) -> tuple[list[list[int]], list[i
 
 
 def smallest(context: Context) -> None:
-    """The smallest correct program.
+    """The smallest correct program with several consumers.
 
-    A queue has no end, so the producer marks it: one None for each consumer. All results are read before any
+    The producer marks the end once for each consumer: one None for each. All results are read before any
     process is joined. close() says that this process puts nothing more, and join_thread() waits until
     everything that was put has been written.
     """
+    show(work, share_out)
     done, statuses = share_out(context, 2)
     right = sorted(done[0] + done[1]) == [*JOBS] and all(part == sorted(part) for part in done) and not any(statuses)
     seen("works", f"two consumers did {done[0]} and {done[1]}, each in order, and exited with 0", right)
@@ -136,6 +160,7 @@ def sentinel(context: Context) -> None:
     wait for something that never comes. Not even the producer's exit ends that: every process with a queue
     holds both ends of its pipe, so each consumer keeps the writing end open for the others and for itself.
     """
+    show(consumers_that_end)
     stuck = consumers_that_end(context, consumers=2, sentinels=1) == 1
     seen("mistake", "two consumers, one sentinel: one consumer ended, the other waited and was killed", stuck)
     seen("cure", "two consumers, two sentinels: both ended", consumers_that_end(context, consumers=2, sentinels=2) == 2)
@@ -193,6 +218,7 @@ def full(context: Context) -> None:
     put(timeout=) waits that long, and put_nowait() raises queue.Full at once. Decide which of the three suits
     your producer: waiting slows it down, and after Full it must decide what to do with the item.
     """
+    show(accepted)
     seen("mistake", "Queue() took 10000 items while nobody read", accepted(context, 0, 10_000) == 10_000)
     seen("cure", "Queue(2) took 2, and the third put_nowait raised queue.Full", accepted(context, 2, 10_000) == 2)
     waits, returned = put_waits(context, 1)
@@ -258,6 +284,7 @@ def death(context: Context) -> None:
     Worse: a consumer that waits in get() holds the queue's only lock. If it is killed there, all others are
     locked out forever. If consumers may die, give each one its own queue or pipe.
     """
+    show(answer, one_shift, two_shifts)
     shift = one_shift(context, JOBS, dies_at=3)
     lost = [job for job in JOBS if job not in shift.answered and job not in shift.left]
     seen("mistake", f"{shift.answered} answered, {shift.left} still queued: {lost} is nowhere", lost == [3])
@@ -287,7 +314,7 @@ def producer_ends(context: Context, patience: float, *, read_first: bool) -> boo
     if read_first:
         items.get()
     producer.join(patience)
-    ended = producer.exitcode == 0
+    ended: bool = producer.exitcode == 0
     producer.kill()
     producer.join()
     items.close()
@@ -303,6 +330,7 @@ def join(context: Context) -> None:
     producers have come, and then join. cancel_join_thread() also cures it, by throwing away what was not
     written yet.
     """
+    show(put_much, producer_ends)
     stuck = not producer_ends(context, A_MOMENT, read_first=False)
     seen("mistake", "put() of 1 MiB had returned; joined first, the child did not end and was killed", stuck)
     ended = producer_ends(context, ENOUGH, read_first=True)
@@ -314,34 +342,5 @@ def join(context: Context) -> None:
 MISTAKES: Final = {lesson.__name__: lesson for lesson in (sentinel, full, death, join)}
 
 
-def seen(kind: str, sentence: str, true: bool) -> None:
-    """Print an observation; end the lesson if it is not true."""
-    if not true:
-        sys.exit(f"lesson: not so on this machine: {sentence}")
-    print(f"   {kind:8} {sentence}", flush=True)
-
-
-def tell(number: str, lesson: Callable[[Any], None], context: Context) -> None:
-    title, _, text = (inspect.getdoc(lesson) or "").partition("\n")
-    print(f"\n{number}{title}\n\n{textwrap.indent(text.strip(), '   ')}\n", flush=True)
-    lesson(context)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("mistake", nargs="?", choices=MISTAKES, metavar="MISTAKE", help=", ".join(MISTAKES))
-    parser.add_argument(
-        "--start", choices=("spawn", "fork", "forkserver"), default="spawn", help="how processes are started (spawn)"
-    )
-    arguments = parser.parse_args()
-    context = multiprocessing.get_context(arguments.start)
-    if arguments.mistake is None:
-        tell("", smallest, context)
-    for number, (name, lesson) in enumerate(MISTAKES.items(), 1):
-        if arguments.mistake in (None, name):
-            tell(f"{number}. {name}: ", lesson, context)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__ or "", smallest, MISTAKES, starts=True))

@@ -1,15 +1,37 @@
-"""A lesson on shared memory: the smallest correct program, and four mistakes.
+"""A lesson on shared memory: the smallest program, and four mistakes.
 
-    python scripts/lessons/shared_memory.py [MISTAKE] [--start METHOD]
+A process is a running program with a memory of its own: when a process changes a variable, no other process sees it,
+not even the one that started it. But the kernel, which hands out all memory, can give the same piece to several
+processes. What one of them writes there, the others can read: nothing is sent.
 
-MISTAKE is one of count, torn, dead, tracker; without it the lesson shows all of them, in this order. METHOD is how
-processes are started: spawn, fork or forkserver.
+-------------------------------- the smallest program
+from multiprocessing import Process, Value
+
+def write(board):  # run by the child
+    board.value = 42
+
+if __name__ == "__main__":  # the child may read this file, too, and must not start a child of its own
+    board = Value("q", 0)  # a whole number of 64 bits that both processes see
+    child = Process(target=write, args=(board,))
+    child.start()
+    child.join()  # wait until the child has ended: nothing else would tell us that it has written
+    print("the board says", board.value)
+-------------------------------- what it prints
+the board says 42
+--------------------------------
+
+A pipe or a queue hands a message over: it arrives once, and then it is gone. Shared memory has no messages and wakes
+nobody. It is like a board on a wall: a writer replaces what was there, and a reader sees what is there now.
 
     one process             the same memory             another process
     text.value = ... ───▶ [ good night......... ] ───▶ text.value
 
-A pipe or a queue hands a message over: it arrives once, and then it is gone. Shared memory has no messages and wakes
-nobody. It is like a board on a wall: a writer replaces what was there, and a reader sees what is there now.
+How to run it
+
+    python3 scripts/lessons/shared_memory.py [MISTAKE] [--start METHOD]
+
+MISTAKE is one of count, torn, dead, tracker; without it the lesson shows all of them, in this order. METHOD is how
+processes are started: spawn, fork or forkserver.
 
 Rules:
 
@@ -24,38 +46,33 @@ whose docstring says what went wrong and why. ``transports/shm.py`` applies all 
 
 from __future__ import annotations
 
-import argparse
 import fcntl
-import inspect
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 import zlib
 from multiprocessing import resource_tracker
-from multiprocessing.context import ForkContext, ForkServerContext, SpawnContext
 from multiprocessing.shared_memory import SharedMemory
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
+
+from harness import A_MOMENT, ENOUGH, main, seen, show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Generator, Iterator
     from multiprocessing.process import BaseProcess
     from multiprocessing.sharedctypes import Synchronized
     from multiprocessing.synchronize import Barrier, Event
 
-Context: TypeAlias = ForkContext | SpawnContext | ForkServerContext
+    from harness import Context
 
 LINES: Final = ("good evening", "is anybody here?", "good night")
 WIDTH: Final = 64  # bytes of the board
-A_MOMENT: Final = 1.0  # seconds for which we watch something hang
-ENOUGH: Final = 60.0  # seconds for what ends by itself or happens by chance, even on a busy machine
 
 
-# -- the smallest correct program -----------------------------------------------------------------
+# -- more than one number -------------------------------------------------------------------------
 
 
 def write_lines(number: Synchronized[int], text: Any) -> None:
@@ -84,12 +101,13 @@ def look_until_the_last(context: Context) -> tuple[list[tuple[int, str]], int | 
 
 
 def smallest(context: Context) -> None:
-    """The smallest correct program.
+    """The smallest correct program with more than one number.
 
     One process writes and another reads. A Value and an Array belong together, so one lock guards both, and
     every access to either holds it. The reader may miss what was replaced before it looked. It is certain to
     see the last line, and every line that it sees is whole.
     """
+    show(write_lines, look_until_the_last)
     looks, status = look_until_the_last(context)
     right = all(text == LINES[number - 1] for number, text in looks) and looks[-1][1] == LINES[-1] and status == 0
     missed = len(LINES) - len(looks)
@@ -132,6 +150,7 @@ def count(context: Context) -> None:
     additions, but the counter went up by one. There is no error, and a short test passes. Hold the lock from
     before the read until after the write: ``with value.get_lock(): value += 1``.
     """
+    show(count_up)
     got = due = WORKERS * STEPS
     for _ in attempts():
         got = counted(context, careful=False)
@@ -207,6 +226,7 @@ def torn(context: Context) -> None:
     second cure makes nobody wait: add a version and a checksum of all the bytes, so that no two records are
     alike. A reader accepts only what matches, and otherwise reads again.
     """
+    show(write_on, writing)
     looks = writing(context, locked=False)
     mixed = next((text for text in map(text_of, looks) if not is_whole(text)), b"")
     letters = "/".join(sorted({chr(letter) for letter in mixed}))
@@ -218,6 +238,7 @@ def torn(context: Context) -> None:
     looks.close()
     seen("cure", f"with the lock held by both sides: {len(whole)} reads, all whole", all(whole))
 
+    show(sealed, opened)
     looks, refused, believed = writing(context, locked=False), 0, []
     for look in looks:
         text = opened(look)
@@ -277,6 +298,7 @@ def dead(context: Context) -> None:
     to the kernel, which knows its owner and drops it when the owner dies, however it dies. Only a stopped
     process (SIGSTOP, Ctrl-Z) keeps it, and no lock shows that: hence heartbeats.
     """
+    show(die_with_lock, locks_after_a_kill)
     of_python, of_kernel = locks_after_a_kill(context, A_MOMENT)
     seen(
         "mistake",
@@ -359,6 +381,7 @@ def tracker(context: Context) -> None:
     machine restarts. A plain file in your own folder has neither problem: only you remove it, and you take
     over whatever is there at the next start.
     """
+    show(survives, file_survives)
     seen("mistake", "an unrelated process looked and ended, and the segment was gone", not survives(LOOK))
     if sys.version_info >= (3, 13):
         seen("cure", "with track=False it left the segment alone", survives(LOOK_UNTRACKED))
@@ -378,34 +401,5 @@ def attempts() -> Iterator[None]:
         yield
 
 
-def seen(kind: str, sentence: str, true: bool) -> None:
-    """Print an observation; end the lesson if it is not true."""
-    if not true:
-        sys.exit(f"lesson: not so on this machine: {sentence}")
-    print(f"   {kind:8} {sentence}", flush=True)
-
-
-def tell(number: str, lesson: Callable[[Any], None], context: Context) -> None:
-    title, _, text = (inspect.getdoc(lesson) or "").partition("\n")
-    print(f"\n{number}{title}\n\n{textwrap.indent(text.strip(), '   ')}\n", flush=True)
-    lesson(context)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("mistake", nargs="?", choices=MISTAKES, metavar="MISTAKE", help=", ".join(MISTAKES))
-    parser.add_argument(
-        "--start", choices=("spawn", "fork", "forkserver"), default="spawn", help="how processes are started (spawn)"
-    )
-    arguments = parser.parse_args()
-    context = multiprocessing.get_context(arguments.start)
-    if arguments.mistake is None:
-        tell("", smallest, context)
-    for number, (name, lesson) in enumerate(MISTAKES.items(), 1):
-        if arguments.mistake in (None, name):
-            tell(f"{number}. {name}: ", lesson, context)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__ or "", smallest, MISTAKES, starts=True))

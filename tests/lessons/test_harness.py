@@ -1,0 +1,70 @@
+"""scripts/lessons/harness.py, and how every lesson opens: a few plain lines that run as they stand."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lessons.programs import LESSONS, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+WITH_HARNESS = sorted(path.stem for path in LESSONS.glob("*.py") if "from harness import" in path.read_text())
+
+
+@pytest.fixture(scope="module")
+def harness() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("lessons_harness", LESSONS / "harness.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def docstring(lesson: str) -> str:
+    return (LESSONS / f"{lesson}.py").read_text().split('"""')[1]
+
+
+@pytest.mark.parametrize("lesson", WITH_HARNESS)
+def test_the_smallest_program_runs_as_it_stands(harness: ModuleType, lesson: str, tmp_path: Path) -> None:
+    opening = harness.opening(docstring(lesson))
+    file = tmp_path / "program.py"
+    file.write_text(opening.program)
+    done = subprocess.run([sys.executable, "-I", file], env={}, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == (opening.prints, "", 0)
+
+
+@pytest.mark.parametrize("lesson", WITH_HARNESS)
+def test_it_comes_first_and_is_small(harness: ModuleType, lesson: str) -> None:
+    lines = harness.opening(docstring(lesson)).program.splitlines()
+    assert len([line for line in lines if line.strip()]) <= 12
+    assert not [line for line in lines if "->" in line or "harness" in line]
+    source = (LESSONS / f"{lesson}.py").read_text()
+    assert source.startswith('"""A lesson on ')
+    assert source.index(lines[0]) < 2500  # bytes: a screen of prose at most
+
+
+def test_a_smallest_program_that_prints_something_else_ends_the_lesson(tmp_path: Path) -> None:
+    for name in ("harness.py", "pipe.py"):
+        (tmp_path / name).write_text((LESSONS / name).read_text().replace('b"good evening")\n    os', 'b"hi")\n    os'))
+    env = {"PATH": os.environ["PATH"]}
+    command = [sys.executable, str(tmp_path / "pipe.py")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("lesson: not so on this machine: the smallest program")
+
+
+def test_what_runs_is_what_is_shown() -> None:
+    done = run("-c", "import pipe, harness; harness.show(pipe.states)")
+    source = (LESSONS / "pipe.py").read_text()
+    shown = "\n".join(line[5:] for line in done.stdout.splitlines()).strip()
+    assert shown.startswith("def states(")
+    assert shown in source
