@@ -6,16 +6,29 @@ Every face shows these. Texts are as they came: whoever shows one sanitizes it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from chat.core.text import mentions
+from chat.core.text import mentions, visible
 from chat.core.wire import Kind
-from chat.ui.edits import Edit, MessageEdits
 
 if TYPE_CHECKING:
     from chat.core.session import Message
 
+CHANGES: Final = frozenset({Kind.EDIT, Kind.RETRACT, Kind.REACT})  # messages of these kinds change another message
+OVERHEAD: Final = 100  # characters that an edit or a reaction counts besides its text
+MAX_EDITS: Final = 20  # of one message, the newest; its first text is kept too
+_MAX_REACTIONS: Final = 1_000  # on one message
+_MAX_REACTIONS_BY_KEY: Final = 8  # on one message
+_MAX_REACTION: Final = 32  # characters: a family of four with skin tones has 11
 _MAX_NAMES: Final = 100  # in one line of who came and left
+
+
+class Edit(NamedTuple):
+    """The text of a message from some time on."""
+
+    seq: int
+    time: int
+    text: str
 
 
 @dataclass(slots=True, eq=False)
@@ -32,19 +45,27 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class MessageEntry(Entry):
-    """A message as its reader sees it. Its current text is ``text``."""
+    """A message as its reader sees it.
+
+    The outcome does not depend on the order in which changes are applied, nor on how often. So a message looks the same
+    whether the log is read forwards or older parts of it are loaded later. What became of it is replaced, never changed
+    in place: copies share it.
+    """
 
     seq: int  # 0 if it has no number yet, or had it in a log that is gone
     key: bytes
     nick: str
     bot: bool
     kind: int
-    first_text: str
+    text: str  # as it is now; "" once retracted
     target: int  # the message it answers, 0 for none
     mine: bool  # by the reader's key
     pending: bool = False
     mentioned: bool = False  # it mentions the reader and is by somebody else
-    changes: MessageEdits | None = None
+    retracted: bool = False
+    texts: tuple[Edit, ...] = ()  # the first one and the edits, in the log's order; () without edits
+    reactions: dict[tuple[str, bytes], tuple[int, str]] = field(default_factory=dict)  # (emoji, key): seq, nickname
+    cleared: dict[bytes, int] = field(default_factory=dict)  # key: the seq at which it removed its reactions
 
     @classmethod
     def of(cls, message: Message, key: bytes = b"", nick: str = "") -> MessageEntry:
@@ -57,42 +78,52 @@ class MessageEntry(Entry):
         entry.mentioned = not mine and mentions(text, nick)
         return entry
 
-    def apply(self, change: Message, nick: str) -> None:
-        """Apply an edit, a retraction or a reaction. ``nick`` is the reader's. Only the author edits and retracts."""
-        if change.kind != Kind.REACT and change.author.key != self.key:
-            return
-        self.changes = self.changes or MessageEdits()
-        self.changes.apply(change)
-        if change.kind != Kind.REACT:
-            self.mentioned = not self.mine and mentions(self.text, nick)
-
-    @property
-    def retracted(self) -> bool:
-        return self.changes is not None and self.changes.retracted
-
     @property
     def edited(self) -> bool:
-        return self.changes is not None and bool(self.changes.edits)
-
-    @property
-    def text(self) -> str:
-        """The current text; "" once retracted."""
-        if self.changes is None:
-            return self.first_text
-        if self.changes.retracted:
-            return ""
-        return self.changes.edits[-1].text if self.changes.edits else self.first_text
+        return bool(self.texts)
 
     @property
     def earlier(self) -> list[Edit]:
         """The texts before the current one, the first one first; none once retracted."""
-        if self.changes is None or not self.edited or self.retracted:
-            return []
-        return [Edit(self.seq, self.time, self.first_text), *self.changes.edits[:-1]]
+        return list(self.texts[:-1])
 
     @property
     def weight(self) -> int:
-        return len(self.first_text) + (self.changes.weight if self.changes else 0)
+        texts = sum(len(edit.text) + OVERHEAD for edit in self.texts) - OVERHEAD if self.texts else len(self.text)
+        return texts + (len(self.reactions) + len(self.cleared)) * OVERHEAD
+
+    def apply(self, change: Message, nick: str) -> None:
+        """Apply an edit, a retraction or a reaction. ``nick`` is the reader's. Only the author edits and retracts."""
+        if self.retracted or (change.kind != Kind.REACT and change.author.key != self.key):
+            return
+        if change.kind == Kind.REACT:
+            self._react(change, change.author.key)
+            return
+        if change.kind == Kind.RETRACT:
+            self.retracted, self.text, self.texts = True, "", ()
+            self.reactions, self.cleared = {}, {}
+        else:
+            first, *edits = self.texts or (Edit(self.seq, self.time, self.text),)
+            edits = sorted({*edits, Edit(change.seq, change.time, change.text)})[-MAX_EDITS:]
+            self.text, self.texts = edits[-1].text, (first, *edits)
+        self.mentioned = not self.mine and mentions(self.text, nick)
+
+    def _react(self, change: Message, key: bytes) -> None:
+        if not change.text:
+            self.cleared = self.cleared | {key: max(self.cleared.get(key, 0), change.seq)}
+            self.reactions = {
+                (emoji, by): given
+                for (emoji, by), given in self.reactions.items()
+                if by != key or given[0] >= change.seq
+            }
+        elif change.seq > self.cleared.get(key, 0) and (emoji := _emoji(change.text)):
+            given = self.reactions.get((emoji, key))
+            if (given is None and self._has_room(key)) or (given is not None and change.seq < given[0]):
+                self.reactions = self.reactions | {(emoji, key): (change.seq, change.author.nick)}
+
+    def _has_room(self, key: bytes) -> bool:
+        by_key = sum(other == key for _, other in self.reactions)
+        return by_key < _MAX_REACTIONS_BY_KEY and len(self.reactions) < _MAX_REACTIONS
 
 
 @dataclass(slots=True, eq=False)
@@ -126,3 +157,8 @@ class PresenceEntry(Entry):
         (True, True) came, (False, False) left, (True, False) came and left, (False, True) came back.
         """
         return [nick for (_, nick), moved in self.names.items() if moved == (first, last)]
+
+
+def _emoji(text: str) -> str:
+    """Return what a reaction counts as, "" for an invisible one. An emoji is the same with VS16 and without."""
+    return visible(text[:_MAX_REACTION], lines=False).replace("\ufe0f", "").strip()

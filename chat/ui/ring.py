@@ -1,27 +1,30 @@
-"""A bounded ring of numbered entries.
-
-Entries have numbers that never change, whether newer ones are appended or older ones are put in front. So a place on
-the screen is a number. (Only ``replace`` renumbers.)
-"""
+"""What a timeline holds: a bounded ring of entries, and a cache of changes to messages that are not loaded yet."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from chat.ui.entry import MessageEntry
+from chat.core.wire import Kind
+from chat.ui.entry import MAX_EDITS, OVERHEAD, MessageEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from chat.core.session import Message
     from chat.ui.entry import Entry
 
 RING: Final = 10_000  # entries
 _MAX_TEXT: Final = 16 * 1024 * 1024  # characters, edits and reactions included
+_MAX_CACHED: Final = 4 * 1024 * 1024  # characters of changes
 
 
 class Ring:
-    """Entries by number: 10,000 and 16 Mi characters at most."""
+    """Entries by number: 10,000 and 16 Mi characters at most.
+
+    Numbers never change, whether newer entries are appended or older ones are put in front. So a place on the screen is
+    a number. (Only ``replace`` renumbers.)
+    """
 
     def __init__(self, first: int = 0) -> None:
         self.first = first
@@ -84,3 +87,38 @@ class Ring:
 def is_quarter(entries: int, weight: int) -> bool:
     """Whether this is a quarter of what a ring holds."""
     return entries >= RING // 4 or weight >= _MAX_TEXT // 4
+
+
+class EditCache:
+    """Changes seen in a log, by the message they change. All timelines of the log share it.
+
+    A change stands further down in the log than its message, so the message may be loaded later than the change,
+    or again.
+    """
+
+    def __init__(self) -> None:
+        self.since = 0  # all changes from this number of the log on were seen; 0 for none yet
+        self.size = 0  # characters
+        # By message; within, edits by their author, and all others under None. The first message is evicted first.
+        self._changes: dict[int, dict[bytes | None, dict[int, Message]]] = {}
+
+    def add(self, change: Message) -> None:
+        by_author = self._changes.setdefault(change.target, {})
+        changes = by_author.setdefault(change.author.key if change.kind == Kind.EDIT else None, {})
+        if change.seq in changes:
+            return
+        changes[change.seq] = change
+        self.size += len(change.text) + OVERHEAD
+        if change.kind == Kind.EDIT and len(changes) > MAX_EDITS:
+            self.size -= len(changes.pop(min(changes)).text) + OVERHEAD
+        while self.size > _MAX_CACHED:
+            evicted = self._changes.pop(next(iter(self._changes)))
+            self.size -= sum(len(c.text) + OVERHEAD for changes in evicted.values() for c in changes.values())
+
+    def of(self, seq: int) -> Iterator[Message]:
+        for changes in self._changes.get(seq, {}).values():
+            yield from changes.values()
+
+    def clear(self) -> None:
+        self._changes.clear()
+        self.size = self.since = 0

@@ -13,22 +13,20 @@ Rules:
 2. A message shows that it was edited, and its earlier texts can be read. A retracted one stays in its place, without
    its text.
 3. Memory is bounded: the oldest entries are evicted first, or the newest of a part that grows at its top. What was
-   evicted can be loaded again. Nobody can make one message heavier than the limits in ``edits``.
+   evicted can be loaded again. Nobody can make one message heavier than the limits in ``entry``.
 """
 
 from __future__ import annotations
 
-import copy
 import unicodedata
 from collections import deque
+from copy import copy
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from chat.core.text import visible
-from chat.ui.edits import CHANGES, EditCache
-from chat.ui.entry import MessageEntry, NoteEntry, PresenceEntry
-from chat.ui.read_state import ReadState
-from chat.ui.ring import Ring, is_quarter
+from chat.ui.entry import CHANGES, MessageEntry, NoteEntry, PresenceEntry
+from chat.ui.ring import EditCache, Ring, is_quarter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,6 +36,97 @@ if TYPE_CHECKING:
     from chat.ui.entry import Entry
 
 _MAX_HIDDEN: Final = 1_000  # messages by ignored people
+
+
+class ReadState:
+    """What is unread in one timeline. The reader's own messages never are."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self.last_read = 0  # all up to this number of the log has been read
+        self.unread = 0  # unread messages that are in the ring, or were evicted from it
+        self.mentions = 0  # of those in the ring
+        self.marker: int | None = None  # the number of the entry below the unread marker
+        self.marker_seq: int | None = None  # what had been read when the marker was placed
+        self._evicted = 0  # unread messages
+        self._timeline: Final = timeline
+
+    @property
+    def first_unread(self) -> int:
+        """The number of the log from which on messages are below the marker; 1 without a marker."""
+        return (self.marker_seq or 0) + 1
+
+    def mark_read(self, seq: int) -> None:
+        """Everything up to this number of the log has been read. Never moves back."""
+        if seq > self.last_read:
+            self.last_read = seq
+            # Of evicted messages only the numbers are known, and no more of them are unread than there are numbers.
+            self._evicted = min(self._evicted, max(self._timeline.oldest - 1 - seq, 0))
+            self.recount()
+
+    def read_up_to(self, number: int) -> int:
+        """Return the number of the log up to which somebody has read who has seen the entries up to this one."""
+        timeline = self._timeline
+        for later in range(max(number + 1, timeline.first), timeline.end):
+            entry = timeline[later]
+            if isinstance(entry, MessageEntry) and entry.seq:
+                return entry.seq - 1
+        return timeline.last_seq
+
+    def place_marker(self) -> None:
+        """Put the marker where reading stopped: at the start, and when the reader looks elsewhere."""
+        self.marker_seq = self.last_read
+        self.find_marker()
+
+    def find_marker(self) -> None:
+        self.marker = None
+        if self.marker_seq is not None:
+            messages = self._timeline.ring.messages()
+            self.marker = next((entry.number for entry in messages if self._is_below_marker(entry)), None)
+
+    def _is_below_marker(self, entry: MessageEntry) -> bool:
+        """Whether the marker may stand above a message. Not in a part that begins after the first unread message."""
+        if self.marker_seq is None or entry.seq <= self.marker_seq or entry.mine:
+            return False
+        return self._timeline.attached or self.marker_seq >= self._timeline.oldest - 1
+
+    def includes(self, entry: MessageEntry) -> bool:
+        return entry.seq > self.last_read and not entry.mine
+
+    def recount(self) -> None:
+        self.unread, self.mentions = self._evicted, 0
+        for entry in self._timeline.ring.messages(newest_first=True):
+            if not entry.seq:  # of another log, or its number is unknown
+                continue
+            if entry.seq <= self.last_read:
+                return
+            self.unread += not entry.mine
+            self.mentions += entry.mentioned
+
+    def add(self, entry: MessageEntry) -> None:
+        """A message was appended."""
+        if self.includes(entry):
+            self.unread += 1
+            self.mentions += entry.mentioned
+        if self.marker is None and self._is_below_marker(entry):
+            self.marker = entry.number
+
+    def evict(self, entry: MessageEntry) -> None:
+        """The oldest message was evicted."""
+        if self.includes(entry):
+            self._evicted += 1
+            self.mentions -= entry.mentioned
+        if self.marker == entry.number:
+            self.find_marker()
+
+    def restore(self, entry: MessageEntry) -> None:
+        """An older message was put in front. It may have been evicted before; ``recount`` follows."""
+        self._evicted -= self._evicted > 0 and self.includes(entry)
+
+    def reset(self) -> None:
+        """Another log follows."""
+        self.last_read = self._evicted = 0
+        self.marker_seq = self.marker = None
+        self.recount()
 
 
 class Timeline:
@@ -77,8 +166,6 @@ class Timeline:
         self._pending: dict[int, MessageEntry] = {}  # by id() of what was sent, which the session holds meanwhile
         self._base = 0  # the total of the numbers of earlier logs, which sort before this one
         self._arrived = 0
-
-    # -- positions -------------------------------------------------------------------------------
 
     @property
     def first(self) -> int:
@@ -235,15 +322,13 @@ class Timeline:
     def cut_out(self, first: int, end: int) -> Timeline | None:
         """Return a part with copies of these entries, under the same numbers. None if none of them is of this log."""
         numbers = range(max(first, self.first), min(end, self.end))
-        entries = [copy.copy(self[number]) for number in numbers]
+        entries = [copy(self[number]) for number in numbers]
         messages = [entry for entry in entries if isinstance(entry, MessageEntry) and entry.seq]
         if not messages:
             return None
         part = self.part(self.oldest if numbers.start == self.first else messages[0].seq)
         part.ring.first = numbers.start
-        for entry in messages:
-            entry.changes = copy.deepcopy(entry.changes)
-            part._by_seq[entry.seq] = entry
+        part._by_seq = {entry.seq: entry for entry in messages}
         for copied in entries:
             part.ring.append(copied)
         part.last_seq = self.last_seq if numbers.stop == self.end else messages[-1].seq
@@ -295,10 +380,8 @@ class Timeline:
 
     def reactions(self, entry: MessageEntry) -> list[tuple[str, list[str]]]:
         """Return each reaction to a message with the nicknames of who gave it, the first reaction first."""
-        if entry.changes is None or entry.retracted:
-            return []
         given: dict[str, list[str]] = {}
-        for (emoji, key), (_, nick) in sorted(entry.changes.reactions.items(), key=lambda reaction: reaction[1][0]):
+        for (emoji, key), (_, nick) in sorted(entry.reactions.items(), key=lambda reaction: reaction[1][0]):
             if key not in self.ignored:
                 given.setdefault(emoji, []).append(nick)
         return list(given.items())
@@ -345,18 +428,18 @@ class Timeline:
         return entry
 
     def _append(self, entry: Entry) -> None:
-        message = entry if isinstance(entry, MessageEntry) else None
-        if message is None or not message.seq:
+        if entry.order == (0, 0):  # it has no number in the log
             self._arrived += 1
             entry.order = (self._base + self.last_seq, self._arrived)
-        if message is not None and message.key in self.ignored:
-            self._hide(message)
-            return
-        if message is not None and message.mine and self.attached:
-            self.last_mine = message
+        if isinstance(entry, MessageEntry):
+            if entry.key in self.ignored:
+                self._hide(entry)
+                return
+            if entry.mine and self.attached:
+                self.last_mine = entry
         self.ring.append(entry)
-        if message is not None:
-            self.read_state.add(message)
+        if isinstance(entry, MessageEntry):
+            self.read_state.add(entry)
         self._evict()
 
     def _evict(self, *, newest: bool = False) -> None:

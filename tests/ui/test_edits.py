@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chat.core.wire import Kind
-from chat.ui import edits as edits_module
+from chat.ui import ring as ring_module
 from chat.ui.entry import MessageEntry
 from tests.ui.test_timeline import ANN, BOB, CID, MINUTE, check, items, message, react, said, texts, timeline
 
@@ -156,7 +156,7 @@ def test_a_change_of_what_comes_later_waits_and_what_waits_is_bounded(monkeypatc
     assert made.add_older([message(n) for n in range(4, 10)]) == 6
     assert said(made, 5).text == "edited"
     assert made.reactions(said(made, 5)) == [("👍", ["bob"])]
-    monkeypatch.setattr(edits_module, "_MAX_CACHED", 1_000)
+    monkeypatch.setattr(ring_module, "_MAX_CACHED", 1_000)
     for seq in range(13, 60):
         made.add(message(seq, "x" * 100, kind=Kind.EDIT, target=1 + seq % 3))
         check(made)

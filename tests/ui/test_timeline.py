@@ -13,8 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from chat.core.session import Message
 from chat.core.wire import Author, Kind
 from chat.ui import ring as ring_module
-from chat.ui.edits import OVERHEAD
-from chat.ui.entry import Entry, MessageEntry, NoteEntry
+from chat.ui.entry import OVERHEAD, Entry, MessageEntry, NoteEntry
 from chat.ui.ring import RING
 from chat.ui.timeline import Timeline, folded
 

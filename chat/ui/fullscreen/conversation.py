@@ -85,8 +85,6 @@ class Conversation:
         return " ".join(parts)
 
     def _reactions(self, entry: MessageEntry) -> str:
-        if entry.changes is None:
-            return ""
         given = self.timeline.reactions(entry)
         shown = [
             f"{clip(emoji, _REACTION_COLUMNS)} {', '.join(nicks) if len(nicks) <= _MAX_NAMED else len(nicks)}"
