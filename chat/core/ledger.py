@@ -12,70 +12,71 @@ Rules:
    on every host.
 5. Nothing here is published before it is stored: ``take_changes`` hands out what is to be committed together with
    ``log.seal()``, and ``committed`` or ``give_back`` says what became of it.
+6. How far each key has read is no fact of the order, but this host's own, and so is who came by which invite.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from chat.core import text
 from chat.core.sequencer import AddInvite, Append, ClaimNick, Reject, SetRole
-from chat.core.wire import Author, Kind, Rejection
+from chat.core.wire import MAX_CONTROL, Author, Kind, Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chat.core.log import Batch, Log
+    from chat.core.log import Log
     from chat.core.room import Member
     from chat.core.sequencer import Submission
 
-REJECTIONS_KEPT: Final = 64  # of one stream; of older ones the sender learns no reason
+REJECTIONS_KEPT: Final = MAX_CONTROL // 180  # of one stream; it is told of all at once, and no reason for older ones
 NICKS_A_KEY: Final = 8
 
 
+@dataclass(slots=True, eq=False)
 class Stream:
     """One outbox of one key: how far its numbers have come, and under which author index it speaks."""
 
-    __slots__ = ("accepted", "author", "bot", "high_water", "id", "key", "member", "rejections")
-
-    def __init__(self, key: bytes, stream: int, high_water: int = 0) -> None:
-        self.key = key
-        self.id = stream
-        self.high_water = high_water  # the last number that was applied
-        self.author: Author | None = None  # the last one introduced for it
-        self.rejections: list[Rejection] = []  # the newest ones, by number
-        # Of this host's links, and no part of what is applied:
-        self.accepted = high_water  # the last number that was submitted
-        self.bot = False  # a program that the host has started
-        self.member: Member | None = None  # the one link that speaks for it now
+    key: bytes
+    id: int
+    high_water: int = 0  # the last number that was applied
+    author: Author | None = None  # the last one introduced for it
+    rejections: deque[Rejection] = field(default_factory=partial(deque[Rejection], maxlen=REJECTIONS_KEPT))
+    # Of this host's links, and no part of what is applied:
+    accepted: int = 0  # the last number that was submitted
+    bot: bool = False  # a program that the host has started
+    member: Member | None = None  # the one link that speaks for it now
 
 
-class RoomTables(NamedTuple):
+@dataclass
+class RoomTables:
     """Rows of a room's tables: all of them when it opens; what changed, to be committed with the log's batches."""
 
-    authors: Sequence[Author] = ()
-    high_water: Sequence[tuple[bytes, int, int]] = ()  # key, stream, number
-    nicks: Sequence[tuple[str, str, bytes]] = ()  # skeleton, nickname, key
-    members: Sequence[tuple[bytes, str]] = ()  # key, role
-    invites: Sequence[tuple[bytes, int, bool]] = ()  # public key, when it expires (ms), whether its uses are counted
-    rejections: Sequence[tuple[bytes, int, Rejection]] = ()  # key, stream
-    # Not of the order, but this host's own:
-    reads: Sequence[tuple[bytes, int]] = ()  # key, the last number that it has read
-    admitted: Sequence[tuple[bytes, bytes]] = ()  # key, the public key of its invite; never read by the room
+    authors: list[Author] = field(default_factory=list)
+    high_water: list[tuple[bytes, int, int]] = field(default_factory=list)  # key, stream, number
+    nicks: list[tuple[str, str, bytes]] = field(default_factory=list)  # skeleton, nickname, key
+    members: list[tuple[bytes, str]] = field(default_factory=list)  # key, role
+    invites: list[tuple[bytes, int, bool]] = field(default_factory=list)  # public key, expires (ms), uses are counted
+    rejections: list[tuple[bytes, int, Rejection]] = field(default_factory=list)  # key, stream
+    reads: list[tuple[bytes, int]] = field(default_factory=list)  # key, the last number that it has read
+    admitted: list[tuple[bytes, bytes]] = field(default_factory=list)  # key, its invite's; never read by the room
 
 
 class Ledger:
-    """The part of a room that every host of it holds alike."""
+    """The part of a room that is stored. Every host of it holds the same, but for what rule 6 names."""
 
     def __init__(self, log: Log, tables: RoomTables) -> None:
         self.log = log
         self._authors: list[Author] = sorted(tables.authors, key=lambda author: author.index)
         self._streams: dict[tuple[bytes, int], Stream] = {}
         for key, stream, number in tables.high_water:
-            self._streams[key, stream] = Stream(key, stream, number)
+            self._streams[key, stream] = Stream(key, stream, number, accepted=number)
         for author in self._authors:
             self._stream(author.key, author.stream).author = author
         for key, stream, one in tables.rejections:
@@ -86,10 +87,9 @@ class Ledger:
         self._nick_count = Counter(key for _, key in self._nicks.values())
         self._roles = dict(tables.members)
         self.invites = {key: (expires, counted) for key, expires, counted in tables.invites}
-        self._new_authors: list[Author] = []
-        self._new_nicks: list[tuple[str, str, bytes]] = []
-        self._new_members: list[tuple[bytes, str]] = []
-        self._new_invites: list[tuple[bytes, int, bool]] = []
+        self._reads = dict(tables.reads)
+        self._new = RoomTables()  # without the rows that the next four stand for
+        self._new_reads: set[bytes] = set()
         self._new_rejections: dict[tuple[Stream, int], Rejection] = {}  # by stream and first number
         self._touched: dict[Stream, int] = {}  # streams that have moved on, and what is committed of each
         self._committing: dict[Stream, int] = {}  # the same, of what ``take_changes`` handed out
@@ -121,21 +121,18 @@ class Ledger:
                 if skeleton not in self._nicks and self._nick_count[key] < NICKS_A_KEY:
                     self._nicks[skeleton] = self._alike[text.skeleton(nick)] = (nick, key)
                     self._nick_count[key] += 1
-                    self._new_nicks.append((skeleton, nick, key))
+                    self._new.nicks.append((skeleton, nick, key))
             case SetRole(key, role):
                 if self._roles.get(key) != role:
                     self._roles[key] = role
-                    self._new_members.append((key, role))
+                    self._new.members.append((key, role))
             case AddInvite(key, expires, counted):
                 if self.invites.get(key) != (expires, counted):
                     self.invites[key] = (expires, counted)
-                    self._new_invites.append((key, expires, counted))
+                    self._new.invites.append((key, expires, counted))
 
     def _stream(self, key: bytes, stream: int) -> Stream:
-        found = self._streams.get((key, stream))
-        if found is None:
-            found = self._streams[key, stream] = Stream(key, stream)
-        return found
+        return self._streams.get((key, stream)) or self._streams.setdefault((key, stream), Stream(key, stream))
 
     def _append(
         self, stream: Stream, nick: str, bot: bool, number: int, time: int, frames: bytes, ends: list[int]
@@ -146,7 +143,7 @@ class Ledger:
             author = Author(index=len(self._authors) + 1, key=stream.key, stream=stream.id, nick=nick, bot=bot)
             stream.author = author
             self._authors.append(author)
-            self._new_authors.append(author)
+            self._new.authors.append(author)
             self.log.append(Kind.AUTHOR, msgspec.msgpack.encode(author), time=time, author=author.index)
         self.log.append_run(frames, ends, time=time, author=author.index, number=number)
         self._touched.setdefault(stream, stream.high_water)
@@ -161,48 +158,44 @@ class Ledger:
             first, count = last.number, last.count + 1
             kept.pop()
         kept.append(Rejection(number=first, count=count, code=code, fields=fields))
-        del kept[:-REJECTIONS_KEPT]
         self._new_rejections[stream, first] = kept[-1]
+
+    def has_read(self, key: bytes, seq: int) -> None:
+        """Move a key's read mark forward, at most to the end of the log."""
+        seq = min(seq, self.log.end - 1)
+        if self._nick_count[key] and seq > self.read_by(key):
+            self._reads[key] = seq
+            self._new_reads.add(key)
+
+    def read_by(self, key: bytes) -> int:
+        """Return the last number that a key has read, 0 for none."""
+        return self._reads.get(key, 0)
 
     # -- storing ---------------------------------------------------------------------------------
 
     @property
     def changed(self) -> bool:
         """Whether ``take_changes`` has something to give."""
-        return bool(self._touched or self._new_members or self._new_nicks or self._new_authors or self._new_invites)
+        return bool(self._touched or self._new_reads or self._new != _NOTHING)
 
-    def _take_changes(self, reads: Sequence[tuple[bytes, int]], admitted: Sequence[tuple[bytes, bytes]]) -> RoomTables:
-        """Return what changed since the last call, with rows of the host's own tables."""
-        changes = RoomTables(
-            self._new_authors,
-            [(stream.key, stream.id, stream.high_water) for stream in self._touched],
-            self._new_nicks,
-            self._new_members,
-            self._new_invites,
-            [(stream.key, stream.id, one) for (stream, _), one in self._new_rejections.items()],
-            reads,
-            admitted,
-        )
-        self._new_authors, self._new_nicks, self._new_members, self._new_invites = [], [], [], []
-        self._new_rejections = {}
+    def take_changes(self) -> RoomTables:
+        """Return what changed since the last call, to be committed in one transaction with ``log.seal()``."""
+        changes, self._new = self._new, RoomTables()
+        changes.high_water = [(stream.key, stream.id, stream.high_water) for stream in self._touched]
+        changes.rejections = [(stream.key, stream.id, one) for (stream, _), one in self._new_rejections.items()]
+        changes.reads = [(key, self._reads[key]) for key in self._new_reads]
+        self._new_rejections, self._new_reads = {}, set()
         self._committing, self._touched = self._touched, {}
         return changes
 
     def give_back(self, changes: RoomTables) -> None:
-        """Take back changes that could not be committed."""
-        self._new_authors[:0] = changes.authors
-        self._new_nicks[:0] = changes.nicks
-        self._new_members[:0] = changes.members
-        self._new_invites[:0] = changes.invites
+        """Take back changes that could not be committed; the next ``take_changes`` returns them too."""
+        for table in ("authors", "nicks", "members", "invites", "admitted"):
+            getattr(self._new, table)[:0] = getattr(changes, table)
         before = {(self._streams[key, stream], one.number): one for key, stream, one in changes.rejections}
         self._new_rejections = before | self._new_rejections
+        self._new_reads.update(key for key, _ in changes.reads)
         self._touched, self._committing = self._touched | self._committing, {}
 
-    def _publish(self, batches: list[Batch]) -> None:
-        """Batches and changes are on the disk: members may read them."""
-        self._committing = {}
-        self.log.publish(batches)
 
-    def _committed_number(self, stream: Stream) -> int:
-        """Return how far a stream has come on the disk."""
-        return self._committing.get(stream, self._touched.get(stream, stream.high_water))
+_NOTHING: Final = RoomTables()

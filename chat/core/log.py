@@ -178,7 +178,7 @@ class Log:
         if not isinstance(found, Batch):
             return None
         at = wire.offset_of(found.data, seq - found.first)
-        return next(wire.split(found.data[at : at + wire.length_at(found.data, at)])).raw
+        return found.data[at : at + wire.length_at(found.data, at)]
 
     def start_of_last(self, messages: int) -> int:
         """Return where the last ``messages`` messages of the log begin.

@@ -4,33 +4,31 @@
 
 Rules:
 
-1. No clocks, no sockets, no disk: time comes in as an argument, and what must be kept is handed out by
-   ``take_changes`` for the store to commit with the batches.
-2. A host judges what its own members send, and submits what it takes and what it rejects in the same order.
+1. A host judges what its own members send, and submits what it takes and what it rejects in the same order.
    What the order makes of it is the ledger's business, and the same on every host of the room.
-3. A rejection costs the sender that message only. The sender learns of it after the commit, ahead of everything
+2. A rejection costs the sender that message only. The sender learns of it after the commit, ahead of everything
    numbered later.
-4. The room reads no more of a message than its header, and the number that an edit, a retraction or a reaction
+3. The room reads no more of a message than its header, and the number that an edit, a retraction or a reaction
    begins with.
-5. How far each key has read is no fact of the order: it is merged by taking the larger number.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from chat.core import status, text
+from chat.core import text
 from chat.core.errors import LocalProtocolError, Refused, RemoteProtocolError
 from chat.core.ledger import NICKS_A_KEY, Ledger, RoomTables, Stream
 from chat.core.log import Cursor, Log, digest
 from chat.core.loopguard import LIMIT, LoopGuard
 from chat.core.roster import Roster
 from chat.core.sequencer import AddInvite, Append, ClaimNick, Reject, SetRole, Submitter
-from chat.core.status import pack_slot
+from chat.core.status import Status, pack_slot, unpack_slot
 from chat.core.wire import (
     HEADER_SIZE,
     LOG_KINDS_END,
@@ -48,56 +46,42 @@ from chat.core.wire import (
     Rejection,
     Rewind,
     Welcome,
+    kind_at,
     pack,
     run_of,
     unpack,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from chat.core.log import Batch
     from chat.core.sequencer import Sequencer, Submission
 
 BOT: Final = "bot"  # the role of programs that the host started; no peer can claim it
+_FROM_MEMBERS: Final = {Kind.BEAT, Kind.ASK, Kind.BYE, Kind.STATE}  # besides messages
+_HOST_ONLY: Final = frozenset(Kind) - _FROM_MEMBERS
 _MAX_MESSAGE: Final = HEADER_SIZE + SEQ_PREFIX.size + MAX_TEXT
 _NAMES_PAGE: Final = MAX_CONTROL // 160  # authors in one NAMES frame
 _REJECTION_SIZE: Final = 256  # bytes of memory, about
-_EMPTY: Final = RoomTables()
 _MAX_HISTORY: Final = 10_000  # messages that HELLO can ask for; `chat log` asks by number
 
 
+@dataclass(slots=True, eq=False)
 class Member:
     """A cursor with a name: one link of one key."""
 
-    __slots__ = (
-        "cursor",
-        "key",
-        "nick",
-        "own_slot",
-        "presence",
-        "role",
-        "shown",
-        "silent",
-        "slot",
-        "statuses",
-        "stream",
-    )
-
-    def __init__(
-        self, key: bytes, nick: str, role: str, stream: Stream | None, cursor: Cursor, *, silent: bool
-    ) -> None:
-        self.key = key
-        self.nick = nick
-        self.role = role
-        self.stream = stream  # None for a reader
-        self.cursor = cursor
-        self.silent = silent
-        self.presence = -1  # the version of the roster that it knows; -1 is below any, even an empty one
-        self.statuses: float = 0  # the version of others' states that it knows; infinity: it does not ask
-        self.slot = b""  # its own state, from STATE
-        self.shown = b""  # the slot that the host wrote to the board
-        self.own_slot = False  # it writes its slot on the board itself
+    key: bytes
+    nick: str
+    role: str
+    stream: Stream | None  # None for a reader
+    cursor: Cursor
+    silent: bool
+    own_slot: bool  # it writes its slot on the board itself
+    statuses: float  # the version of others' states that it knows; infinity: it does not ask
+    slot: bytes = b""  # its own state, from STATE
+    shown: bytes = b""  # the slot that the host wrote to the board
+    presence: int = -1  # the version of the roster that it knows; -1 is below any, even an empty one
 
     def pending(self, log: Log, roster: Roster) -> bytes | memoryview:
         """Return the bytes to send next: the cursor's, with presence between batches."""
@@ -114,12 +98,9 @@ class Admission(NamedTuple):
     """A new member, and what ``Room.welcome`` tells it."""
 
     member: Member
-    start: int
-    show: int
-    first_unsettled: int
-    rewound: Rewind | None
+    welcome: Welcome
+    rejections: list[Rejection]  # which it may not know of
     replaced: Member | None  # an older link of the same stream, which this one replaces
-    rejections: Sequence[Rejection]  # which it may not know of
 
 
 class Room(Ledger):
@@ -132,7 +113,7 @@ class Room(Ledger):
         self,
         name: str,
         log: Log,
-        tables: RoomTables = _EMPTY,
+        tables: RoomTables | None = None,
         *,
         owners: frozenset[bytes] = frozenset(),
         open_to_all: bool = False,
@@ -140,7 +121,7 @@ class Room(Ledger):
         bot_turns: int = LIMIT,
         only: frozenset[bytes] = frozenset(),
     ) -> None:
-        super().__init__(log, tables)
+        super().__init__(log, tables or RoomTables())
         self.name = name
         self.only = only
         self.owners = owners
@@ -149,9 +130,6 @@ class Room(Ledger):
         self.guard = LoopGuard(bot_turns)
         self.members: dict[Member, None] = {}
         self.submitter = Submitter(sequencer) if sequencer is not None else None
-        self._reads = dict(tables.reads)
-        self._new_reads: dict[bytes, int] = {}
-        self._new_admitted: list[tuple[bytes, bytes]] = []
         # What this host has submitted and the order has not brought yet; without a sequencer nothing is here.
         self._coming: dict[bytes, str] = {}  # key, role
         self._claims: set[ClaimNick] = set()
@@ -181,7 +159,7 @@ class Room(Ledger):
     def admit(self, key: bytes, role: str = "", invite: bytes = b"") -> None:
         """Let this key enter without an invite from now on. Call it once the use of its ``invite`` is counted."""
         if invite:
-            self._new_admitted.append((key, invite))
+            self._new.admitted.append((key, invite))
         role = role or self._coming.get(key) or self._role(key)
         if self._coming.get(key, self._roles.get(key)) != role:
             if self.submitter is not None:
@@ -204,15 +182,6 @@ class Room(Ledger):
     def nick_of(self, key: bytes) -> str:
         """Return the newest nickname of this key here, "" for none."""
         return next((nick for nick, whose in reversed(self._nicks.values()) if whose == key), "")
-
-    def speakers(self) -> bytes:
-        """Return a NAMES frame of those here who have spoken, at most 25 of them; empty where there are none.
-
-        For who comes in: it would have to ask, and its question stands behind all that it says itself.
-        """
-        known = [member.stream.author for member in self.members if member.stream and member.stream.author]
-        known = sorted(known, key=lambda author: author.index)[-_NAMES_PAGE:]
-        return pack(Kind.NAMES, Names(authors=known, asked=[])) if known else b""
 
     def _role(self, key: bytes) -> str:
         return "owner" if key in self.owners else self._roles.get(key, "member")
@@ -246,57 +215,56 @@ class Room(Ledger):
         role = self._role(hello.key)
         if as_owner and role != BOT and not self.only:
             role = "owner"
-        start, show, rewound = self._find_start(hello)
-        stream, replaced = None, None
-        if hello.stream:
-            stream = self._stream(hello.key, hello.stream)
-            replaced = stream.member
-        member = Member(hello.key, nick, role, stream, Cursor(start), silent=hello.silent)
-        member.own_slot = hello.board
-        if not hello.states:
-            member.statuses = inf
+        start, show, rewound = _find_start(self.log, hello)
+        stream = self._stream(hello.key, hello.stream) if hello.stream else None
+        replaced = stream.member if stream else None
+        statuses = 0 if hello.states else inf
+        member = Member(hello.key, nick, role, stream, Cursor(start), hello.silent, hello.board, statuses)
         if not (member.silent or member.own_slot):
-            member.slot = pack_slot(member.key, nick, status.Status())
+            member.slot = pack_slot(member.key, nick, Status())
         if replaced is not None:
             self.leave(replaced)
+        first_unsettled, known = 0, []
         if stream is not None:
             stream.member = member
             stream.bot = role == BOT
             self._streams[stream.key, stream.id] = stream
+            # What is not committed does not count: a crash could still take it, and the member would have forgotten it.
+            first_unsettled = self._committing.get(stream, self._touched.get(stream, stream.high_water)) + 1
+            known = _rejections(stream, hello.unsettled, first_unsettled) if hello.unsettled else []
         self.members[member] = None
         if not member.silent:
             self.roster.enter(member.key, nick, bot=role == BOT)
-        # What is not committed does not count: a crash could still take it, and the member would have forgotten it.
-        first_unsettled = self._committed_number(stream) + 1 if stream else 0
-        known = self._rejections(stream, hello.unsettled, first_unsettled) if stream and hello.unsettled else []
-        return Admission(member, start, show, first_unsettled, rewound, replaced, known)
+        welcome = Welcome(
+            room=self.name,
+            epoch=self.log.epoch,
+            next_seq=self.log.end,
+            start=start,
+            show=show,
+            nick=nick,
+            first_unsettled=first_unsettled,
+            proof=b"",
+            rejected=known[-1].number + known[-1].count - 1 if known else 0,
+            rewound=rewound,
+            role=role,
+            read=self.read_by(member.key),
+        )
+        return Admission(member, welcome, known, replaced)
 
     def welcome(self, entry: Admission, proof: bytes) -> None:
-        """Queue WELCOME for a new member, rejections that it may not know, and the names of those who speak here."""
-        member, known = entry.member, entry.rejections
-        member.cursor.post(
-            pack(
-                Kind.WELCOME,
-                Welcome(
-                    room=self.name,
-                    epoch=self.log.epoch,
-                    next_seq=self.log.end,
-                    start=entry.start,
-                    show=entry.show,
-                    nick=member.nick,
-                    first_unsettled=entry.first_unsettled,
-                    proof=proof,
-                    rejected=known[-1].number + known[-1].count - 1 if known else 0,
-                    rewound=entry.rewound,
-                    role=member.role,
-                    read=self.read_by(member.key),
-                ),
-            )
-        )
+        """Queue WELCOME for a new member, rejections that it may not know, and the names of those who speak here.
+
+        It would have to ask for these names, and its question stands behind all that it says itself.
+        """
+        entry.welcome.proof = proof
+        post = entry.member.cursor.post
+        post(pack(Kind.WELCOME, entry.welcome))
+        for one in entry.rejections:
+            post(pack(Kind.REJECTED, one))
+        known = [member.stream.author for member in self.members if member.stream and member.stream.author]
         if known:
-            member.cursor.post(_frames(known))
-        if names := self.speakers():
-            member.cursor.post(names)
+            known = sorted(known, key=lambda author: author.index)[-_NAMES_PAGE:]
+            post(pack(Kind.NAMES, Names(authors=known, asked=[])))
 
     def leave(self, member: Member) -> None:
         """Forget a member. Does nothing the second time."""
@@ -310,35 +278,6 @@ class Room(Ledger):
             stream.member = None
             if not stream.accepted:  # it never spoke: a peer must not fill our memory by coming and going
                 del self._streams[stream.key, stream.id]
-
-    def has_read(self, key: bytes, seq: int) -> None:
-        """Move a key's read mark forward, at most to the end of the log."""
-        seq = min(seq, self.log.end - 1)
-        if self._nick_count[key] and seq > self.read_by(key):
-            self._reads[key] = self._new_reads[key] = seq
-
-    def read_by(self, key: bytes) -> int:
-        """Return the last number that a key has read, 0 for none."""
-        return self._reads.get(key, 0)
-
-    def _find_start(self, hello: Hello) -> tuple[int, int, Rewind | None]:
-        """Return the first number to send, the first to show, and why the member's past is not ours, if so."""
-        log = self.log
-        rewound: Rewind | None = None
-        if hello.epoch:
-            if hello.epoch != log.epoch:
-                rewound = Rewind(code="another-log")
-            elif hello.next_seq > log.end:
-                rewound = Rewind(code="older-copy", fields={"end": log.end - 1, "held": hello.next_seq - 1})
-            elif hello.last and (ours := log.frame_at(hello.next_seq - 1)) and digest(ours) != hello.last:
-                rewound = Rewind(code="differs", fields={"number": hello.next_seq - 1})
-            if not rewound:
-                return max(1, hello.next_seq), max(1, hello.next_seq), None
-        if hello.next_seq and not hello.epoch:  # it holds nothing and asks for the log from a number
-            show = min(hello.next_seq, log.end)
-        else:
-            show = log.start_of_last(min(hello.history, _MAX_HISTORY))
-        return max(1, min(show, hello.since)) if hello.since else show, show, rewound
 
     def _choose_nick(self, wanted: str, key: bytes) -> tuple[str, bool]:
         """Return the nickname that this key may have, the wanted one or that with a suffix; and whether it has it."""
@@ -370,7 +309,7 @@ class Room(Ledger):
         if 0 < frame.kind < SPOKEN_END:
             self._say(member, frame, now)
         elif frame.kind == Kind.STATE:
-            shown = status.unpack_slot(frame.body)
+            shown = unpack_slot(frame.body)
             if shown is None or shown[0] != (member.key, member.nick):
                 raise RemoteProtocolError("the peer sent a STATE that cannot be read, or is not its own")
             member.slot = frame.body
@@ -412,17 +351,10 @@ class Room(Ledger):
             if len(frame.raw) < HEADER_SIZE + SEQ_PREFIX.size:
                 return "no-target", {}
             (target,) = SEQ_PREFIX.unpack_from(frame.raw, HEADER_SIZE)
-            if not 0 < target < self.log.end:
+            found = self.log.frame_at(target)  # None also for what is gone, which may have been a message
+            if not 0 < target < self.log.end or (found is not None and kind_at(found, 0) >= SPOKEN_END):
                 return "no-target", {}
         return None
-
-    def _rejections(self, stream: Stream, start: int, end: int) -> list[Rejection]:
-        """Return what is committed of a stream's rejections, from number ``start`` to below ``end``."""
-        return [
-            replace(one, count=min(one.count, end - one.number))
-            for one in stream.rejections
-            if one.number < end and one.number + one.count > start
-        ]
 
     def take_run(self, member: Member, data: bytes, now: int, most: int = MAX_BATCH) -> tuple[int, int]:
         """Take the messages that ``data`` begins with, at most ``most``; return how many, and how many bytes they are.
@@ -458,27 +390,8 @@ class Room(Ledger):
     @property
     def backlog(self) -> int:
         """Bytes that wait for the order or the disk, about: while they are too many, members are left unread."""
-        waiting = self.log.unpublished
-        if self._new_rejections or self.submitter is not None:
-            waiting += _REJECTION_SIZE * len(self._new_rejections) + (self.submitter.size if self.submitter else 0)
-        return waiting
-
-    @property
-    def changed(self) -> bool:
-        """Whether ``take_changes`` has something to give."""
-        return bool(self._new_reads or self._new_admitted) or super().changed
-
-    def take_changes(self) -> RoomTables:
-        """Return what changed since the last call, to be committed in one transaction with ``log.seal()``."""
-        reads, self._new_reads = self._new_reads, {}
-        admitted, self._new_admitted = self._new_admitted, []
-        return self._take_changes(list(reads.items()), admitted)
-
-    def give_back(self, changes: RoomTables) -> None:
-        """Take back changes that could not be committed; the next ``take_changes`` returns them too."""
-        super().give_back(changes)
-        self._new_reads = dict(changes.reads) | self._new_reads
-        self._new_admitted[:0] = changes.admitted
+        submitted = self.submitter.size if self.submitter is not None else 0
+        return self.log.unpublished + _REJECTION_SIZE * len(self._new_rejections) + submitted
 
     def committed(self, batches: list[Batch], changes: RoomTables) -> list[Member]:
         """Publish what is on the disk now, and tell senders which of their messages were rejected.
@@ -486,20 +399,46 @@ class Room(Ledger):
         Returns members that do not read what they are told: their links are to be closed, and when they come back
         they are told again.
         """
-        told: dict[Member, list[Rejection]] = {}
+        told: dict[Member, list[bytes]] = {}
         for key, stream, one in changes.rejections:
             if (member := self._streams[key, stream].member) is not None:
-                told.setdefault(member, []).append(one)
+                told.setdefault(member, []).append(pack(Kind.REJECTED, one))
         deaf = [member for member in told if member.cursor.control_size > MAX_CONTROL]
         for member, rejections in told.items():
             if member not in deaf:
-                member.cursor.post(_frames(rejections))  # ahead of everything that was numbered after them
-        self._publish(batches)
+                member.cursor.post(b"".join(rejections))  # ahead of everything that was numbered after them
+        self._committing = {}
+        self.log.publish(batches)
         return deaf
 
 
-def _frames(rejections: Iterable[Rejection]) -> bytes:
-    return b"".join(pack(Kind.REJECTED, one) for one in rejections)
+def _find_start(log: Log, hello: Hello) -> tuple[int, int, Rewind | None]:
+    """Return the first number to send, the first to show, and why the member's past is not ours, if so."""
+    rewound: Rewind | None = None
+    if hello.epoch:
+        if hello.epoch != log.epoch:
+            rewound = Rewind(code="another-log")
+        elif hello.next_seq > log.end:
+            rewound = Rewind(code="older-copy", fields={"end": log.end - 1, "held": hello.next_seq - 1})
+        elif hello.last and (ours := log.frame_at(hello.next_seq - 1)) and digest(ours) != hello.last:
+            rewound = Rewind(code="differs", fields={"number": hello.next_seq - 1})
+        else:
+            start = max(1, hello.next_seq)
+            return start, start, None
+    if hello.next_seq and not hello.epoch:  # it holds nothing and asks for the log from a number
+        show = min(hello.next_seq, log.end)
+    else:
+        show = log.start_of_last(min(hello.history, _MAX_HISTORY))
+    return max(1, min(show, hello.since)) if hello.since else show, show, rewound
+
+
+def _rejections(stream: Stream, start: int, end: int) -> list[Rejection]:
+    """Return what is committed of a stream's rejections, from number ``start`` to below ``end``."""
+    return [
+        replace(one, count=min(one.count, end - one.number))
+        for one in stream.rejections
+        if one.number < end and one.number + one.count > start
+    ]
 
 
 def _with_suffix(nick: str, suffix: str) -> str:
@@ -511,22 +450,3 @@ def _with_suffix(nick: str, suffix: str) -> str:
         with suppress(ValueError):
             return text.nickname(nick[:end] + suffix)
     raise Refused("nick-taken", nick=nick)
-
-
-_HOST_ONLY: Final = frozenset(
-    (
-        Kind.CHALLENGE,
-        Kind.HELLO,
-        Kind.WELCOME,
-        Kind.REFUSED,
-        Kind.GAP,
-        Kind.PRESENCE,
-        Kind.NAMES,
-        Kind.ANSWER,
-        Kind.NOTICE,
-        Kind.DIRECT,
-        Kind.STATES,
-        Kind.REJECTED,
-        Kind.RANGE,
-    )
-)

@@ -8,12 +8,14 @@ import msgspec
 import pytest
 
 from chat.core.errors import Refused, RemoteProtocolError
-from chat.core.ledger import RoomTables
+from chat.core.ledger import REJECTIONS_KEPT, RoomTables
 from chat.core.log import Batch, Log, digest
 from chat.core.room import Member, Room
 from chat.core.text import skeleton
 from chat.core.wire import (
+    HEADER_SIZE,
     MAX_CONTROL,
+    MAX_FRAME,
     MAX_TEXT,
     SEQ_PREFIX,
     TARGETED,
@@ -102,7 +104,7 @@ def again(room: Room, changes: list[RoomTables]) -> Room:
     def all_of(name: str) -> list[Any]:
         return [row for change in changes for row in getattr(change, name)]
 
-    return Room("lobby", log, RoomTables(*(all_of(name) for name in RoomTables._fields)))
+    return Room("lobby", log, RoomTables(**{name: all_of(name) for name in vars(EMPTY)}))
 
 
 # -- who may enter -------------------------------------------------------------------------------
@@ -297,9 +299,9 @@ def test_streams_that_never_spoke_are_forgotten() -> None:
 
 
 def place(entry: Admission) -> tuple[int, int]:
-    assert entry.rewound is None
-    assert entry.member.cursor.seq == entry.start
-    return entry.start, entry.show
+    assert entry.welcome.rewound is None
+    assert entry.member.cursor.seq == entry.welcome.start
+    return entry.welcome.start, entry.welcome.show
 
 
 def test_a_newcomer_begins_with_as_much_history_as_it_asks_for() -> None:
@@ -363,9 +365,9 @@ def test_who_holds_another_past_is_told_and_begins_anew(held: dict[str, Any], wh
     room = a_room()
     fill(room, 10)
     entry = room.enter(hello(**held, history=2, since=6))
-    assert entry.rewound is not None
-    assert why in entry.rewound.text
-    assert (entry.start, entry.show, entry.member.cursor.seq) == (6, 10, 6)
+    assert entry.welcome.rewound is not None
+    assert why in entry.welcome.rewound.text
+    assert (entry.welcome.start, entry.welcome.show, entry.member.cursor.seq) == (6, 10, 6)
 
 
 def test_what_the_log_cannot_show_any_more_accuses_nobody() -> None:
@@ -438,7 +440,7 @@ def test_high_water_marks_outlive_the_host() -> None:
     room.handle(ann, say(2), 0)
     room = again(room, [store(room)])
     entry = room.enter(hello())
-    assert entry.first_unsettled == 3
+    assert entry.welcome.first_unsettled == 3
     room.handle(entry.member, say(2), 0)
     assert room.log.next_seq == 4
     room.handle(entry.member, say(3), 0)
@@ -449,7 +451,7 @@ def test_high_water_marks_outlive_the_host() -> None:
 def test_an_author_without_a_mark_is_taken_as_one_that_never_spoke() -> None:
     room = a_room(RoomTables(authors=[Author(index=1, key=ANN, stream=9, nick="ann")]))
     entry = room.enter(hello(stream=9))
-    assert entry.first_unsettled == 1
+    assert entry.welcome.first_unsettled == 1
     room.handle(entry.member, say(1), 0)
     assert room.log.next_seq == 2
 
@@ -593,7 +595,8 @@ def test_a_rejected_message_is_passed_over_and_later_ones_are_taken() -> None:
         (b"", False),
         (bytes(7), False),
         (SEQ_PREFIX.pack(0), False),
-        (SEQ_PREFIX.pack(1), True),
+        (SEQ_PREFIX.pack(1), False),  # introduces an author
+        (SEQ_PREFIX.pack(2), True),
         (SEQ_PREFIX.pack(11), True),
         (SEQ_PREFIX.pack(12), False),  # the number that it gets itself
         (SEQ_PREFIX.pack(2**64 - 1), False),
@@ -655,7 +658,7 @@ def test_who_comes_back_before_the_commit_is_told_after_it() -> None:
     room.handle(ann, say(2, NO_TARGET, Kind.EDIT), 0)
     entry = room.enter(hello(unsettled=1))
     room.welcome(entry, b"")
-    assert entry.first_unsettled == 2
+    assert entry.welcome.first_unsettled == 2
     found = [one for one in told(entry.member, room) if isinstance(one, Rejection)]
     assert [(one.number, one.count) for one in found] == [(1, 1)]
     store(room)
@@ -664,12 +667,27 @@ def test_who_comes_back_before_the_commit_is_told_after_it() -> None:
     assert (second.number, second.count) == (1, 2)
 
 
-def test_the_reasons_of_64_rejections_are_kept() -> None:
+def test_the_reasons_of_the_newest_rejections_are_kept() -> None:
     room = a_room()
     ann = enter(room, hello())
     reject_many(room, ann, 70)
-    assert len(rejected(store(room))) == 70  # each is told once
-    assert [one.number for one in room.enter(hello(unsettled=1)).rejections] == list(range(13, 141, 2))
+    changes = store(room)
+    assert len(rejected(changes)) == 70  # each is told once
+    for found in room, again(room, [changes]):
+        rejections = found.enter(hello(unsettled=1)).rejections
+        assert [one.number for one in rejections] == list(range(141 - 2 * REJECTIONS_KEPT, 141, 2))
+
+
+def test_all_rejections_that_are_kept_fit_into_the_control_queue() -> None:
+    room = a_room(RoomTables(high_water=[(ANN, 1, 2**32 - 1000)]))
+    ann = enter(room, hello())
+    assert ann.stream is not None
+    for number in range(70):
+        too_long = say(ann.stream.high_water + 1, bytes(MAX_FRAME - HEADER_SIZE - number))  # of different sizes
+        room.handle(ann, too_long, 0)
+    store(room)
+    rejections = room.enter(hello(unsettled=1)).rejections
+    assert 0 < sum(len(pack(Kind.REJECTED, one)) for one in rejections) <= MAX_CONTROL
 
 
 def test_a_rejection_that_could_not_be_committed_comes_again() -> None:
@@ -761,17 +779,17 @@ def test_what_the_room_holds_counts_as_settled_only_where_it_is_stored() -> None
     room.handle(ann, say(1), 0)
     store(room)
     entry = room.enter(hello())
-    assert entry.first_unsettled == 2
+    assert entry.welcome.first_unsettled == 2
     room.handle(entry.member, say(2), 0)  # the disk is full, or slow
-    assert room.enter(hello()).first_unsettled == 2
+    assert room.enter(hello()).welcome.first_unsettled == 2
     failed = room.take_changes()
-    assert room.enter(hello()).first_unsettled == 2
+    assert room.enter(hello()).welcome.first_unsettled == 2
     room.give_back(failed)
     again = room.enter(hello())
-    assert again.first_unsettled == 2
+    assert again.welcome.first_unsettled == 2
     room.handle(again.member, say(2), 0)  # so it is sent again, and dropped
     store(room)
-    assert room.enter(hello()).first_unsettled == 3
+    assert room.enter(hello()).welcome.first_unsettled == 3
     assert room.log.end == 4
 
 

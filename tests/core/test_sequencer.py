@@ -213,7 +213,7 @@ def test_nothing_is_in_the_log_or_in_a_table_before_it_is_in_the_order() -> None
     assert not room.may_enter(BOB)
     assert not room.changed
     assert room.backlog > 0
-    assert room.enter(hello(BOB, "bob")).first_unsettled == 1
+    assert room.enter(hello(BOB, "bob")).welcome.first_unsettled == 1
     slow.asked[0][1](False)
     slow.asked[0] = ([], lambda _: None)
     for _ in range(3):
@@ -257,6 +257,6 @@ def test_a_stream_that_spoke_elsewhere_goes_on_from_there() -> None:
     room.apply([Append(ANN, 1, "ann", False, 1, 5, encode(Kind.SAY, b"one"), [35])])
     assert not room.committed(room.log.seal(), room.take_changes())
     entry = room.enter(hello())
-    assert entry.first_unsettled == 2
+    assert entry.welcome.first_unsettled == 2
     assert room.take_run(entry.member, encode(Kind.SAY, b"two", number=2), 5)[0] == 1
     assert slow.asked[0][0] == [Append(ANN, 1, "ann", False, 2, 5, encode(Kind.SAY, b"two", number=2), [35])]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.core.errors import StoreError, StoreFull
-from chat.core.ledger import RoomTables
+from chat.core.ledger import REJECTIONS_KEPT, RoomTables
 from chat.core.log import Batch, Log
 from chat.core.wire import HEADER_SIZE, MAX_BATCH, Author, Gap, Kind, Rejection, split
 from chat.host import schema
@@ -186,7 +186,7 @@ def test_everything_is_there_after_reopening(folder: Path) -> None:
         assert sorted(state.tables.members) == sorted(changes.members)
         assert sorted(state.tables.invites) == sorted(changes.invites)
         assert sorted(state.tables.reads) == sorted(changes.reads)
-        assert state.tables.admitted == ()  # no room reads that
+        assert state.tables.admitted == []  # no room reads that
         found = again.store._database.execute("SELECT key, invite FROM admitted").fetchall()
         assert found == [(b"b" * 32, KEY)]
 
@@ -224,7 +224,7 @@ def test_the_newest_rejections_of_a_stream_are_kept(folder: Path) -> None:
         store.commit(kept.state.id, [], RoomTables(rejections=[(KEY, stream, grown)]))
     with opened(folder) as store:
         tables = store.open_room("lobby").tables
-        assert [one for _, their, one in tables.rejections if their == stream] == [*others[-64:-1], grown]
+        assert [one for _, their, one in tables.rejections if their == stream] == [*others[-REJECTIONS_KEPT:-1], grown]
         assert [one for _, their, one in tables.rejections if their == 7] == [first]
         assert store.open_room("another").tables.rejections == []
 

@@ -136,7 +136,7 @@ class Host:
 
     def let_in(self, link: Link, hello: Hello) -> None:
         entry = self.room.enter(hello)
-        link.member, link.show = entry.member, entry.show
+        link.member, link.show = entry.member, entry.welcome.show
         self.room.welcome(entry, b"")
         for other in self.links:
             if entry.replaced is not None and other.member is entry.replaced:
