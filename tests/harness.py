@@ -7,9 +7,7 @@ import datetime as dt
 import os
 import secrets
 import socket
-import subprocess
-import sys
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +22,7 @@ from transports.localqueue import QueueTransport
 from transports.pipe import PipePair
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.hazmat.primitives.hashes import SHA256
@@ -101,21 +99,9 @@ class PipeForked(testing.Kit):
     @asynccontextmanager
     async def doomed(self, *, dials: bool, sends: bool) -> AsyncIterator[tuple[Link, Callable[[], object]]]:
         made = PipePair()
-        with self._child(made, "sends" if sends else "silent") as process:
-            link = made.in_parent(Peer("child"))
-            try:
+        with self.victim("dial", made.address, sends=sends, pass_fds=made.fds) as process:
+            async with aclosing(made.in_parent(Peer("child"))) as link:
                 yield link, process.kill
-            finally:
-                await link.aclose()
-
-    @contextmanager
-    def _child(self, made: PipePair, does: str) -> Iterator[subprocess.Popen[bytes]]:
-        words = [self.entry_point, "dial", str(made.address), does, str(self.folder), str(self.site.certificate)]
-        with subprocess.Popen([sys.executable, "-m", "chat.testing", *words], pass_fds=made.fds) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
 
 
 class Queue(testing.Kit):

@@ -1,4 +1,4 @@
-"""What ``Kit.doomed`` and ``Hand`` run in a process of their own."""
+"""What ``AnyKit.process`` runs."""
 
 import asyncio
 import sys
@@ -6,7 +6,8 @@ import sys
 from chat.testing.boards import obey
 from chat.testing.kit import wait_to_be_killed
 
-if sys.argv[1] == "board":
-    obey(*sys.argv[2:])
+entry_point, role, *words = sys.argv[1:]
+if role == "board":
+    obey(entry_point, *words)
 else:
-    asyncio.run(wait_to_be_killed(*sys.argv[1:]))
+    asyncio.run(wait_to_be_killed(entry_point, role, *words))

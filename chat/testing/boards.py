@@ -4,43 +4,32 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Final
 
-from chat.testing.kit import BOARD_CLAUSES, clause
-from chat.testing.tools import (
-    UNIT,
-    fail,
-    load,
-    pattern,
-)
+from chat.testing.kit import BOARD_CLAUSES, AnyKit, clause, fail, pattern
 from chat.transport import MAX_SLOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
+    from subprocess import Popen
 
     from chat.transport import Board, BoardMaker, BoardSlot
 
+_ALL: Final = 1 << 16  # slots to claim: a board that has so many has no bound
 
-# -- B: boards --------------------------------------------------------------------------------------------------
 
-
-class BoardKit:
+class BoardKit(AnyKit):
     """One board under test: set its entry point."""
-
-    entry_point: ClassVar[str]  # "module:object", as in the entry point; separate processes load it, too
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder  # empty, private, for this kit alone
-        self.unit = UNIT * float(os.environ.get("CHAT_TEST_UNIT", "1"))
 
     @property
     def maker(self) -> BoardMaker:
-        maker: BoardMaker = load(self.entry_point)
+        maker: BoardMaker = resolve_name(self.entry_point)
         return maker
 
     def board(self) -> AbstractContextManager[Board]:
@@ -50,30 +39,18 @@ class BoardKit:
     @contextmanager
     def hand(self) -> Iterator[Hand]:
         """Start a process that opens the board. It is killed in the end if it still runs."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "chat.testing", "board", self.entry_point, str(self.folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        with process:  # waits for its end, and closes its pipes
-            try:
-                yield Hand(process)
-            finally:
-                process.kill()
+        with self.process("board", self.folder) as process:
+            yield Hand(process)
 
 
+@dataclass
 class Hand:
     """A process that works on a board by commands, one per line; ``obey`` is its other half."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
+    process: Popen[str]
 
     def tell(self, *words: object) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+        print(*words, file=self.process.stdin)
 
     def hear(self) -> list[int]:
         """Return the numbers of its next answer."""
@@ -83,17 +60,15 @@ class Hand:
             fail(f"a process that was told to use the board ended with exit code {self.process.wait()}")
         return [int(word) for word in line.split()]
 
-    def ask(self, *words: object) -> list[int]:
-        self.tell(*words)
-        return self.hear()
-
-    def claim(self, most: int) -> list[int]:
+    def claim(self, most: int = _ALL) -> list[int]:
         """Have it claim this many slots, or all free ones; return their indices."""
-        return self.ask("claim", most)
+        self.tell("claim", most)
+        return self.hear()
 
     def write(self, payload: bytes) -> None:
         """Have it write to the slot that it claimed last."""
-        self.ask("write", payload.hex())
+        self.tell("write", payload.hex())
+        self.hear()
 
     def stop(self) -> None:
         """Stop it, like Ctrl-Z, but without asking it."""
@@ -111,39 +86,37 @@ class Hand:
 
 def obey(entry_point: str, folder: str) -> None:
     """What a Hand's process does: one line in, one line out."""
-    board: Board = load(entry_point).open(Path(folder))
+    board: Board = resolve_name(entry_point).open(Path(folder))
     slots: list[BoardSlot] = []
     for line in sys.stdin:
-        words = line.split()
         answer: list[int] = []
-        match words[0]:
-            case "claim":
-                answer = _claim(board, slots, int(words[1]))
-            case "write":
-                slots[-1].write(bytes.fromhex(words[1] if len(words) > 1 else ""))
-            case "scribble":
-                for number in range(*map(int, words[1:])):
+        match line.split():
+            case "claim", most:
+                answer = _claim(board, slots, int(most))
+            case "write", *payload:
+                slots[-1].write(bytes.fromhex("".join(payload)))
+            case "scribble", first, end:
+                for number in range(int(first), int(end)):
                     slots[-1].write(scribble(number))
-            case "watch":
-                answer = watch(board, set(map(int, words[1:])))
-            case "close":
+            case "watch", *last:
+                answer = watch(board, set(map(int, last)))
+            case ["close"]:
                 board.close()
                 return
-            case "exit":
+            case ["exit"]:
                 os._exit(0)
             case _:
                 return
         print(*answer, flush=True)  # noqa: T201  to the one who told us
 
 
-def _claim(board: Board, slots: list[BoardSlot], most: int) -> list[int]:
-    indices: list[int] = []
-    while len(indices) < most and (slot := board.claim()) is not None:
+def _claim(board: Board, slots: list[BoardSlot], most: int = _ALL) -> list[int]:
+    before = len(slots)
+    while len(slots) - before < most and (slot := board.claim()) is not None:
         slots.append(slot)
-        indices.append(slot.index)
-        if len(indices) > _MANY_CELLS:
-            fail(f"{len(indices)} slots were claimed, and there are more: the board has no bound")
-    return indices
+    if len(slots) - before == _ALL:
+        fail(f"{_ALL} slots were claimed, and there may be more: the board has no bound")
+    return [slot.index for slot in slots[before:]]
 
 
 def scribble(number: int) -> bytes:
@@ -167,10 +140,6 @@ def watch(board: Board, last: set[int]) -> list[int]:
             else:
                 shown[index] = number
     return [looks, torn]
-
-
-_ALL: Final = 1 << 20  # slots: more than any board has
-_MANY_CELLS: Final = 1 << 16  # a board of so many has no bound
 
 
 def _shows(board: Board, expected: Mapping[int, bytes]) -> None:
@@ -252,7 +221,7 @@ async def one_writer_a_cell(kit: BoardKit) -> None:
                 fail(f"all {len(claimed)} slots are taken, and slot {slot.index} was claimed once more")
         ours[0].close()
         ours[0].close()
-        again = [index for hand in hands for index in hand.claim(_ALL)]
+        again = [index for hand in hands for index in hand.claim()]
         if again != [ours[0].index]:
             fail(f"slot {ours[0].index} was let go, and then {again} could be claimed")
 
@@ -265,13 +234,13 @@ async def dead_writers_leave_room(kit: BoardKit) -> None:
             (kept,) = bob.claim(1)
             bob.write(b"bob")
             bob.stop()
-            taken = set(ann.claim(_ALL))
+            taken = set(ann.claim())
             ann.write(b"ann")
             if board.claim() is not None:
                 fail("a process claimed all that it could, and there was more")
             ann.leave(way)
             _shows(board, {kept: b"bob"})
-            free = set(_claim(board, [], _ALL))
+            free = set(_claim(board, []))
             if free != taken:
                 fail(f"{len(taken)} slots were left by a process ({way}), and {len(free)} could be claimed")
             with closing(kit.maker.open(kit.folder)) as late:  # a claim must not bring back what the dead had shown
@@ -299,7 +268,7 @@ async def readers_destroy_nothing(kit: BoardKit) -> None:
             with closing(kit.maker.open(kit.folder)) as late:
                 for each in (board, late):
                     _shows(each, {ours.index: b"ours", hers: b"ann"})
-        stolen = {ours.index, hers} & set(bob.claim(_ALL))
+        stolen = {ours.index, hers} & set(bob.claim())
         if stolen:
             fail(f"with the readers went the claim on {len(stolen)} slots of writers who are there")
         ours.write(b"ours still")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chat.transport import Address, Buffer, Link, Listener, Peer, Site, Transport
-
-
-# -- a link that misbehaves as far as the contract lets it ------------------------------------------------------
 
 
 class FaultyLink:
@@ -30,8 +28,8 @@ class FaultyLink:
         self._link = link
         self._sending = random.Random(f"{seed} sending")
         self._receiving = random.Random(f"{seed} receiving")  # one each: the other way's timing does not matter
-        self._left = cut_after
-        self._cutting: asyncio.Task[None] | None = None
+        self._left = sys.maxsize if cut_after is None else cut_after
+        self._cutting: asyncio.Future[None] | None = None
         self._stalling = False
 
     @property
@@ -39,21 +37,16 @@ class FaultyLink:
         return self._link.peer
 
     def _go_through(self, count: int) -> None:
-        if self._left is not None:
-            self._left -= count
-            self._cut_when_due()
-
-    def _cut_when_due(self) -> None:
+        self._left -= count
         if self._left == 0 and self._cutting is None:
-            self._cutting = asyncio.get_running_loop().create_task(_aclose(self._link))
+            self._cutting = asyncio.ensure_future(self._link.aclose())
 
     def cut(self) -> None:
         """Break now, permanently."""
-        self._left = 0
-        self._cut_when_due()
+        self._go_through(self._left)
 
     def _must_be_whole(self) -> None:
-        self._cut_when_due()
+        self._go_through(0)
         if self._cutting is not None:
             raise LinkBroken(f"the link to {self.peer.text} was cut after so many bytes, as the test asked for")
 
@@ -64,7 +57,7 @@ class FaultyLink:
 
     def send(self, data: Buffer) -> int:
         self._must_be_whole()
-        most = len(data) if self._left is None else min(len(data), self._left)
+        most = min(len(data), self._left)
         size = min(most, self._sending.choice((0, 1, self._sending.randint(0, most), most)))
         # Released by hand: an error that the link's library keeps holds the frames of this call, and so the views.
         with memoryview(data) as whole, whole[:size] as piece:
@@ -104,10 +97,6 @@ class FaultyLink:
         if self._cutting is not None:
             await self._cutting
         await self._link.aclose()
-
-
-async def _aclose(link: Link) -> None:
-    await link.aclose()
 
 
 class Faults:
@@ -163,7 +152,7 @@ class _WrappedListener:
         await self._listener.aclose()
 
 
-class _GatedLink:
+class GatedLink:
     """A link whose owner reads only while the gate is open."""
 
     def __init__(self, link: Link, gate: asyncio.Event) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import wraps
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,26 +22,17 @@ from chat.host.host import Host
 from chat.host.store import Store
 from chat.local.identity import Identity, host_hash, load_host
 from chat.local.known_hosts import KnownHosts
-from chat.testing.faults import Faults, WrappedTransport, _GatedLink
-from chat.testing.kit import CLOG_LIMIT, ROOM_CLAUSES, Check, Kit, clause
-from chat.testing.tools import (
-    _T,
-    begin,
-    fail,
-    within,
-)
+from chat.testing.faults import Faults, GatedLink, WrappedTransport
+from chat.testing.kit import CLOG_LIMIT, ROOM_CLAUSES, Check, Kit, begin, clause, fail, first_difference, within
 from chat.transport import Address, Site, find, lend, schemes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from chat.client.events import ClientEvent
     from chat.core.ledger import RoomTables
     from chat.core.log import Batch
     from chat.transport import Transport
-
-
-# -- R: rooms -----------------------------------------------------------------------------------------------
 
 _ROOM: Final = "contract"
 _THE_END: Final = "that was all"
@@ -99,37 +92,37 @@ class _Disk(Store):
         return [Gap(first=first.first, count=first.count + second.count), third]
 
 
+@dataclass(eq=False)
 class _Seat:
     """A member of the room: what it said, and what it received."""
 
-    def __init__(self, name: str, key: bytes, client: Client) -> None:
-        self.name = name
-        self.key = key
-        self._client = client
-        self.said: list[str] = []
-        self.shown: list[Line] = []
-        self.stored: list[tuple[int, str]] = []  # number, text
-        self.gaps: list[Gap] = []
-        self.lost: list[str] = []
-        self.over: list[str] = []  # the address, each time that it came in
-        self.disk_full = asyncio.Event()
+    name: str
+    key: bytes
+    client: Client
+    said: list[str] = field(default_factory=list)
+    shown: list[Line] = field(default_factory=list)
+    stored: list[tuple[int, str]] = field(default_factory=list)  # number, text
+    gaps: list[Gap] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    over: list[str] = field(default_factory=list)  # the address, each time that it came in
+    disk_full: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def say(self, texts: Iterable[str]) -> None:
         for text in texts:
             self.said.append(text)
-            await self._client.say(text)
+            await self.client.say(text)
             await asyncio.sleep(0)  # the others' turn: all speak at once
 
     async def speak(self, texts: Iterable[str]) -> None:
         """Say these texts, and wait until they are stored."""
         await self.say(texts)
-        await self._client.settled()
+        await self.client.settled()
 
     async def all_accepted(self) -> None:
         """Return when the host has read everything said: it answers a request only after that."""
         while True:
             try:
-                await self._client.ask(Ask(what="nothing"))
+                await self.client.ask(Ask(what="nothing"))
             except RequestFailed:
                 return
             except LinkBroken:  # it has not come back yet
@@ -139,7 +132,7 @@ class _Seat:
     async def hear(self, last: str) -> None:
         """Take events until this text is shown."""
         while all(line.text != last for line in self.shown):
-            events = await self._client.next_events()
+            events = await self.client.next_events()
             if not events:
                 fail(f"{self.name} was closed before it was shown {last!r}")
             for event in events:
@@ -163,22 +156,22 @@ class _Seat:
                 fail(f"{self.name} had been shown what the host does not hold: {why}")
 
 
+@dataclass
 class _Inn:
     """A room on a real host with a real disk, on listeners of the transports under test, and its members."""
 
-    def __init__(self, folder: Path, site: Path, doors: list[Callable[[], Address]], members: AsyncExitStack) -> None:
-        self.seats: list[_Seat] = []
-        self._folder = folder
-        self._site = Site(site, folder / "host.pem")
-        self._doors = doors
-        self._members = members
+    folder: Path  # for the host and its members
+    site: Site
+    doors: list[Callable[[], Address]]
+    members: AsyncExitStack
+    seats: list[_Seat] = field(default_factory=list)
 
     async def open(self) -> None:
-        self.store = _Disk(self._folder / "store")
-        self.host = Host(load_host(self._site.certificate), self.store, rate=0)
+        self.store = _Disk(self.folder / "store")
+        self.host = Host(load_host(self.site.certificate), self.store, rate=0)
         self.kept = self.host.open_room(_ROOM, open_to_all=True)
         self._running = begin(self.host.run())
-        self.addresses = [await self.host.listen(door(), self._site, _ROOM) for door in self._doors]
+        self.addresses = [await self.host.listen(door(), self.site, _ROOM) for door in self.doors]
 
     async def aclose(self) -> None:
         """Close the host. Raises the error that it failed with, if any."""
@@ -190,7 +183,7 @@ class _Inn:
 
     async def seat(self, name: str, *, reads_only: bool = False, roams: bool = False) -> _Seat:
         """Add a member. If it ``roams``, it dials another of the host's addresses each time."""
-        folder = self._folder / name
+        folder = self.folder / name
         identity = Identity.load(folder / "key")
         turns = count()
 
@@ -209,7 +202,7 @@ class _Inn:
                 silent=reads_only,
             )
             with suppress(LinkBroken):  # cut at the door: the first time a client does not come back by itself
-                await self._members.enter_async_context(client)
+                await self.members.enter_async_context(client)
                 self.seats.append(_Seat(name, identity.key, client))
                 return self.seats[-1]
 
@@ -246,14 +239,13 @@ def _texts(name: str, chance: random.Random, many: int = _ROUND) -> list[str]:
     return [f"{name} {chance.getrandbits(64):x} {'漢' * size}" for size in sizes]
 
 
-def _alike(what: str, got: list[_T], other: str, due: list[_T]) -> None:
-    if got == due:
-        return
-    at = next((i for i, (a, b) in enumerate(zip(got, due, strict=False)) if a != b), min(len(got), len(due)))
-    fail(
-        f"{what} has {len(got)} messages, {other} {len(due)}; they differ from the {at + 1}. on: "
-        f"{str(got[at : at + 1])[:120]} and {str(due[at : at + 1])[:120]}"
-    )
+def _alike(what: str, got: Sequence[object], other: str, due: Sequence[object]) -> None:
+    if got != due:
+        at = first_difference(got, due)
+        fail(
+            f"{what} has {len(got)} messages, {other} {len(due)}; they differ from the {at + 1}. on: "
+            f"{str(got[at : at + 1])[:120]} and {str(due[at : at + 1])[:120]}"
+        )
 
 
 @asynccontextmanager
@@ -262,18 +254,19 @@ async def _hosting(kit: Kit, *doors: tuple[Transport, Callable[[], Address]]) ->
         async with AsyncExitStack() as stack:  # the members leave before the host
             for transport, _ in doors:
                 stack.enter_context(lend(transport))
-            inn = _Inn(Path(folder), kit.folder, [address for _, address in doors], stack)
+            site = Site(kit.folder, Path(folder) / "host.pem")
+            inn = _Inn(Path(folder), site, [address for _, address in doors], stack)
             await inn.open()
             stack.push_async_callback(inn.aclose)
             yield inn
 
 
 def _also_over_faulty_links(check: Callable[[Kit, Transport], Awaitable[None]]) -> Check:
+    @wraps(check)
     async def check_twice(kit: Kit) -> None:
         await check(kit, kit.transport)
         await check(kit, WrappedTransport(kit.transport, Faults(seed=1)))
 
-    check_twice.__doc__ = check.__doc__
     return check_twice
 
 
@@ -332,7 +325,7 @@ async def stalled_member(kit: Kit, transport: Transport) -> None:
     gate.set()
     async with _hosting(kit, (transport, kit.address)) as inn:
         ann, bob = [await inn.seat(name) for name in ("ann", "bob")]
-        with lend(WrappedTransport(transport, lambda link: _GatedLink(link, gate))):
+        with lend(WrappedTransport(transport, lambda link: GatedLink(link, gate))):
             cid = await inn.seat("cid")
         gate.clear()
         log = inn.kept.room.log

@@ -19,7 +19,7 @@ import pytest
 
 from chat import testing
 from chat.core.errors import AddressError, DialFailed, LinkClosed, ListenFailed
-from chat.testing import tools
+from chat.testing.kit import carry
 from chat.transport import Address, Peer, Site
 from tests.harness import Queue, queue_of_streams
 from transports import localqueue
@@ -214,7 +214,7 @@ def test_without_a_folder(kit: Queue) -> None:
 @pytest.mark.usefixtures("leaves_nothing")
 def test_what_a_killed_host_left_stops_nobody(kit: Queue, path: Path) -> None:
     async def main() -> None:
-        with kit._victim("listen", Address("queue", str(path)), sends=False) as process:
+        with kit.victim("listen", Address("queue", str(path)), sends=False) as process:
             assert process.stdout is not None
             process.stdout.readline()
             process.kill()
@@ -235,7 +235,7 @@ def test_what_a_killed_host_left_stops_nobody(kit: Queue, path: Path) -> None:
 @pytest.mark.usefixtures("leaves_nothing")
 def test_a_living_host_keeps_its_path_and_hears_nothing_of_who_wanted_it(kit: Queue, path: Path) -> None:
     async def main() -> None:
-        with kit._victim("listen", Address("queue", str(path)), sends=True) as process:
+        with kit.victim("listen", Address("queue", str(path)), sends=True) as process:
             assert process.stdout is not None
             process.stdout.readline()
             for _ in range(3):
@@ -362,14 +362,14 @@ def test_without_descriptors_it_waits_and_does_not_spin(path: Path, caplog: pyte
 
 def test_each_side_knows_the_others_process_and_user(kit: Queue, path: Path) -> None:
     async def main() -> None:
-        with kit._victim("listen", Address("queue", str(path)), sends=False) as process:
+        with kit.victim("listen", Address("queue", str(path)), sends=False) as process:
             assert process.stdout is not None
             process.stdout.readline()
             link = await transport.dial(Address("queue", str(path)))
             assert link.peer == Peer(f"queue {path}", uid=os.geteuid(), pid=process.pid)
             await link.aclose()
         async with listening(path) as listener:
-            with kit._victim("dial", listener.address, sends=False) as process:
+            with kit.victim("dial", listener.address, sends=False) as process:
                 accepted = await listener.accept()
                 assert accepted.peer == Peer(f"queue pid {process.pid}", uid=os.geteuid(), pid=process.pid)
                 await accepted.aclose()
@@ -505,7 +505,7 @@ def test_no_message_is_larger_than_the_buffer_takes(size: int) -> None:
         data = testing.pattern(0, MESSAGE)
         assert near.send(data) == buffer - OVERHEAD
         assert await far.receive() == data[: buffer - OVERHEAD]
-        await tools.carry(near, far, data)
+        await carry(near, far, data)
         await near.aclose()
         await far.aclose()
 

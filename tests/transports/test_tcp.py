@@ -573,7 +573,7 @@ def test_a_host_that_was_killed_comes_back_on_its_port_at_once(tmp_path: Path) -
     kit = Tcp(tmp_path)
 
     async def main() -> None:
-        with kit._victim("listen", TLS, sends=False) as process:
+        with kit.victim("listen", TLS, sends=False) as process:
             assert process.stdout is not None
             address = Address.parse(process.stdout.readline().strip())
             link = await transport.dial(address)
