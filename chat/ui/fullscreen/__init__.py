@@ -1,8 +1,8 @@
 """The full-screen face, drawn with prompt_toolkit.
 
-    face          what keys and commands do: navigation, keys
+    face          what keys and commands do: navigation (jumps, search), keys
     app           the layout of the screen, and when it is redrawn: bars
-    view          a room in the window: viewport, loader, search, progress
+    view          a room in the window: viewport
     pane          its messages in rows: conversation (how an entry looks), layout, wrapping
     composer      the input: completer, history, editor
 

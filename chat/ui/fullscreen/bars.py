@@ -18,7 +18,7 @@ from chat.core.status import Level
 from chat.i18n import _, later
 from chat.ui import theme
 from chat.ui.fullscreen.layout import sealed
-from chat.ui.fullscreen.progress import CATCHING_UP
+from chat.ui.fullscreen.viewport import CATCHING_UP
 from chat.ui.fullscreen.wrapping import clip, columns, sanitize
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from prompt_toolkit.formatted_text import StyleAndTextTuples
 
-    from chat.ui.fullscreen.progress import Progress
     from chat.ui.fullscreen.view import View
+    from chat.ui.fullscreen.viewport import Progress
 
 SIDE_BAR: Final = 18  # columns, and one for the line beside it
 _BAR_CELLS: Final = (4, 20)  # at least and at most

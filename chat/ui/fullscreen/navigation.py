@@ -9,40 +9,31 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left, bisect_right
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from itertools import chain, takewhile
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from chat.core.errors import ChatError
 from chat.i18n import _, translate
-from chat.ui.fullscreen.search import Search
+from chat.ui.entry import MessageEntry
+from chat.ui.timeline import folded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from chat.ui.fullscreen.face import FullScreen
-    from chat.ui.fullscreen.pane import Pane
     from chat.ui.fullscreen.view import View
-    from chat.ui.timeline import Timeline
 
 _NEAR: Final = 30  # lines from the oldest one, where older ones are fetched
-
-
-class _Place(NamedTuple):
-    """Where the reader was before a list was shown."""
-
-    view: View
-    window: Timeline
-    pane: Pane
-    place: tuple[int, int] | None
-    selected: int | None
 
 
 class Navigator:
     """Where the reader of the current room goes."""
 
     def __init__(self, face: FullScreen) -> None:
-        self.came_from: _Place | None = None
+        self.came_from: Callable[[], None] | None = None  # goes back to where the reader was before a list
         self._face = face
 
     # -- long work -------------------------------------------------------------------------------
@@ -78,7 +69,7 @@ class Navigator:
     def _to_load(self) -> Callable[[], Awaitable[None]] | None:
         view, pane = self._face.view, self._face.pane
         window = view.window
-        first, last = pane.visible_range()
+        first, last = pane.in_view
         at_top, pane.at_top = pane.at_top, False
         if first == view.stopped_at or (pane.following and not at_top):
             return None
@@ -86,13 +77,13 @@ class Navigator:
             return view.loader.older
         if not window.attached and window.end - last <= _NEAR and not view.loader.undoes(older=False):
             return view.loader.newer
-        return view.loader.check if view.loader.needs_check else None
+        return view.loader.check if view.loader.unchecked else None
 
     async def _load(self, view: View, load: Callable[[], Awaitable[None]]) -> None:
         try:
             await load()
         except ChatError:
-            view.stopped_at = view.pane.visible_range()[0]  # else every redraw would try again
+            view.stopped_at = view.pane.in_view[0]  # else every redraw would try again
             raise
 
     # -- going somewhere -------------------------------------------------------------------------
@@ -104,13 +95,17 @@ class Navigator:
     def top(self) -> None:
         """Go to the first message of the log."""
         view = self._face.view
-        if view.window.oldest <= 1 or view.turn_to(1):
-            self._face.pane.jump(view.window.first)
+        self._go(view, min(view.timeline.last_seq, 1), lambda: view.window.first)
+
+    def _go(self, view: View, seq: int, find: Callable[[], int | None]) -> None:
+        """Load what is around this number of the log, if it is not here, and go to the line that ``find`` returns."""
+        if view.turn_to(seq):
+            view.pane.jump(find())
             return
 
         async def load() -> None:
-            await view.loader.go_to(1)
-            view.pane.jump(view.window.first)
+            await view.loader.go_to(seq)
+            view.pane.jump(find())
 
         self.begin(view, load)
 
@@ -122,22 +117,16 @@ class Navigator:
         else:
             pane.select(by)
 
-    def unread(self) -> None:
+    def unread(self, _argument: str = "") -> None:
         """Go to the unread marker."""
         self.came_from = None
-        view, seq = self._face.view, self._face.view.timeline.read_state.first_unread
-        if view.timeline.read_state.marker is None or view.turn_to(seq):
-            if not view.pane.jump(view.find_marker()):
-                self._face.hint(_("nothing is unread here"))
-            return
+        view, state = self._face.view, self._face.view.timeline.read_state
+        if state.marker is None and view.find_marker() is None:
+            self._face.hint(_("nothing is unread here"))
+        else:
+            self._go(view, state.first_unread, view.find_marker)
 
-        async def load() -> None:
-            await view.loader.go_to(seq)
-            view.pane.jump(view.find_marker())
-
-        self.begin(view, load)
-
-    def mention(self) -> None:
+    def mention(self, _argument: str = "") -> None:
         """Go to the last message here that names the reader."""
         self.came_from = None
         view = self._face.view
@@ -148,8 +137,8 @@ class Navigator:
     def show_list(self, lines: Iterable[str]) -> None:
         """Add lines of our own, and go there: to the first if they are more than fit on the screen."""
         view = self._face.view
-        if self.came_from is None or self.came_from.view is not view:
-            self.came_from = _Place(view, view.window, view.pane, view.pane.place, view.pane.selected)
+        if self.came_from is None:
+            self.came_from = partial(view.go_back, view.pane, view.pane.top, view.pane.selected)
         view.follow()
         begin = view.timeline.end
         for line in lines:
@@ -168,15 +157,15 @@ class Navigator:
 
     def stop(self) -> None:
         """Stop what is at work, else leave a list, else what was begun: an answer, a selection, a search."""
-        view, place = self._face.view, self.came_from
+        view = self._face.view
         if view.work is not None:
             view.work.cancel()
-            view.stopped_at = view.pane.visible_range()[0]
+            view.stopped_at = view.pane.in_view[0]
             key = self._face.key("page-up" if view.search is None else "previous-hit")
             self._face.show(_("stopped; {key} continues").format(key=key))
-        elif place is not None and place.view is view:
+        elif self.came_from is not None:
+            self.came_from()
             self.came_from = None
-            view.go_back(place.window, place.pane, place.place, place.selected)
         else:
             self._face.end_correction()
             self._face.controller.begun = view.search = None
@@ -243,12 +232,105 @@ class Navigator:
 
     def _hint_end(self, search: Search, *, older: bool) -> None:
         key = self._face.key("next-hit" if older else "previous-hit")
-        if search.is_only:
+        if not search.more and search.place == (1, 1):
             self._face.hint(_("this is the only hit"))
         elif older:
             self._face.hint(_("there is no hit further up; {key} goes down").format(key=key))
         else:
             self._face.hint(_("there is no hit further down; {key} goes up").format(key=key))
+
+
+Hit: TypeAlias = tuple[int, int]  # Entry.order
+
+
+class Search:
+    """From the newest hit on.
+
+         found by the host, by words │ found here, by letters, or by the host
+         500, 312                    │ ◀── at: where the walk is ──▶ newer
+
+    The timeline is searched for the letters of the text (``timeline.folded``), the whole log by the host for its words
+    (``chat.host.search``). A hit is known by its order, so it need not be loaded.
+    """
+
+    def __init__(self, view: View, text: str) -> None:
+        self.text: Final = text
+        self.at: Hit | None = None
+        self.more = True  # the host may find older ones
+        self.walk: asyncio.Task[None] | None = None  # to the next hit, if that takes long
+        self._view = view
+        self._timeline = view.timeline
+        self._found: dict[Hit, MessageEntry | int] = {}  # the message, or its number
+        self._invisible: set[Hit] = set()
+        self._hits: list[Hit] = []  # visible ones, sorted
+        self._before = 0  # the host is asked next for what is older than this number, if it is not 0
+        self._low = self._high = (0, 0)  # the part of the timeline that was searched
+
+    def next(self, *, older: bool) -> Hit | None:
+        """Return the next known hit, the newest at first; None if there is none."""
+        self._update()
+        if self.at is None:
+            return self._hits[-1] if self._hits else None
+        at = bisect_left(self._hits, self.at) - 1 if older else bisect_right(self._hits, self.at)
+        return self._hits[at] if 0 <= at < len(self._hits) else None
+
+    def line_of(self, hit: Hit) -> int | None:
+        """Return where a hit stands in the window, None if it has no line there (any more)."""
+        entry = self._found[hit]
+        if isinstance(entry, MessageEntry) and not entry.seq:  # of an earlier log
+            timeline = self._view.window
+            here = timeline.first <= entry.number < timeline.end and timeline[entry.number] is entry
+            return entry.number if here else None
+        found = self._view.window.at_seq(self.seq_of(hit))
+        return None if found is None or found.retracted else found.number
+
+    def seq_of(self, hit: Hit) -> int:
+        """Return the number of a hit in the log; 0 if it is of an earlier log."""
+        entry = self._found[hit]
+        return entry.seq if isinstance(entry, MessageEntry) else entry
+
+    def forget(self, hit: Hit) -> None:
+        """A hit turned out to be invisible: its author is ignored, or it was retracted."""
+        self._invisible.add(hit)
+        self._update()
+
+    async def fetch(self) -> bool:
+        """Have the host find more. False if there is no more. Raises ChatError."""
+        if not self.more:
+            return False
+        answer = await self._view.loader.search(self.text, self._before)
+        self.more = answer.more and bool(answer.found)
+        self._before = answer.found[-1][0] if answer.found else self._before
+        for seq, _text_seq in answer.found:
+            self._found.setdefault(self._timeline.order_of(seq), seq)
+        self._update()
+        return True
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Which of the known hits the walk is at, 1 for the newest and 0 for none; and how many there are."""
+        at = len(self._hits) - bisect_left(self._hits, self.at) if self.at is not None else 0
+        return min(at, len(self._hits)), len(self._hits)
+
+    def _update(self) -> None:
+        """Search what was added to the timeline since the last time, at either end."""
+        timeline, wanted = self._timeline, folded(self.text)
+        newest_first = map(timeline.__getitem__, range(timeline.end - 1, timeline.first - 1, -1))
+        oldest_first = map(timeline.__getitem__, range(timeline.first, timeline.end))
+        for entry in chain(
+            takewhile(lambda entry: entry.order > self._high, newest_first),
+            takewhile(lambda entry: entry.order < self._low, oldest_first),
+        ):
+            if isinstance(entry, MessageEntry) and wanted and wanted in folded(entry.text):
+                self._found[entry.order] = entry
+        if timeline.end > timeline.first:
+            first, last = timeline[timeline.first].order, timeline[timeline.end - 1].order
+            self._low, self._high = min(self._low, first) if self._high > (0, 0) else first, last
+        self._hits = sorted(hit for hit in self._found if hit not in self._invisible and not self._is_hidden(hit))
+
+    def _is_hidden(self, hit: Hit) -> bool:
+        entry = self._found[hit]
+        return isinstance(entry, MessageEntry) and (entry.key in self._timeline.ignored or entry.retracted)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -48,16 +48,16 @@ class Pane(UIControl):
         self.hit = ""  # what is searched for: highlighted wherever it is in view, in any case
         self.at_top = False  # the reader has scrolled up to the very first row, or tried to go further
         self._conversation: Final = conversation
-        self._timeline: Final = conversation.timeline
+        self.timeline: Final = conversation.timeline
         self._delimiters = delimiters
         # The first row on the screen: a line's number, and which row, counted from the begin of its text. Rows above
         # the text are negative: they may vanish (a new day, when older lines are put in front), and the text stays.
-        self._top: tuple[int, int] | None = None
+        self.top: tuple[int, int] | None = None
         self._selected: int | None = None
-        self._in_view = (0, -1)  # the first and the last number on the screen
+        self.in_view = (0, -1)  # the numbers of the first and the last line on the screen; (0, -1) if there is none
         self._passed: tuple[int, int] | None = None  # the first and the last number scrolled over since ``passed``
         self._width = self._height = 1
-        self._renumbered = self._timeline.renumbered
+        self._renumbered = self.timeline.renumbered
         self._cache: dict[Line, Wrapped] = {}  # the least recently used first
         self._cached_rows = 0
 
@@ -66,23 +66,11 @@ class Pane(UIControl):
     @property
     def following(self) -> bool:
         """Whether the end is in view, and stays there."""
-        return self._top is None and self._timeline.attached
-
-    def visible_range(self) -> tuple[int, int]:
-        """Return the numbers of the first and the last line on the screen, (0, -1) if there is none."""
-        return self._in_view
-
-    @property
-    def place(self) -> tuple[int, int] | None:
-        """Where the reader is, for ``go_back``."""
-        return self._top
-
-    def go_back(self, place: tuple[int, int] | None, selected: int | None) -> None:
-        self._top, self.selected = place, selected
+        return self.top is None and self.timeline.attached
 
     def has_room_from(self, number: int) -> bool:
         """Whether this line and all below it fit on the screen."""
-        return self._back(self._timeline.last, 0, self._height) <= (number, 0)
+        return self._back(self.timeline.last, 0, self._height) <= (number, 0)
 
     def passed(self) -> range:
         """Return the numbers of the lines scrolled over since the last call, drawn or not."""
@@ -92,7 +80,7 @@ class Pane(UIControl):
 
     def follow(self) -> None:
         """Go to the end, and stay there."""
-        self._top = self._selected = None
+        self.top = self._selected = None
 
     def scroll(self, pages: int) -> None:
         """Scroll down by pages that overlap by a row, or up."""
@@ -102,7 +90,7 @@ class Pane(UIControl):
         """Scroll down by rows, or up."""
         number, row = self._begin()
         place = self._back(number, row, -rows) if rows < 0 else self._forth(number, row, rows)
-        self.at_top = rows < 0 and place <= (self._timeline.first, 0)
+        self.at_top = rows < 0 and place <= (self.timeline.first, 0)
         low, high = self._passed or (number, number)
         self._passed = (min(low, place[0]), max(high, place[0]))
         self._hold(*place)
@@ -114,13 +102,13 @@ class Pane(UIControl):
 
     def take_over(self, other: Pane, shift: int) -> None:
         """Go where another pane is. It has the same lines, under numbers lower by ``shift``."""
-        self._in_view = (other._in_view[0] + shift, other._in_view[1] + shift)
-        self._top = None if other._top is None else (other._top[0] + shift, other._top[1])
+        self.in_view = (other.in_view[0] + shift, other.in_view[1] + shift)
+        self.top = None if other.top is None else (other.top[0] + shift, other.top[1])
         self.selected = None if other.selected is None else other.selected + shift
 
     def jump(self, number: int | None) -> bool:
         """Bring a line into view, a third of the way down. False if there is no such line."""
-        if number is None or not self._timeline.first <= number < self._timeline.last:
+        if number is None or not self.timeline.first <= number < self.timeline.last:
             return False
         self._begin()
         self._hold(*self._back(number, 0, self._height // 3))
@@ -132,7 +120,7 @@ class Pane(UIControl):
     def selected(self) -> int | None:
         """The number of the selected line; None once it was evicted from the timeline."""
         number = self._selected
-        return number if number is not None and self._timeline.first <= number < self._timeline.last else None
+        return number if number is not None and self.timeline.first <= number < self.timeline.last else None
 
     @selected.setter
     def selected(self, number: int | None) -> None:
@@ -147,11 +135,11 @@ class Pane(UIControl):
         step = 1 if by > 0 else -1
         number = self.selected
         if number is None:
-            number, step = self._in_view[1] + 1, -1
+            number, step = self.in_view[1] + 1, -1
         number += step
-        while self._timeline.first <= number < self._timeline.last and not self._conversation.selectable(number):
+        while self.timeline.first <= number < self.timeline.last and not self._conversation.selectable(number):
             number += step
-        if self._timeline.first <= number < self._timeline.last:
+        if self.timeline.first <= number < self.timeline.last:
             self.selected = number
         if self.selected is not None:
             self._reveal(self.selected)
@@ -168,18 +156,18 @@ class Pane(UIControl):
     def create_content(self, width: int, height: int) -> UIContent:
         """Return the rows in view. Called by prompt_toolkit for each redraw."""
         self._resize(width, height)
-        if self._renumbered != self._timeline.renumbered:
-            self._renumbered = self._timeline.renumbered
+        if self._renumbered != self.timeline.renumbered:
+            self._renumbered = self.timeline.renumbered
             self.follow()
-        last = self._back(self._timeline.last, 0, height)
+        last = self._back(self.timeline.last, 0, height)
         top = last
-        if self._top is not None:
+        if self.top is not None:
             top = self._place()
             if top >= last:
                 top = last
-                if self.selected is None and self._timeline.attached:
-                    self._top = None
-            if self._top is not None:
+                if self.selected is None and self.timeline.attached:
+                    self.top = None
+            if self.top is not None:
                 self._hold(*top)
         page = self._page(*top)
         page = [[] for _row in range(height - len(page))] + page  # the newest line is next to the input
@@ -203,22 +191,22 @@ class Pane(UIControl):
 
     def _begin(self) -> tuple[int, int]:
         """Return the first row on the screen, and stop following."""
-        if self._top is None:
-            self._hold(*self._back(self._timeline.last, 0, self._height))
+        if self.top is None:
+            self._hold(*self._back(self.timeline.last, 0, self._height))
         return self._place()
 
     def _hold(self, number: int, row: int) -> None:
-        above = self._lay(number).above if self._timeline.first <= number < self._timeline.last else 0
-        self._top = (number, row - above)
+        above = self._lay(number).above if self.timeline.first <= number < self.timeline.last else 0
+        self.top = (number, row - above)
 
     def _place(self) -> tuple[int, int]:
         """Return the row that the pane is anchored on: the line's number, and which of its rows."""
-        assert self._top is not None
-        number, row = self._top
-        if number < self._timeline.first:
-            return self._timeline.first, 0
-        if number >= self._timeline.last:
-            return self._timeline.last, 0
+        assert self.top is not None
+        number, row = self.top
+        if number < self.timeline.first:
+            return self.timeline.first, 0
+        if number >= self.timeline.last:
+            return self.timeline.last, 0
         above = self._lay(number).above
         return self._back(number, above, -row) if row < 0 else (number, min(row + above, self._size(number) - 1))
 
@@ -242,7 +230,7 @@ class Pane(UIControl):
         page: list[Row] = []
         first = number
         hit = re.compile(re.escape(self.hit), re.IGNORECASE) if self.hit else None
-        while len(page) < self._height and number < self._timeline.last:
+        while len(page) < self._height and number < self.timeline.last:
             line = self._conversation.line(number)
             wrapped = self._rows(line)
             stop = min(len(wrapped.texts), row + self._height - len(page))
@@ -254,22 +242,22 @@ class Pane(UIControl):
                 rows = [_selected(fragments, self._width) for fragments in rows]
             page += rows
             number, row = number + 1, 0
-        self._in_view = (first, number - 1) if page else (0, -1)
+        self.in_view = (first, number - 1) if page else (0, -1)
         return page
 
     def _back(self, number: int, row: int, count: int) -> tuple[int, int]:
         """Return the row ``count`` rows above this one, or the very first."""
-        while count > row and number > self._timeline.first:
+        while count > row and number > self.timeline.first:
             count -= row
             number -= 1
             row = self._size(number)
         return number, max(row - count, 0)
 
     def _forth(self, number: int, row: int, count: int) -> tuple[int, int]:
-        while number < self._timeline.last and count >= self._size(number) - row:
+        while number < self.timeline.last and count >= self._size(number) - row:
             count -= self._size(number) - row
             number, row = number + 1, 0
-        return number, row + count if number < self._timeline.last else 0
+        return number, row + count if number < self.timeline.last else 0
 
 
 def _highlighted(row: Row, hit: re.Pattern[str]) -> Iterator[tuple[str, str]]:

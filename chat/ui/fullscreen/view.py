@@ -14,9 +14,7 @@ from chat.i18n import _
 from chat.local.identity import fingerprint
 from chat.ui.describe import describe
 from chat.ui.entry import MessageEntry
-from chat.ui.fullscreen.loader import Loader
-from chat.ui.fullscreen.progress import CATCHING_UP, Progress
-from chat.ui.fullscreen.viewport import Viewport
+from chat.ui.fullscreen.viewport import CATCHING_UP, Loader, Progress, Viewport
 from chat.ui.people import People, names_of, read_marks
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from chat.core.outgoing import OutboxEntry
     from chat.core.status import Status, Who
     from chat.local.settings import Settings
-    from chat.ui.fullscreen.search import Search
+    from chat.ui.fullscreen.navigation import Search
 
 
 class Attention(IntEnum):

@@ -1,4 +1,4 @@
-"""Which part of a room's log is on the screen, and what of it the reader has seen.
+"""Which part of a room's log is on the screen, what of it the reader has seen, and the loading of the rest.
 
      the log: 1 ── │ past │ ──────── │ timeline │ live end
                      window: the one that the pane shows
@@ -9,22 +9,62 @@ Rules:
    ``past``, which grows at both ends as one scrolls and is dropped on the way back.
 2. The unread marker stands where reading stopped. Once seen, it vanishes when it is out of view again. What comes
    while somebody reads at the live end is not new.
+3. One thing is loaded at a time (``View.work``). It can be cancelled at any time; what was fetched until then stays.
+4. An edit stands further down in the log than its message. So below a window far up, the log is read for edits, too.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from chat.core.session import Message
+from chat.core.wire import Answer, Ask
+from chat.i18n import later
 from chat.ui.entry import MessageEntry
 from chat.ui.fullscreen.conversation import Conversation
 from chat.ui.fullscreen.pane import Pane
 from chat.ui.timeline import Timeline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from chat.client.client import Client
     from chat.core.session import Session
+
+CATCHING_UP: Final = later("catching up")
+LOADING: Final = later("loading older messages")
+SEARCHING: Final = later("searching")
+CHECKING: Final = later("looking for corrections")
 
 _MARGIN: Final = 300  # entries above and below the screen that a detached window starts with
 _AT_STAKE: Final = 2_000  # entries between the screen and the oldest one, when that may be evicted soon
+_PAGE: Final = 300  # messages
+_CHECKED: Final = 2_000  # numbers of the log that are read for edits at a time
+_HITS: Final = 20  # of one search
+
+
+class Progress:
+    """How far long work has come: ``at`` goes from ``first`` to ``end``, up or down, in numbers of the log."""
+
+    def __init__(self, what: str, first: int, end: int) -> None:
+        self.what: Final = what  # CATCHING_UP, LOADING, SEARCHING or CHECKING
+        self.at = self._first = first
+        self._end = end
+        self._began = time.monotonic()
+
+    @property
+    def part(self) -> float:
+        """From 0 to 1."""
+        whole = abs(self._end - self._first)
+        return min(abs(self.at - self._first) / whole, 1.0) if whole else 1.0
+
+    @property
+    def rate(self) -> int:
+        """Numbers of the log a second, since it began."""
+        return round(abs(self.at - self._first) / max(time.monotonic() - self._began, 0.001))
 
 
 class Viewport:
@@ -32,24 +72,23 @@ class Viewport:
 
     def __init__(self, session: Session, time_format: str, *, delimiters: bool) -> None:
         self.session: Final = session
-        self.past: Timeline | None = None
         self.timeline = Timeline(session.key, session.nick)
         self._time_format = time_format
         self._delimiters = delimiters
-        self.pane = self._live_pane = self._make_pane(self.timeline)
+        self.pane = self._live_pane = self.make_pane(self.timeline)
         self.stopped_at: int | None = None  # the first line on the screen when loading stopped; None after scrolling on
         self._reading = False  # at the live end, on the screen
         self._marker_seen = False
 
-    def _make_pane(self, timeline: Timeline) -> Pane:
+    def make_pane(self, timeline: Timeline) -> Pane:
         return Pane(Conversation(timeline, self._time_format), delimiters=self._delimiters)
 
     def clear(self) -> None:
         """Start with an empty pane. Scrolling up loads the messages again."""
         before = self.timeline
         self.timeline = Timeline(self.session.key, self.session.nick, edits=before.edits)
-        self.past, self.stopped_at = None, None
-        self.pane = self._live_pane = self._make_pane(self.timeline)
+        self.stopped_at = None
+        self.pane = self._live_pane = self.make_pane(self.timeline)
         self.timeline.last_seq, self.timeline.oldest = before.last_seq, before.last_seq + 1
         self.timeline.read_state.mark_read(before.last_seq)
         self.timeline.ignored |= before.ignored
@@ -60,19 +99,23 @@ class Viewport:
     @property
     def window(self) -> Timeline:
         """What the pane shows."""
-        return self.past or self.timeline
+        return self.pane.timeline
+
+    @property
+    def past(self) -> Timeline | None:
+        """The window, unless that is attached to the live end."""
+        return None if self.window.attached else self.window
 
     def follow(self) -> None:
         """Go to the live end, and stay there."""
         self.show()
         self.pane.follow()
 
-    def go_back(self, window: Timeline, pane: Pane, place: tuple[int, int] | None, selected: int | None) -> None:
-        """Show what was shown before, unless it was cleared meanwhile."""
-        if not window.attached or window is self.timeline:
-            window.catch_up()
-            self.show(window, pane)
-            pane.go_back(place, selected)
+    def go_back(self, pane: Pane, top: tuple[int, int] | None, selected: int | None) -> None:
+        """Show what was shown before."""
+        pane.timeline.catch_up()
+        self.show(pane)
+        pane.top, pane.selected = top, selected
 
     def turn_to(self, seq: int) -> bool:
         """Show the window that holds this number of the log, 0 for none. False if it must be loaded."""
@@ -80,35 +123,31 @@ class Viewport:
             self.show()
         return not seq or self.window.holds(seq)
 
-    def show(self, window: Timeline | None = None, pane: Pane | None = None) -> None:
-        """Show a window, in its pane; by default the live one."""
-        if window is None:
-            window, pane = self.timeline, self._live_pane
-        elif pane is None:
-            pane = self._make_pane(window)
-        if pane is self.pane:
-            return
-        pane.succeed(self.pane)
-        self.past = window if window is not self.timeline else None
-        self.pane, self.stopped_at = pane, None
-        self._live_pane.at_top = False
+    def show(self, pane: Pane | None = None) -> None:
+        """Show a pane; by default that of the live window."""
+        pane = pane or self._live_pane
+        if pane is not self.pane:
+            pane.succeed(self.pane)
+            self.pane, self.stopped_at = pane, None
+            self._live_pane.at_top = False
 
     def detach(self) -> bool:
         """Show the screen's part of the timeline in a window of its own. False if that is impossible.
 
         Nothing moves on the screen, and scrolling up can go on when the timeline is full.
         """
-        first, last = self.pane.visible_range()
+        first, last = self.pane.in_view
         past = self.timeline.cut_out(first - _MARGIN, last + _MARGIN)
         if past is None:
             return False
-        pane = self._make_pane(past)
+        pane = self.make_pane(past)
         pane.take_over(self.pane, 0)
-        self.show(past, pane)
+        self.show(pane)
         return True
 
-    def reattach(self, seq: int) -> bool:
-        """Show the live window if it has this message of the current one, at the same place of the screen."""
+    def reattach(self) -> bool:
+        """Show the live window at the same place of the screen, if it has the first message there."""
+        seq = self.first_seq
         here, there = self.window.at_seq(seq), self.timeline.at_seq(seq)
         if here is None or there is None or self._is_near_top(there.number):
             return False
@@ -119,7 +158,7 @@ class Viewport:
     @property
     def is_at_stake(self) -> bool:
         """Whether what is on the screen may be evicted soon."""
-        return self.past is None and not self.pane.following and self._is_near_top(self.pane.visible_range()[0])
+        return self.past is None and not self.pane.following and self._is_near_top(self.pane.in_view[0])
 
     def _is_near_top(self, number: int) -> bool:
         """Whether an entry of the live timeline is among those to be evicted next."""
@@ -130,7 +169,7 @@ class Viewport:
 
     def mark_seen(self) -> int:
         """Mark what is on the screen as read. Return the number of the log up to which all was read, 0 for unknown."""
-        first, last = self.pane.visible_range()
+        first, last = self.pane.in_view
         if last < first:
             return 0
         window, live = self.window.read_state, self.timeline.read_state
@@ -182,11 +221,174 @@ class Viewport:
             return False
         if window.read_state.marker is None:
             return window.read_state.first_unread < window.oldest
-        return window.read_state.marker < self.pane.visible_range()[0]
+        return window.read_state.marker < self.pane.in_view[0]
 
     @property
     def first_seq(self) -> int:
         """The number in the log of the first message on the screen, 0 for none."""
-        first, last = self.pane.visible_range()
+        first, last = self.pane.in_view
         entries = (self.window[at] for at in range(max(first, self.window.first), min(last + 1, self.window.end)))
         return next((entry.seq for entry in entries if isinstance(entry, MessageEntry) and entry.seq), 0)
+
+
+class Loader:
+    """``heard`` is called for each loaded message, before it is shown."""
+
+    def __init__(self, client: Client, viewport: Viewport, heard: Callable[[Message], None]) -> None:
+        self.working: Progress | None = None
+        self.checking: Progress | None = None
+        self._client = client
+        self._viewport = viewport
+        self._heard = heard
+        self._asked: asyncio.Task[Answer] | None = None
+        # For which first line on the screen something was loaded last, and whether older messages.
+        self._loaded: tuple[Pane, int, bool] | None = None
+
+    # -- messages --------------------------------------------------------------------------------
+
+    async def older(self) -> None:
+        """Load a page of older messages. Raises ChatError."""
+        viewport = self._viewport
+        window = viewport.window
+        if window.oldest <= 1 or (window.attached and window.ring.full and not viewport.detach()):
+            return
+        self._loaded = self._at(older=True)
+        await self._load_older(viewport.window, viewport.window.oldest - _PAGE)
+
+    async def _load_older(self, window: Timeline, begins: int) -> None:
+        oldest, begins = window.oldest, max(1, begins)
+        with self._progress(LOADING, oldest, begins) as progress:
+            found, _upto = await self._read(begins, oldest, progress, up=False)
+        if window in (self._viewport.timeline, self._viewport.past) and oldest == window.oldest:  # it was not left
+            self._hear(found, window)
+            if window.attached:
+                self._viewport.keep_marker()
+            window.add_older(found, begins)
+
+    async def newer(self) -> None:
+        """Load a page of newer messages, or go back to the live window if it has them. Raises ChatError."""
+        viewport = self._viewport
+        past, live, first = viewport.past, viewport.timeline, viewport.first_seq
+        if past is None or viewport.reattach():
+            return
+        self._loaded = self._at(older=False)
+        if past.last_seq + 1 >= live.oldest and not live.ring.full:
+            await self._load_older(live, min(first, live.oldest - 1))
+            if past is viewport.past and viewport.reattach():
+                return
+        begins, ends = past.last_seq + 1, min(past.last_seq + 1 + _PAGE, live.last_seq + 1)
+        if begins >= ends:  # this is the end, and the live window has none of what is on the screen
+            if viewport.pane.in_view[1] >= past.end - 1:
+                viewport.follow()
+            else:
+                viewport.stopped_at = viewport.pane.in_view[0]
+            return
+        with self._progress(LOADING, begins, ends) as progress:
+            found, _upto = await self._read(begins, ends, progress)
+        if past is viewport.past and begins == past.last_seq + 1:
+            self._hear(found, past)
+            past.add_newer(found, ends)
+
+    def undoes(self, *, older: bool) -> bool:
+        """Whether loading at one end would evict what was just loaded at the other, for the same screen."""
+        return self._viewport.window.ring.full and self._loaded == self._at(older=not older)
+
+    def _at(self, *, older: bool) -> tuple[Pane, int, bool]:
+        return self._viewport.pane, self._viewport.pane.in_view[0], older
+
+    async def go_to(self, seq: int) -> None:
+        """Have this number of the log in the window, or open a window there. Raises ChatError."""
+        viewport = self._viewport
+        if viewport.turn_to(seq):
+            return
+        live = viewport.timeline
+        begins, ends = max(1, seq - _PAGE), min(seq + _PAGE, live.last_seq + 1)
+        with self._progress(LOADING, begins, ends) as progress:
+            found, upto = await self._read(begins, ends, progress)
+            if not found and upto > ends:  # it is gone for good: begin with what is there
+                found, upto = await self._read(upto, upto + _PAGE, progress)
+                ends = upto
+        if live is not viewport.timeline or live.last_seq < seq:  # cleared meanwhile, or another log
+            return
+        viewport.leave()
+        past = live.part(seq)
+        self._hear(found, past)
+        past.add_newer((message for message in found if message.seq >= seq), ends)
+        past.add_older([message for message in found if message.seq < seq], begins)
+        viewport.show(viewport.make_pane(past))
+
+    def _hear(self, messages: Iterable[Message], window: Timeline) -> None:
+        for message in messages:
+            self._heard(message)
+        window.ignored |= self._viewport.timeline.ignored
+
+    @property
+    def unchecked(self) -> range:
+        """The part of the log that nobody has read, and that may hold edits of the messages in the window."""
+        past, live = self._viewport.past, self._viewport.timeline
+        return range(past.last_seq + 1, live.edits.since or live.last_seq + 1) if past is not None else range(0)
+
+    async def check(self) -> None:
+        """Read a page of the log below the window for edits of the messages in it. Raises ChatError."""
+        past, rest = self._viewport.past, self.unchecked
+        if past is None or not rest:
+            return
+        begins = max(rest.start, rest.stop - _CHECKED)
+        self.checking = self.checking or Progress(CHECKING, rest.stop, rest.start)
+        goes_on = False
+        try:
+            found, _upto = await self._read(begins, rest.stop, self.checking, up=False)
+            if past is self._viewport.past and rest.stop == self.unchecked.stop:
+                past.apply_changes(found)
+                past.edits.since = begins
+            goes_on = bool(self.unchecked)
+        finally:
+            if not goes_on:
+                self.checking = None
+
+    async def _read(self, begins: int, ends: int, progress: Progress, *, up: bool = True) -> tuple[list[Message], int]:
+        """Return the messages from number ``begins`` up to ``ends``, excluded, and how far the log was read.
+
+        ``up``: whether progress goes from ``begins`` to ``ends``, or the other way.
+        """
+        upto = begins
+
+        def reached(seq: int) -> None:
+            nonlocal upto
+            upto, done = seq, min(seq, ends) - begins
+            progress.at = begins + done if up else ends - done
+
+        found = await self._client.range(begins, ends, reached)
+        return [item for item in found if isinstance(item, Message)], upto
+
+    @contextmanager
+    def _progress(self, what: str, first: int, end: int) -> Iterator[Progress]:
+        self.working = Progress(what, first, end)
+        try:
+            yield self.working
+        finally:
+            self.working = None
+
+    # -- search ----------------------------------------------------------------------------------
+
+    async def search(self, text: str, before: int) -> Answer:
+        """Have the host search the log below number ``before``, or all of it. Raises ChatError.
+
+        Its index may be behind: then ask again until it has read as far as the log went when we began.
+        """
+        end = before or self._client.session.next_seq
+        ask = Ask(what="search", text=text, before=before, limit=_HITS)
+        with self._progress(SEARCHING, 0, end) as progress:
+            answer = await self._ask(ask)
+            while answer.indexed < end and answer.indexed > progress.at:
+                progress.at = answer.indexed
+                answer = await self._ask(ask)
+        return answer
+
+    async def _ask(self, ask: Ask) -> Answer:
+        """Ask the host one thing at a time, even if nobody waits for the answer any more."""
+        while self._asked is not None and not self._asked.done():
+            await asyncio.wait([self._asked])
+        self._asked = asyncio.create_task(self._client.ask(ask))
+        self._asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())  # it was retrieved
+        return await asyncio.shield(self._asked)

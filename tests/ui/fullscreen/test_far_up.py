@@ -14,7 +14,6 @@ import pytest
 from chat.core.outgoing import Outgoing
 from chat.core.wire import Kind
 from chat.ui import ring as ring_module
-from chat.ui.fullscreen import loader as loader_module
 from chat.ui.fullscreen import viewport as viewport_module
 from tests.ui.fullscreen.stage import Blind, Room, below_the_marker, run, staged
 
@@ -31,8 +30,8 @@ PAGE_UP, PAGE_DOWN, TOP, BOTTOM, UNREAD = "\x1b[5~", "\x1b[6~", "\x1b[1;5H", "\x
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ring_module, "RING", RING)
-    monkeypatch.setattr(loader_module, "_PAGE", 40)
-    monkeypatch.setattr(loader_module, "_LARGE_PAGE", 60)
+    monkeypatch.setattr(viewport_module, "_PAGE", 40)
+    monkeypatch.setattr(viewport_module, "_CHECKED", 60)
     monkeypatch.setattr(viewport_module, "_MARGIN", 40)
     monkeypatch.setattr(viewport_module, "_AT_STAKE", 50)
 

@@ -111,7 +111,7 @@ def test_what_is_read_stays_in_place_when_the_width_changes() -> None:
     assert [row[10:17] for row in before] == ["text 10", "text 11", "word0 w", "word8 w"]
     for width, first in ((20, "n0  text 10"), (100, "00:00 n0  text 10"), (7, "…  text")):
         assert view(pane, width, 4)[0] == first
-        assert pane.visible_range()[0] == 9
+        assert pane.in_view[0] == 9
     assert view(pane, height=4) == before
 
 
@@ -170,7 +170,7 @@ def test_a_place_is_the_same_on_a_part_that_was_cut_out() -> None:
     pane.scroll(-3)
     pane.select(-1)
     before = view(pane, height=5)
-    part = timeline.cut_out(pane.visible_range()[0] - 9, pane.visible_range()[1] + 9)
+    part = timeline.cut_out(pane.in_view[0] - 9, pane.in_view[1] + 9)
     assert part is not None
     other = Pane(Conversation(part))
     other.succeed(pane)
@@ -192,13 +192,13 @@ def test_the_text_at_the_top_stays_when_its_day_moves_away_from_above_it() -> No
 
 def test_what_is_in_view_is_known() -> None:
     timeline, pane = talk(*numbered(30))
-    assert pane.visible_range() == (0, -1)
+    assert pane.in_view == (0, -1)
     view(pane, height=5)
-    assert pane.visible_range() == (25, 29)
+    assert pane.in_view == (25, 29)
     pane.scroll(-1)
     view(pane, height=5)
-    assert pane.visible_range() == (21, 25)
-    assert timeline.read_state.read_up_to(pane.visible_range()[1]) == 26
+    assert pane.in_view == (21, 25)
+    assert timeline.read_state.read_up_to(pane.in_view[1]) == 26
 
 
 def test_jumping_brings_a_message_into_view() -> None:
@@ -411,7 +411,7 @@ class Reading(RuleBasedStateMachine):
         number = self.pane.select(by)
         if number is not None:
             self.draw()
-            first, last = self.pane.visible_range()
+            first, last = self.pane.in_view
             assert first <= number <= last
 
     @rule(at=st.integers(0, 100))
@@ -419,7 +419,7 @@ class Reading(RuleBasedStateMachine):
         number = self.timeline.first + at
         if self.pane.jump(number):
             self.draw()
-            first, last = self.pane.visible_range()
+            first, last = self.pane.in_view
             assert first <= number <= last
 
     @rule()
@@ -453,11 +453,11 @@ class Reading(RuleBasedStateMachine):
     def resize(self, width: int, height: int) -> None:
         """Something of what was the first in view is the first again, unless the end came into view."""
         self.draw()
-        before = self.pane.visible_range()[0]
+        before = self.pane.in_view[0]
         self.width, self.height = width, height
         self.draw()
-        if not self.pane.following and self.pane.visible_range()[1] < self.timeline.last - 1:
-            assert self.pane.visible_range()[0] == before
+        if not self.pane.following and self.pane.in_view[1] < self.timeline.last - 1:
+            assert self.pane.in_view[0] == before
 
     def holding(self, happens: object) -> None:
         """Where the pane is scrolled up, every row stays where it is on the screen.
@@ -492,7 +492,7 @@ class Reading(RuleBasedStateMachine):
             assert "\n" not in text
         assert self.pane._cached_rows == sum(wrapped.size for wrapped in self.pane._cache.values())
         if self.pane.following:
-            assert self.pane.visible_range()[1] in (self.timeline.last - 1, -1)
+            assert self.pane.in_view[1] in (self.timeline.last - 1, -1)
         selected = self.pane.selected
         assert selected is None or isinstance(self.timeline[selected], MessageEntry)
 

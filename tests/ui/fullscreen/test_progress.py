@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chat.client.events import Lost
 from chat.ui.fullscreen.bars import bar
-from chat.ui.fullscreen.progress import CATCHING_UP, Progress
+from chat.ui.fullscreen.viewport import CATCHING_UP, Progress
 from tests.ui.fullscreen.stage import Blind, Script, joined, run, staged
 
 

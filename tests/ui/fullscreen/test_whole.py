@@ -45,7 +45,6 @@ from chat.local.keys import KEYS
 from chat.local.known_hosts import KnownHosts
 from chat.ui import ring as ring_module
 from chat.ui.commands import COMMANDS
-from chat.ui.fullscreen import loader as loader_module
 from chat.ui.fullscreen import viewport as viewport_module
 from chat.ui.fullscreen.face import FullScreen
 from tests.host.host_fixture import HostFixture, until
@@ -196,9 +195,7 @@ class Whole(RuleBasedStateMachine):
         patch.setattr(connection_module, "_FIRST_DELAY", 0.001)
         patch.setattr(connection_module, "_LAST_DELAY", 0.001)
         patch.setattr(ring_module, "RING", 60)  # so that things have to go, at either end
-        for name, size in (("_PAGE", 15), ("_LARGE_PAGE", 25)):
-            patch.setattr(loader_module, name, size)
-        for name, size in (("_MARGIN", 15), ("_AT_STAKE", 20)):
+        for name, size in (("_PAGE", 15), ("_CHECKED", 25), ("_MARGIN", 15), ("_AT_STAKE", 20)):
             patch.setattr(viewport_module, name, size)
         for name in ("EDITOR", "VISUAL", "TMUX", "STY", "NO_COLOR"):
             patch.delenv(name, raising=False)
@@ -569,7 +566,7 @@ class Whole(RuleBasedStateMachine):
             state = view.timeline.read_state
             assert 0 <= state.mentions <= state.unread
             assert view.lag >= 0
-            first, last = view.pane.visible_range()
+            first, last = view.pane.in_view
             assert (
                 (first, last) == (0, -1)
                 or view.window.first <= first <= last < view.window.last
