@@ -122,14 +122,7 @@ SEQ_PREFIX: Final = struct.Struct("!Q")
 
 
 def encode(
-    kind: int,
-    body: bytes = b"",
-    *,
-    flags: int = 0,
-    author: int = 0,
-    number: int = 0,
-    seq: int = 0,
-    time: int = 0,
+    kind: int, body: bytes = b"", *, flags: int = 0, author: int = 0, number: int = 0, seq: int = 0, time: int = 0
 ) -> bytes:
     """Return the bytes of one frame. Raises LocalProtocolError over 64 KiB, or for a number too large for its field."""
     length = HEADER_SIZE + len(body)
@@ -147,8 +140,8 @@ def split(data: bytes) -> Iterator[Frame]:
     """Take apart a batch of the log, which is whole frames. Raises RemoteProtocolError when it is not."""
     parser = Parser(preface=False)
     yield from parser.feed(data)
-    if parser.unfinished:
-        raise RemoteProtocolError(f"a batch ends {parser.unfinished} bytes into a frame")
+    if parser.rest:
+        raise RemoteProtocolError(f"a batch ends {len(parser.rest)} bytes into a frame")
 
 
 def offset_of(data: bytes, steps: int) -> int:
@@ -160,7 +153,7 @@ def offset_of(data: bytes, steps: int) -> int:
 
 
 def length_at(data: bytes, at: int) -> int:
-    """Return the length of the frame that begins at ``at``."""
+    """Return the length of the frame that begins at ``at``, itself included."""
     length: int = _LENGTH.unpack_from(data, at)[0]
     return length
 
@@ -206,61 +199,42 @@ class Parser:
 
     ``limit`` is the largest frame taken, in bytes: small until the peer has been let in, and looked at
     anew for every frame, so that the frame which lets a peer in may raise it for those right behind it.
+    ``rest`` are the bytes of what has not arrived whole. Whoever looks at them first may take them and bring them back.
     """
 
     def __init__(self, *, preface: bool = True, limit: int = MAX_FRAME) -> None:
         self.limit = limit
+        self.rest = b""
         self._awaiting_preface = preface
-        self._rest = b""
-        self._broken = False
-
-    @property
-    def unfinished(self) -> int:
-        """Bytes held of a frame that has not arrived whole."""
-        return len(self._rest)
-
-    def take_rest(self) -> bytes:
-        """Return the bytes held, and hold them no more: for who looks at them first, and feeds us what it leaves."""
-        rest, self._rest = self._rest, b""
-        return rest
-
-    def hold(self, rest: bytes) -> None:
-        """Hold these bytes, which ``take_rest`` returned, until the next call."""
-        self._rest = rest
 
     def feed(self, data: bytes) -> Generator[Frame, None, None]:
         """Yield the frames that ``data`` completes; take them all, or ``close`` it, before the next call.
 
         The frames that were left when it was closed come with the next call, and so does the judgement of them.
         Raises RemoteProtocolError at the first byte that cannot be the protocol, after the frames before
-        it, so that the cuts between calls make no difference. The link ends there: there is no way to find
-        the next frame in a stream whose lengths cannot be trusted.
+        it, so that the cuts between calls make no difference; and again with each call. The link ends there: there is
+        no way to find the next frame in a stream whose lengths cannot be trusted.
         """
-        if self._broken:
-            raise LocalProtocolError("the parser was fed after it had failed; close the link instead")
-        self._broken = True  # until we have come to the end of these bytes, or are told to stop
-        data = self._rest + data
+        data = self.rest + data
         at, end = 0, len(data)
-        if self._awaiting_preface and not (at := _after_preface(data)):
-            self._rest, self._broken = data, False
-            return
-        self._awaiting_preface = False
         try:
+            if self._awaiting_preface and not (at := _after_preface(data)):
+                return
+            self._awaiting_preface = False
             while end - at >= HEADER_SIZE:
                 length, kind, flags, _spare, author, number, seq, time = _HEADER.unpack_from(data, at)
                 if not HEADER_SIZE <= length <= self.limit:
                     raise _bad_length(length, self.limit)
                 if end - at < length:
-                    break
+                    return
                 at += length
                 yield Frame(kind, flags, author, number, seq, time, data[at - length : at])
-            if end - at >= _LENGTH.size:  # judge a length as soon as it is here, before its frame is
+            if end - at >= _LENGTH.size:  # judge a length before its frame is here
                 length = length_at(data, at)
                 if not HEADER_SIZE <= length <= self.limit:
                     raise _bad_length(length, self.limit)
-        except GeneratorExit:
-            pass  # we were closed: what is left waits for the next call
-        self._rest, self._broken = data[at:], False
+        finally:
+            self.rest = data[at:]
 
 
 def _after_preface(data: bytes) -> int:
@@ -271,12 +245,12 @@ def _after_preface(data: bytes) -> int:
     if newline and line.startswith(_PREFACE_START):
         raise RemoteProtocolError(
             "the peer speaks {begin}, this is {version}; use the same version on both sides",
-            begin=_quote(line),
+            begin=repr(line[:24])[1:],
             version=VERSION,
         )
     if newline or len(line) == _PREFACE_LIMIT or line[: len(_PREFACE_START)] != _PREFACE_START[: len(line)]:
         raise RemoteProtocolError(
-            "the peer does not speak {version}: it began with {begin}", version=VERSION, begin=_quote(data)
+            "the peer does not speak {version}: it began with {begin}", version=VERSION, begin=repr(data[:24])[1:]
         )
     return 0
 
@@ -287,20 +261,12 @@ def _bad_length(length: int, limit: int) -> RemoteProtocolError:
     return RemoteProtocolError(f"the peer sent a frame of {length} bytes; the limit here is {limit}")
 
 
-def _quote(data: bytes) -> str:
-    """The first bytes of junk, as ASCII that no terminal obeys."""
-    return repr(data[:24])[1:]
-
-
 # -- structured bodies --------------------------------------------------------------------------
-
 
 # Checked as a body is read, so that no sum of a hostile peer's numbers leaves what we can store or send.
 U32: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 U63: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 U64: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]  # MessagePack itself has nothing larger than 64 bits
-
-
 _MAX_FIELDS: Final = 16  # of a code
 
 

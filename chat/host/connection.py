@@ -84,11 +84,12 @@ class Connection:
         """
         hosted, member = self.hosted, self.member
         self.heard = time.monotonic()
-        now, data = time.time_ns() // 1_000_000, parser.take_rest() + data
+        now = time.time_ns() // 1_000_000
+        data, parser.rest = parser.rest + data, b""
         try:
             count, size = hosted.room.take_run(member, data, now, most)  # the rest goes frame by frame
             if count >= most:
-                parser.hold(data[size:])
+                parser.rest = data[size:]
                 return count
             with closing(parser.feed(data[size:])) as frames:
                 for frame in frames:

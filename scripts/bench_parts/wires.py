@@ -175,7 +175,7 @@ class ChatWire:
             said = (frame for frame in self._frames(sock) if frame.kind == Kind.SAY)
             for frame in islice(said, senders):
                 self._first = frame.seq + 1
-            if self._parsers[sock].unfinished:
+            if self._parsers[sock].rest:
                 raise Broken("the host sent more than was said")
 
     def messages(self, sender: int, first: int, count: int) -> bytes:

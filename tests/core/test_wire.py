@@ -187,9 +187,9 @@ def test_a_peer_can_make_us_hold_less_than_one_frame_of_the_limit() -> None:
     parser = Parser(preface=False, limit=MAX_HELLO)
     data = with_length(MAX_HELLO) + bytes(MAX_HELLO - HEADER_SIZE)
     assert list(parser.feed(data[:-1])) == []
-    assert parser.unfinished == MAX_HELLO - 1
+    assert len(parser.rest) == MAX_HELLO - 1
     assert len(list(parser.feed(data[-1:]))) == 1
-    assert parser.unfinished == 0
+    assert len(parser.rest) == 0
 
 
 def test_the_frame_that_lets_a_peer_in_raises_the_limit_for_those_behind_it() -> None:
@@ -210,18 +210,13 @@ def test_the_limit_holds_for_what_came_in_the_same_piece() -> None:
 
 def test_a_parser_that_failed_takes_nothing_more() -> None:
     parser = Parser()
-    with pytest.raises(RemoteProtocolError):
-        list(parser.feed(b"junk"))
-    with pytest.raises(LocalProtocolError, match="close the link instead"):
-        list(parser.feed(PREFACE))
-
-
-def test_a_parser_whose_frames_were_not_all_taken_takes_nothing_more() -> None:
+    for data in b"junk", PREFACE, b"":
+        with pytest.raises(RemoteProtocolError, match="began with 'junk"):
+            list(parser.feed(data))
     parser = Parser(preface=False)
-    frames = parser.feed(encode(Kind.BEAT) * 2)
-    next(frames)
-    with pytest.raises(LocalProtocolError):
-        list(parser.feed(encode(Kind.BEAT)))
+    for data in with_length(31), encode(Kind.BEAT), b"":
+        with pytest.raises(RemoteProtocolError, match="31 bytes"):
+            list(parser.feed(data))
 
 
 def test_the_frames_that_were_left_come_with_the_next_call() -> None:
@@ -229,21 +224,20 @@ def test_the_frames_that_were_left_come_with_the_next_call() -> None:
     frames = parser.feed(PREFACE + b"".join(encode(Kind.SAY, number=number) for number in range(3)) + b"\0")
     assert next(frames).number == 0
     frames.close()
-    assert parser.unfinished == 2 * HEADER_SIZE + 1
+    assert len(parser.rest) == 2 * HEADER_SIZE + 1
     assert [found.number for found in parser.feed(b"")] == [1, 2]
-    assert parser.unfinished == 1
+    assert len(parser.rest) == 1
 
 
 def test_what_is_held_may_be_looked_at_first_and_brought_back() -> None:
     parser = Parser(preface=False)
     data = encode(Kind.SAY, b"hi")
-    assert parser.take_rest() == b""
+    assert parser.rest == b""
     assert list(parser.feed(data[:9])) == []
-    held = parser.take_rest()
-    assert (held, parser.unfinished) == (data[:9], 0)
+    held, parser.rest = parser.rest, b""
+    assert held == data[:9]
     assert [found.raw for found in parser.feed(held + data[9:])] == [data]
-    parser.hold(data)
-    assert parser.unfinished == len(data)
+    parser.rest = data
     assert [found.raw for found in parser.feed(data)] == [data, data]
 
 

@@ -61,11 +61,11 @@ def parse(parts: list[bytes], *, preface: bool, limit: int) -> tuple[list[Frame]
     try:
         for part in parts:
             found.extend(parser.feed(part))
-            assert parser.unfinished < max(limit, 64)
+            assert len(parser.rest) < max(limit, 64)
     except RemoteProtocolError as error:
         # The text quotes as much of a wrong preface as had come, which is all that a cut may change.
         return found, str(error).partition("it began with")[0], 0
-    return found, "", parser.unfinished
+    return found, "", len(parser.rest)
 
 
 def same_in_any_split(data: bytes, cuts: list[int], limit: int) -> None:

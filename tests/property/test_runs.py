@@ -60,7 +60,7 @@ class Seat:
     def hear(self, data: bytes, now: int, *, in_runs: bool) -> None:
         try:
             if in_runs:
-                data = self.parser.take_rest() + data
+                data, self.parser.rest = self.parser.rest + data, b""
                 count = _MOST
                 while count == _MOST:
                     count, size = self.room.take_run(self.member, data, now, _MOST)
@@ -74,7 +74,7 @@ class Seat:
             self.room.leave(self.member)
 
     def state(self) -> tuple[int, str, int, int]:
-        return self.frames, self.error, self.parser.unfinished, self.member.cursor.control_size
+        return self.frames, self.error, len(self.parser.rest), self.member.cursor.control_size
 
 
 class RunMachine(RuleBasedStateMachine):
