@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 from chat.core.wire import MAX_TEXT
-from chat.transport import cost, schemes
+from chat.transport.registry import cost, schemes
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process

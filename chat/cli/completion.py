@@ -48,7 +48,7 @@ def rooms(_context: click.Context, _parameter: click.Parameter, incomplete: str)
 def transports(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Complete the name of a transport."""
     with suppress(Exception):
-        from chat.transport import schemes
+        from chat.transport.registry import schemes
 
         return [name for name in schemes() if name.startswith(incomplete)]
     return []

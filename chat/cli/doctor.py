@@ -424,7 +424,7 @@ def _settings() -> Iterator[Finding]:
 
 
 def _transports() -> Iterator[Finding]:
-    from chat.transport import boards, find, find_board, schemes
+    from chat.transport.registry import boards, find, find_board, schemes
 
     good = []
     for name, load in [*((scheme, find) for scheme in schemes()), *((board, find_board) for board in boards())]:

@@ -90,7 +90,8 @@ def host(
     """
     from chat.core.text import room_name
     from chat.host.programs import Program
-    from chat.transport import Address, find, local_scheme
+    from chat.transport import Address
+    from chat.transport.registry import find, local_scheme
 
     room = room_name(room)
     asked = [find(Address.parse(address).scheme).scheme for address in transport]  # before anything starts
@@ -184,7 +185,7 @@ def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str
 @command(name="transports")
 def list_transports() -> None:
     """List the installed transports."""
-    from chat.transport import find, schemes
+    from chat.transport.registry import find, schemes
 
     for scheme in schemes():
         click.echo(f"{scheme}\t{find(scheme).summary}")

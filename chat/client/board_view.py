@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from chat.core.errors import AddressError, ChatError, WrongValue
 from chat.core.status import seen
 from chat.local import rooms
-from chat.transport import board_maker
+from chat.transport.registry import board_maker
 
 if TYPE_CHECKING:
     from chat.core.status import Status, Who

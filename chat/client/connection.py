@@ -33,7 +33,7 @@ from chat.core.errors import (
 from chat.core.session import Answered, Challenged, Joined, LinkState, Numbered, Ranged
 from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE
 from chat.local.identity import fingerprint
-from chat.transport import find
+from chat.transport.registry import find
 
 if TYPE_CHECKING:
     from chat.client.client import Client

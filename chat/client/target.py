@@ -19,7 +19,8 @@ from chat.core.wire import direct_name
 from chat.i18n import _
 from chat.local import rooms
 from chat.local.invite import Invite
-from chat.transport import Address, cost, find
+from chat.transport import Address
+from chat.transport.registry import cost, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from chat.core import status
 from chat.core.errors import ChatError
-from chat.transport import board_maker
+from chat.transport.registry import board_maker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

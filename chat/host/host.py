@@ -24,7 +24,8 @@ from chat.host.hosted_room import HostedRoom
 from chat.host.search import Index
 from chat.local.identity import host_hash
 from chat.local.invite import Invite, signer
-from chat.transport import Address, Site, find
+from chat.transport import Address, Site
+from chat.transport.registry import find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -41,8 +41,9 @@ from chat.core.errors import AddressError, ChatError, LocalProtocolError, Reques
 from chat.host.orphans import end_orphans
 from chat.local.identity import Identity, host_hash
 from chat.local.private_files import make_private
-from chat.transport import Peer, forking
+from chat.transport import Peer
 from chat.transport.link import Waiter
+from chat.transport.registry import forking
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from chat.core.errors import AddressError, Text
 from chat.core.text import room_name
 from chat.local.identity import KEY_SIZE, Identity, to_text
-from chat.transport import Address, bare_scheme
+from chat.transport import Address
+from chat.transport.registry import bare_scheme
 
 SECRET_SIZE: Final = 16  # bytes
 _SEED: Final = b"manywire invite\0"

@@ -24,7 +24,8 @@ from chat.local.identity import Identity, host_hash, load_host
 from chat.local.known_hosts import KnownHosts
 from chat.testing.faults import Faults, GatedLink, WrappedTransport
 from chat.testing.kit import CLOG_LIMIT, ROOM_CLAUSES, Check, Kit, begin, clause, fail, first_difference, within
-from chat.transport import Address, Site, find, lend, schemes
+from chat.transport import Address, Site
+from chat.transport.registry import find, lend, schemes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence

@@ -1,6 +1,6 @@
-"""What a transport is, which ones are installed, and the errors they raise. A transport imports nothing else of `chat`.
+"""What a transport is, and the errors it raises. A transport imports nothing else of `chat`.
 
-`chat.transport.link` has ready-made links. This package does not load it, because most commands need none.
+`chat.transport.link` has ready-made links; `chat.transport.registry` knows which transports are installed.
 
 What may enter: what every transport needs, whoever writes it. Nothing here names a transport or knows about rooms.
 """
@@ -13,24 +13,19 @@ from chat.core.errors import (
     LinkBusy,
     LinkClosed,
     ListenFailed,
-    LocalProtocolError,
-    ProtocolError,
-    RemoteProtocolError,
     Text,
     TransportError,
-    UnknownScheme,
     WrongValue,
     reason,
 )
-from chat.transport.address import Address
 from chat.transport.api import (
     MAX_SLOT,
     TRUST_MS,
+    Address,
     Board,
     BoardMaker,
     BoardSlot,
     Buffer,
-    Forking,
     Link,
     Listener,
     Pair,
@@ -38,18 +33,6 @@ from chat.transport.api import (
     Reading,
     Site,
     Transport,
-)
-from chat.transport.registry import (
-    bare_scheme,
-    board_maker,
-    boards,
-    cost,
-    find,
-    find_board,
-    forking,
-    lend,
-    local_scheme,
-    schemes,
 )
 
 __all__ = [
@@ -63,34 +46,19 @@ __all__ = [
     "Buffer",
     "ChatError",
     "DialFailed",
-    "Forking",
     "Link",
     "LinkBroken",
     "LinkBusy",
     "LinkClosed",
     "ListenFailed",
     "Listener",
-    "LocalProtocolError",
     "Pair",
     "Peer",
-    "ProtocolError",
     "Reading",
-    "RemoteProtocolError",
     "Site",
     "Text",
     "Transport",
     "TransportError",
-    "UnknownScheme",
     "WrongValue",
-    "bare_scheme",
-    "board_maker",
-    "boards",
-    "cost",
-    "find",
-    "find_board",
-    "forking",
-    "lend",
-    "local_scheme",
     "reason",
-    "schemes",
 ]

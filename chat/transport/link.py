@@ -103,12 +103,6 @@ class DescriptorLink:
         self._failure: LinkBroken | None = None  # of receiving; bytes sent before it can still be read
         self._closed = False
 
-    @classmethod
-    def over_socket(cls, sock: socket.socket, peer: Peer) -> DescriptorLink:
-        """Return a link over a connected, non-blocking socket, which it owns from now on."""
-        fd = sock.fileno()
-        return cls(peer, fd, fd, read=sock.recv, write=sock.send, close=sock.close)
-
     def _must_be_open(self) -> None:
         if self._closed:
             raise LinkClosed("the link to {peer} was closed here", peer=self.peer.text)
@@ -170,10 +164,6 @@ class DescriptorLink:
         return LinkBroken("the link to {peer} broke: {why}", peer=self.peer.text, why=reason(error))
 
 
-def _close(sock: socket.socket, _task: object) -> None:
-    sock.close()  # does nothing if TLS has taken over the socket
-
-
 class SocketLink(DescriptorLink):
     """A link over a connected stream socket between machines, which it owns from now on.
 
@@ -182,16 +172,8 @@ class SocketLink(DescriptorLink):
     and the kernel would throw away what it still had to send.
     """
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        peer: Peer,
-        *,
-        read: Callable[[int], bytes] | None = None,
-        write: Callable[[Buffer], int] | None = None,
-    ) -> None:
-        fd = sock.fileno()
-        super().__init__(peer, fd, fd, read=read or sock.recv, write=write or sock.send, close=self._leave)
+    def __init__(self, sock: socket.socket, peer: Peer) -> None:
+        super().__init__(peer, sock.fileno(), sock.fileno(), read=sock.recv, write=sock.send, close=self._leave)
         self._sock = sock
 
     def _leave(self) -> None:
@@ -204,20 +186,17 @@ class SocketLink(DescriptorLink):
             async with asyncio.timeout(LINGER):
                 await self._finish()
                 self._sock.shutdown(socket.SHUT_WR)
-                await self._drop_input()
+                readable = Waiter.for_reading(self._sock.fileno())
+                data = b"?"
+                while data:
+                    await readable.wait()  # every time: a peer that floods us must not block the loop
+                    with suppress(BlockingIOError):
+                        data = socket.socket.recv(self._sock, RECEIVE_SIZE)  # the bare socket's, even under TLS
         except (OSError, TimeoutError):
             pass  # the peer is gone, or has stopped reading: we owe it nothing
 
     async def _finish(self) -> None:
         """Send what has to come before the end."""
-
-    async def _drop_input(self) -> None:
-        readable = Waiter.for_reading(self._sock.fileno())
-        data = b"?"
-        while data:
-            await readable.wait()  # every time: a peer that floods us must not block the loop
-            with suppress(BlockingIOError):
-                data = socket.socket.recv(self._sock, RECEIVE_SIZE)  # the bare socket's, even under TLS
 
 
 class TlsLink(SocketLink):
@@ -230,13 +209,14 @@ class TlsLink(SocketLink):
     """
 
     def __init__(self, sock: ssl.SSLSocket, peer: Peer) -> None:
-        super().__init__(sock, peer, read=self._decrypt, write=self._encrypt)
+        super().__init__(sock, peer)
+        self._read, self._write = self._decrypt, self._encrypt
         self._tls = sock
         self._piece = b""
-        self._pushing: asyncio.Task[None] | None = None
-        self._wake: Callable[[], None] | None = None
+        self._pushing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pushing.set_result(None)
         # A sender waits until the piece is gone; the task that sends the piece waits for the socket.
-        self._writing = Waiter(sock.fileno(), self._when_pushed, self._forget)
+        self._writing = Waiter(sock.fileno(), self._when_pushed, lambda _fd: True)
 
     def _decrypt(self, size: int) -> bytes:
         try:
@@ -277,21 +257,12 @@ class TlsLink(SocketLink):
                 continue
             except OSError:
                 self._piece = b""  # the next send gets the same error, and reports it
-        if self._wake is not None:
-            self._wake()
 
     def _when_pushed(self, _fd: int, wake: Callable[[], None]) -> None:
-        self._wake = wake
-        if not self._piece:
-            asyncio.get_running_loop().call_soon(wake)
-
-    def _forget(self, _fd: int) -> bool:
-        self._wake = None
-        return True
+        self._pushing.add_done_callback(lambda _pushing: wake())  # soon, if there is no piece
 
     async def _finish(self) -> None:
-        if self._pushing is not None:
-            await self._pushing
+        await self._pushing
         writable = Waiter.for_writing(self._tls.fileno())
         while True:
             try:
@@ -369,8 +340,8 @@ class StreamLink:
         self.peer = peer
         self._reader = reader
         self._writer = writer
-        self._receiving = self._draining = self._closed = False
-        self._closing = asyncio.get_running_loop().create_future()
+        self._receiving = self._closed = False
+        self._draining: asyncio.Future[None] | None = None
         writer.transport.set_write_buffer_limits(0)  # drain() then waits until the buffer is empty
 
     def _must_be_open(self) -> None:
@@ -389,21 +360,19 @@ class StreamLink:
 
     async def writable(self) -> None:
         self._must_be_open()
-        if self._draining:
+        if self._draining is not None:
             raise LinkBusy(f"another task waits on {self.peer.text} already; a link has one writer")
-        self._draining = True
-        drain = asyncio.ensure_future(self._writer.drain())
+        self._draining = asyncio.ensure_future(self._writer.drain())
         try:
-            # Closing the writer does not end drain() while a piece is left: aclose wakes us.
-            await asyncio.wait((drain, self._closing), return_when=asyncio.FIRST_COMPLETED)
-            if drain.done():
-                drain.result()
+            await asyncio.wait([self._draining])
+            if not self._draining.cancelled():
+                self._draining.result()
         except OSError as error:
             self._must_be_open()
             raise LinkBroken("the link to {peer} broke: {why}", peer=self.peer.text, why=reason(error)) from None
         finally:
-            self._draining = False
-            drain.cancel()
+            self._draining.cancel()
+            self._draining = None
         self._must_be_open()
 
     async def receive(self) -> bytes:
@@ -425,7 +394,8 @@ class StreamLink:
         if self._closed:
             return
         self._closed = True
-        self._closing.set_result(None)
+        if self._draining is not None:
+            self._draining.cancel()  # closing the writer would not wake it while a piece is left
         self._reader.feed_eof()  # wakes receive; closing the writer alone would not while it has bytes to flush
         self._writer.close()
         task = asyncio.get_running_loop().create_task(self._linger())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from chat.core.errors import AddressError, Text, UnknownScheme
+from chat.core.errors import AddressError, UnknownScheme
 from chat.transport.api import Forking
 
 if TYPE_CHECKING:
@@ -21,13 +21,22 @@ _lent: Final[dict[str, Transport]] = {}
 
 
 @cache
-def _entry_points(group: str = "chat.transports") -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=group)}
+def _entry_points(group: str) -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in sorted(entry_points(group=group))}
+
+
+def _load(entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except ImportError as error:
+        raise AddressError(
+            "{name} cannot be loaded: {why}; install what it needs", name=entry.name, why=error
+        ) from None
 
 
 def schemes() -> list[str]:
     """Return the names of the installed transports, sorted."""
-    return sorted(_entry_points())
+    return list(_entry_points("chat.transports"))
 
 
 @contextmanager
@@ -46,18 +55,19 @@ def find(scheme: str) -> Transport:
     """Return the transport with this name. Raises UnknownScheme; AddressError if it cannot be loaded."""
     if scheme in _lent:
         return _lent[scheme]
-    if not _entry_points():
+    installed = _entry_points("chat.transports")
+    if not installed:
         raise AddressError("no transports are installed; run scripts/chat, which installs them, or: pip install .")
-    entry = _entry_points().get(scheme)
-    if entry is None:
-        raise UnknownScheme(scheme, _entry_points())
-    try:
-        transport: Transport = entry.load()
-    except ImportError as error:
-        raise AddressError(
-            "the transport {scheme!r} cannot be loaded: {why}; install what it needs", scheme=scheme, why=error
-        ) from None
+    if scheme not in installed:
+        raise UnknownScheme(scheme, installed)
+    transport: Transport = _load(installed[scheme])
     return transport
+
+
+def _usable() -> Iterator[Transport]:
+    for scheme in schemes():
+        with suppress(Exception):  # a broken plug-in must not affect the others
+            yield find(scheme)
 
 
 def cost(scheme: str) -> int:
@@ -71,7 +81,7 @@ def cost(scheme: str) -> int:
 
 def local_scheme() -> str:
     """Return the cheapest transport between processes on this machine. Raises AddressError if there is none."""
-    local = [found.scheme for found in _loaded() if getattr(found, "local", False)]
+    local = [found.scheme for found in _usable() if getattr(found, "local", False)]
     if not local:
         raise AddressError("no transport here connects the processes of one machine; install manywire's own")
     return min(local, key=cost)
@@ -80,20 +90,12 @@ def local_scheme() -> str:
 @cache
 def bare_scheme() -> str:
     """Return the transport of a bare HOST:PORT, "" if none takes it."""
-    return next((found.scheme for found in _loaded() if getattr(found, "bare_addresses", False)), "")
-
-
-def _loaded() -> Iterator[Transport]:
-    """Yield the transports that can be used here: a broken plug-in must not affect the others."""
-    for scheme in schemes():
-        with suppress(Exception):
-            yield find(scheme)
+    return next((found.scheme for found in _usable() if getattr(found, "bare_addresses", False)), "")
 
 
 def forking() -> Forking:
     """Return a transport that reaches processes started here. Raises AddressError if there is none."""
-    for scheme in schemes():
-        transport = find(scheme)
+    for transport in _usable():
         if isinstance(transport, Forking):
             return transport
     raise AddressError("no transport here can reach a process that is started here; install manywire's own")
@@ -101,24 +103,12 @@ def forking() -> Forking:
 
 def boards() -> list[str]:
     """Return the names of the installed boards, sorted."""
-    return sorted(_entry_points("chat.boards"))
+    return list(_entry_points("chat.boards"))
 
 
 def find_board(name: str) -> BoardMaker:
-    """Return the board with this name. Raises AddressError if it is not installed or cannot be loaded."""
-    entry = _entry_points("chat.boards").get(name)
-    if entry is None:
-        raise AddressError(
-            "unknown board {name!r}; installed: {known}",
-            name=name,
-            known=", ".join(boards()) or Text("none: run scripts/chat"),
-        )
-    try:
-        maker: BoardMaker = entry.load()
-    except ImportError as error:
-        raise AddressError(
-            "the board {name!r} cannot be loaded: {why}; install what it needs", name=name, why=error
-        ) from None
+    """Return one of ``boards``. Raises AddressError if it cannot be loaded."""
+    maker: BoardMaker = _load(_entry_points("chat.boards")[name])
     return maker
 
 

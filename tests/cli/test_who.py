@@ -14,7 +14,7 @@ import pytest
 from chat.core.errors import ChatError
 from chat.core.status import unpack_slot
 from chat.local import rooms
-from chat.transport import board_maker
+from chat.transport.registry import board_maker
 from tests.cli.programs import Program, host, run, until
 
 if TYPE_CHECKING:

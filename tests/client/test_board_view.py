@@ -11,7 +11,7 @@ from chat.client import board_view
 from chat.core.errors import AddressError, NoSuchRoom
 from chat.core.status import Level, Status, pack_slot
 from chat.local.rooms import RoomLock, RoomRecord, room_folder
-from chat.transport import board_maker
+from chat.transport.registry import board_maker
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -39,7 +39,8 @@ from chat.host.store import Store
 from chat.local.identity import Identity, load_host, transcript
 from chat.local.invite import Invite
 from chat.local.known_hosts import KnownHosts
-from chat.transport import Address, Peer, Site, find
+from chat.transport import Address, Peer, Site
+from chat.transport.registry import find
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine

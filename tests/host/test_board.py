@@ -16,7 +16,7 @@ from chat.core.session import Joined
 from chat.core.status import Level, Status, pack_slot, seen, unpack_slot
 from chat.core.wire import Kind, Notice, Refusal, States, encode, unpack
 from chat.local.identity import Identity
-from chat.transport import board_maker
+from chat.transport.registry import board_maker
 from tests.host.host_fixture import HostFixture, Member, run, until
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat import testing
-from chat.transport import Address, find, schemes
+from chat.transport import Address
+from chat.transport.registry import find, schemes
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.core.errors import AddressError, UnknownScheme
-from chat.transport import Address, bare_scheme, find, local_scheme, registry, schemes
+from chat.transport import Address, registry
+from chat.transport.registry import bare_scheme, find, local_scheme, schemes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +112,7 @@ def crooked_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
 @pytest.mark.usefixtures("crooked_door")
 def test_a_transport_that_cannot_be_loaded_says_what_it_lacks() -> None:
-    with pytest.raises(AddressError, match=r"^the transport 'crooked' cannot be loaded: .*a_library_that_is_not_there"):
+    with pytest.raises(AddressError, match=r"^crooked cannot be loaded: .*a_library_that_is_not_there"):
         find("crooked")
     assert find("tcp").scheme == "tcp"
 
@@ -131,6 +132,6 @@ def test_without_a_local_transport_you_are_told(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_bare_tree_says_how_to_install_it() -> None:
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from chat.transport import find; find('tcp')"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from chat.transport.registry import find; find('tcp')"
     told = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False).stderr
     assert "AddressError: no transports are installed; run scripts/chat" in told

@@ -63,6 +63,10 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
+def over_socket(sock: socket.socket) -> DescriptorLink:
+    return DescriptorLink(BOB, sock.fileno(), sock.fileno(), read=sock.recv, write=sock.send, close=sock.close)
+
+
 def is_open(fd: int) -> bool:
     try:
         os.fstat(fd)
@@ -172,7 +176,7 @@ def test_an_empty_send_is_no_message() -> None:
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         near.setblocking(False)
         far.setblocking(False)
-        ours, theirs = DescriptorLink.over_socket(near, BOB), DescriptorLink.over_socket(far, BOB)
+        ours, theirs = over_socket(near), over_socket(far)
         assert ours.send(b"") == 0
         assert ours.send(b"x") == 1
         assert await theirs.receive() == b"x"  # an empty message would read as the end
@@ -185,7 +189,7 @@ def test_an_empty_send_is_no_message() -> None:
 def test_a_link_that_broke_never_shows_an_end() -> None:
     async def main() -> None:
         near, far = sockets()
-        link = DescriptorLink.over_socket(near, BOB)
+        link = over_socket(near)
         assert far.send(b"last words") == 10
         assert await link.receive() == b"last words"
         reset(far)
@@ -200,7 +204,7 @@ def test_a_link_that_broke_never_shows_an_end() -> None:
 def test_what_arrived_before_the_break_is_read() -> None:
     async def main() -> None:
         near, far = sockets()
-        link = DescriptorLink.over_socket(near, BOB)
+        link = over_socket(near)
         assert far.send(b"you are banned") == 14
         far.close()
         with pytest.raises(LinkBroken):  # noqa: PT012  the first sends reach a kernel that says no one by one
@@ -216,7 +220,7 @@ def test_what_arrived_before_the_break_is_read() -> None:
 def test_one_who_never_stops_sending_does_not_keep_the_others_waiting() -> None:
     async def main() -> None:
         near, far = sockets()
-        link = DescriptorLink.over_socket(near, BOB)
+        link = over_socket(near)
         served = 0
 
         async def others() -> None:
