@@ -72,7 +72,7 @@ class Client:
         target = locate()
         self.session = Session(target.room, identity.key, nick=nick, silent=silent, history=history, other=target.other)
         if since:
-            self.session.begin_at(since)
+            self.session.start_at = since
         self.pending: list[str] = []  # ids of what an earlier process had said and not seen stored
         self.events = EventQueue()
         self.connection = Connection(self, silence)

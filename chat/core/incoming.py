@@ -54,12 +54,11 @@ class Incoming:
             item = held[0]
             if isinstance(item, Gap):
                 self._size -= HEADER_SIZE
-            elif item.kind < SPOKEN_END:
-                if item.author not in authors:
-                    return
-                self._size -= len(item.raw)
             else:
-                if item.kind == Kind.AUTHOR:
+                if item.kind < SPOKEN_END:
+                    if item.author not in authors:
+                        return
+                elif item.kind == Kind.AUTHOR:
                     author = unpack(Author, item)
                     authors[author.index] = author
                 self._size -= len(item.raw)

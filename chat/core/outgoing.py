@@ -1,13 +1,28 @@
-"""A message on its way to the host: what a face hands over, and what waits until the host confirms it."""
+"""Messages on their way to the host: what a face hands over, and what waits until the host confirms it.
+
+Rules:
+
+1. A message's outcome is its echo or its rejection. Outcomes come in the order of the messages.
+2. The host has dealt with everything that was numbered before an echo.
+3. If a message has no echo, though we saw all of the log where it would be, it was rejected: the host forgets reasons
+   in time. If a gap may hide the echo, the message counts as stored, with an unknown number.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from chat.core.errors import LocalProtocolError, Text
-from chat.core.wire import MAX_TEXT, REPLY, SEQ_PREFIX, TARGETED, Kind
+from chat.core.errors import LocalProtocolError
+from chat.core.wire import MAX_TEXT, REPLY, SEQ_PREFIX, TARGETED, Kind, Rejection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chat.core.wire import Frame, Welcome
 
 
 @dataclass(frozen=True)
@@ -51,13 +66,11 @@ def text_body(text: str, target: int = 0) -> bytes:
     try:
         body = text.encode()
     except UnicodeEncodeError:
-        told = Text("the text is not valid Unicode: it has half of a surrogate pair")
-        raise LocalProtocolError(told) from None
+        raise LocalProtocolError("the text is not valid Unicode: it has half of a surrogate pair") from None
     if len(body) > MAX_TEXT:
-        told = Text(
+        raise LocalProtocolError(
             "the text is {size} bytes long; the limit is {limit}. Send it in parts", size=len(body), limit=MAX_TEXT
         )
-        raise LocalProtocolError(told)
     return SEQ_PREFIX.pack(target) + body if target else body
 
 
@@ -69,3 +82,88 @@ def split_body(kind: int, flags: int, body: bytes) -> tuple[str, int]:
             (target,) = SEQ_PREFIX.unpack_from(body)
         body = body[SEQ_PREFIX.size :]
     return body.decode("utf-8", "replace"), target
+
+
+Outcome: TypeAlias = tuple[OutboxEntry, int, Rejection | None]  # the echo's number, 0 if unknown; or why not
+
+
+class Unsettled(deque[OutboxEntry]):
+    """The queue of entries, and what the host has said about them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.next_number = 0  # 0 until the host has told its mark
+        self.unseen_end = 0  # below this number of the log, an echo may have passed unseen
+        self._epoch = b""
+        self._rejections: dict[int, Rejection] = {}  # of these entries, by number
+        self._first_unsettled = 0  # the host had dealt with the numbers below this when we came
+        self._settled_at = 0  # once the log has come so far, their echoes have passed
+        self._rejected = 0  # and once REJECTED has come so far, their rejections have; 0 for that
+
+    def sent(self) -> tuple[int, int]:
+        """Return the first number that was sent, and the place in the log from which on echoes may be; 0 for none."""
+        sent = [entry for entry in self if entry.number]
+        places = [entry.since for entry in sent if entry.since]
+        return min((entry.number for entry in sent), default=0), min(places, default=0)
+
+    def welcome(self, welcome: Welcome) -> tuple[list[OutboxEntry], bool]:
+        """Return what the host does not hold, to be sent again, and whether numbers changed."""
+        if welcome.rewound:
+            self._rejections.clear()
+        self._epoch, self._first_unsettled = welcome.epoch, welcome.first_unsettled
+        self._settled_at, self._rejected = welcome.next_seq, welcome.rejected
+        self.next_number = welcome.first_unsettled
+        again, changed = [], False
+        for entry in self:
+            if 0 < entry.number < welcome.first_unsettled and entry.epoch == welcome.epoch:
+                continue
+            # Usually it has the right number. A host that went back to an older copy lacks some before it, and its
+            # echo comes behind what the host holds now.
+            place = (self.next_number, welcome.epoch)
+            if (entry.number, entry.epoch) != place or entry.since > welcome.next_seq:
+                (entry.number, entry.epoch), entry.since = place, welcome.next_seq
+                changed = True
+            self.next_number += 1
+            again.append(entry)
+        return again, changed
+
+    def echo(self, frame: Frame) -> Iterator[Outcome]:
+        """A message of ours is in the log: yield the outcomes up to it."""
+        if self and frame.number < self[0].number and any(entry.number == frame.number for entry in self):
+            self.unseen_end = frame.seq + 1  # its turn has not come: numbers began anew among them
+        while self and 0 < self[0].number <= frame.number:
+            is_echo = self[0].number == frame.number
+            if is_echo and self[0].body != frame.body:
+                # A host that went back may have given a number twice, and this is the echo of the other.
+                is_echo, self.unseen_end = False, frame.seq + 1
+            yield self._settle(frame.seq if is_echo else 0)
+        yield from self._known_rejections()
+
+    def rejected(self, rejection: Rejection, next_seq: int) -> Iterator[Outcome]:
+        """The host rejected some of these; the log has come to ``next_seq``."""
+        end = rejection.number + rejection.count
+        for entry in self:
+            if rejection.number <= entry.number < end and entry.epoch == self._epoch:
+                self._rejections[entry.number] = rejection
+        yield from self._known_rejections()
+        if end > self._rejected:
+            self._rejected = 0
+        yield from self.passed(next_seq)
+
+    def passed(self, next_seq: int) -> Iterator[Outcome]:
+        """The log has come to ``next_seq``: yield the outcomes of what the host had dealt with when we came."""
+        if next_seq >= self._settled_at and not self._rejected:
+            while self and 0 < self[0].number < self._first_unsettled:
+                yield self._settle(0)
+
+    def _known_rejections(self) -> Iterator[Outcome]:
+        while self and self[0].number in self._rejections:
+            yield self._settle(0)
+
+    def _settle(self, seq: int) -> Outcome:
+        """Drop the oldest entry and return its outcome. ``seq`` is its echo's number, 0 for none."""
+        entry = self.popleft()
+        rejection = self._rejections.pop(entry.number, None)
+        if seq or (rejection is None and (entry.since < self.unseen_end or not entry.since)):
+            return entry, seq, None
+        return entry, 0, rejection or Rejection(number=entry.number, code="unknown")

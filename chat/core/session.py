@@ -23,11 +23,9 @@ from chat.core.codes import NO_ROOM
 from chat.core.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError, Text
 from chat.core.incoming import Incoming, Range
 from chat.core.log import digest
-from chat.core.outgoing import OutboxEntry, split_body
-from chat.core.status import Status as Shown
-from chat.core.status import Who, unpack_slot
+from chat.core.outgoing import OutboxEntry, Unsettled, split_body
+from chat.core.status import Status, Who, unpack_slot
 from chat.core.text import nickname
-from chat.core.unsettled import Outcome, Unsettled
 from chat.core.wire import (
     EPOCH_SIZE,
     LOG_KINDS_END,
@@ -59,9 +57,10 @@ from chat.core.wire import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from chat.core.outgoing import Outgoing
+    from chat.core.outgoing import Outcome, Outgoing
 
 _NAMES_A_QUESTION: Final = 24  # authors asked for at once: their answer fits one control frame
+_NOT_IN_THE_ROOM: Final = {Kind.CHALLENGE, Kind.WELCOME, Kind.HELLO, Kind.ASK, Kind.BYE}  # from a host
 _BEAT: Final = encode(Kind.BEAT)
 _BYE: Final = encode(Kind.BYE)
 
@@ -172,40 +171,27 @@ Event: TypeAlias = (
 
 
 class Session:
-    """One member of one room, over one link after another.
-
-    ``unsettled`` are entries that an earlier process left in the outbox; ``stream`` is that outbox's id,
-    0 for a session that only reads.
-    """
+    """One member of one room, over one link after another."""
 
     def __init__(
-        self,
-        room: str,
-        key: bytes,
-        *,
-        nick: str = "",
-        silent: bool = False,
-        history: int = 0,
-        other: bytes = b"",
+        self, room: str, key: bytes, *, nick: str = "", silent: bool = False, history: int = 0, other: bytes = b""
     ) -> None:
         self.room = room
-        self.board = False  # we show our state on the host's board ourselves
-        self.states: dict[Who, Shown] | None = (
-            None  # others' states, if we cannot see the board; set it to ask for them
-        )
-        self.other = other  # of a direct room: the other's key
-        self.key = key
+        self.key = key  # our own
         self.nick = nick  # the one we want; after joining, the one we have
         self.silent = silent
+        self.other = other  # the other's key, in a direct room
+        self.board = False  # we show our state on the host's board ourselves
+        self.states: dict[Who, Status] | None = None  # others', if we cannot see the board; set it to ask for them
         self.state = LinkState.OFF
         self.epoch = b""
+        self.start_at = 0  # where to begin in the log, instead of its last messages; set it before the first join
         self.next_seq = 0  # the next number to be delivered; 0 before the first join
         self.here: dict[Who, bool] = {}  # in order of arrival; true for programs
-        self.stream = 0
+        self.stream = 0  # the outbox's id; 0 if we only read
         self.unsettled = Unsettled()
         self._wanted_nick = nick
         self._history = history
-        self._start_at = 0
         self._show = 0
         self._last = b""  # the last frame delivered
         self._authors: dict[int, Author] = {}
@@ -236,10 +222,6 @@ class Session:
         if self._before is not None:  # drop a list that came in part
             self.here, self._before = self._before, None
 
-    def begin_at(self, seq: int) -> None:
-        """Ask for the log from this number on, instead of its last messages. Before the first join."""
-        self._start_at = seq
-
     def hello(
         self,
         *,
@@ -250,7 +232,7 @@ class Session:
         stream: int = 0,
         unsettled: Iterable[OutboxEntry] = (),
     ) -> None:
-        """Answer a Challenged event. ``stream`` and ``unsettled`` count the first time only."""
+        """Answer a Challenged event. ``stream`` and ``unsettled``, which an earlier process left there, count once."""
         if self.state is not LinkState.ASKED:
             raise LocalProtocolError(f"hello() while {self.state.value}")
         if not self.stream:
@@ -270,7 +252,7 @@ class Session:
                 invite=invite,
                 invite_proof=invite_proof,
                 epoch=self.epoch,
-                next_seq=self.next_seq or self._start_at,
+                next_seq=self.next_seq or self.start_at,
                 last=digest(self._last) if self._last else b"",
                 history=self._history,
                 since=since,
@@ -370,7 +352,7 @@ class Session:
             events.append(Challenged(challenge.key, challenge.nonce))
         elif frame.kind == Kind.WELCOME and self.state is LinkState.GREETED:
             self._welcome(unpack(Welcome, frame), events)
-        elif self.state is not LinkState.JOINED:
+        elif self.state is not LinkState.JOINED or frame.kind in _NOT_IN_THE_ROOM:
             raise RemoteProtocolError(f"the host sent a frame of kind {frame.kind} while we were {self.state.value}")
         elif frame.kind == Kind.GAP:
             self._take(unpack(Gap, frame), events)
@@ -405,8 +387,6 @@ class Session:
                 self.states.pop(who, None)
         elif frame.kind == Kind.DIRECT:
             events.append(unpack(Direct, frame))
-        elif frame.kind in (Kind.CHALLENGE, Kind.WELCOME, Kind.HELLO, Kind.ASK, Kind.BYE):
-            raise RemoteProtocolError(f"the host sent a frame of kind {frame.kind} while we were {self.state.value}")
 
     def _welcome(self, welcome: Welcome, events: list[Event]) -> None:
         if len(welcome.epoch) != EPOCH_SIZE:  # it would be in errors, and beside each entry of the outbox
@@ -440,18 +420,8 @@ class Session:
             self.unsettled.unseen_end = welcome.start
         self._first_list = True
         # Joined comes first: until its proof is checked, the host must not change the outbox.
-        events.append(
-            Joined(
-                welcome.room,
-                welcome.epoch,
-                welcome.next_seq,
-                self.nick,
-                welcome.role,
-                resumed=resumed,
-                proof=welcome.proof,
-                read=welcome.read,
-            )
-        )
+        name, epoch, end, role = welcome.room, welcome.epoch, welcome.next_seq, welcome.role
+        events.append(Joined(name, epoch, end, self.nick, role, resumed, welcome.proof, welcome.read))
         again, changed = self.unsettled.welcome(welcome) if self.stream else ([], False)
         for entry in again:
             self._send(entry)
@@ -472,11 +442,10 @@ class Session:
                 self.next_seq, self._last = item.first + item.count, b""
                 self.unsettled.unseen_end = self.next_seq
                 events.append(item)
-                self._settle(self.unsettled.passed(self.next_seq), events)
-                continue
-            self.next_seq, self._last = item.seq + 1, item.raw
-            if item.kind < SPOKEN_END:
-                self._deliver(item, self._authors[item.author], events)
+            else:
+                self.next_seq, self._last = item.seq + 1, item.raw
+                if item.kind < SPOKEN_END:
+                    self._deliver(item, self._authors[item.author], events)
             if self.unsettled:
                 self._settle(self.unsettled.passed(self.next_seq), events)
         self._ask_names(self._live)

@@ -398,7 +398,7 @@ def test_after_a_gap_there_is_no_last_frame_to_show() -> None:
 
 def test_a_number_to_begin_at_counts_until_the_first_join() -> None:
     session = Session("lobby", ME)
-    session.begin_at(7)
+    session.start_at = 7
     assert greet(session).next_seq == 7
     session.receive_data(welcome(start=7, next_seq=9))
     session.receive_data(introduce(ANNS, 7))
