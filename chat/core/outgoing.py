@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from chat.core.errors import LocalProtocolError
+from chat.core.errors import LocalProtocolError, Text
 from chat.core.wire import MAX_TEXT, REPLY, SEQ_PREFIX, TARGETED, Kind, Rejection
 
 if TYPE_CHECKING:
@@ -66,11 +66,13 @@ def text_body(text: str, target: int = 0) -> bytes:
     try:
         body = text.encode()
     except UnicodeEncodeError:
-        raise LocalProtocolError("the text is not valid Unicode: it has half of a surrogate pair") from None
+        why = Text("the text is not valid Unicode: it has half of a surrogate pair")
+        raise LocalProtocolError(why) from None
     if len(body) > MAX_TEXT:
-        raise LocalProtocolError(
+        why = Text(
             "the text is {size} bytes long; the limit is {limit}. Send it in parts", size=len(body), limit=MAX_TEXT
         )
+        raise LocalProtocolError(why)
     return SEQ_PREFIX.pack(target) + body if target else body
 
 
