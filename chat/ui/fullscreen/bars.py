@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Final
 from chat.core.status import Level
 from chat.i18n import _, later
 from chat.ui import theme
-from chat.ui.fullscreen.layout import sealed
 from chat.ui.fullscreen.viewport import CATCHING_UP
-from chat.ui.fullscreen.wrapping import clip, columns, sanitize
+from chat.ui.fullscreen.wrapping import clip, columns, sanitize, sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

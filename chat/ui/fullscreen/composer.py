@@ -16,44 +16,118 @@ Enter. The two can only be told apart by guessing from time.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple
+import json
+import os
+import shlex
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final
 
+from prompt_toolkit.application import get_app, in_terminal
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import fragment_list_to_text
+from prompt_toolkit.history import History
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.layout import BufferControl, UIContent
 from prompt_toolkit.utils import get_cwidth
 
+from chat.core.errors import ChatError, reason
+from chat.core.text import visible
 from chat.core.wire import MAX_TEXT
-from chat.i18n import _, plural
-from chat.local.private_files import make_private
+from chat.i18n import _, plural, translate
+from chat.local.private_files import make_private, replace_private
 from chat.ui.fullscreen.completer import BEGUN, Completer
-from chat.ui.fullscreen.editor import EditorFailed, edit
-from chat.ui.fullscreen.history import RoomHistory
 from chat.ui.fullscreen.wrapping import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping
 
     from prompt_toolkit.layout.processors import Processor
 
 CONFIRM_LINES: Final = 20  # a paste of more is asked about
 _COUNT_FROM: Final = 2048  # bytes that are left of a message when the counter begins to show them
+_MAX_HISTORY: Final = 256 * 1024  # bytes of a history that are read; its file is cut at twice the size
+_MAX_EDITED: Final = 1024 * 1024  # bytes of the editor's file that are read
 
 
-class Paste(NamedTuple):
-    """A paste that waits to be confirmed."""
+class RoomHistory(History):
+    """What was sent in one room, in a file (0600) of JSON strings, one a line, the newest last.
 
-    text: str
+    Without a file it lasts as long as this object. One append writes a line, so programs that share the file do not
+    mix their lines. Invites are secrets: a text with one stays off the disk.
+    """
 
-    @property
-    def lines(self) -> int:
-        return self.text.removesuffix("\n").count("\n") + 1
+    def __init__(self, file: Path | None, report: Callable[[str], None]) -> None:
+        super().__init__()
+        self._file = file
+        self._report = report
+        self._failed = False
+        self._on_disk = True  # whether new texts go into the file
+
+    def load_history_strings(self) -> Iterable[str]:
+        """Yield the newest first. Called by prompt_toolkit, once."""
+        if self._file is None:
+            return
+        try:
+            with self._file.open("rb") as opened:
+                size = opened.seek(0, os.SEEK_END)
+                opened.seek(max(0, size - _MAX_HISTORY))
+                data = opened.read()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        if size > 2 * _MAX_HISTORY:
+            data = data.partition(b"\n")[2]  # the first line has lost its beginning
+            with suppress(OSError):  # else the next time
+                os.close(replace_private(self._file, data))
+        for line in reversed(data.splitlines()):
+            with suppress(ValueError):  # a torn write, or somebody's edit
+                entry = json.loads(line)
+                if isinstance(entry, str):
+                    yield clean(entry)
+
+    def store_string(self, string: str) -> None:
+        """Append a text that was sent. Called by prompt_toolkit."""
+        if self._file is None or not self._on_disk or "chat://" in string:
+            return
+        try:
+            fd = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                os.write(fd, json.dumps(string).encode() + b"\n")
+            finally:
+                os.close(fd)
+        except OSError as error:
+            self._fail(error)
+
+    def append_unsent(self, text: str) -> None:
+        """Append a text for as long as this window lives."""
+        if text and self.get_strings()[-1:] != [text]:
+            self._on_disk = False
+            self.append_string(text)
+            self._on_disk = True
+
+    def _fail(self, error: OSError) -> None:
+        if not self._failed:  # once is enough
+            self._failed = True
+            message = _("the history of what you send is not kept: {reason}; mend that, and start again")
+            self._report(message.format(reason=translate(reason(error))))
+
+
+class Draft(Buffer):
+    """What is being written in one room."""
+
+    def __init__(self, sent: RoomHistory, completer: Completer) -> None:
+        self.sent: Final = sent
+        self.pasted = ""  # a paste that waits to be confirmed: Enter accepts it, Escape and Ctrl+C discard it
+        while_typing = Condition(lambda: bool(BEGUN.search(self.document.text_before_cursor[-256:])))
+        super().__init__(multiline=True, history=sent, completer=completer, complete_while_typing=while_typing)
 
 
 class _Rows(UIContent):
@@ -86,14 +160,6 @@ class _Control(BufferControl):
         return _Rows(made.get_line, made.line_count, made.cursor_position, made.menu_position)
 
 
-class _Draft:
-    """What is being written in one room."""
-
-    def __init__(self, buffer: Buffer) -> None:
-        self.buffer = buffer
-        self.pasted: Paste | None = None
-
-
 class Composer:
     """The input. ``control`` goes into a ``Window``; call ``restore`` for the first room, too.
 
@@ -117,16 +183,11 @@ class Composer:
         self._report = report
         self._folder = folder and make_private(folder)
         self._completer = Completer(sources, slow or {})
-        self._drafts: dict[str, _Draft] = {}
-        self._room = ""
-        self.control: Final = _Control(self._draft("").buffer, input_processors=processors, key_bindings=self._keys())
+        self._drafts: dict[str, Draft] = {}
+        self.buffer = self._draft("")  # of the current room; ``reset(append_to_history=True)`` it after sending
+        self.control: Final = _Control(self.buffer, input_processors=processors, key_bindings=self._keys())
 
     # -- rooms -----------------------------------------------------------------------------------
-
-    @property
-    def buffer(self) -> Buffer:
-        """The buffer of the current room. Call its ``reset(append_to_history=True)`` after sending."""
-        return self.control.buffer
 
     def restore(self, room: str) -> None:
         """Go to a room, with its draft in the input.
@@ -134,8 +195,7 @@ class Composer:
         ``room`` must name it for ever: the file of its history is called after the hash of it.
         """
         self.buffer.cancel_completion()
-        self._room = room
-        self.control.buffer = self._draft(room).buffer
+        self.buffer = self.control.buffer = self._draft(room)
 
     def forget(self, room: str) -> None:
         """Drop the draft of a room that was left, but not the current one. Its history stays on disk."""
@@ -143,79 +203,67 @@ class Composer:
 
     def give_back(self, text: str, room: str) -> None:
         """Put back a text that could not be sent, above what was typed since."""
-        buffer = self._draft(room).buffer
-        buffer.document = Document("\n".join(filter(None, (text, buffer.text))))
+        draft = self._draft(room)
+        draft.document = Document("\n".join(filter(None, (text, draft.text))))
 
     def offer(self, text: str, room: str, *, busy: bool = False) -> None:
         """Put a text that was rejected into the input; if that is in use, Up brings it back later.
 
         ``busy``: what is typed now answers or corrects a message.
         """
-        buffer = self._draft(room).buffer
-        if busy or buffer.text:
-            with _off_disk(buffer) as history:
-                history.append_string(clean(text))
+        draft = self._draft(room)
+        if busy or draft.text:
+            draft.sent.append_unsent(clean(text))
         else:
-            buffer.document = Document(clean(text))
+            draft.document = Document(clean(text))
 
     def clear(self) -> None:
         """Empty the input. Up brings the text back, but only in this window: it was not sent."""
-        with _off_disk(self.buffer):
-            self.buffer.reset(append_to_history=True)
+        self.buffer.sent.append_unsent(self.buffer.text)
+        self.buffer.reset()
 
-    def _draft(self, room: str) -> _Draft:
+    def _draft(self, room: str) -> Draft:
         if room not in self._drafts:
             name = hashlib.sha256(room.encode("utf-8", "surrogatepass")).hexdigest()[:16]
             history = RoomHistory(self._folder / name if self._folder else None, self._report)
-            while_typing = Condition(lambda: bool(BEGUN.search(self.buffer.document.text_before_cursor[-256:])))
-            buffer = Buffer(
-                multiline=True, history=history, completer=self._completer, complete_while_typing=while_typing
-            )
-            self._drafts[room] = _Draft(buffer)
+            self._drafts[room] = Draft(history, self._completer)
         return self._drafts[room]
 
     # -- pastes ----------------------------------------------------------------------------------
 
     def paste(self, text: str) -> None:
         """Put a paste into the input, or ask first, or report that it is too long. It joins one that waits."""
-        draft = self._draft(self._room)
-        text = (draft.pasted.text if draft.pasted else "") + clean(text)
-        size, used = _size(text), _size(draft.buffer.text)
-        pasted = Paste(text)
+        draft = self.buffer
+        text = draft.pasted + clean(text)
+        size, used, lines = _size(text), _size(draft.text), _lines(text)
         if size + used > MAX_TEXT:
             message = _(
                 "the paste was not taken: it is {size} bytes in {lines} lines, the input holds {used}, and a message"
                 " takes {limit}. Paste it in parts"
             )
-            self._report(message.format(size=size, lines=pasted.lines, used=used, limit=MAX_TEXT))
-        elif 0 < self.confirm_lines < pasted.lines:
-            draft.pasted = pasted
+            self._report(message.format(size=size, lines=lines, used=used, limit=MAX_TEXT))
+        elif 0 < self.confirm_lines < lines:
+            draft.pasted = text
         else:
-            draft.buffer.insert_text(text)
-
-    @property
-    def pasted(self) -> Paste | None:
-        """The paste that waits to be confirmed: Enter accepts it, Escape and Ctrl+C discard it."""
-        return self._draft(self._room).pasted
+            draft.pasted = ""
+            draft.insert_text(text)
 
     @property
     def question(self) -> str:
         """The line that asks about the waiting paste, or ""."""
-        if not self.pasted:
+        if not (text := self.buffer.pasted):
             return ""
         message = _("Enter puts it into the input, Escape drops it: {lines} lines are pasted, {size} bytes")
-        return message.format(lines=self.pasted.lines, size=_size(self.pasted.text))
+        return message.format(lines=_lines(text), size=_size(text))
 
     def accept(self) -> None:
         """Put the waiting paste into the input, without sending it."""
-        draft = self._draft(self._room)
-        if draft.pasted:
-            draft.buffer.insert_text(draft.pasted.text)
-            draft.pasted = None
+        self.buffer.insert_text(self.buffer.pasted)
+        self.discard()
 
     def discard(self) -> None:
         """Drop the waiting paste."""
-        self._draft(self._room).pasted = None
+        self.buffer.pasted = ""
 
     @property
     def counter(self) -> str:
@@ -233,7 +281,7 @@ class Composer:
     def _keys(self) -> KeyBindings:
         """Return the control's own keys, which win over the owner's."""
         keys = KeyBindings()
-        waits = Condition(lambda: self.pasted is not None)
+        waits = Condition(lambda: bool(self.buffer.pasted))
         keys.add("<bracketed-paste>")(lambda event: self.paste(event.data))
         keys.add("enter", filter=waits)(lambda _event: self.accept())
         keys.add("escape", filter=waits)(lambda _event: self.discard())
@@ -252,25 +300,62 @@ class Composer:
         buffer = self.buffer
         self.editing = True
         try:
-            text = await edit(buffer.text)
-        except EditorFailed as error:
-            self._report(str(error))
-        else:
-            buffer.document = Document(text)
+            buffer.document = Document(await _edit(buffer.text))
+        except ChatError as error:
+            self._report(translate(error))
         finally:
             self.editing = False
 
 
-@contextmanager
-def _off_disk(buffer: Buffer) -> Iterator[RoomHistory]:
-    """Keep what joins the history meanwhile in this window."""
-    history = buffer.history
-    assert isinstance(history, RoomHistory)
-    history.on_disk = False
+async def _edit(text: str) -> str:
+    """Return the text as $VISUAL or $EDITOR leaves it; the editor has the terminal meanwhile. Raises ChatError.
+
+    The text passes through a file (0600) in a folder of its own (0700), which is removed afterwards.
+    """
     try:
-        yield history
+        words = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "")
+    except ValueError as error:
+        raise ChatError("$VISUAL or $EDITOR cannot be read: {error}", error=error) from None
+    if not words:
+        raise ChatError("no editor is set; set VISUAL or EDITOR before you start, as in: export EDITOR=nano")
+    name = visible(words[0], lines=False)
+    try:
+        with TemporaryDirectory(prefix="chat-") as folder:
+            file = Path(folder) / "message.md"
+            file.touch(0o600)
+            file.write_bytes(text.encode("utf-8", "replace"))
+            async with in_terminal():
+                code = await _run([*words, str(file)])
+            if code:
+                text = "the editor {name} failed with code {code}; the input is as it was"
+                raise ChatError(text, name=name, code=code)
+            size = file.stat().st_size
+            if size > _MAX_EDITED:
+                text = "the editor's text is {size} bytes long, a message takes {limit}; the input is as it was"
+                raise ChatError(text, size=size, limit=MAX_TEXT)
+            return clean(file.read_text("utf-8", "replace")).removesuffix("\n")
+    except OSError as error:
+        text = "cannot use the editor {name}: {reason}; the input is as it was"
+        raise ChatError(text, name=name, reason=reason(error)) from None
+
+
+async def _run(command: list[str]) -> int:
+    process = await asyncio.create_subprocess_exec(*command)
+    ended = asyncio.ensure_future(process.wait())
+    left = get_app().future  # the application waits for this task before it ends: so leaving ends the editor
+    try:
+        await asyncio.wait({ended, left} if left else {ended}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        history.on_disk = True
+        if not ended.done():
+            process.terminate()
+            await asyncio.wait({ended}, timeout=2)  # seconds in which it may restore the terminal
+        if not ended.done():
+            process.kill()
+    return await ended
+
+
+def _lines(text: str) -> int:
+    return text.removesuffix("\n").count("\n") + 1
 
 
 def _size(text: str) -> int:

@@ -81,7 +81,7 @@ def _escape_and_type(face: FullScreen, stops: bool, event: KeyPressEvent) -> Non
 
     prompt_toolkit binds some of these: a command typed right after Escape would lose its slash, and would be sent.
     """
-    if face.composer.pasted:
+    if face.composer.buffer.pasted:
         face.composer.discard()
     elif stops and face.navigator.has_begun():
         face.navigator.stop()

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Final
 from prompt_toolkit.layout.controls import UIContent, UIControl
 from prompt_toolkit.mouse_events import MouseEventType
 
-from chat.ui.fullscreen.layout import Line, Wrapped, lay, row_of, sealed
-from chat.ui.fullscreen.wrapping import columns
+from chat.ui.fullscreen.conversation import Line, Wrapped, lay, row_of
+from chat.ui.fullscreen.wrapping import columns, sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -68,6 +68,17 @@ def clip(text: str, width: int) -> str:
     return (text[start:end] if columns(text[start:end]) < width else "") + "…"
 
 
+def sealed(row: Row, width: int) -> Row:
+    """Return a row of at most ``width`` columns whose end prompt_toolkit draws right.
+
+    It would draw a combining mark at the end twice: with its base, and in a column of its own.
+    """
+    text = row[-1][1] if row else ""
+    if text.isascii() or utils.get_cwidth(text[-1]) or sum(columns(part) for _style, part, *_more in row) >= width:
+        return row
+    return [*row, ("", " ")]
+
+
 def wrap(text: str, width: int) -> list[str]:
     """Cut a sanitized text into rows of at most ``width`` columns.
 

@@ -167,14 +167,14 @@ def test_a_paste_of_twenty_lines_is_taken_and_of_one_more_is_asked_about() -> No
             await stage.until(lambda: stage.sent)
             long = "\n".join("y" * 21)
             stage.type("a" + pasted(long))
-            await stage.until(lambda: stage.composer.pasted)
+            await stage.until(lambda: stage.composer.buffer.pasted)
             assert stage.text == "a"
             assert (
                 stage.composer.question
                 == "Enter puts it into the input, Escape drops it: 21 lines are pasted, 41 bytes"
             )
             stage.type("\r")
-            await stage.until(lambda: not stage.composer.pasted)
+            await stage.until(lambda: not stage.composer.buffer.pasted)
             assert stage.text == "a" + long
             assert len(stage.sent) == 1  # that Enter did not send
             assert stage.composer.question == ""
@@ -189,9 +189,9 @@ def test_a_paste_that_is_not_wanted_is_dropped_and_nothing_else(key: str) -> Non
     async def story() -> None:
         async with staged(confirm_lines=2) as stage:
             stage.type("kept" + pasted("1\n2\n3"))
-            await stage.until(lambda: stage.composer.pasted)
+            await stage.until(lambda: stage.composer.buffer.pasted)
             stage.type(key)
-            await stage.until(lambda: not stage.composer.pasted)
+            await stage.until(lambda: not stage.composer.buffer.pasted)
             assert stage.text == "kept"
             assert stage.left == 0
             stage.type("\x03")
@@ -205,7 +205,7 @@ def test_a_paste_that_waits_stays_in_its_room_and_grows_by_the_next() -> None:
         async with staged(confirm_lines=2) as stage:
             stage.type(pasted("1\n2\n3\n") + pasted("4") + "\x1bOQ" + "there")
             await stage.until(lambda: stage.text == "there")
-            assert stage.composer.pasted is None
+            assert not stage.composer.buffer.pasted
             stage.type("\x1bOP\r")
             await stage.until(lambda: stage.text == "1\n2\n3\n4")
             assert stage.sent == []

@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from chat.ui.fullscreen.history import RoomHistory
+from chat.ui.fullscreen.composer import RoomHistory
 from tests.ui.fullscreen.test_composer import run, staged
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat.ui.fullscreen.layout import Line, lay, row_of
+from chat.ui.fullscreen.conversation import Line, lay, row_of
 from chat.ui.fullscreen.wrapping import columns
 
 

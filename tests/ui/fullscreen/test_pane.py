@@ -13,10 +13,8 @@ from chat.core.session import Message
 from chat.core.wire import Author, Kind
 from chat.ui import ring as ring_module
 from chat.ui.entry import MessageEntry
-from chat.ui.fullscreen import layout
 from chat.ui.fullscreen import pane as module
-from chat.ui.fullscreen.conversation import Conversation
-from chat.ui.fullscreen.layout import Line, lay
+from chat.ui.fullscreen.conversation import Conversation, Line, Wrapped, lay
 from chat.ui.fullscreen.pane import Pane
 from chat.ui.fullscreen.wrapping import columns
 from chat.ui.ring import RING
@@ -296,7 +294,7 @@ def test_ignoring_somebody_goes_back_to_the_end() -> None:
 def test_a_redraw_lays_out_what_is_in_view_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     laid = 0
 
-    def counted(line: Line, width: int, *, delimiters: bool = False) -> layout.Wrapped:
+    def counted(line: Line, width: int, *, delimiters: bool = False) -> Wrapped:
         nonlocal laid
         laid += 1
         return lay(line, width, delimiters=delimiters)

@@ -406,14 +406,14 @@ class Whole(RuleBasedStateMachine):
 
     @rule(size=sizes)
     def resizes(self, size: tuple[int, int]) -> None:
-        before = self.face.input.text, self.face.input.cursor_position, self.face.composer.pasted
+        before = self.face.input.text, self.face.input.cursor_position, self.face.composer.buffer.pasted
 
         async def resize() -> None:
             self.terminal.resize(*size)
             self.face.app._on_resize()  # what SIGWINCH calls
 
         self.do(resize())
-        assert (self.face.input.text, self.face.input.cursor_position, self.face.composer.pasted) == before
+        assert (self.face.input.text, self.face.input.cursor_position, self.face.composer.buffer.pasted) == before
 
     # -- what others do --------------------------------------------------------------------------
 
