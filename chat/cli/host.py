@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,7 +134,7 @@ def host(
     arguments += [*(f"--peer={spec}" for spec in peer), *(f"--peer-json={spec}" for spec in peer_json)]
     arguments += [*(["--restart"] if restart else []), f"--bot-turns={bot_turns}", f"--lang={i18n.current_language()}"]
     log = make_private(home.room(room)) / "host.log"
-    with HostProcess(room, arguments, home.folder, log) as hosted:
+    with closing(HostProcess(room, arguments, home.folder, log)) as hosted:
         if json:
             for line in hosted.listening:
                 click.echo(line)

@@ -70,14 +70,14 @@ async def meet(
     # If the host is killed while we are stopped, the kernel sends our group SIGHUP and SIGCONT (setpgid(2)).
     # We must clean up then; unlike SIG_IGN, a handler is not inherited by COMMAND.
     signal.signal(signal.SIGHUP, lambda *_: None)
-    gone = asyncio.Event()
-    client: Client | None = None
+    running: asyncio.Task[None] | None = None
 
     def locate() -> Target:
-        if client is not None and client.address is not None:  # it lost its link and dials again
-            gone.set()
-            raise HostGone("the host is gone")
-        return Target((address,), room, host)
+        if running is None:  # else the client has lost its link and dials again
+            return Target((address,), room, host)
+        if not running.cancelling():  # a second time would disturb its cleaning up
+            running.cancel()
+        raise HostGone("the host is gone")
 
     client = Client(
         locate,
@@ -89,17 +89,15 @@ async def meet(
     )
     async with client:
         running = asyncio.ensure_future(function(client))
-        watching = asyncio.ensure_future(gone.wait())
         try:
-            await asyncio.wait([running, watching], return_when=asyncio.FIRST_COMPLETED)
-            if not running.done():
-                raise HostGone("the host is gone")
-            await running
+            await asyncio.wait([running])
         finally:
-            for task in (running, watching):
-                task.cancel()
-            await asyncio.gather(running, watching, return_exceptions=True)
+            running.cancel()
+            await asyncio.wait([running])
             await end_orphans()
+        if running.cancelled():
+            raise HostGone("the host is gone")
+        running.result()
 
 
 async def attend(client: Client, command: Sequence[str], read_json: ReadJson | None = None) -> int:

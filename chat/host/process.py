@@ -18,8 +18,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack, aclosing, closing
-from typing import TYPE_CHECKING, Final, Self
+from contextlib import AsyncExitStack, ExitStack, aclosing, closing
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -39,11 +39,11 @@ from chat.transport.link import Waiter
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from chat.host.programs import Program
 
 _LOG_LIMIT: Final = 1024 * 1024  # bytes of a host's log; a longer one is emptied at the next start
+_LOG_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
 
 
 class _RateLimit(logging.Filter):
@@ -95,7 +95,6 @@ async def serve(
     adopt_orphans()  # what a program leaves behind if its peer process is killed
     terminated = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
-    addresses = [Address.parse(transport) for transport in transports]
     async with AsyncExitStack() as stack:
         lock = stack.enter_context(closing(RoomLock.hold(room)))
         store = stack.enter_context(closing(Store(folder)))
@@ -103,7 +102,7 @@ async def serve(
         await stack.enter_async_context(aclosing(host))
         host.open_room(room, open_to_all=open_to_all, folder=lock.folder)
         site = Site(lock.folder, host_key, advertise)
-        listening = [await host.listen(address, site, room) for address in addresses]
+        listening = [await host.listen(address, site, room) for address in map(Address.parse, transports)]
         invite = str(host.invite(room))
         record = RoomRecord(
             room=room,
@@ -118,7 +117,20 @@ async def serve(
         running = await stack.enter_async_context(aclosing(Programs(host, folder / "peers", restart=restart)))
         for program in programs:
             running.start(room, program)
-        await _until(terminated, host.run(), control_fd)
+        ended = [Waiter.for_reading(control_fd).wait()] if control_fd >= 0 else []
+        await _first_of(host.run(), terminated.wait(), *ended)
+
+
+async def _first_of(*jobs: Coroutine[None, None, object]) -> None:
+    """Return or raise as the first that ends, and cancel the others. If several have ended, the one named first."""
+    tasks = [asyncio.ensure_future(job) for job in jobs]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        next(task for task in tasks if task.done()).result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def failed(error: ChatError) -> str:
@@ -138,39 +150,23 @@ def _announce(room: str, listening: list[Address], invite: str, *, as_json: bool
         click.echo(_("join it by invite:         chat join '{invite}'").format(invite=invite))
 
 
-async def _until(end: asyncio.Event, serving: Coroutine[None, None, None], control_fd: int) -> None:
-    """Serve until the event, or the end of the control pipe. Raises what ends the serving."""
-    loop = asyncio.get_running_loop()
-    waits: list[asyncio.Task[object]] = [loop.create_task(serving), loop.create_task(end.wait())]
-    if control_fd >= 0:
-        waits.append(loop.create_task(Waiter.for_reading(control_fd).wait()))
-    try:
-        done, _pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in waits:
-            task.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
-
-
 class HostProcess:
-    """A headless host that ends with this object's ``with`` block, or with this process.
+    """A headless host that ends with ``close``, or with this process.
 
     ``listening`` are its announcements, one JSON object a line. Raises ChatError if it does not start.
     """
 
     def __init__(self, room: str, options: Sequence[str], folder: Path, log: Path) -> None:
         self._log = log
-        self.room = room
         self.listening: list[str] = []
         expected = sum(option.startswith("--transport=") for option in options)
-        log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        if os.fstat(log_fd).st_size > _LOG_LIMIT:
-            os.ftruncate(log_fd, 0)
-        self._log_start = os.fstat(log_fd).st_size
-        read_end, self._control = os.pipe()
-        try:
+        with os.fdopen(os.open(log, _LOG_FLAGS, 0o600), "ab") as log_file, ExitStack() as after_start:
+            if log_file.tell() > _LOG_LIMIT:
+                log_file.truncate(0)
+            self._log_start = log_file.seek(0, os.SEEK_END)
+            read_end, control = os.pipe()
+            after_start.callback(os.close, read_end)
+            self._control = os.fdopen(control, "wb")
             self._process = subprocess.Popen(
                 # -P: a folder "chat" in the current directory must not be run instead.
                 [
@@ -179,15 +175,12 @@ class HostProcess:
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=log_fd,
+                stderr=log_file,
                 pass_fds=[read_end],
                 start_new_session=True,
                 text=True,
                 encoding="utf-8",
             )
-        finally:
-            os.close(read_end)
-            os.close(log_fd)
         assert self._process.stdout is not None
         why = ""
         while len(self.listening) < expected and (line := self._process.stdout.readline()):
@@ -202,19 +195,13 @@ class HostProcess:
             error.exit_code = code
             raise error
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End the host, and wait until it has ended. Idempotent."""
         self._leave()
         self._process.wait()
 
     def _leave(self) -> None:
-        if self._control >= 0:
-            os.close(self._control)
-            self._control = -1
+        self._control.close()
         if self._process.stdout is not None:
             self._process.stdout.close()
 
@@ -229,15 +216,11 @@ class HostProcess:
 
     async def while_it_runs(self, face: Coroutine[None, None, None]) -> None:
         """Run a face until it or the host ends. Raises ChatError with the last line of the host's log."""
-        window = asyncio.ensure_future(face)
-        process = asyncio.ensure_future(asyncio.to_thread(self._process.wait))
+
+        async def fail_with_it() -> None:
+            raise ChatError(self._why(await asyncio.to_thread(self._process.wait)))
+
         try:
-            await asyncio.wait([window, process], return_when=asyncio.FIRST_COMPLETED)
-            if window.done():
-                return window.result()
-            raise ChatError(self._why(self._process.returncode))
+            await _first_of(face, fail_with_it())
         finally:
-            window.cancel()
-            await asyncio.gather(window, return_exceptions=True)
             self._leave()  # ends the host, and with it the thread that waits for it
-            await process

@@ -25,15 +25,16 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
 import traceback
-from contextlib import suppress
+from collections import Counter
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from subprocess import DEVNULL, Popen
+from typing import IO, TYPE_CHECKING, Final, NoReturn
 
 from chat.core import text
 from chat.core.codes import REASONS
@@ -67,13 +68,6 @@ class BadProgram(RequestFailed, AddressError):
     """A program that cannot be started as it was asked for."""
 
 
-class Ending(NamedTuple):
-    """How a program left: a notice for the room."""
-
-    code: str
-    fields: dict[str, str | int]
-
-
 @dataclass(frozen=True, slots=True)
 class Program:
     """What ``--peer [NAME=]COMMAND`` asks for."""
@@ -104,12 +98,9 @@ class Program:
     def parse_all(cls, plain: Iterable[str], as_json: Iterable[str]) -> list[Program]:
         """Parse all options of a command line. Raises AddressError, also for two programs of one name."""
         programs = [cls.parse(spec) for spec in plain] + [cls.parse(spec, as_json=True) for spec in as_json]
-        names = [program.name for program in programs]
-        for name in names:
-            if names.count(name) > 1:
-                raise AddressError(
-                    "{count} programs are called {name}; name them: NAME=COMMAND", count=names.count(name), name=name
-                )
+        name, count = Counter(program.name for program in programs).most_common(1)[0] if programs else ("", 0)
+        if count > 1:
+            raise AddressError("{count} programs are called {name}; name them: NAME=COMMAND", count=count, name=name)
         return programs
 
 
@@ -133,10 +124,8 @@ class Programs:
     def adopt(self, forked: Forked) -> None:
         """Attach a peer that was forked before there was a host. Raises BadProgram as ``start`` does."""
         self._check_name(forked.room, forked.name)
-        link = forked.pair.in_parent(Peer(f"pipe to process {forked.pid}", uid=os.geteuid(), pid=forked.pid))
-        member = self._host.attach(forked.room, link, forked.key)
-        self._pids.add(forked.pid)
         self._keys[forked.name] = forked.key
+        member = self._attach(forked.room, forked.pair, forked.pid, forked.key)
         self._keep_task(forked.room, forked.name, self._keep_forked(forked, member))
 
     async def aclose(self) -> None:
@@ -165,75 +154,84 @@ class Programs:
         while True:
             began, ran = time.monotonic(), 0.0
             try:
-                how = await self._run(room, program)
+                await self._run(room, program)
                 ran = time.monotonic() - began  # one that could not be started has not run, however long that took
             except ChatError as error:
-                how = Ending("peer-failed", {"why": str(error)})
+                self._announce(room, program.name, "peer-failed", why=str(error))
             except OSError as error:
                 code = errno.errorcode.get(error.errno or 0, "")
-                how = Ending("peer-failed", {"why": code if code in REASONS else reason(error)})
-            self._tell(room, program.name, how)
+                self._announce(room, program.name, "peer-failed", why=code if code in REASONS else reason(error))
             if not self._restart:
                 return
             if ran > _LAST_DELAY:
                 delay = _FIRST_DELAY
-            self._tell(room, program.name, Ending("peer-restarts", {"seconds": f"{delay:g}"}))
+            self._announce(room, program.name, "peer-restarts", seconds=f"{delay:g}")
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LAST_DELAY)
 
     async def _keep_forked(self, forked: Forked, member: asyncio.Task[None]) -> None:
-        self._tell(forked.room, forked.name, await self._see_off(_Process(forked.pid), member))
+        self._announce_exit(forked.room, forked.name, await self._see_off(forked.pid, member))
 
-    def _tell(self, room: str, name: str, how: Ending) -> None:
+    def _announce(self, room: str, name: str, code: str, **fields: str | int) -> None:
         """Announce how a program left, by its nickname in the room: a person there may have its name."""
         hosted = self._host.rooms[room]
         nick = hosted.room.nick_of(self._keys.get(name, b""))
-        hosted.announce(how.code, nick=nick or name, **how.fields)
+        hosted.announce(code, nick=nick or name, **fields)
 
-    async def _run(self, room: str, program: Program) -> Ending:
-        """Run it once, from start to end; return how it ended. Raises OSError, ChatError."""
+    def _announce_exit(self, room: str, name: str, code: int) -> None:
+        if code >= 0:
+            self._announce(room, name, "peer-exited", status=code)
+            return
+        try:
+            number = signal.Signals(-code).name
+        except ValueError:  # most real-time signals have none
+            number = f"signal {-code}"
+        self._announce(room, name, "peer-killed", signal=number)
+
+    def _attach(self, room: str, pair: Pair, pid: int, key: bytes) -> asyncio.Task[None]:
+        self._pids.add(pid)
+        link = pair.in_parent(Peer(f"pipe to process {pid}", uid=os.geteuid(), pid=pid))
+        return self._host.attach(room, link, key)
+
+    async def _run(self, room: str, program: Program) -> None:
+        """Run it once, from start to end. Raises OSError, ChatError."""
         home = make_private(self._folder / program.name)
         key = self._keys[program.name] = Identity.load(home / "key.pem").key
-        errors, its_errors = os.pipe()
-        try:
-            pair = forking().pair()
-            try:
-                started = self._spawn(room, program, home, pair, its_errors)
-            except BaseException:
-                pair.close()
-                raise
-        except BaseException:
-            os.close(errors)
-            raise
-        finally:
-            os.close(its_errors)
-        self._pids.add(started.pid)
-        link = pair.in_parent(Peer(f"pipe to process {started.pid}", uid=os.geteuid(), pid=started.pid))
-        member = self._host.attach(room, link, key)
+        with ExitStack() as unless_started:
+            errors, its_errors = os.pipe()
+            unless_started.callback(os.close, errors)
+            with os.fdopen(its_errors, "wb") as its_log:
+                pair = forking().pair()
+                unless_started.callback(pair.close)
+                process = self._spawn(room, program, home, pair, its_log)
+            unless_started.pop_all()
+        member = self._attach(room, pair, process.pid, key)
         log = asyncio.ensure_future(_log(errors, program.name))
         try:
-            return await self._see_off(_Process(started.pid), member)
+            code = await self._see_off(process.pid, member)
         finally:
-            started.returncode = 0  # it has been reaped, and subprocess is not to wait for it
+            process.returncode = 0  # it has been reaped, and subprocess is not to wait for it
             log.cancel()
             await asyncio.wait([log])
+        self._announce_exit(room, program.name, code)
 
-    def _spawn(self, room: str, program: Program, home: Path, pair: Pair, its_errors: int) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+    def _spawn(self, room: str, program: Program, home: Path, pair: Pair, its_log: IO[bytes]) -> Popen[bytes]:
+        return Popen(
             [
                 *(sys.executable, "-P", "-m", "chat", "peer", room, program.name),
                 *(f"--dial={pair.address}", f"--host={host_hash(self._host.identity.key).hex()}"),
                 *(f"--home={home}", *(["--json"] if program.as_json else []), "--", *program.command),
             ],
-            stdin=subprocess.DEVNULL,
-            stdout=its_errors,  # it has nothing to print; COMMAND's output is another pipe
-            stderr=its_errors,
+            stdin=DEVNULL,
+            stdout=its_log,  # it has nothing to print; COMMAND's output is another pipe
+            stderr=its_log,
             pass_fds=pair.fds,
             process_group=0,
         )
 
-    async def _see_off(self, process: _Process, member: asyncio.Task[None]) -> Ending:
-        """Wait until a peer process has ended, clean up after it, and return how it ended. Cancelling ends it."""
+    async def _see_off(self, pid: int, member: asyncio.Task[None]) -> int:
+        """Wait until a peer process has ended, clean up after it, and return its exit code. Cancelling ends it."""
+        process = _Process(pid)
         exited = asyncio.ensure_future(process.exited())
         try:
             await asyncio.wait([exited, member], return_when=asyncio.FIRST_COMPLETED)
@@ -243,25 +241,26 @@ class Programs:
             member.cancel()
             await asyncio.wait([member])  # closes the link, which tells the process to end
             await asyncio.wait([exited], timeout=GRACE)
-            process.kill_group()
+            with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
+                os.killpg(pid, signal.SIGKILL)
             await asyncio.wait([exited])
-            how = process.reap()
-            self._pids.discard(process.pid)
+            code = process.reap()
+            self._pids.discard(pid)
             await end_orphans(self._pids)
-        return how
+        return code
 
 
 class _Process:
-    """A child process that leads a group."""
+    """A child process. Exit codes are as subprocess has them: the number of a signal is negative."""
 
     def __init__(self, pid: int) -> None:
-        self.pid = pid
+        self._pid = pid
         self._code: int | None = None
 
     async def exited(self) -> None:
         """Return when it has ended. On Linux it stays a zombie until ``reap``."""
         try:
-            fd = os.pidfd_open(self.pid)
+            fd = os.pidfd_open(self._pid)
         except (AttributeError, OSError):  # no such call, or no descriptor free
             while self._poll(os.WNOHANG) is None:  # noqa: ASYNC110 - there is nothing to wait for
                 await asyncio.sleep(0.05)
@@ -272,31 +271,16 @@ class _Process:
             os.close(fd)
 
     def _poll(self, flags: int) -> int | None:
-        """Reap it if it has ended; return its exit code as subprocess has it, None while it runs."""
         if self._code is None:
-            pid, status = os.waitpid(self.pid, flags)
+            pid, status = os.waitpid(self._pid, flags)
             if pid:
                 self._code = os.waitstatus_to_exitcode(status)
         return self._code
 
-    def kill_group(self) -> None:
-        with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
-            os.killpg(self.pid, signal.SIGKILL)
-
-    def reap(self) -> Ending:
-        """Reap the child and return how it ended."""
+    def reap(self) -> int:
         code = self._poll(0)
         assert code is not None
-        if code < 0:
-            return Ending("peer-killed", {"signal": _name(-code)})
-        return Ending("peer-exited", {"status": code})
-
-
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # most real-time signals have none
-        return f"signal {number}"
+        return code
 
 
 async def _log(fd: int, name: str) -> None:
