@@ -1,0 +1,132 @@
+"""scripts/lessons/socket_.py: what it calls right is right, its mistakes happen, and its cures cure them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from functools import partial
+
+import pytest
+
+from tests.lessons import programs
+from tests.lessons.programs import LESSONS, run
+
+what = partial(programs.what, "socket_", has_helpers=True)
+NAMES = ["part", "send", "end", "gone", "turns", "accept", "port", "localhost", "nagle", "sigpipe", "length", "text"]
+MEBIBYTE = 1024 * 1024
+
+
+def test_the_whole_story_is_true() -> None:
+    done = run(LESSONS / "socket_.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    headings = [line.partition(":")[0] for line in done.stdout.splitlines() if line[:1].isdigit()]
+    assert headings == [f"{number}. {name}" for number, name in enumerate(NAMES, 1)]
+    sections = re.split(r"^\d+\. ", done.stdout, flags=re.MULTILINE)[1:]
+    assert all("\n   | " in section for section in sections)  # the code that runs
+    observed = done.stdout.count("\n   mistake  ") + done.stdout.count("\n   here     ")
+    assert observed >= len(NAMES)
+    assert done.stdout.count("\n   cure     ") >= len(NAMES) - 1  # without ::1, localhost has none
+
+
+def test_one_mistake_alone() -> None:
+    done = run(LESSONS / "socket_.py", "text")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("\n12. text: ")
+    assert "smallest" not in done.stdout
+    assert "11. " not in done.stdout
+
+
+def test_an_unknown_mistake_is_refused_in_one_line() -> None:
+    done = run(LESSONS / "socket_.py", "sloth")
+    assert done.returncode == 2
+    assert "invalid choice: 'sloth'" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_messages_run_together_and_lengths_keep_them_apart() -> None:
+    lines = ["good evening", "is anybody here?", "good night"]
+    assert what("receive_lines(socket.socket.sendall, receive_once)") == ["".join(lines)]
+    assert what("receive_lines(send_message, receive_message)") == lines
+
+
+def test_one_recv_gets_a_part_of_a_large_message_and_a_loop_gets_all() -> None:
+    once, all_of_it = what("[receive_large(send_message, receive) for receive in (receive_once, receive_message)]")
+    assert 0 < once < MEBIBYTE
+    assert all_of_it == MEBIBYTE
+
+
+def test_one_send_takes_a_part_and_a_loop_sends_all() -> None:
+    once, all_of_it = what("[arrives(send) for send in (socket.socket.send, send_all)]")
+    assert 0 < once < 32 * MEBIBYTE
+    assert all_of_it == 32 * MEBIBYTE
+
+
+def test_the_end_is_no_pause_and_counts_for_one_direction() -> None:
+    assert what("receive_after_end(0.1) > 10") is True
+    assert what("[part.decode() for part in ask_and_half_close()]") == ["how many letters?", "17"]
+
+
+def test_a_stopped_peer_takes_what_we_send_and_only_its_silence_shows() -> None:
+    assert what("frozen_peer()") == [True, True, True]
+
+
+def test_keepalive_notices_a_pulled_cable() -> None:
+    error, seconds, refused = what("cut_connection(keepalive=True)")
+    if refused:
+        pytest.skip(f"no network of our own: {refused}")
+    assert error == "ETIMEDOUT"
+    assert seconds < 3
+
+
+def test_a_silent_client_stops_a_server_that_serves_in_turn_and_no_other() -> None:
+    assert what("second_is_served(serve_in_turn, A_MOMENT)") is False
+    assert what("second_is_served(serve_all, ENOUGH)") is True
+
+
+def test_a_thread_in_accept_ends_when_it_is_told_and_not_when_its_socket_is_closed() -> None:
+    assert what("thread_ends(accept_or_stop, ENOUGH)") is True
+    if sys.platform == "linux":
+        assert what("thread_ends(accept_one, A_MOMENT)") is False
+
+
+def test_a_port_is_free_again_at_once_only_with_reuse() -> None:
+    assert what("[restart(reuse=False), restart(reuse=True)]") == ["EADDRINUSE", ""]
+
+
+def test_a_client_that_dials_every_address_gets_through() -> None:
+    if not what("has_ipv6()"):
+        pytest.skip("no ::1 here")
+    assert what("both_answer()") == ["127.0.0.1", "::1"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels acknowledge at other times")
+def test_small_pieces_wait_for_each_other() -> None:
+    pieces, one, nodelay = what(
+        "[milliseconds_of_a_round(pieces=p, nodelay=n) for p, n in ((2, False), (1, False), (2, True))]"
+    )
+    assert pieces > 35  # Linux delays an acknowledgement for 40 ms at least
+    assert one < pieces / 2
+    assert nodelay < pieces / 2
+
+
+def test_sigpipe_kills_who_does_not_ignore_it() -> None:
+    fates = what("[fate(send_to_closed, handling) for handling in (signal.SIG_DFL, signal.SIG_IGN)]")
+    assert fates == [-13, what("NOTICED")]
+
+
+def test_four_bytes_of_a_stranger_are_refused_by_who_compares_them() -> None:
+    trusting, careful = what("[after_four_bytes(read) for read in (read_trusting, read_careful)]")
+    assert careful == what("Fate.REFUSED")
+    if sys.platform == "linux":
+        assert trusting == what("Fate.OUT_OF_MEMORY")
+
+
+@pytest.mark.parametrize("size", range(1, 8))
+def test_text_cut_anywhere_is_whole_again(size: int) -> None:
+    assert what(f"decode_stream(receive_pieces({size})) == TEXT") is True
+
+
+def test_a_character_cut_in_two_cannot_be_decoded() -> None:
+    done = run("-c", "import socket_; socket_.decode_pieces(socket_.receive_pieces(3))")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("UnicodeDecodeError: ")
