@@ -12,11 +12,11 @@ from __future__ import annotations
 import difflib
 import re
 from itertools import groupby
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chat.core.errors import ChatError
 from chat.core.outgoing import split_body
-from chat.core.text import visible
+from chat.core.text import quoted
 from chat.core.wire import Kind
 from chat.i18n import _, later
 from chat.local.keys import KEYS, Key
@@ -48,12 +48,7 @@ COMMANDS: Final = (
     Usage("help", "[COMMAND]", later("list what you can type; with COMMAND, explain it")),
     Usage("me", "TEXT", later("an action: /me waves"), program=("text",)),
     Usage("quit", "", later("leave"), program=()),
-    Usage(
-        "who",
-        "[NICK]",
-        later("list who is here; with NICK, describe a member, present or not"),
-        program=(),
-    ),
+    Usage("who", "[NICK]", later("list who is here; with NICK, describe a member, present or not"), program=()),
     Usage("join", "[TARGET]", later("enter another room by name, address or invite; alone, list rooms")),
     Usage("rooms", "", later("list the rooms of this window, and those open on this machine")),
     Usage("part", "", later("leave this room; the others stay open")),
@@ -89,7 +84,12 @@ COMMANDS: Final = (
     Usage("theme", "THEME", later("change the colours"), only=SCREEN),
     Usage("mouse", "", later("let the mouse scroll and click, or give it back to the terminal"), only=SCREEN),
     Usage("set", "[SETTING] [VALUE]", later("list the settings, show one, or change one")),
-    Usage("peer", "[NAME=]COMMAND", later("make a program a member of this room"), program=("text",)),
+    Usage(
+        "peer",
+        "[NAME=]COMMAND",
+        later("run a program as a member of this room; NAME= gives it a name"),
+        program=("text",),
+    ),
     Usage("invite", "", later("show an invite to this room"), program=()),
     Usage("clear", "", later("clear the screen; no message is deleted"), only=SCREEN),
     Usage("numbers", "", later("turn message numbers on or off"), only=LINES),
@@ -133,13 +133,15 @@ EDITING: Final = (
 )
 
 
+USAGES: Final = {usage.name: usage for usage in COMMANDS}
+_MEANT: Final = {name: name for name in USAGES} | {
+    other: name for name, others in _ELSEWHERE.items() for other in others.split()
+}
+_WORD: Final = 20  # characters shown of a mistyped command
+_HELP_COLUMN: Final = 22  # columns of the longest command; longer keys do not push the help of the others aside
+
+
 # -- what is typed ------------------------------------------------------------------------------------
-
-
-class Say(NamedTuple):
-    """A message."""
-
-    text: str
 
 
 class Command(NamedTuple):
@@ -149,47 +151,33 @@ class Command(NamedTuple):
     argument: str = ""
 
 
-class Unknown(NamedTuple):
-    """A command that is not understood. Nothing is sent or done; the line stays in the input."""
+def parse(line: str) -> str | Command:
+    """Return the text of a message, or a command. Spaces and line breaks at the end do not count.
 
-    message: str  # one line: why, and what to do
-    near: str = ""  # the command that was probably meant
-
-
-Typed: TypeAlias = Say | Command | Unknown
-
-USAGES: Final = {usage.name: usage for usage in COMMANDS}
-_MEANT: Final = {name: name for name in USAGES} | {
-    other: name for name, others in _ELSEWHERE.items() for other in others.split()
-}
-_WORD: Final = 20  # characters shown of a mistyped command
-_HELP_COLUMN: Final = 22  # columns of the longest command; longer keys do not push the help of the others aside
-
-
-def parse(line: str) -> Typed:
-    """Return what the user asks for. Spaces and line breaks at the end do not count."""
+    Raises ValueError for a command that is not understood: one line that says why, and what to do.
+    """
     line = line.rstrip()
     if "\n" not in line and line.lstrip().startswith("/"):
         line = line.lstrip()
     if not line.startswith("/"):
-        return Say(line)
+        return line
     if line.startswith("//"):
-        return Say(line[1:])
+        return line[1:]
     word, argument = [*line[1:].split(maxsplit=1), "", ""][:2] if not line[1:2].isspace() else ("", "")
     usage = USAGES.get(word.lower())
     if word.lower() == "nick":
-        return Unknown(_("you choose a nickname when you join: chat join --as NAME; nothing was sent"))
+        raise ValueError(_("you choose a nickname when you join: chat join --as NAME; nothing was sent"))
     if usage is None:
         near = near_command(word)
         hint = _("did you mean /{name}?").format(name=near) if near else _("see /help.")
         message = _("/{word} is not a command and was not sent; {hint} //text sends /text")
-        return Unknown(message.format(word=_short(word), hint=hint), near)
+        raise ValueError(message.format(word=quoted(word, _WORD), hint=hint))
     if usage.needs_argument and not argument:
         message = _("/{name} needs an argument: {usage} ({help})")
-        return Unknown(message.format(name=usage.name, usage=written(usage), help=_(usage.help)), usage.name)
+        raise ValueError(message.format(name=usage.name, usage=written(usage), help=_(usage.help)))
     if argument and not usage.argument:
         message = _("/{name} takes no argument; nothing was done, and “{argument}” was not sent")
-        return Unknown(message.format(name=usage.name, argument=_short(argument)), usage.name)
+        raise ValueError(message.format(name=usage.name, argument=quoted(argument, _WORD)))
     return Command(usage.name, argument)
 
 
@@ -242,11 +230,6 @@ def written(usage: Usage) -> str:
     return f"/{usage.name} {usage.argument}".rstrip()
 
 
-def _short(word: str) -> str:
-    word = visible(word, lines=False)
-    return word if len(word) <= _WORD else word[: _WORD - 1] + "…"
-
-
 # -- help ---------------------------------------------------------------------------------------------
 
 
@@ -272,7 +255,7 @@ def help_on(word: str, keys: Iterable[Key] = KEYS) -> str:
         return f"{word}: {_(row.help)}{pressed}"
     near = near_command(word)
     hint = _("did you mean /{name}?").format(name=near) if near else _("/help lists them all")
-    return _("there is no command /{word}; {hint}").format(word=_short(word), hint=hint)
+    return _("there is no command /{word}; {hint}").format(word=quoted(word, _WORD), hint=hint)
 
 
 def reference(keys: Iterable[Key] = KEYS) -> str:

@@ -22,7 +22,7 @@ from functools import cache
 from itertools import chain, islice, takewhile
 from typing import TYPE_CHECKING, Final
 
-from chat.core.text import visible
+from chat.core.text import quoted
 from chat.i18n import _
 
 if TYPE_CHECKING:
@@ -75,12 +75,9 @@ def reaction(typed: str) -> str:
     name = typed.strip(":").lower()
     near = [name] if find(name) else [found for found, _picture in complete(name, 1)]
     near = near or difflib.get_close_matches(name[:_WORD], _sorted_names(), n=1)
-    hint = _("an emoji is wanted, or its name, like :tada:")
-    if near:
-        hint = _("did you mean :{name}:?").format(name=near[0])
-    word = visible(typed, lines=False)
-    word = word if len(word) <= _WORD else word[: _WORD - 1] + "…"
-    raise ValueError(_("“{word}” is no emoji; {hint}").format(word=word, hint=hint))
+    wanted = _("an emoji is wanted, or its name, like :tada:")
+    hint = _("did you mean :{name}:?").format(name=near[0]) if near else wanted
+    raise ValueError(_("“{word}” is no emoji; {hint}").format(word=quoted(typed, _WORD), hint=hint))
 
 
 def _is_picture(text: str) -> bool:

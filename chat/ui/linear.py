@@ -38,7 +38,7 @@ from chat.core.wire import MAX_TEXT, Direct, Kind
 from chat.i18n import _, later, translate
 from chat.local.settings import DEFAULTS
 from chat.local.streams import Output, lines, whole_lines
-from chat.ui.commands import LINES, Say, Unknown, commands_of, parse, written
+from chat.ui.commands import LINES, commands_of, parse, written
 from chat.ui.controller import OWN, Controller
 from chat.ui.describe import describe, describe_message, excerpt
 from chat.ui.entry import MessageEntry
@@ -266,14 +266,8 @@ class Linear(Face[Room]):
             if named:
                 line = f"{named[1]} {line[named.end() :]}"
                 await self._fetch(self._number)
-            match parse(line):
-                case Unknown(message):
-                    self.show(message)
-                    return
-                case Say(text):
-                    work = self.controller.say(text)
-                case command:
-                    work = self.controller.do(*command)
+            meant = parse(line)
+            work = self.controller.say(meant) if isinstance(meant, str) else self.controller.do(*meant)
             if work is not None:
                 await work
         except (ChatError, ValueError) as error:

@@ -149,7 +149,7 @@ def _parts(line: str) -> list[_Part]:
     for match in re.finditer("`+", line):
         ticks.setdefault(len(match[0]), []).append(match.start())
     parts: list[_Part] = []
-    opened: list[tuple[str, int]] = []  # delimiters that may still be closed, each one once, and their place in parts
+    opened: dict[str, int] = {}  # delimiters that may still be closed, and their place in parts
     at = 0
     while token := _TOKEN.search(line, at):
         start, at = token.span()
@@ -168,24 +168,21 @@ def _parts(line: str) -> list[_Part]:
     return [part for part in parts if part.role]
 
 
-def _delimiter(line: str, start: int, end: int, parts: list[_Part], opened: list[tuple[str, int]]) -> None:
+def _delimiter(line: str, start: int, end: int, parts: list[_Part], opened: dict[str, int]) -> None:
     """Let a delimiter close what is open, or else open something."""
     delimiter = line[start:end]
     role = _DELIMITERS.get(delimiter)
     if role is None:
         return
     before, after = line[start - 1 : start], line[end : end + 1]
-    names = [name for name, _ in opened]
-    if delimiter in names and before != " " and not _goes_on(after):
-        which = names.index(delimiter)
-        place = opened[which][1]
-        del opened[which:]  # what was opened inside and not closed is text
+    if delimiter in opened and before != " " and not _goes_on(after):
+        place = opened[delimiter]
+        for inner in [name for name, at in opened.items() if at >= place]:  # opened inside and not closed: it is text
+            del opened[inner]
         parts[place] = parts[place]._replace(role=role)
         parts.append(_Part(start, end, f"/{role}"))
     elif after not in ("", " ") and not _goes_on(before):
-        if delimiter in names:
-            del opened[names.index(delimiter)]
-        opened.append((delimiter, len(parts)))
+        opened[delimiter] = len(parts)
         parts.append(_Part(start, end, ""))
 
 
@@ -231,112 +228,81 @@ class _Mentions:
 
 # -- code ---------------------------------------------------------------------------------------------
 
-
-class _Language(NamedTuple):
-    comment: str  # what begins a comment that ends with the line
-    keywords: frozenset[str]
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_C: Final = _words(
-    "auto bool break case catch char class const continue default delete do double else enum extern false float for"
-    " goto if inline int long namespace new nullptr operator private protected public return short signed sizeof"
-    " static struct switch template this throw true try typedef typename union unsigned using virtual void volatile"
-    " while abstract boolean byte extends final finally implements import instanceof interface native null package"
-    " super synchronized throws transient var"
-)
-_JAVASCRIPT: Final = _words(
-    "async await break case catch class const continue debugger default delete do else export extends false finally"
-    " for from function if import in instanceof interface let new null of return static super switch this throw true"
-    " try type typeof undefined var void while with yield"
-)
-_PYTHON: Final = _words(
-    "False None True and as assert async await break case class continue def del elif else except finally for from"
-    " global if import in is lambda match nonlocal not or pass raise return try while with yield"
-)
-_SHELL: Final = _words(
-    "case do done elif else esac exit export fi for function if in local read return set shift then unset until while"
-)
-_RUST: Final = _words(
-    "as async await break const continue crate dyn else enum extern false fn for if impl in let loop match mod move mut"
-    " pub ref return self Self static struct super trait true type unsafe use where while"
-)
-_GO: Final = _words(
-    "break case chan const continue default defer else fallthrough false for func go goto if import interface map nil"
-    " package range return select struct switch true type var"
-)
-_SQL: Final = _words(
-    "add all alter and as asc between by case commit create delete desc distinct drop else end exists from group having"
-    " in index insert into is join left like limit not null on or order primary key references rollback select set"
-    " table then union unique update values when where with"
-)
-_RUBY: Final = _words(
-    "alias and begin break case class def do else elsif end ensure false for if in module next nil not or redo require"
-    " rescue retry return self super then true undef unless until when while yield"
-)
+# Names of languages and what begins a comment that ends with the line; then, indented, the keywords.
+_LANGUAGES_TABLE: Final = """
+c cpp c++ h java cs c# | //
+    auto bool break case catch char class const continue default delete do double else enum extern false float for goto
+    if inline int long namespace new nullptr operator private protected public return short signed sizeof static struct
+    switch template this throw true try typedef typename union unsigned using virtual void volatile while abstract
+    boolean byte extends final finally implements import instanceof interface native null package super synchronized
+    throws transient var
+js javascript ts typescript jsx tsx | //
+    async await break case catch class const continue debugger default delete do else export extends false finally for
+    from function if import in instanceof interface let new null of return static super switch this throw true try type
+    typeof undefined var void while with yield
+py python python3 | #
+    False None True and as assert async await break case class continue def del elif else except finally for from
+    global if import in is lambda match nonlocal not or pass raise return try while with yield
+sh bash shell zsh | #
+    case do done elif else esac exit export fi for function if in local read return set shift then unset until while
+rs rust | //
+    as async await break const continue crate dyn else enum extern false fn for if impl in let loop match mod move mut
+    pub ref return self Self static struct super trait true type unsafe use where while
+go golang | //
+    break case chan const continue default defer else fallthrough false for func go goto if import interface map nil
+    package range return select struct switch true type var
+sql | --
+    add all alter and as asc between by case commit create delete desc distinct drop else end exists from group having
+    in index insert into is join left like limit not null on or order primary key references rollback select set table
+    then union unique update values when where with
+rb ruby | #
+    alias and begin break case class def do else elsif end ensure false for if in module next nil not or redo require
+    rescue retry return self super then true undef unless until when while yield
+json |
+    true false null
+yaml yml toml ini | #
+    true false null yes no
+"""
+_TABLE_ROW: Final = re.compile(r"^(\S.*?) \| ?(.*)\n((?: .*\n)+)", re.MULTILINE)
 _LANGUAGES: Final = {
-    **dict.fromkeys(("c", "cpp", "c++", "h", "java", "cs", "c#"), _Language("//", _C)),
-    **dict.fromkeys(("js", "javascript", "ts", "typescript", "jsx", "tsx"), _Language("//", _JAVASCRIPT)),
-    **dict.fromkeys(("py", "python", "python3"), _Language("#", _PYTHON)),
-    **dict.fromkeys(("sh", "bash", "shell", "zsh"), _Language("#", _SHELL)),
-    **dict.fromkeys(("rs", "rust"), _Language("//", _RUST)),
-    **dict.fromkeys(("go", "golang"), _Language("//", _GO)),
-    "sql": _Language("--", _SQL | {word.upper() for word in _SQL}),
-    **dict.fromkeys(("rb", "ruby"), _Language("#", _RUBY)),
-    "json": _Language("", _words("true false null")),
-    **dict.fromkeys(("yaml", "yml", "toml", "ini"), _Language("#", _words("true false null yes no"))),
+    name: (comment, frozenset(keywords.split() + (keywords.upper().split() if name == "sql" else [])))
+    for names, comment, keywords in _TABLE_ROW.findall(_LANGUAGES_TABLE)
+    for name in names.split()
 }
-# A string ends on its line; else the quote stands for itself.
 _SYMBOL: Final = re.compile(r"(?P<word>[^\W\d]\w*)|(?P<number>\d[\w.]*)|(?P<other>[^\w])")
+# A string ends on its line; else the quote stands for itself.
+_STRINGS: Final = {quote: re.compile(rf"{quote}(?:\\.|[^{quote}\\])*{quote}") for quote in "\"'`"}
 
 
 def highlight(lines: list[str], language: str) -> Iterator[list[Fragment]]:
     """Yield the fragments of each line of a code block: plain code if the language is unknown."""
-    known = _LANGUAGES.get(language.casefold())
+    comment, keywords = _LANGUAGES.get(language.casefold(), ("", None))
     for line in lines:
-        if known is None or not line:
+        if keywords is None or not line:
             yield [("code", line)]
             continue
-        starts = [(0, "code"), *_symbols(line, known), (len(line), "")]
+        starts = [(0, "code"), *_symbols(line, comment, keywords), (len(line), "")]
         yield [(roles, line[start:end]) for (start, roles), (end, _) in pairwise(starts) if start < end]
 
 
-def _symbols(line: str, language: _Language) -> Iterator[tuple[int, str]]:
+def _symbols(line: str, comment: str, keywords: frozenset[str]) -> Iterator[tuple[int, str]]:
     """Yield where roles begin in a line of code."""
-    quotes = {quote: line.rfind(quote) for quote in "\"'`"}  # the last one of each opens no string
+    unclosed = set()  # if a quote is not closed, neither is a later one of its kind
     at = 0
-    while at < len(line):
-        symbol = _SYMBOL.match(line, at)
-        assert symbol is not None  # every character is one of the three
+    while symbol := _SYMBOL.match(line, at):
         start, at = symbol.span()
-        role = ""
-        if symbol["word"]:
-            role = "code-keyword" if symbol["word"] in language.keywords else ""
+        role, char = "", symbol["other"]
+        if symbol["word"] in keywords:
+            role = "code-keyword"
         elif symbol["number"]:
             role = "code-number"
-        elif language.comment and line.startswith(language.comment, start):
+        elif comment and line.startswith(comment, start):
             role, at = "code-comment", len(line)
-        elif start < quotes.get(symbol["other"], -1):
-            end = _end_of_string(line, start)
-            role, at = ("code-string", end) if end else ("", at)
-            if not end:
-                quotes[symbol["other"]] = -1
+        elif char in _STRINGS and char not in unclosed:
+            if string := _STRINGS[char].match(line, start):
+                role, at = "code-string", string.end()
+            else:
+                unclosed.add(char)
         if role:
             yield start, f"code {role}"
             yield at, "code"
-
-
-def _end_of_string(line: str, start: int) -> int:
-    """Return where the string that begins at ``start`` ends, 0 if it does not."""
-    quote, at = line[start], start + 1
-    while (at := line.find(quote, at)) >= 0:
-        escaped = 0
-        while line[at - 1 - escaped] == "\\":
-            escaped += 1
-        if escaped % 2 == 0:
-            return at + 1
-        at += 1
-    return 0

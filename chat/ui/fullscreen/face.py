@@ -29,7 +29,7 @@ from chat.local.settings import DEFAULTS, NAMES
 from chat.ui import theme
 from chat.ui.answers import open_here
 from chat.ui.clipboard import osc52
-from chat.ui.commands import SCREEN, Command, Say, Unknown, help_lines, parse, typed_again
+from chat.ui.commands import SCREEN, Command, help_lines, parse, typed_again
 from chat.ui.controller import OWN, Controller, quoted
 from chat.ui.face import Face
 from chat.ui.fullscreen import bars
@@ -246,11 +246,14 @@ class FullScreen(Face[View]):
         typed = clean(self.input.text)  # a key may be a byte that is no UTF-8, or a control character (Ctrl+Q)
         if not typed.strip():
             return
-        match parse(_BLANK_LINES.sub("", typed)):
-            case Unknown(message):
-                self._refused = typed
-                self.show(message)
-            case Say(text):
+        try:
+            meant = parse(_BLANK_LINES.sub("", typed))
+        except ValueError as error:
+            self._refused = typed
+            self.show(str(error))
+            return
+        match meant:
+            case str(text):
                 self.run_work(self.view, partial(self.controller.say, text, typed))
             case Command("me", text):
                 self.run_work(self.view, partial(self.controller.do_me, text))
