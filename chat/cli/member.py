@@ -83,11 +83,11 @@ async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts:
     try:
         async with client:
             if plain or os.environ.get("TERM", "dumb") == "dumb" or not (sys.stdout.isatty() and sys.stdin.isatty()):
-                from chat.ui import linear
+                from chat.ui.linear import Linear
 
                 if complaint:
                     warn(f"chat: {complaint}")
-                unsent = await linear.run(client, settings=found.settings, opener=opener, file=found.path)
+                unsent = await Linear(client, found.settings, opener, found.path).run()
             else:
                 import gc
 

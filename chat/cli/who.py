@@ -103,7 +103,7 @@ async def print_who(client: Client, *, as_json: bool) -> None:
 
 def _print(people: Iterable[tuple[Who, Status]], *, as_json: bool) -> None:
     from chat.ndjson import dump, person_object
-    from chat.ui.status_text import as_line
+    from chat.ui.people import as_line
 
     for who, status in people:
         click.echo(dump(person_object(who, status)) if as_json else as_line(who, status))

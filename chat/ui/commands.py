@@ -14,7 +14,6 @@ import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from chat.core.errors import ChatError
 from chat.core.outgoing import split_body
 from chat.core.text import quoted
 from chat.core.wire import Kind
@@ -216,13 +215,6 @@ def rooms_like(wanted: str, names: Sequence[str]) -> list[int]:
 def commands_of(face: str) -> list[Usage]:
     """Return the commands of one of the faces for people."""
     return [usage for usage in COMMANDS if usage.only in ("", face)]
-
-
-def not_here(usage: Usage) -> ChatError:
-    """Return what to raise for a command that another face has."""
-    if usage.only == LINES:
-        return ChatError("/{name} is for chat join --plain", name=usage.name)
-    return ChatError("/{name} is for the full-screen face", name=usage.name)
 
 
 def written(usage: Usage) -> str:

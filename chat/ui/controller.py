@@ -4,8 +4,8 @@
                               ▲                  │
                               └── show, entered … ◀─┘
 
-To add a command, add a row to ``commands.COMMANDS`` and a method ``do_NAME`` here. If a face has a method of that
-name, it is called instead: some commands are about the screen, and each face searches in its own way.
+To add a command, add a row to ``commands.COMMANDS`` and a method ``do_NAME`` here. A face's own method of that name
+goes first: some commands are about the screen, and each face searches in its own way.
 
 Rules:
 
@@ -32,14 +32,14 @@ from chat.core.text import visible
 from chat.core.wire import Ask, Kind
 from chat.i18n import _, translate
 from chat.local.identity import fingerprint
-from chat.local.settings import NAMES, change
+from chat.local.rooms import records
+from chat.local.settings import NAMES, change, choices, toml, value_of
 from chat.local.settings import parse as parse_setting
 from chat.ui import emoji
-from chat.ui.answers import all_settings, details, open_here, rooms, setting
-from chat.ui.commands import USAGES, help_on, not_here, rooms_like
+from chat.ui.commands import LINES, USAGES, help_on, rooms_like
+from chat.ui.describe import details
 from chat.ui.face import R
-from chat.ui.people import ignored, list_ignored, list_people, names_of, nobody, read_marks, to_unignore
-from chat.ui.status_text import SHOWN_AS
+from chat.ui.people import SHOWN_AS, ignored, list_ignored, list_people, names_of, nobody, read_marks, to_unignore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,9 +81,11 @@ class Controller(Generic[R]):
 
     def do(self, name: str, argument: str = "") -> Work:
         """Do a command of the table; return what is left to wait for. Raises ChatError, ValueError."""
-        usage = USAGES[name]
-        if usage.only not in ("", self._face.kind):
-            raise not_here(usage)
+        only = USAGES[name].only
+        if only not in ("", self._face.kind):
+            if only == LINES:
+                raise ChatError("/{name} is for chat join --plain", name=name)
+            raise ChatError("/{name} is for the full-screen face", name=name)
         does: Callable[[str], Work] = getattr(self._face, f"do_{name}", None) or getattr(self, f"do_{name}")
         return does(argument)
 
@@ -233,14 +235,18 @@ class Controller(Generic[R]):
     def do_set(self, argument: str) -> Work:
         name, value = [*argument.split(maxsplit=1), "", ""][:2]
         if not name:
-            self._face.show_list(all_settings(self.settings))
+            self._face.show_list([self._setting(name) for name in NAMES if not name.startswith("keys.")])
         elif name not in NAMES:
             raise ChatError("there is no setting {name}; /set lists them", name=name)
         elif not value:
-            self._face.show(setting(self.settings, name))
+            allowed = ", ".join(choices(name))
+            self._face.show(self._setting(name) + (f" ({allowed})" if allowed else ""))
         else:
             return self._change(name, parse_setting(name, value))
         return None
+
+    def _setting(self, name: str) -> str:
+        return f"{name} = {toml(value_of(self.settings, name))}"
 
     def do_theme(self, name: str) -> Work:
         return self._change("theme", parse_setting("theme", name))
@@ -285,7 +291,13 @@ class Controller(Generic[R]):
         return self._list_rooms([self._face.label(room) for room in self.rooms])
 
     async def _list_rooms(self, here: Sequence[str] = ()) -> None:
-        self._face.show_list(rooms(await asyncio.to_thread(open_here), here))
+        numbered = ", ".join(f"{number} {name}" for number, name in enumerate(here, 1))
+        made = [_("in this window: {rooms}").format(rooms=numbered)] if numbered else []
+        if found := ", ".join(await asyncio.to_thread(open_here)):
+            made.append(_("open on this machine: {rooms}; /join NAME enters one").format(rooms=found))
+        else:
+            made.append(_("no room is open on this machine; open one with: chat host"))
+        self._face.show_list(made)
 
     def do_join(self, target: str) -> Work:
         if not target:
@@ -323,7 +335,7 @@ class Controller(Generic[R]):
             self._add(room, behind=behind)
         entered = asyncio.Event()
         self._face.spawn(self._live(room, text, entered))
-        return _wait(entered)
+        return entered.wait()
 
     def _add(self, room: R, *, behind: bool = False) -> None:
         self.rooms.append(room)
@@ -374,7 +386,7 @@ class Controller(Generic[R]):
         self.go(self.rooms[found[0]])
 
     def go_to(self, number: int) -> None:
-        """Go to a room by its number in this window, from 1."""
+        """Go to a room by its number in this window, from 1. Raises ChatError."""
         if not 0 < number <= len(self.rooms):
             raise ChatError("there is no room {number} in this window", number=number)
         self.go(self.rooms[number - 1])
@@ -386,8 +398,12 @@ class Controller(Generic[R]):
         self._face.entered(room)
 
 
-async def _wait(event: asyncio.Event) -> None:
-    await event.wait()
+def open_here() -> list[str]:
+    """Return the rooms that are open on this machine, none if the disk cannot be read."""
+    try:
+        return [card.room for card in records()]
+    except (ChatError, OSError):
+        return []
 
 
 def quoted(item: MessageEntry) -> str:

@@ -19,10 +19,13 @@ from chat.core.session import Here, Rejected, Rewound
 from chat.core.text import visible
 from chat.core.wire import Gap, Kind, Notice
 from chat.i18n import _, plural, translate
+from chat.local.identity import fingerprint
 
 if TYPE_CHECKING:
+    from chat.client.client import Client
     from chat.client.events import ClientEvent
     from chat.ui.entry import MessageEntry
+    from chat.ui.timeline import Timeline
 
 _CLOCK: Final = "%H:%M"
 _EXCERPT: Final = 40  # characters of a message that another one is about
@@ -101,6 +104,32 @@ def excerpt(kind: int, item: MessageEntry) -> str:
     if kind == Kind.EDIT:
         return _("“{text}”").format(text=text)
     return _("{nick}, “{text}”").format(nick=_line(item.nick), text=text)
+
+
+def details(item: MessageEntry, timeline: Timeline, client: Client) -> list[str]:
+    """Return what is known about a message."""
+    read, of = timeline.read_by(item)
+    made = [
+        _("number {number}, {when}, by {nick}, key {key}").format(
+            number=item.seq,
+            when=f"{timeline.local(item.time):%Y-%m-%d %H:%M:%S}",
+            nick=item.nick,
+            key=fingerprint(item.key),
+        ),
+        _("on the host's disk; read by {count} of {all}").format(count=read, all=of),
+        _path(client),
+    ]
+    made += [_("before: {text}").format(text=edit.text) for edit in item.earlier]
+    made += [f"{given} {', '.join(nicks)}" for given, nicks in timeline.reactions(item)]
+    return made
+
+
+def _path(client: Client) -> str:
+    """Return how messages come here. Only the host knows how their author reaches it."""
+    if not client.wire or client.address is None:
+        return _("path: through the host; there is no link to it now")
+    text = _("path: through the host, which this window reaches over {address} ({trust})")
+    return text.format(address=client.address.brief, trust=_(client.wire[1]))
 
 
 def _line(text: str) -> str:

@@ -1,24 +1,27 @@
-"""What the controller needs of a face and of the rooms that are open in it."""
+"""What the controller needs of a face and of its rooms, and the main loop of a face without a screen."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 from chat.i18n import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from chat.client.client import Client
+    from chat.client.events import ClientEvent
     from chat.core.errors import ChatError
     from chat.core.outgoing import OutboxEntry
     from chat.core.wire import Answer
     from chat.local.keys import Key
+    from chat.local.streams import Output
     from chat.ui.entry import MessageEntry
     from chat.ui.people import People
     from chat.ui.timeline import Timeline
 
-Work: TypeAlias = "Coroutine[Any, Any, None] | None"  # what is left to wait for
+Work: TypeAlias = "Coroutine[Any, Any, object] | None"  # what is left to wait for
 
 
 class Room(Protocol):
@@ -117,3 +120,46 @@ class Face(Generic[R]):
 
     def quit(self) -> None:
         raise NotImplementedError
+
+
+async def converse(
+    client: Client, out: Output, reader: Coroutine[None, None, None], show: Callable[[ClientEvent], list[str]]
+) -> None:
+    """Read and show until the input ends; then wait until everything said is stored and shown.
+
+    Raises what ends the reader or the client.
+    """
+    ends = is_writing = False
+
+    async def write() -> None:
+        nonlocal is_writing
+        while not ends and (events := await client.next_events()):
+            is_writing = True
+            await out.write([line for event in events for line in show(event)])
+            is_writing = False
+
+    writing = asyncio.ensure_future(write())
+    reading = asyncio.ensure_future(reader)
+    try:
+        await _first_of(reading, writing)
+    finally:
+        # What was said before a bad line, or before the input broke off, must still be stored and shown.
+        settling = asyncio.ensure_future(client.settled())
+        try:
+            if reading.done():
+                await _first_of(settling, writing)
+                ends = True
+                if is_writing:  # else the write would be cancelled below
+                    await writing
+        finally:
+            for task in (reading, writing, settling):
+                task.cancel()
+            await asyncio.gather(reading, writing, settling, return_exceptions=True)
+            await out.write([line for event in client.take() for line in show(event)])
+
+
+async def _first_of(*tasks: asyncio.Future[None]) -> None:
+    """Wait for the first of these to end, and raise what it raised."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()

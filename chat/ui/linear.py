@@ -42,8 +42,7 @@ from chat.ui.commands import LINES, commands_of, parse, written
 from chat.ui.controller import OWN, Controller
 from chat.ui.describe import describe, describe_message, excerpt
 from chat.ui.entry import MessageEntry
-from chat.ui.face import Face
-from chat.ui.lines import converse
+from chat.ui.face import Face, converse
 from chat.ui.people import People, describe_direct, names_of
 from chat.ui.timeline import Timeline
 
@@ -66,20 +65,6 @@ _BEGUN: Final = {
     "edit": later("your next line replaces {about}; an empty line cancels"),
     "quote": later("your next line goes below the quoted {about}; an empty line cancels"),
 }
-
-
-async def run(
-    client: Client,
-    *,
-    settings: Settings = DEFAULTS,
-    opener: Callable[[str], Client] | None = None,
-    file: Path | None = None,
-) -> int:
-    """Talk until the input ends or ``/quit``; return how many lines of text could not be sent.
-
-    Raises what ends the client. ``opener`` and ``file`` are the controller's.
-    """
-    return await Linear(client, settings, opener, file).run()
 
 
 @dataclass(eq=False)
@@ -114,7 +99,7 @@ class Room:
 
 
 class Linear(Face[Room]):
-    """The face. ``Face`` says what the controller's methods are for."""
+    """The face. ``opener`` and ``file`` are the controller's."""
 
     kind = LINES
     joins_first = True
@@ -122,7 +107,7 @@ class Linear(Face[Room]):
     def __init__(
         self,
         client: Client,
-        settings: Settings,
+        settings: Settings = DEFAULTS,
         opener: Callable[[str], Client] | None = None,
         file: Path | None = None,
     ) -> None:
@@ -141,7 +126,10 @@ class Linear(Face[Room]):
         self._away_later: asyncio.TimerHandle | None = None
 
     async def run(self) -> int:
-        """See ``run`` of this module."""
+        """Talk until the input ends or ``/quit``; return how many lines of text could not be sent.
+
+        Raises what ends the client.
+        """
         first = self.controller.room
         if first.client.trusted_on_first_use:
             text = _("trust on first use: {fingerprint}; compare it with the host's owner")

@@ -25,8 +25,7 @@ from chat.ndjson import dump, person_object
 from chat.ui.commands import COMMANDS
 from chat.ui.controller import Controller
 from chat.ui.entry import MessageEntry
-from chat.ui.face import Face
-from chat.ui.lines import converse
+from chat.ui.face import Face, converse
 
 if TYPE_CHECKING:
     from chat.client.client import Client

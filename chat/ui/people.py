@@ -1,4 +1,4 @@
-"""The people a reader knows: who is here, who was, and who is ignored. For every face, which sanitizes the texts.
+"""The people a reader knows: who is here, who was, who is ignored, and what they show. The faces sanitize the texts.
 
 Rules:
 
@@ -9,14 +9,15 @@ Rules:
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from chat.core.errors import ChatError
+from chat.core.status import Level
 from chat.core.text import visible
-from chat.i18n import _
+from chat.i18n import _, later
 from chat.local.identity import fingerprint
-from chat.ui.status_text import as_line, since
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from chat.core.status import Status, Who
     from chat.core.wire import Direct
 
+SHOWN_AS: Final = {
+    Level.AWAY: later("you are shown as away"),
+    Level.BUSY: later("you are shown as busy"),
+    Level.ONLINE: later("you are shown as here"),
+}
+_LEVELS: Final = {Level.AWAY: later("away"), Level.BUSY: later("busy")}
 _KNOWN: Final = 10_000  # people remembered
 
 
@@ -100,6 +107,31 @@ class People:
         if ignored:
             made.append(_("messages by {nick} are hidden; /unignore {nick} shows them").format(nick=nick))
         return made
+
+
+def as_line(who: Who, state: Status, now: float | None = None) -> str:
+    """Return one line for people."""
+    nick = visible(who[1], lines=False)
+    words = [] if state.level == Level.ONLINE else [_(_LEVELS[state.level])]
+    if state.typing:
+        words.append(_("typing"))
+    if state.level != Level.ONLINE and state.active:
+        words.append(since(state.active, now))
+    if state.note:
+        words.append(visible(state.note, lines=False))
+    return "\t".join([nick, ", ".join(words)]) if words else nick
+
+
+def since(ms: int, now: float | None = None) -> str:
+    """Return in words how long ago something was. ``ms``: since 1970 UTC."""
+    minutes = max(0, int((now or time.time()) - ms / 1000)) // 60
+    if minutes < 1:
+        return _("just now")
+    if minutes < 60:
+        return _("{count} min ago").format(count=minutes)
+    if minutes < 1440:
+        return _("{count} h ago").format(count=minutes // 60)
+    return _("{count} d ago").format(count=minutes // 1440)
 
 
 def list_people(people: Mapping[Who, Status]) -> str:

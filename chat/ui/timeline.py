@@ -4,15 +4,12 @@
      add_older   first                          add, note, presence  end         last
 
      the log:  1 ─── │ a part of it │ ─────────── │ the timeline attached to its live end │
-                      part, cut_out: for reading further up than that one reaches
 
 Rules:
 
 1. Nothing here is for the eye: texts are as they came, and none of them is ours. No clock, no input. Times are
-   milliseconds since 1970 UTC; the caller gives the time zone in which days begin.
-2. A message shows that it was edited, and its earlier texts can be read. A retracted one stays in its place, without
-   its text.
-3. Memory is bounded: the oldest entries are evicted first, or the newest of a part that grows at its top. What was
+   milliseconds since 1970 UTC.
+2. Memory is bounded: the oldest entries are evicted first, or the newest of a part that grows at its top. What was
    evicted can be loaded again. Nobody can make one message heavier than the limits in ``entry``.
 """
 
@@ -39,7 +36,7 @@ _MAX_HIDDEN: Final = 1_000  # messages by ignored people
 
 
 class ReadState:
-    """What is unread in one timeline. The reader's own messages never are."""
+    """How far the reader of a timeline has read, and where the unread marker stands. Their own messages are read."""
 
     def __init__(self, timeline: Timeline) -> None:
         self.last_read = 0  # all up to this number of the log has been read
@@ -59,18 +56,16 @@ class ReadState:
         """Everything up to this number of the log has been read. Never moves back."""
         if seq > self.last_read:
             self.last_read = seq
-            # Of evicted messages only the numbers are known, and no more of them are unread than there are numbers.
+            # Only the numbers of evicted messages are known, so at most so many of them are unread.
             self._evicted = min(self._evicted, max(self._timeline.oldest - 1 - seq, 0))
             self.recount()
 
     def read_up_to(self, number: int) -> int:
         """Return the number of the log up to which somebody has read who has seen the entries up to this one."""
         timeline = self._timeline
-        for later in range(max(number + 1, timeline.first), timeline.end):
-            entry = timeline[later]
-            if isinstance(entry, MessageEntry) and entry.seq:
-                return entry.seq - 1
-        return timeline.last_seq
+        later = map(timeline.__getitem__, range(max(number + 1, timeline.first), timeline.end))
+        unseen = (entry.seq - 1 for entry in later if isinstance(entry, MessageEntry) and entry.seq)
+        return next(unseen, timeline.last_seq)
 
     def place_marker(self) -> None:
         """Put the marker where reading stopped: at the start, and when the reader looks elsewhere."""
@@ -132,9 +127,8 @@ class ReadState:
 class Timeline:
     """One room, as its reader knows it.
 
-    ``key`` and ``nick`` are the reader's; set ``nick`` when the host gives another one. ``zone`` is where days begin,
-    None for this machine's. Timelines of one log share ``edits``. ``attached``: to the live end; other timelines are
-    parts further up, which grow at both ends.
+    ``key`` and ``nick`` are the reader's. ``zone`` is where days begin, None for this machine's. Timelines of one log
+    share ``edits``. ``attached``: to the live end; other timelines are parts further up, which grow at both ends.
     """
 
     def __init__(
@@ -195,7 +189,7 @@ class Timeline:
         return None if entry is None or entry.key in self.ignored else entry
 
     def order_of(self, seq: int) -> tuple[int, int]:
-        """Return what sorts this number of the log among ``Entry.order``."""
+        """Return the ``Entry.order`` of this number of the log."""
         return self._base + seq, 0
 
     def local(self, time: int) -> datetime:
@@ -217,11 +211,10 @@ class Timeline:
             self._append(self._entry(message))
 
     def add_older(self, messages: Sequence[Message], begins: int = 0) -> int:
-        """Put a part of the log in front: everything from number ``begins`` up to ``oldest``, in order.
+        """Put a part of the log in front: everything from ``begins``, or its first message, up to ``oldest``, in order.
 
-        Without ``begins`` the part begins with its first message. Returns how many entries were added. In a part of
-        the log the newest entries make room, for at most a quarter of the ring; an attached timeline takes only what
-        fits. The oldest messages are left out.
+        In a part the newest entries make room, for at most a quarter of the ring; an attached timeline takes only what
+        fits, without the oldest messages. Returns how many entries were added.
         """
         begins = begins or (messages[0].seq if messages else self.oldest)
         added = weight = 0
@@ -270,7 +263,7 @@ class Timeline:
         self.last_seq = max(self.last_seq, ends - 1)
 
     def apply_changes(self, messages: Iterable[Message]) -> None:
-        """Apply the edits, retractions and reactions among messages from elsewhere in the log."""
+        """Apply the changes among messages from elsewhere in the log."""
         for message in messages:
             if message.kind in CHANGES:
                 self._change(message)
@@ -287,14 +280,11 @@ class Timeline:
     def presence(self, came: Iterable[tuple[bytes, str]], left: Iterable[tuple[bytes, str]], now: int) -> None:
         """Say who came and who left, by key and nickname: in one line until something else happens."""
         moved = [(who, True) for who in came] + [(who, False) for who in left]
-        moved = [(who, comes) for who, comes in moved if who[0] not in self.ignored]
-        if not moved:
-            return
-        last = self.ring[self.end - 1] if self.end > self.first else None
-        if not isinstance(last, PresenceEntry) or self.local(last.time).date() != self.local(now).date():
-            last = PresenceEntry(now)
-            self._append(last)
-        for who, comes in moved:
+        for who, comes in [(who, comes) for who, comes in moved if who[0] not in self.ignored]:
+            last = next(reversed(self.ring), None)
+            if not isinstance(last, PresenceEntry) or self.local(last.time).date() != self.local(now).date():
+                last = PresenceEntry(now)
+                self._append(last)
             last.record(who, came=comes)
 
     def rewound(self) -> None:

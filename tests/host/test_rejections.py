@@ -195,7 +195,7 @@ def test_piped_input_fails_only_for_its_own(tmp_path: Path, monkeypatch: pytest.
         with (tmp_path / "piped").open() as piped:
             monkeypatch.setattr("sys.stdin", piped)
             async with fixture.client("ann") as ann:
-                return await linear.run(ann)
+                return await linear.Linear(ann).run()
 
     async def scene() -> None:
         (tmp_path / "piped").write_text("hello\n")

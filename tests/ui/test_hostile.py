@@ -79,7 +79,7 @@ from chat.ui.fullscreen.face import FullScreen
 from chat.ui.fullscreen.pane import Pane
 from chat.ui.fullscreen.wrapping import clip
 from chat.ui.markup import parse, without_delimiters
-from chat.ui.status_text import as_line
+from chat.ui.people import as_line
 from chat.ui.timeline import Timeline
 from tests.cli.programs import terminal
 from tests.host.host_fixture import Script, Scripted, until
@@ -459,7 +459,7 @@ def test_a_whole_linear_face_writes_nothing_that_a_terminal_obeys(
                 async with visit:
                     # Else it would be asked before it knows anything.
                     await until(lambda: len(visit.session.here) > len(TOLD), "all are here")
-                    running = asyncio.ensure_future(linear.run(visit))
+                    running = asyncio.ensure_future(linear.Linear(visit).run())
                     # What is said is never stored here: so that is not waited for.
                     file = tmp_path / "out"
                     await until(lambda: b"message numbers are on" in file.read_bytes() or running.done(), "all is done")

@@ -27,10 +27,9 @@ from chat.i18n import _, translate
 from chat.local.keys import KEYS, rebind
 from chat.local.settings import DEFAULTS, NAMES
 from chat.ui import theme
-from chat.ui.answers import open_here
 from chat.ui.clipboard import osc52
 from chat.ui.commands import SCREEN, Command, help_lines, parse, typed_again
-from chat.ui.controller import OWN, Controller, quoted
+from chat.ui.controller import OWN, Controller, open_here, quoted
 from chat.ui.face import Face
 from chat.ui.fullscreen import bars
 from chat.ui.fullscreen.app import App, AsShown
