@@ -26,8 +26,8 @@ class Ring:
     a number. (Only ``replace`` renumbers.)
     """
 
-    def __init__(self, first: int = 0) -> None:
-        self.first = first
+    def __init__(self) -> None:
+        self.first = 0
         self.size = 0  # characters
         self._entries: deque[Entry] = deque()
 
@@ -82,6 +82,16 @@ class Ring:
         for entry in reversed(self._entries) if newest_first else self._entries:
             if isinstance(entry, MessageEntry):
                 yield entry
+
+    def last_message(self, *, mine: bool | None = None) -> MessageEntry | None:
+        """Return the last message that was not retracted: by the reader, by somebody else, or by anybody."""
+        messages = self.messages(newest_first=True)
+        stands = (entry for entry in messages if entry.seq and not entry.retracted and mine in (None, entry.mine))
+        return next(stands, None)
+
+    def last_mention(self) -> int | None:
+        """Return the number of the last message that mentions the reader."""
+        return next((entry.number for entry in self.messages(newest_first=True) if entry.mentioned), None)
 
 
 def is_quarter(entries: int, weight: int) -> bool:

@@ -75,7 +75,7 @@ class ReadState:
     def find_marker(self) -> None:
         self.marker = None
         if self.marker_seq is not None:
-            messages = self._timeline.ring.messages()
+            messages = self._timeline.messages()
             self.marker = next((entry.number for entry in messages if self._is_below_marker(entry)), None)
 
     def _is_below_marker(self, entry: MessageEntry) -> bool:
@@ -89,7 +89,7 @@ class ReadState:
 
     def recount(self) -> None:
         self.unread, self.mentions = self._evicted, 0
-        for entry in self._timeline.ring.messages(newest_first=True):
+        for entry in self._timeline.messages(newest_first=True):
             if not entry.seq:  # of another log, or its number is unknown
                 continue
             if entry.seq <= self.last_read:
@@ -124,7 +124,7 @@ class ReadState:
         self.recount()
 
 
-class Timeline:
+class Timeline(Ring):
     """One room, as its reader knows it.
 
     ``key`` and ``nick`` are the reader's. ``zone`` is where days begin, None for this machine's. Timelines of one log
@@ -140,11 +140,11 @@ class Timeline:
         edits: EditCache | None = None,
         attached: bool = True,
     ) -> None:
+        super().__init__()
         self.key: Final = key
         self.nick = nick
         self.attached: Final = attached
         self.edits: Final = edits or EditCache()
-        self.ring: Final = Ring()
         self.read_state: Final = ReadState(self)
         self.ignored: set[bytes] = set()
         self.receipts: list[int] = []  # how far others have read; for ``read_by``
@@ -162,17 +162,9 @@ class Timeline:
         self._arrived = 0
 
     @property
-    def first(self) -> int:
-        return self.ring.first
-
-    @property
-    def end(self) -> int:
-        """The number after the ring's last entry. Pending messages follow from here on, up to ``last``."""
-        return self.ring.end
-
-    @property
     def last(self) -> int:
-        return self.ring.end + len(self._pending)
+        """The number after the last pending message; these follow from ``end`` on."""
+        return self.end + len(self._pending)
 
     def holds(self, seq: int) -> bool:
         """Whether this number of the log is loaded, if it has an entry at all."""
@@ -180,8 +172,8 @@ class Timeline:
 
     def __getitem__(self, number: int) -> Entry:
         """Return the entry with this number. Raises IndexError outside ``first`` to ``last``."""
-        after = number - self.ring.end
-        return self.ring[number] if after < 0 else list(self._pending.values())[after]
+        after = number - self.end
+        return super().__getitem__(number) if after < 0 else list(self._pending.values())[after]
 
     def at_seq(self, seq: int) -> MessageEntry | None:
         """Return the message with this number in the log, if it is loaded and not hidden."""
@@ -221,23 +213,21 @@ class Timeline:
         for message in reversed(messages):
             if not 0 < message.seq < self.oldest:
                 continue
-            if self.ring.full if self.attached else is_quarter(added, weight):
+            if self.full if self.attached else is_quarter(added, weight):
                 begins = message.seq + 1
                 break
             self.oldest = message.seq
             if message.kind in CHANGES:
                 self._change(message)
-                continue
-            if message.seq in self._by_seq:  # it is hidden
-                continue
-            entry = self._entry(message)
-            if entry.key in self.ignored:
-                self._hide(entry)
-                continue
-            self.ring.append_left(entry)
-            weight += entry.weight
-            self.read_state.restore(entry)
-            added += 1
+            elif message.seq not in self._by_seq:  # else it is hidden
+                entry = self._entry(message)
+                if entry.key in self.ignored:
+                    self._hide(entry)
+                    continue
+                self.append_left(entry)
+                weight += entry.weight
+                self.read_state.restore(entry)
+                added += 1
         self._evict(newest=True)
         self.oldest = min(self.oldest, begins)
         if self.attached:
@@ -270,7 +260,7 @@ class Timeline:
 
     def catch_up(self) -> None:
         """Apply the changes that only another timeline of this log was given."""
-        self.apply_changes([change for entry in self.ring.messages() for change in self.edits.of(entry.seq)])
+        self.apply_changes([change for entry in self.messages() for change in self.edits.of(entry.seq)])
 
     def note(self, text: str, now: int, *, last_seq: int = 0) -> None:
         """Add a line of ours. ``last_seq``: the last number of a gap that it reports."""
@@ -281,7 +271,7 @@ class Timeline:
         """Say who came and who left, by key and nickname: in one line until something else happens."""
         moved = [(who, True) for who in came] + [(who, False) for who in left]
         for who, comes in [(who, comes) for who, comes in moved if who[0] not in self.ignored]:
-            last = next(reversed(self.ring), None)
+            last = next(reversed(self), None)
             if not isinstance(last, PresenceEntry) or self.local(last.time).date() != self.local(now).date():
                 last = PresenceEntry(now)
                 self._append(last)
@@ -289,7 +279,7 @@ class Timeline:
 
     def rewound(self) -> None:
         """Another log follows, numbered from 1. Earlier messages stay and can be read."""
-        for entry in (*self.ring.messages(), *self._hidden):
+        for entry in (*self.messages(), *self._hidden):
             entry.seq = 0
         self._base += self.last_seq + 1
         self._by_seq.clear()
@@ -317,10 +307,10 @@ class Timeline:
         if not messages:
             return None
         part = self.part(self.oldest if numbers.start == self.first else messages[0].seq)
-        part.ring.first = numbers.start
+        part.first = numbers.start
         part._by_seq = {entry.seq: entry for entry in messages}
         for copied in entries:
-            part.ring.append(copied)
+            part.append(copied)
         part.last_seq = self.last_seq if numbers.stop == self.end else messages[-1].seq
         part.read_state.find_marker()
         part.read_state.recount()
@@ -358,16 +348,6 @@ class Timeline:
         """Return how many others have read a message, of how many."""
         return sum(receipt >= entry.seq > 0 for receipt in self.receipts), len(self.receipts)
 
-    def last_message(self, *, mine: bool | None = None) -> MessageEntry | None:
-        """Return the last message that was not retracted: by the reader, by somebody else, or by anybody."""
-        messages = self.ring.messages(newest_first=True)
-        stands = (entry for entry in messages if entry.seq and not entry.retracted and mine in (None, entry.mine))
-        return next(stands, None)
-
-    def last_mention(self) -> int | None:
-        """Return the number of the last message that mentions the reader."""
-        return next((entry.number for entry in self.ring.messages(newest_first=True) if entry.mentioned), None)
-
     def reactions(self, entry: MessageEntry) -> list[tuple[str, list[str]]]:
         """Return each reaction to a message with the nicknames of who gave it, the first reaction first."""
         given: dict[str, list[str]] = {}
@@ -381,13 +361,10 @@ class Timeline:
     def ignore(self, key: bytes) -> None:
         """Hide the messages and reactions of this key. All entries get new numbers."""
         self.ignored.add(key)
-        visible_entries = []
-        for entry in self.ring:
-            if isinstance(entry, MessageEntry) and entry.key == key:
-                self._hide(entry)
-            else:
-                visible_entries.append(entry)
-        self._renumber(visible_entries)
+        for message in self.messages():
+            if message.key == key:
+                self._hide(message)
+        self._renumber([entry for entry in self if not isinstance(entry, MessageEntry) or entry.key != key])
 
     def unignore(self, key: bytes) -> None:
         """Show again what this key says, and the last 1,000 hidden messages. All entries get new numbers."""
@@ -399,7 +376,7 @@ class Timeline:
             else:
                 back.append(entry)
         self._hidden = deque(entry for entry in self._hidden if entry.key != key)
-        self._renumber(sorted((*self.ring, *back), key=lambda entry: entry.order))
+        self._renumber(sorted((*self, *back), key=lambda entry: entry.order))
 
     def _hide(self, entry: MessageEntry) -> None:
         self._hidden.append(entry)
@@ -427,14 +404,14 @@ class Timeline:
                 return
             if entry.mine and self.attached:
                 self.last_mine = entry
-        self.ring.append(entry)
+        self.append(entry)
         if isinstance(entry, MessageEntry):
             self.read_state.add(entry)
         self._evict()
 
     def _evict(self, *, newest: bool = False) -> None:
         """Evict the oldest entries that do not fit, or the newest of a part."""
-        for entry in self.ring.evict(newest=newest):
+        for entry in self.evict(newest=newest):
             if not isinstance(entry, MessageEntry) or not entry.seq:
                 continue
             del self._by_seq[entry.seq]
@@ -445,7 +422,7 @@ class Timeline:
                 self.read_state.evict(entry)
 
     def _renumber(self, entries: Iterable[Entry]) -> None:
-        self.ring.replace(entries)
+        self.replace(entries)
         self._evict()
         self.renumbered += 1
         self.read_state.find_marker()
@@ -462,7 +439,7 @@ class Timeline:
             weight, mentioned = entry.weight, entry.mentioned
             entry.apply(change, self.nick)
             if entry.key not in self.ignored:
-                self.ring.size += entry.weight - weight
+                self.size += entry.weight - weight
                 if self.read_state.includes(entry):
                     self.read_state.mentions += entry.mentioned - mentioned
                 self._evict()

@@ -12,7 +12,7 @@ from tests.ui.test_timeline import check, message, said, texts, timeline
 
 def test_a_full_ring_lets_the_oldest_go_and_takes_nothing_older() -> None:
     made = timeline(*(message(n, at=0) for n in range(11, RING + 11)))
-    assert made.ring.full
+    assert made.full
     assert made.add_older([message(n) for n in range(1, 11)]) == 0
     assert (made.oldest, made.first, made.end) == (11, 0, RING)
     for n in range(5):

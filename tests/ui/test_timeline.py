@@ -59,10 +59,10 @@ def check(made: Timeline) -> None:
     """What holds always."""
     for number, item in enumerate(itertools.islice(items(made), made.end - made.first), made.first):
         assert item.number == number
-    places = [item.order for item in made.ring]
+    places = [item.order for item in made]
     assert places == sorted(places)
-    shown = [item for item in made.ring if isinstance(item, MessageEntry)]
-    assert made.ring.size == sum(item.weight for item in made.ring)
+    shown = [item for item in made if isinstance(item, MessageEntry)]
+    assert made.size == sum(item.weight for item in made)
     assert {item.seq for item in (*shown, *made._hidden) if item.seq} == set(made._by_seq)
     unread = [item for item in shown if item.seq > made.read_state.last_read and not item.mine]
     state = made.read_state
@@ -93,7 +93,7 @@ def test_where_there_is_room_again_what_was_let_go_can_be_loaded_again() -> None
     made = timeline(*(message(n, key=CID if n % 2 else BOB, at=0) for n in range(1, RING + 11)))
     made.add(message(RING + 11, "edited", kind=Kind.EDIT, target=4))  # which has been let go
     made.ignore(CID)
-    assert (made.ring.full, made.oldest) == (False, 11)
+    assert (made.full, made.oldest) == (False, 11)
     assert made.add_older([message(n, key=CID if n % 2 else BOB) for n in range(1, 11)]) == 5
     assert (made.oldest, said(made, 4).text) == (1, "edited")
     check(made)

@@ -163,7 +163,7 @@ class Viewport:
     def _is_near_top(self, number: int) -> bool:
         """Whether an entry of the live timeline is among those to be evicted next."""
         timeline = self.timeline
-        return timeline.ring.full and number - timeline.first < min(_AT_STAKE, (timeline.end - timeline.first) // 2)
+        return timeline.full and number - timeline.first < min(_AT_STAKE, (timeline.end - timeline.first) // 2)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -250,7 +250,7 @@ class Loader:
         """Load a page of older messages. Raises ChatError."""
         viewport = self._viewport
         window = viewport.window
-        if window.oldest <= 1 or (window.attached and window.ring.full and not viewport.detach()):
+        if window.oldest <= 1 or (window.attached and window.full and not viewport.detach()):
             return
         self._loaded = self._at(older=True)
         await self._load_older(viewport.window, viewport.window.oldest - _PAGE)
@@ -272,7 +272,7 @@ class Loader:
         if past is None or viewport.reattach():
             return
         self._loaded = self._at(older=False)
-        if past.last_seq + 1 >= live.oldest and not live.ring.full:
+        if past.last_seq + 1 >= live.oldest and not live.full:
             await self._load_older(live, min(first, live.oldest - 1))
             if past is viewport.past and viewport.reattach():
                 return
@@ -291,7 +291,7 @@ class Loader:
 
     def undoes(self, *, older: bool) -> bool:
         """Whether loading at one end would evict what was just loaded at the other, for the same screen."""
-        return self._viewport.window.ring.full and self._loaded == self._at(older=not older)
+        return self._viewport.window.full and self._loaded == self._at(older=not older)
 
     def _at(self, *, older: bool) -> tuple[Pane, int, bool]:
         return self._viewport.pane, self._viewport.pane.in_view[0], older

@@ -431,7 +431,7 @@ class Reading(RuleBasedStateMachine):
     @rule(hit=st.sampled_from(["", "a", "你", "*"]))
     def search(self, hit: str) -> None:
         self.pane.hit = hit
-        found = (entry.number for entry in self.timeline.ring.messages(newest_first=True) if hit in folded(entry.text))
+        found = (entry.number for entry in self.timeline.messages(newest_first=True) if hit in folded(entry.text))
         self.pane.jump(next(found, None) if hit else None)
 
     @rule(back=st.integers(0, 5))
