@@ -1,28 +1,26 @@
-"""The one place where text from a peer becomes visible, and where names are judged.
+"""Makes text from peers safe to show, and judges names.
 
-The wire, the store and NDJSON keep the exact text. Everything that a person reads goes through
-``visible`` first: messages, nicknames, errors that quote a peer, ``chat log``. Rules:
+The wire, the store and NDJSON keep the exact text. Everything that people read goes through ``visible`` first:
+messages, nicknames, errors that quote a peer, ``chat log``. Rules:
 
-1. What comes out moves no cursor, changes no colour, sets no title and reverses no text. A terminal
-   obeys C0 and C1 controls (ECMA-48: U+009B is CSI, U+009D is OSC), so each is shown as a symbol
-   instead, and the sender is seen to have sent it.
+1. Shown text moves no cursor, changes no colour, sets no title and reverses no text. Terminals obey C0 and C1 controls
+   (ECMA-48: U+009B is CSI, U+009D is OSC). So C0 and DEL appear as their pictures, U+2400 to U+2421, C1 as ``<9b>``, a
+   tab as four spaces, U+2028 and U+2029 as the line breaks that they mean.
 2. Invisible characters are dropped: texts that look the same should be the same, and one text could hide in another.
-   They stay only where they do visible work: between the parts of an emoji, and between Arabic or Indic letters,
-   which they join or keep apart.
-3. What has no agreed look (private use, surrogates, noncharacters, empty planes) becomes U+FFFD.
-4. A base carries at most eight combining marks, and none begins a line: marks draw over what is beside
-   them, which may not be theirs.
-5. Showing what was shown already changes nothing. Time is linear in the length, whatever the text.
+   ZWJ and VS16 stay inside emoji, ZWJ and ZWNJ between Arabic or Indic letters, which they join or separate.
+   The empty braille cell becomes a space.
+3. Characters without an agreed look (private use, surrogates, noncharacters, empty planes) become U+FFFD.
+4. A base keeps its first eight combining marks, and a mark that begins a line gets a dotted circle, U+25CC, as its
+   base: marks draw over their neighbours, which may be somebody else's text.
+5. ``visible`` changes nothing in its own output, and takes linear time for any text.
 
-The sets are listed here, as of Unicode 18, and do not come from ``unicodedata``: a message must look the same under
+The sets are listed here, as of Unicode 18, and not taken from ``unicodedata``: a message must look the same under
 every Python. Only the list of marks comes from there.
 
-Names (nicknames, names of rooms) are narrower: letters, marks, digits and ``-_.``, in NFKC, in one
-script or in a mixture that people write (Unicode Technical Standard 39, section 5.2, "highly
-restrictive"). So no name means anything to a shell, in a path or in a style string.
-
-Left out: Script_Extensions, so a mark that several scripts share may follow a letter of any script; and
-the Identifier_Status table, so rare scripts are as good as common ones.
+Names of people and rooms hold only letters, marks, digits and ``-_.``, in NFKC, in one script or in a mixture that
+people write (Unicode Technical Standard 39, section 5.2, "highly restrictive"). So no name means anything to a shell,
+in a path or in a style string. Two parts of the standard are left out: Script_Extensions, so a mark of several scripts
+may follow a letter of any script; and Identifier_Status, so rare scripts are as good as common ones.
 """
 
 from __future__ import annotations
@@ -41,12 +39,12 @@ MAX_QUOTED: Final = 200  # characters of a peer's text in an error, a notice or 
 _MAX_MARKS: Final = 8  # on one base in text; Hebrew with points and accents needs about four
 _MAX_NAME_MARKS: Final = 4  # on one base in a name (UTS 39, section 5.4)
 _MAX_RAW_NAME: Final = 256  # characters before normalising, which takes quadratic time on a run of marks
-_TAB: Final = "    "  # of fixed width: the column, which a tab stop would need, is not known here
+_TAB: Final = "    "  # of fixed width, since tab stops depend on the column, which is not known here
 
 # Insides of classes of regular expressions.
 _CONTROLS: Final = r"\x00-\x09\x0b-\x1f\x7f-\x9f"
 _SEPARATORS: Final = r"\u2028\u2029"  # a line break to some programs, nothing to a terminal
-_BLANK: Final = r"\u2800"  # the empty braille cell, which pads drawings made of braille
+_BLANK: Final = r"\u2800"  # the empty braille cell, which pads braille drawings
 _FOREIGN: Final = (
     r"\ud800-\uf8ff"  # surrogates, private use
     r"\ufdd0-\ufdef\ufffe\uffff\U0001fffe\U0001ffff\U0002fffe\U0002ffff\U0003fffe\U0003ffff"  # noncharacters
@@ -62,7 +60,7 @@ _INVISIBLE: Final = (
     # Variation selectors but VS16, and tags: enough of them to hide a book behind one letter.
     r"\u180b-\u180d\u180f\ufe00-\ufe0e\U000e0000-\U000e0fff"
 )
-_JOINERS: Final = r"\u200c\u200d\ufe0f"  # ZWNJ, ZWJ, VS16: dropped or kept by what stands beside them
+_JOINERS: Final = r"\u200c\u200d\ufe0f"  # ZWNJ, ZWJ, VS16: their neighbours decide whether they stay
 # Extended_Pictographic (UTS 51) and, in the last range, skin tones and regional indicators.
 _PICTURES: Final = (
     r"\xa9\xae\u203c\u2049\u2122\u2139\u2194-\u2199\u21a9\u21aa\u231a\u231b\u2328\u2388\u23cf\u23e9-\u23f3"
@@ -73,7 +71,7 @@ _PICTURES: Final = (
 )
 # From Arabic to Sinhala, Myanmar, Khmer: letters and vowel signs whose shape depends on a joiner.
 _JOINING: Final = r"\u0620-\u0dff\u1000-\u109f\u1780-\u17ff"
-# Conjoining vowels and finals of Hangul: letters to Unicode, drawn in the cell of what precedes them.
+# Conjoining vowels and finals of Hangul: Unicode calls them letters, but they are drawn in the cell before them.
 _JAMO: Final = r"\u1160-\u11ff\ud7b0-\ud7fb"
 
 _SUSPECT: Final = re.compile(f"[{_CONTROLS}{_SEPARATORS}{_BLANK}{_FOREIGN}{_INVISIBLE}{_JOINERS}]")
@@ -81,61 +79,39 @@ _CONTROL: Final = re.compile(f"[{_CONTROLS}]")
 _SEPARATOR: Final = re.compile(f"[{_SEPARATORS}]")
 _UNSHOWABLE: Final = re.compile(f"[{_FOREIGN}]")
 _HIDDEN: Final = re.compile(f"[{_INVISIBLE}]")
-_JOINER: Final = re.compile(  # one that stays is in group 1
-    rf"(\ufe0f(?<=[{_PICTURES}]\ufe0f)"  # a picture, please, not the text symbol
+_JOINER: Final = re.compile(  # group 1 holds one that stays
+    rf"(\ufe0f(?<=[{_PICTURES}]\ufe0f)"  # draws a picture instead of the text symbol
     rf"|\ufe0f(?<=[0-9#*]\ufe0f)(?=\u20e3)"  # a keycap
     rf"|\u200d(?<=[{_PICTURES}]\u200d)(?=[{_PICTURES}])"  # woman, ZWJ, rocket: an astronaut
     rf"|\u200d(?<=[{_PICTURES}]\ufe0f\u200d)(?=[{_PICTURES}])"
     rf"|[\u200c\u200d](?<=[{_JOINING}].)(?<!\d.)(?=[{_JOINING}])(?!\d))"
     rf"|[{_JOINERS}]"
 )
-# Where there may be too many marks on a base, and one without a base. The re module has no class for marks,
-# but every mark is \W; ``_combines`` tells them from the rest.
+# Candidates for too many marks on a base, and for a mark without one. The re module has no class for marks, but every
+# mark is \W; ``_combines`` tells them from the rest.
 _JAMO_LETTER: Final = re.compile(f"[{_JAMO}]")
 _PILE: Final = re.compile(rf"[\W{_JAMO}]{{{_MAX_MARKS + 1},}}")
 _LINE_START: Final = re.compile(rf"^(?![\x00-\x7f])[\W{_JAMO}]", re.MULTILINE)
 
-# First and last of letters written without spaces between words, or (Korean) with endings set to the name.
-_UNSPACED: Final = (
-    ("\u0e00", "\u0eff"),  # Thai, Lao
-    ("\u1000", "\u109f"),  # Myanmar
-    ("\u1100", "\u11ff"),  # Hangul
-    ("\u1780", "\u17ff"),  # Khmer
-    ("\u2e80", "\u9fff"),  # kana, Han
-    ("\uac00", "\ud7ff"),  # Hangul
-    ("\uf900", "\ufaff"),  # Han
-    ("\U00020000", "\U0003ffff"),  # Han
+# Scripts written without spaces between words, or (Korean) with endings set to the name.
+UNSPACED: Final = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao; Myanmar; Khmer
+    "\u1100-\u11ff\uac00-\ud7ff"  # Hangul
+    "\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"  # kana, Han
 )
 _MIXTURES: Final = (  # besides a single script: UTS 39, section 5.2
     {"LATIN", "HAN", "HIRAGANA", "KATAKANA"},
     {"LATIN", "HAN", "BOPOMOFO"},
     {"LATIN", "HAN", "HANGUL"},
 )
-# Letters that Unicode counts to no script. Others of them (tatweel, tone letters, musical signs) are refused.
+# Letters that belong to no script in Unicode. Others (tatweel, tone letters, musical signs) are refused.
 _SHARED: Final = {"\u30fc": "KATAKANA", "\u3006": "HAN", "\u02bb": "", "\u02bc": ""}
 
 
 def visible(text: str, *, lines: bool = True) -> str:
-    """Return what of ``text`` may be shown on a terminal.
+    """Return ``text`` as it may be shown on a terminal, by the rules above.
 
-    ``lines=False`` is for places that hold one line (an error, a list of nicknames): line breaks become
-    U+23CE. What becomes of the rest:
-
-    ========================================  =====================================================
-    U+0000 to U+001F, U+007F                  their pictures, U+2400 to U+2421
-    newline, CR LF, U+2028, U+2029            a newline; the last two because they mean a line break
-    tab                                       four spaces
-    U+0080 to U+009F                          in hexadecimal, as ``<9b>``
-    surrogates, private use, noncharacters    U+FFFD; and for the empty planes 4 to 13
-    format characters, fillers, tags          nothing
-    variation selectors but VS16              nothing
-    ZWJ, VS16                                 themselves inside emoji
-    ZWJ, ZWNJ                                 themselves between Arabic or Indic letters
-    ZWJ, ZWNJ, VS16 elsewhere                 nothing
-    U+2800                                    a space
-    ninth and further marks on one base       nothing
-    a mark that begins a line                 U+25CC, a dotted circle, and the mark
-    ========================================  =====================================================
+    ``lines=False`` is for places that hold one line (an error, a list of nicknames): line breaks become U+23CE.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -147,61 +123,54 @@ def visible(text: str, *, lines: bool = True) -> str:
     if not lines:
         text = text.replace("\n", "\u23ce")
     text = _PILE.sub(_limited, text)
-    if suspect:  # and not before: a joiner stays because of its neighbours, so they must be settled
+    if suspect:  # after everything else, since a joiner's neighbours decide whether it stays
         text = _JOINER.sub(r"\1", text)
     return _LINE_START.sub(_on_base, text)
 
 
 def quoted(text: str, limit: int = MAX_QUOTED) -> str:
-    """Return what of a peer's text is quoted: sanitized, on one line, and cut to ``limit`` characters."""
+    """Quote a peer's text: sanitized, on one line, and cut to ``limit`` characters."""
     shown = visible(text[: limit + 1], lines=False)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 def nickname(text: str) -> str:
-    """Return ``text`` in NFKC if it may be a nickname; the module's docstring says of what it is made.
+    """Return ``text`` in NFKC if it is a valid nickname; the module's docstring names the characters.
 
-    At most 32 columns and 64 bytes of UTF-8, at least one letter or digit, no ``-`` or ``.`` in front.
-    Raises ValueError with one line that says what is wrong and what to do.
+    It has at most 32 columns and 64 bytes of UTF-8, at least one letter or digit, and no ``-`` or ``.`` in front.
+    Raises WrongValue, one line that says what is wrong and what to do.
     """
     return _name(text, Text("nickname"))
 
 
 def room_name(text: str) -> str:
-    """Return ``text`` in NFKC, without the ``#`` that may lead it, if it may name a room.
-
-    The rules are those of ``nickname``, and so is the ValueError.
-    """
+    """Return ``text`` in NFKC, without a leading ``#``, if it may name a room. The rules are those of ``nickname``."""
     return _name(text[1:] if text[:1] in ("#", "\uff03") else text, Text("room name"))
 
 
 def skeleton(nick: str) -> str:
-    """Return a key that is the same for nicknames which people would take for one another.
+    """Return a key that look-alike nicknames share. It is not for showing.
 
-    After UTS 39, section 4 (the data are those of confusables.txt), with letter case folded. The two
-    together make ``I``, ``l``, ``1`` and also ``i`` one letter, since I looks like l and i is a small I;
-    so are ``0``, ``O`` and ``o``, and ``m`` and ``rn``. A key that is equal for both cases of a letter can
-    follow the look of only one: of the small one if that looks like ASCII, else of the capital (small
-    Cyrillic te looks like no Latin letter, capital te does). So this misses names all in capitals with a
-    Greek Nu or Upsilon (they look like N and Y, but small ones like v and u); those where capitals of Greek
-    and Cyrillic look like each other but like nothing in Latin, such as Gamma and Ghe; and some letters that
-    few people can type, such as phonetic small capitals.
+    After UTS 39, section 4 (the data are those of confusables.txt), with letter case folded. Together they unite ``I``,
+    ``l``, ``1`` and ``i``; ``0``, ``O`` and ``o``; ``m`` and ``rn``. A letter's two cases share a key, which can follow
+    the look of only one: the small one if it looks like ASCII, else the capital. So this misses names all in
+    capitals with a Greek Nu or Upsilon (they look like N and Y, the small ones like v and u), Greek and Cyrillic
+    capitals that look alike but like nothing in Latin (Gamma and Ghe), and some letters that few people can type.
 
-    It is not for showing. Newer data may give other keys: after an update, make stored keys again.
+    Newer data may give other keys: after an update, make stored keys again.
     """
     letters = unicodedata.normalize("NFD", nick.casefold())
     return unicodedata.normalize("NFD", "".join(map(_look, letters)))
 
 
 def mentions(text: str, nick: str) -> bool:
-    """Say whether ``text`` addresses ``nick``: by the name as a word of its own, or by an ``@`` and the name.
+    """Whether ``text`` addresses ``nick``: the name as a word of its own, or after an ``@``.
 
-    Case and width do not matter. A word goes on with a letter, mark or digit, also behind one ``-``, ``.``
-    or ``@``: ``tommy``, ``tom-2`` and ``tom@example.org`` are not Tom, nor is the end of ``ann@tom``. After
-    an ``@`` the name ends with itself if it or what follows is written without spaces between words: 小明
-    is meant in 你好@小明你来.
+    Case and width do not matter. A letter, mark or digit continues a word, also after one ``-``, ``.`` or ``@``:
+    ``tommy``, ``tom-2`` and ``tom@example.org`` are not Tom, nor is the end of ``ann@tom``. After an ``@`` the name may
+    run into what follows if either is written without spaces between words: 你好@小明你来 addresses 小明.
     """
-    text = _caseless(visible(text))  # visible first: to normalise a long run of marks takes quadratic time
+    text = _caseless(visible(text))  # visible first: normalising a long run of marks takes quadratic time
     nick = _caseless(nick)
     start = text.find(nick) if nick else -1
     while start >= 0:
@@ -209,8 +178,8 @@ def mentions(text: str, nick: str) -> bool:
         after = text[end : end + 2]
         if text[start - 1 : start] == "@":
             before = text[max(0, start - 2) : start - 1]
-            begins = _is_unspaced(before) or not _goes_on(before)
-            if begins and (_is_unspaced(nick[-1]) or _is_unspaced(after[:1]) or not _goes_on(after)):
+            begins = UNSPACED.match(before) or not _goes_on(before)
+            if begins and (UNSPACED.match(nick[-1]) or UNSPACED.match(after) or not _goes_on(after)):
                 return True
         elif not _goes_on(text[max(0, start - 2) : start][::-1]) and not _goes_on(after):
             return True
@@ -231,14 +200,14 @@ def _symbol(control: re.Match[str]) -> str:
 
 
 def _combines(char: str) -> bool:
-    """Say whether a terminal draws ``char`` into the cell of what precedes it."""
+    """Whether a terminal draws ``char`` into the cell before it."""
     return unicodedata.category(char)[0] == "M" or bool(_JAMO_LETTER.match(char))
 
 
 def _limited(run: re.Match[str]) -> str:
     """Return the run with at most ``_MAX_MARKS`` marks on each base.
 
-    Joiners and VS16 neither count nor part a mark from its base: some of them go afterwards.
+    Joiners and VS16 neither count nor separate a mark from its base: some are dropped later.
     """
     kept = []
     marks = 0
@@ -327,7 +296,7 @@ def _check_scripts(name: str, what: Text) -> None:
         listed = " and ".join(sorted(scripts)).lower().replace("_", " ")
         raise WrongValue("the {what} mixes {listed} letters; write it in one script", what=what, listed=listed)
     if len({ord(char) - unicodedata.decimal(char) for char in name if char.isdecimal()}) > 1:
-        # UTS 39, section 5.3: some look like other digits of another value
+        # UTS 39, section 5.3: some look like digits of another value
         raise WrongValue("the {what} mixes digits of several scripts; use those of one", what=what)
 
 
@@ -336,18 +305,18 @@ def _look(char: str) -> str:
     prototypes = _prototypes()
     small, capital = (prototypes.get(form, form) for form in (char, char.upper()))
     look = capital if capital.isascii() and not small.isascii() else small
-    # Once more: a capital that was made small has a look of its own (small m is rn), and where the library's
-    # pairs left the choice, the parts of a look may have one.
+    # A second time: a capital made small has a look of its own (small m is rn), and so may a part where either end of
+    # the library's pair could be the prototype.
     return "".join(prototypes.get(part, part) for part in look.casefold()).casefold().replace("i", "l")
 
 
 @cache
 def _prototypes() -> dict[str, str]:
-    """Return confusables.txt as {character: the one that stands for all that look like it}.
+    """Return confusables.txt as {character: the prototype of all that look like it}.
 
-    The library lists each pair under both of its ends and does not say which end is the prototype. But a
-    prototype never has a prototype itself, so the pairs form stars: the end with several partners, or of
-    several characters, is the prototype. Where both have one, either serves, and the smaller is taken.
+    The library lists each pair under both ends and does not say which is the prototype. But a prototype has no
+    prototype itself, so the pairs form stars: the end with several partners, or of several characters, is the
+    prototype. If both ends have one partner, either serves, and the smaller is taken.
     """
     # Imported here: it takes 50 ms, and few commands need it.
     from confusable_homoglyphs.confusables import confusables_data  # type: ignore[import-untyped]
@@ -371,10 +340,6 @@ def _caseless(text: str) -> str:
 
 
 def _goes_on(near: str) -> bool:
-    """Say whether a word goes on with ``near``, the two characters beside it, the nearer first."""
+    """Whether a word continues with ``near``, the two characters beside it, the nearer first."""
     char = near[1:] if near[:1] in ("-", ".", "@") else near[:1]
     return char.isalnum() or char == "_" or (char != "" and _combines(char))
-
-
-def _is_unspaced(char: str) -> bool:
-    return any(first <= char <= last for first, last in _UNSPACED)

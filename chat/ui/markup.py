@@ -25,7 +25,7 @@ from bisect import bisect_right
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from chat.core.text import _is_unspaced, mentions
+from chat.core.text import UNSPACED, mentions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -188,7 +188,7 @@ def _delimiter(line: str, start: int, end: int, parts: list[_Part], opened: dict
 
 def _goes_on(char: str) -> bool:
     """Whether a word goes on with this character. Words of Chinese and its like have borders everywhere."""
-    return bool(_WORD.match(char)) and not _is_unspaced(char)
+    return bool(_WORD.match(char)) and not UNSPACED.match(char)
 
 
 def _without_end(url: str) -> str:
