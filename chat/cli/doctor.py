@@ -11,7 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-import fcntl
+import importlib
 import os
 import re
 import select
@@ -28,11 +28,13 @@ import click
 from chat import i18n
 from chat.cli import options
 from chat.cli.help import command
-from chat.core.errors import DONE, FAILED, ChatError, reason
+from chat.core.errors import DONE, FAILED, ChatError, Text, reason
 from chat.i18n import _, translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    Rows = Iterator[tuple[str, ...]]  # level, text, how to mend it, and a name if it is not that of the check
 
 OK: Final = "ok"
 WARN: Final = "warn"
@@ -89,7 +91,9 @@ def examine(data: Path | None = None) -> Iterator[Finding]:
     from chat.local.private_files import data_folder
 
     folder = (data or data_folder()).absolute()
-    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+    # These touch no disk, and the last one must give the terminal back before anything else happens to us.
+    terminal = {"terminal": _terminal, "locale": _locale, "tmux": _tmux, "drawing": _drawing}
+    machine: dict[str, Callable[[], Rows]] = {
         "python": _python,
         "runtime": _runtime,
         "data": lambda: _data(folder),
@@ -101,33 +105,32 @@ def examine(data: Path | None = None) -> Iterator[Finding]:
         "rooms": _rooms,
         "clock": lambda: _clock(time.time()),
     }
-    # These touch no disk, and the last one must give the terminal back before anything else happens to us.
-    for name, check in (("terminal", _terminal), ("locale", _locale), ("tmux", _tmux), ("drawing", _drawing)):
+    for name, check in terminal.items():
         yield from _tried(name, check)
-    for name, check in checks.items():
+    for name, check in machine.items():
         yield from _bounded(name, check)
 
 
-def _tried(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
-    found: list[Finding] = []
+def _tried(name: str, check: Callable[[], Rows]) -> list[Finding]:
+    rows: list[tuple[str, ...]] = []
     try:
-        found.extend(check())
+        rows.extend(check())
     except ChatError as error:
-        found.append(Finding(FAIL, name, *_parted(translate(error))))
+        rows.append((FAIL, *_parted(error)))
     except OSError as error:
-        found.append(Finding(FAIL, name, f"{error.filename or 'system'}: {translate(reason(error))}"))
+        rows.append((FAIL, f"{error.filename or 'system'}: {translate(reason(error))}"))
     except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        found.append(Finding(FAIL, name, _("the check itself failed: {what}").format(what=what)))
-    return found
+        rows.append((FAIL, Text("the check itself failed: {what}", what=f"{type(error).__name__}: {error}")))
+    padded = [(*row, "", "")[:4] for row in rows]
+    return [Finding(level, own or name, translate(text), translate(mend)) for level, text, mend, own in padded]
 
 
-def _parted(text: str) -> list[str]:
+def _parted(error: ChatError) -> list[str]:
     """Return what is wrong and how to fix it."""
-    return re.split("; |；", text, maxsplit=1)  # noqa: RUF001 - Chinese has a semicolon of its own
+    return re.split("; |；", translate(error), maxsplit=1)  # noqa: RUF001 - Chinese has a semicolon of its own
 
 
-def _bounded(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+def _bounded(name: str, check: Callable[[], Rows]) -> list[Finding]:
     """Run a check in a thread that may be left behind: waiting for a lock or a network's disk takes no timeout."""
     found: list[Finding] = []
     thread = threading.Thread(target=lambda: found.extend(_tried(name, check)), daemon=True)
@@ -142,27 +145,23 @@ def _bounded(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]
 # -- the terminal --------------------------------------------------------------------------------
 
 
-def _terminal() -> Iterator[Finding]:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        text = _("standard input or output is no terminal, so chat shows plain lines")
-        yield Finding(OK, "terminal", text)
-        return
+def _terminal() -> Rows:
     term = os.environ.get("TERM", "")
-    if term in {"", "dumb"}:
-        mend = _("if it can do more, run: export TERM=xterm-256color")
-        text = _("TERM is {term}, so chat shows plain lines").format(term=term or _("not set"))
-        yield Finding(WARN, "terminal", text, mend)
-        return
-    size = os.get_terminal_size(sys.stdout.fileno())
-    text = _("{term}, {columns} columns, {rows} rows, {colours}")
-    size_text = text.format(term=term, columns=size.columns, rows=size.lines, colours=_colours(term))
-    if size.columns == 0 or size.lines == 0:
-        text = _("{term} does not say its size").format(term=term)
-        yield Finding(WARN, "terminal", text, _("run: stty columns 80 rows 24"))
-    elif size.columns < 40 or size.lines < 8:
-        yield Finding(WARN, "terminal", size_text, _("make it at least 40 columns by 8 rows"))
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        yield OK, Text("standard input or output is no terminal, so chat shows plain lines")
+    elif term in {"", "dumb"}:
+        text = Text("TERM is {term}, so chat shows plain lines", term=term or Text("not set"))
+        yield WARN, text, Text("if it can do more, run: export TERM=xterm-256color")
     else:
-        yield Finding(OK, "terminal", size_text)
+        columns, rows = os.get_terminal_size(sys.stdout.fileno())
+        size = _("{term}, {columns} columns, {rows} rows, {colours}")
+        size = size.format(term=term, columns=columns, rows=rows, colours=_colours(term))
+        if columns == 0 or rows == 0:
+            yield WARN, Text("{term} does not say its size", term=term), Text("run: stty columns 80 rows 24")
+        elif columns < 40 or rows < 8:
+            yield WARN, size, Text("make it at least 40 columns by 8 rows")
+        else:
+            yield OK, size
 
 
 def _colours(term: str) -> str:
@@ -173,33 +172,35 @@ def _colours(term: str) -> str:
     return _("256 colours") if "256" in term or "direct" in term else _("16 colours")
 
 
-def _locale() -> Iterator[Finding]:
+def _locale() -> Rows:
     name = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_CTYPE", "LANG"))), "")
-    encoding = sys.stdout.encoding.lower()
+    shown, encoding = name or Text("the locale"), sys.stdout.encoding.lower()
     if encoding not in {"utf-8", "utf8"}:
-        text = _("{locale} has the encoding {encoding}, which cannot show every message")
-        text = text.format(locale=name or _("the locale"), encoding=encoding)
-        yield Finding(FAIL, "locale", text, _("run: export LC_ALL=C.UTF-8"))
+        text = Text(
+            "{locale} has the encoding {encoding}, which cannot show every message", locale=shown, encoding=encoding
+        )
+        yield FAIL, text, Text("run: export LC_ALL=C.UTF-8")
     elif not re.search(r"utf-?8", name, re.IGNORECASE):
-        text = _("the locale is {locale}; chat still writes UTF-8, other programs may not")
-        yield Finding(WARN, "locale", text.format(locale=name or _("not set")), _("run: export LANG=C.UTF-8"))
+        shown = name or Text("not set")
+        text = Text("the locale is {locale}; chat still writes UTF-8, other programs may not", locale=shown)
+        yield WARN, text, Text("run: export LANG=C.UTF-8")
     else:
-        yield Finding(OK, "locale", name)
+        yield OK, name
 
 
-def _tmux() -> Iterator[Finding]:
+def _tmux() -> Rows:
     term = os.environ.get("TERM", "")
     for variable, program in (("TMUX", "tmux"), ("STY", "screen")):
         if not os.environ.get(variable):
             continue
         if not term.startswith(("tmux", "screen")):
-            text = _("TERM is {term} inside {program}").format(term=term or _("not set"), program=program)
-            yield Finding(WARN, program, text, _("do not override TERM inside {program}").format(program=program))
+            text = Text("TERM is {term} inside {program}", term=term or Text("not set"), program=program)
+            yield WARN, text, Text("do not override TERM inside {program}", program=program), program
         elif program == "tmux" and (wait := _escape_time()) > 100:
-            text = _("it delays Escape and Alt+Enter by {count} ms").format(count=wait)
-            yield Finding(WARN, program, text, _("add to tmux.conf: set -s escape-time 20"))
+            text = Text("it delays Escape and Alt+Enter by {count} ms", count=wait)
+            yield WARN, text, Text("add to tmux.conf: set -s escape-time 20"), program
         else:
-            yield Finding(OK, program, _("chat runs inside {program}").format(program=program))
+            yield OK, Text("chat runs inside {program}", program=program), "", program
 
 
 def _escape_time() -> int:
@@ -214,7 +215,7 @@ def _escape_time() -> int:
     return 0
 
 
-def _drawing() -> Iterator[Finding]:
+def _drawing() -> Rows:
     """Ask the terminal for its cursor after each sample, and whether it marks pasted text."""
     fds = sys.stdin.fileno(), sys.stdout.fileno()
     if not all(map(os.isatty, fds)) or os.environ.get("TERM", "dumb") == "dumb":
@@ -223,37 +224,34 @@ def _drawing() -> Iterator[Finding]:
         if os.tcgetpgrp(fds[0]) != os.getpgrp():
             return  # in the background: touching the terminal would stop us
     wrong = []
-    with _quiet(fds[0]):
-        try:
-            paste = _ask(*fds, b"\x1b[?2004$p\x1b[6n")
-            if not _column(paste):
-                text = _("the terminal did not report its cursor position within {seconds} s").format(seconds=_ANSWER)
-                yield Finding(WARN, "drawing", text, _("the screen may be drawn wrong; try --plain"))
-                return
-            for sample, wanted in _SAMPLES:
-                drawn = _column(_ask(*fds, b"\r" + sample.encode() + b"\x1b[6n")) - 1
-                if drawn not in {wanted, -1}:
-                    text = _("{sample} (U+{code}) takes {drawn} columns, not {wanted}")
-                    code = f"{ord(sample[-1]):04X}"
-                    wrong.append(text.format(sample=sample, code=code, drawn=drawn, wanted=wanted))
-        finally:
-            os.write(fds[1], b"\r\x1b[K")
+    with _quiet(*fds):
+        paste = _ask(*fds, b"\x1b[?2004$p\x1b[6n")
+        if not _column(paste):
+            text = Text("the terminal did not report its cursor position within {seconds} s", seconds=_ANSWER)
+            yield WARN, text, Text("the screen may be drawn wrong; try --plain")
+            return
+        for sample, wanted in _SAMPLES:
+            drawn = _column(_ask(*fds, b"\r" + sample.encode() + b"\x1b[6n")) - 1
+            if drawn not in {wanted, -1}:
+                wide = _("{sample} (U+{code}) takes {drawn} columns, not {wanted}")
+                code = f"{ord(sample[-1]):04X}"
+                wrong.append(wide.format(sample=sample, code=code, drawn=drawn, wanted=wanted))
     if wrong:
-        mend = _("set ambiguous-width characters to narrow, update the terminal, or use --plain")
-        yield Finding(WARN, "drawing", ", ".join(wrong), mend)
+        mend = Text("set ambiguous-width characters to narrow, update the terminal, or use --plain")
+        yield WARN, ", ".join(wrong), mend
     else:
-        yield Finding(OK, "drawing", _("wide characters, emoji and accents are as wide as chat expects"))
-    if mode := re.search(rb"\x1b\[\?2004;(\d)\$y", paste):
-        if mode[1] == b"0":
-            text = _("the terminal lacks bracketed paste: a pasted line break acts as Enter")
-            yield Finding(WARN, "paste", text, _("send long texts with: chat send TARGET < FILE"))
-        else:
-            yield Finding(OK, "paste", _("the terminal marks pasted text, so pasting never sends anything"))
+        yield OK, Text("wide characters, emoji and accents are as wide as chat expects")
+    mode = re.search(rb"\x1b\[\?2004;(\d)\$y", paste)
+    if mode and mode[1] == b"0":
+        text = Text("the terminal lacks bracketed paste: a pasted line break acts as Enter")
+        yield WARN, text, Text("send long texts with: chat send TARGET < FILE"), "paste"
+    elif mode:
+        yield OK, Text("the terminal marks pasted text, so pasting never sends anything"), "", "paste"
 
 
 @contextmanager
-def _quiet(fd: int) -> Iterator[None]:
-    """Read each byte of the terminal at once, without echo."""
+def _quiet(fd: int, out: int) -> Iterator[None]:
+    """Read each byte of the terminal at once, without echo, and wipe the line at the end."""
     before = termios.tcgetattr(fd)
     raw = termios.tcgetattr(fd)
     raw[3] &= ~(termios.ICANON | termios.ECHO)
@@ -261,6 +259,7 @@ def _quiet(fd: int) -> Iterator[None]:
     try:
         yield
     finally:
+        os.write(out, b"\r\x1b[K")
         termios.tcflush(fd, termios.TCIFLUSH)  # a late answer would be typed into the shell
         termios.tcsetattr(fd, termios.TCSANOW, before)
 
@@ -287,59 +286,55 @@ def _column(answer: bytes) -> int:
 # -- the machine ---------------------------------------------------------------------------------
 
 
-def _python() -> Iterator[Finding]:
-    version = ".".join(map(str, sys.version_info[:3]))
+def _python() -> Rows:
+    version, path = ".".join(map(str, sys.version_info[:3])), sys.executable
     missing = []
-    try:
-        import sqlite3  # noqa: F401 - some Pythons are built without
-    except ImportError:
-        missing.append("sqlite3")
-    try:
-        import ssl
-
-        missing += [] if ssl.HAS_TLSv1_3 else ["TLS 1.3"]
-    except ImportError:
-        missing.append("ssl")
+    for name in ("sqlite3", "ssl"):  # some Pythons are built without
+        try:
+            module = importlib.import_module(name)
+        except ImportError:
+            missing.append(name)
+        else:
+            missing += [] if getattr(module, "HAS_TLSv1_3", True) else ["TLS 1.3"]
     if missing:
-        text = _("{version} at {path} lacks {missing}")
-        text = text.format(version=version, path=sys.executable, missing=", ".join(missing))
-        yield Finding(FAIL, "python", text, _("use another Python, such as your system's"))
+        text = Text("{version} at {path} lacks {missing}", version=version, path=path, missing=", ".join(missing))
+        yield FAIL, text, Text("use another Python, such as your system's")
     else:
-        yield Finding(OK, "python", _("{version} at {path}").format(version=version, path=sys.executable))
+        yield OK, Text("{version} at {path}", version=version, path=path)
 
 
-def _runtime() -> Iterator[Finding]:
+def _runtime() -> Rows:
     import socket
 
     from chat.local import rooms
 
     folder = rooms.runtime_folder()
-    yield from _folder("runtime", folder)
+    yield from _folder("CHAT_RUNTIME", folder)
     place = folder / f".doctor-{os.getpid()}".ljust(30, "-")  # as long as a room's socket
     with socket.socket(socket.AF_UNIX) as listener:
         try:
             listener.bind(str(place))
         except OSError as error:
-            text = _("cannot create a socket in {folder}: {reason}").format(
-                folder=folder, reason=translate(reason(error))
-            )
-            yield Finding(FAIL, "runtime", text, _("set CHAT_RUNTIME to a short path on a local disk"))
+            text = Text("cannot create a socket in {folder}: {reason}", folder=folder, reason=reason(error))
+            yield FAIL, text, Text("set CHAT_RUNTIME to a short path on a local disk")
         finally:
             place.unlink(missing_ok=True)
 
 
-def _data(folder: Path) -> Iterator[Finding]:
+def _data(folder: Path) -> Rows:
     from chat.local.private_files import make_private
 
     if folder.exists():
-        yield from _folder("data", make_private(folder))
+        yield from _folder("CHAT_DATA", make_private(folder))
     else:
-        yield Finding(OK, "data", _("{folder} will be created on first use").format(folder=folder))
+        yield OK, Text("{folder} will be created on first use", folder=folder)
 
 
-def _folder(check: str, folder: Path) -> Iterator[Finding]:
+def _folder(variable: str, folder: Path) -> Rows:
     """Check a private folder: its kind of disk, and whether writing, locks and times work there."""
     import tempfile
+
+    from chat.local.private_files import try_lock, unlock
 
     kind = filesystem(folder)
     with tempfile.NamedTemporaryFile(prefix=".doctor-", dir=folder) as file:
@@ -347,25 +342,21 @@ def _folder(check: str, folder: Path) -> Iterator[Finding]:
         file.flush()
         os.fsync(file.fileno())
         skew = os.fstat(file.fileno()).st_mtime - time.time()
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with open(file.name, "rb+") as second:  # noqa: PTH123 - a name that tempfile made
-            held = True
-            with suppress(BlockingIOError):
-                fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                held = False
-    elsewhere = _("set {variable} to a folder on a local disk").format(variable=f"CHAT_{check.upper()}")
-    if not held:
+        held = [fd for fd in (try_lock(Path(file.name)), try_lock(Path(file.name))) if fd is not None]
+        for fd in held:
+            unlock(fd)
+    elsewhere = Text("set {variable} to a folder on a local disk", variable=variable)
+    if len(held) != 1:
         text = _("file locks do not work in {folder} ({kind}): two programs can hold one at once")
-        yield Finding(FAIL, check, text.format(folder=folder, kind=kind), elsewhere)
+        yield FAIL, text.format(folder=folder, kind=kind), elsewhere
     elif _NETWORKED.fullmatch(kind):
         text = _("{folder} is on {kind}, where file locks and SQLite are unreliable across machines")
-        yield Finding(WARN, check, text.format(folder=folder, kind=kind), elsewhere)
+        yield WARN, text.format(folder=folder, kind=kind), elsewhere
     elif abs(skew) > _SKEW:
         text = _("the disk of {folder} has a clock {seconds} s off this machine's")
-        yield Finding(WARN, check, text.format(folder=folder, seconds=f"{skew:+.0f}"), _("synchronize both with NTP"))
+        yield WARN, text.format(folder=folder, seconds=f"{skew:+.0f}"), Text("synchronize both with NTP")
     else:
-        text = _("{folder} ({kind}) is private; writing and file locks work")
-        yield Finding(OK, check, text.format(folder=folder, kind=kind))
+        yield OK, Text("{folder} ({kind}) is private; writing and file locks work", folder=folder, kind=kind)
 
 
 def filesystem(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
@@ -385,88 +376,85 @@ def filesystem(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str
 
 
 def _free(folder: Path) -> int:
-    import shutil
+    facts = os.statvfs(next(parent for parent in (folder, *folder.parents) if parent.exists()))
+    return facts.f_bavail * facts.f_frsize
 
-    return shutil.disk_usage(next(parent for parent in (folder, *folder.parents) if parent.exists())).free
 
-
-def _disk(folder: Path, free: int) -> Iterator[Finding]:
-    text = _("{count} MiB free for {folder}").format(count=free >> 20, folder=folder)
+def _disk(folder: Path, free: int) -> Rows:
+    text = Text("{count} MiB free for {folder}", count=free >> 20, folder=folder)
     if free < _NONE:
-        yield Finding(FAIL, "disk", text, _("nothing can be stored; free some space on this disk"))
+        yield FAIL, text, Text("nothing can be stored; free some space on this disk")
     elif free < _LOW:
-        yield Finding(WARN, "disk", text, _("free some space on this disk"))
+        yield WARN, text, Text("free some space on this disk")
     else:
-        yield Finding(OK, "disk", text)
+        yield OK, text
 
 
-def _identity(folder: Path) -> Iterator[Finding]:
+def _identity(folder: Path) -> Rows:
     from chat.local.identity import Identities, fingerprint
 
     identities = Identities(folder)
     for nick in identities.nicknames():
         identities.load(nick)  # or raise what is wrong with its file
     if (folder / "identity.pem").exists():
-        yield Finding(OK, "identity", fingerprint(identities.load().key))
+        yield OK, fingerprint(identities.load().key)
     else:
-        yield Finding(OK, "identity", _("your key will be created on first use"))
+        yield OK, Text("your key will be created on first use")
 
 
-def _settings() -> Iterator[Finding]:
+def _settings() -> Rows:
     from chat.local import settings
 
     found = settings.load()
     for problem in found.problems:
-        yield Finding(WARN, "settings", translate(problem), _("run: chat config edit"))
+        yield WARN, problem, Text("run: chat config edit")
     if not found.problems:
-        none = _("{file} does not exist; all settings have their defaults").format(file=found.path)
-        yield Finding(OK, "settings", str(found.path) if found.path.exists() else none)
+        none = Text("{file} does not exist; all settings have their defaults", file=found.path)
+        yield OK, str(found.path) if found.path.exists() else none
 
 
-def _transports() -> Iterator[Finding]:
+def _transports() -> Rows:
     from chat.transport.registry import boards, find, find_board, schemes
 
     good = []
     for name, load in [*((scheme, find) for scheme in schemes()), *((board, find_board) for board in boards())]:
         try:
             load(name)
+        except ChatError as error:
+            yield FAIL, *_parted(error)
         except Exception as error:  # a plug-in may fail in any way
-            text = _("{name} cannot be loaded: {error}").format(name=name, error=repr(error))
-            text = translate(error) if isinstance(error, ChatError) else text
-            yield Finding(FAIL, "transports", *_parted(text))
+            yield FAIL, Text("{name} cannot be loaded: {error}", name=name, error=repr(error))
         else:
             good.append(name)
     if good:
-        yield Finding(OK, "transports", ", ".join(good))
+        yield OK, ", ".join(good)
     else:
-        yield Finding(FAIL, "transports", _("none installed"), _("run scripts/chat, which installs them"))
+        yield FAIL, Text("none installed"), Text("run scripts/chat, which installs them")
 
 
-def _sockets() -> Iterator[Finding]:
+def _sockets() -> Rows:
     import socket
 
     try:
-        pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    except OSError as error:
-        text = _("SOCK_SEQPACKET does not work ({reason}); streams are used instead")
-        yield Finding(OK, "sockets", text.format(reason=translate(reason(error))))
-    else:
-        for end in pair:
+        for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET):
             end.close()
-        yield Finding(OK, "sockets", _("SOCK_SEQPACKET works"))
+    except OSError as error:
+        yield OK, Text("SOCK_SEQPACKET does not work ({reason}); streams are used instead", reason=reason(error))
+    else:
+        yield OK, Text("SOCK_SEQPACKET works")
 
 
-def _rooms() -> Iterator[Finding]:
+def _rooms() -> Rows:
     from chat.local import rooms
 
-    names = [found.room for found in rooms.records()]
-    yield Finding(OK, "rooms", _("open on this machine: {rooms}").format(rooms=", ".join(names) or _("none")))
+    names = ", ".join(found.room for found in rooms.records())
+    yield OK, Text("open on this machine: {rooms}", rooms=names or Text("none"))
 
 
-def _clock(now: float) -> Iterator[Finding]:
+def _clock(now: float) -> Rows:
     shown = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(now))
     if now < _RELEASED:
-        text = _("it shows {time}, which is before this program was released").format(time=shown)
-        yield Finding(FAIL, "clock", text, _("set it, preferably with NTP"))
+        text = Text("it shows {time}, which is before this program was released", time=shown)
+        yield FAIL, text, Text("set it, preferably with NTP")
     else:
-        yield Finding(OK, "clock", shown)
+        yield OK, shown
