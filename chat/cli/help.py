@@ -1,11 +1,7 @@
-"""click's commands and options with translated help.
+"""click's commands with translated help: the docstring, the ``help`` of options, and click's own words around them.
 
-    class Command(click.Command)     its docstring, and the words around it ("Usage:", "Options")
-    class Option(click.Option)       its ``help``
-
-A help text is translated when it is shown. ``scripts/messages`` finds it in the source: as ``help=`` of an option,
-or as a command's docstring. click wraps by characters, and a Chinese one takes two columns: so a translation breaks
-its own lines, and a test checks that they fit.
+``scripts/messages`` finds help in the source: as ``help=`` of an option, or as a command's docstring. click wraps by
+characters, and a Chinese one takes two columns: so a translation breaks its own lines, and a test checks that they fit.
 """
 
 from __future__ import annotations
@@ -21,7 +17,7 @@ import click
 from chat.core.errors import Text, WrongValue
 from chat.i18n import _, later, translate
 
-_HEADINGS: Final = (later("Options"), later("Commands"))
+_OF_CLICK: Final = (later("Options"), later("Commands"), later("Show this message and exit."))
 
 
 class _Formatter(click.HelpFormatter):
@@ -29,21 +25,11 @@ class _Formatter(click.HelpFormatter):
         super().write_usage(prog, args, _("Usage:") + " " if prefix is None else prefix)
 
     def write_heading(self, heading: str) -> None:
-        super().write_heading(_(heading) if heading in _HEADINGS else heading)
+        super().write_heading(_(heading))
 
 
 class _Context(click.Context):
     formatter_class = _Formatter
-
-
-class Option(click.Option):
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        english = self.help or ""
-        self.help = _(english) if english else None
-        try:
-            return super().get_help_record(ctx)
-        finally:
-            self.help = english
 
 
 class Command(click.Command):
@@ -55,21 +41,16 @@ class Command(click.Command):
         except WrongValue as error:
             raise click.UsageError(translate(error), ctx) from None
 
-    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        english, self.help = self.help, self._translated()
-        try:
-            super().format_help_text(ctx, formatter)
-        finally:
-            self.help = english
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.help = self._translated()
+        for parameter in self.get_params(ctx):
+            if isinstance(parameter, click.Option) and parameter.help:
+                parameter.help = _(parameter.help)
+        super().format_help(ctx, formatter)
 
     def get_short_help_str(self, limit: int = 45) -> str:
         """The whole first paragraph: click would cut it off in a list of commands."""
         return self._translated().partition("\n\n")[0].rstrip(".。")
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        if (ours := self.get_help_option(ctx)) is not None:
-            ours.help = _("Show this message and exit.")
-        super().format_options(ctx, formatter)
 
     def _translated(self) -> str:
         english = inspect.cleandoc(self.help or "")
@@ -125,5 +106,4 @@ def _wanted(kind: object) -> Text | None:
     return None
 
 
-option: Final = partial(click.option, cls=Option)
 command: Final = partial(click.command, cls=Command)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click import option
 
 from chat import i18n
 from chat.cli import completion, options
-from chat.cli.help import command, option
+from chat.cli.help import command
 from chat.cli.home import Home, run, warn
 from chat.cli.member import show
 from chat.core.errors import FAILED, ChatError

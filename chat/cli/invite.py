@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from click import option
 
 from chat.cli import options
-from chat.cli.help import Group, option
+from chat.cli.help import Group
 from chat.cli.home import Home, run
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import click
 
 from chat import i18n
 from chat.cli import completion, config, doctor, host, invite, member, oneshot, options, who
-from chat.cli.help import Group, Option, usage_error
+from chat.cli.help import Group, usage_error
 from chat.cli.home import complain, warn
 from chat.core.errors import DONE, FAILED, INTERRUPTED, USAGE, ChatError, reason
 from chat.i18n import _, translate
@@ -93,7 +93,7 @@ class _Group(Group):
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="manywire", message="%(version)s", cls=Option, help="Show the version and exit.")
+@click.version_option(package_name="manywire", message="%(version)s", help="Show the version and exit.")
 @options.lang
 def chat() -> None:
     """Terminal chat where a flag picks the wire.

@@ -7,9 +7,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
+from click import option
 
 from chat.cli import options
-from chat.cli.help import command, option
+from chat.cli.help import command
 from chat.cli.home import Home, run, warn
 from chat.core.errors import FAILED, Refused
 from chat.i18n import plural, translate

@@ -6,9 +6,10 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 import click
+from click import option
 
 from chat.cli import completion, options
-from chat.cli.help import command, option
+from chat.cli.help import command
 from chat.cli.home import Home, run
 from chat.core.errors import ChatError, DialFailed, Text, TransportError, WrongValue
 from chat.i18n import _, later

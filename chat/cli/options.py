@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final
 
 import click
+from click import option
 
 from chat import i18n
 from chat.cli import completion
-from chat.cli.help import option
 
 HISTORY: Final = 50  # past messages that a face starts with
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import click
+from click import option
 
 from chat.cli import options
-from chat.cli.help import command, option
+from chat.cli.help import command
 from chat.cli.home import Home, run
 from chat.core.errors import ChatError, NoSuchRoom
 from chat.i18n import _, plural
