@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from chat import i18n
-from chat.cli import completion, config, doctor, host, invite, member, oneshot, options, who
+from chat.cli import completion, config, doctor, host, member, oneshot, options
 from chat.cli.help import Group, usage_error
 from chat.cli.home import complain, warn
 from chat.core.errors import DONE, FAILED, INTERRUPTED, USAGE, ChatError, reason
@@ -115,9 +115,9 @@ for _command in (
     oneshot.send,
     oneshot.log,
     oneshot.search,
-    who.rooms,
-    who.who,
-    invite.invite,
+    oneshot.rooms,
+    oneshot.who,
+    oneshot.invite,
     member.show_id,
     host.list_transports,
     config.config,

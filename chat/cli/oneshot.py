@@ -1,28 +1,41 @@
-"""``chat send``, ``chat log`` and ``chat search``: they do one thing, and never appear as members."""
+"""Commands that do one thing and never appear as members: send, log, search, who, rooms and invite."""
 
 from __future__ import annotations
 
+import os
 import sys
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import click
 from click import option
 
 from chat.cli import completion, options
-from chat.cli.help import command
+from chat.cli.help import Group, command
 from chat.cli.home import Home, run
-from chat.core.errors import ChatError, DialFailed, Text, TransportError, WrongValue
-from chat.i18n import _, later
+from chat.core.errors import ChatError, DialFailed, NoSuchRoom, Text, TransportError, WrongValue
+from chat.i18n import _, later, plural
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+    from click._termui_impl import ProgressBar
 
     from chat.client.client import Client
     from chat.core.outgoing import OutboxEntry
-    from chat.core.session import Rejected, Stored
+    from chat.core.session import Message, Rejected, Stored
+    from chat.core.status import Status, Who
 
 _WAITS: Final = later("it stays in the outbox and is sent with your next chat join or chat send")
 _NOTHING: Final = later("nothing was sent")
+_LOOK: Final = 0.02  # seconds between checks for statuses from the host
+_LOOKS: Final = 100
+# The progress bar:
+_MOMENT: Final = 0.5  # seconds before it appears
+_FRAME: Final = 0.1  # seconds between two updates
+_REST: Final = 55  # columns of its line beside the bar: label, percent, remaining time, rate
 
 
 @command()
@@ -70,6 +83,10 @@ def _whole_input() -> str:
         raise WrongValue("standard input is not UTF-8 text: byte {number} is wrong", number=error.start) from None
 
 
+def _note(line: str) -> None:
+    click.echo(f"chat: {line}", err=True)
+
+
 async def send_text(client: Client, text: str, seconds: float) -> None:
     """Say one message and return when the host's disk has it.
 
@@ -95,14 +112,14 @@ async def send_text(client: Client, text: str, seconds: float) -> None:
                         elif isinstance(event, Rejected):  # the outbox forgets it, and nobody else reports it
                             others += 1
                             for line in describe(event):
-                                click.echo(f"chat: {line}", err=True)
+                                _note(line)
     except TimeoutError:
         why = Text("the host did not confirm the message within {seconds} s", seconds=f"{seconds:g}")
         raise DialFailed("{why}; {then}", why=why, then=Text(_WAITS)) from None
     except TransportError as error:
         raise DialFailed("{why}; {then}", why=error, then=Text(_WAITS if entry else _NOTHING)) from None
     except asyncio.CancelledError:
-        click.echo(f"chat: {_('interrupted')}; {_(_WAITS) if entry else _(_NOTHING)}", err=True)
+        _note(f"{_('interrupted')}; {_(_WAITS) if entry else _(_NOTHING)}")
         raise
     if isinstance(outcome, Rejected):
         raise ChatError("the host rejected the message: {why}", why=outcome.why)
@@ -136,20 +153,18 @@ def log(
 
 async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
     """Print the room's messages until now, or forever with ``follow``."""
-    from chat.cli.progress import Progress
     from chat.client.events import Lost, Up
     from chat.client.json_events import as_object
     from chat.core.session import Joined, Message, Rewound
     from chat.core.wire import Gap
     from chat.local.streams import Output
-    from chat.ndjson import dump, message_object
-    from chat.ui.describe import describe, describe_message
-    from chat.ui.entry import MessageEntry
+    from chat.ndjson import dump
+    from chat.ui.describe import describe
 
     out = Output()
     async with client:
         begin, end, lost = client.session.next_seq, 0, False
-        with Progress(_("reading")) as progress:
+        with progress(_("reading")) as report:
             while True:
                 shown: list[str] = []
                 events = await client.next_events()
@@ -160,27 +175,32 @@ async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
                         case Joined():
                             end = end or event.next_seq
                         case Message() if follow or event.seq < end:
-                            shown += (
-                                [dump(message_object(event))] if as_json else describe_message(MessageEntry.of(event))
-                            )
+                            shown += _lines(event, as_json=as_json)
                         case Lost(why) if not follow:
                             number = client.session.next_seq
                             raise DialFailed("the log ends early, at number {number}: {why}", number=number, why=why)
                         case Up() if not lost:
                             continue  # the first connection is no news
-                        case Gap() | Rewound() | Lost() | Up() if as_json:
-                            made = as_object(event, client)
-                            shown += [dump(made)] if made else []
+                        case Gap() | Rewound() | Lost() | Up() if as_json and (made := as_object(event, client)):
+                            shown.append(dump(made))
                         case Gap() | Rewound():
                             shown += [f"* {line}" for line in describe(event)]
                         case Lost() | Up():
                             for line in describe(event):
-                                click.echo(f"chat: {line}", err=True)
+                                _note(line)
                 await out.write(shown)
                 if end and not follow:
-                    progress.reached(reached - begin, end - begin)
+                    report(reached - begin, end - begin)
                     if reached >= end:
                         return
+
+
+def _lines(message: Message, *, as_json: bool) -> list[str]:
+    from chat.ndjson import dump, message_object
+    from chat.ui.describe import describe_message
+    from chat.ui.entry import MessageEntry
+
+    return [dump(message_object(message))] if as_json else describe_message(MessageEntry.of(message))
 
 
 @command()
@@ -216,35 +236,29 @@ async def print_search(client: Client, query: str, *, limit: int, before: int, a
     """Print what a search finds, the newest last. Raises ChatError if it finds nothing."""
     import asyncio
 
-    from chat.cli.progress import Progress
     from chat.client.queries import find
     from chat.local.streams import Output
-    from chat.ndjson import dump, message_object
-    from chat.ui.describe import describe_message
-    from chat.ui.entry import MessageEntry
 
     async with client:
         end = client.session.next_seq
         taking = asyncio.create_task(_drop_events(client))
         try:
-            with Progress(_("reading what was found")) as progress:
-                found, answer = await find(client, query, limit=limit, before=before, told=progress.reached)
+            with progress(_("reading what was found")) as report:
+                found, answer = await find(client, query, limit=limit, before=before, told=report)
         finally:
             taking.cancel()
             await asyncio.gather(taking, return_exceptions=True)
-    shown: list[str] = []
-    for message in found:
-        lines = [dump(message_object(message))] if as_json else describe_message(MessageEntry.of(message))
-        shown += lines if as_json else [f"{message.seq}  {line}" for line in lines]
+    shown = [
+        line if as_json else f"{message.seq}  {line}" for message in found for line in _lines(message, as_json=as_json)
+    ]
     await Output().write(shown)
     for seq in sorted({seq for seq, _text_at in answer.found} - {message.seq for message in found}):
-        click.echo(f"chat: {_('number {number} matches, but the message is gone').format(number=seq)}", err=True)
+        _note(_("number {number} matches, but the message is gone").format(number=seq))
     if answer.indexed < end:
         note = _("searched up to number {number} of {end}; the index is still being built")
-        click.echo(f"chat: {note.format(number=answer.indexed - 1, end=end - 1)}", err=True)
+        _note(note.format(number=answer.indexed - 1, end=end - 1))
     if answer.more and answer.found:
-        note = _("there are older matches; add --before {number}")
-        click.echo(f"chat: {note.format(number=answer.found[-1][0])}", err=True)
+        _note(_("there are older matches; add --before {number}").format(number=answer.found[-1][0]))
     if not answer.found:
         raise ChatError("nothing was found")
 
@@ -253,3 +267,150 @@ async def _drop_events(client: Client) -> None:
     """Take the events of a busy room: if nobody does, the client stops reading, and the answers stay unread."""
     while await client.next_events():
         pass
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar with a rate on standard error, once the work takes longer than a moment.
+
+    Only if standard error is a terminal that can move its cursor, and standard output is not one: there the output
+    itself shows progress, and a bar would get between its lines. Yields a function to report how much is done, of
+    how much.
+    """
+    began = shown = time.monotonic()
+    wanted = sys.stderr.isatty() and not sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    bar: ProgressBar[str] | None = None
+
+    def report(done: int, of: int) -> None:
+        nonlocal bar, shown
+        now = time.monotonic()
+        if not wanted or now - began < _MOMENT or (now - shown < _FRAME and done < of):
+            return
+        shown = now
+        if bar is None:
+            width = min(max(os.get_terminal_size(sys.stderr.fileno()).columns - _REST, 5), 30)
+            bar = click.progressbar(
+                length=of, label=label, file=sys.stderr, width=width, item_show_func=lambda rate: rate
+            )
+            bar.start -= now - began
+        bar.update(done - bar.pos, _("{rate} a second").format(rate=f"{round(done / (now - began)):,}"))
+
+    try:
+        yield report
+    finally:
+        if bar is not None:
+            bar.render_finish()  # show the cursor again, and end the bar's line
+
+
+@command()
+@options.json
+@options.lang
+def rooms(json: bool) -> None:
+    """List the rooms open on this machine, with their transports, members and age."""
+    from chat.client.board_view import statuses
+    from chat.core.text import visible
+    from chat.local.rooms import records
+    from chat.ndjson import dump
+
+    found = records()
+    for record in found:
+        minutes = max(0, int(time.time() - record.started / 1000)) // 60
+        shown = statuses(record.room)
+        members = None if shown is None else len(shown)
+        if json:
+            told = {"room": record.room, "addresses": record.addresses, "members": members}
+            click.echo(dump({**told, "pid": record.pid, "minutes": minutes}))
+        else:
+            hours = _("open for {hours} h {minutes} min") if minutes >= 60 else _("open for {minutes} min")
+            age = hours.format(hours=minutes // 60, minutes=minutes % 60)
+            wires = " ".join(address.partition(":")[0] for address in record.addresses)
+            here = plural("1 member", "{count} members", members or 0).format(count="?" if members is None else members)
+            click.echo(visible(f"{record.room}\t{wires}\t{here}\t{age}", lines=False))
+    if not found:
+        raise NoSuchRoom("none-open")
+
+
+@command()
+@options.target
+@options.transport
+@option("--fast", is_flag=True, help="Print only nicknames, on one line, for prompts and status lines.")
+@options.json
+@options.lang
+@options.data
+def who(target: str, transport: str, fast: bool, json: bool, data: Path | None) -> None:
+    """List who is in the room TARGET.
+
+    For a room on this machine this reads its presence board: no connection is made, and nobody notices.
+    """
+    from chat.client.board_view import as_names, room_of, statuses
+
+    room = "" if transport else room_of(target)
+    seen = statuses(room) if room else None
+    if fast and not room:
+        raise WrongValue("--fast reads the presence board, which only rooms on this machine have; leave it out")
+    if fast and seen is None:
+        raise ChatError("the presence board is missing; its host will create it again: try again in a few seconds")
+    if seen is None:
+        client = Home(data).client(target, transport, speaks=False, silent=True, looks=True)
+        run(print_who(client, as_json=json))
+    elif fast:
+        click.echo(as_names(seen))
+    else:
+        _print_people(seen.items(), as_json=json)
+
+
+async def print_who(client: Client, *, as_json: bool) -> None:
+    """Print the members and their statuses, which ``client`` has asked for."""
+    import asyncio
+
+    from chat.core.session import Here
+
+    async with client:
+        while not any(isinstance(event, Here) for event in await client.next_events()):
+            pass
+        for _look in range(_LOOKS):  # the host sends statuses after reading its board; they are no event
+            if len(client.session.states or {}) >= len(client.session.here):
+                break
+            await asyncio.sleep(_LOOK)
+        people = client.people()
+    _print_people(sorted(people.items(), key=lambda item: item[0][1].casefold()), as_json=as_json)
+
+
+def _print_people(people: Iterable[tuple[Who, Status]], *, as_json: bool) -> None:
+    from chat.ndjson import dump, person_object
+    from chat.ui.people import as_line
+
+    for who, status in people:
+        click.echo(dump(person_object(who, status)) if as_json else as_line(who, status))
+
+
+@click.group(cls=Group)
+def invite() -> None:
+    """Make invites to rooms that you own."""
+
+
+@invite.command()
+@options.target
+@options.transport
+@option("--uses", type=click.IntRange(1, 1_000_000), metavar="N", help="How many people may use it.")
+@option("--hours", type=click.IntRange(1, 100_000), metavar="HOURS", help="How long it is valid.")
+@options.lang
+@options.data
+def new(target: str, transport: str, uses: int | None, hours: int | None, data: Path | None) -> None:
+    """Print an invite to the room TARGET.
+
+    Anyone who has it can come in, so send it over a channel you trust. Without a limit this is the room's
+    standing invite, the same each time.
+    """
+    client = Home(data).client(target, transport, speaks=False, silent=True)
+    run(print_invite(client, uses=uses or 0, seconds=3600 * (hours or 0)))
+
+
+async def print_invite(client: Client, *, uses: int, seconds: int) -> None:
+    """Ask the host for an invite and print it."""
+    from chat.core.text import visible
+    from chat.core.wire import Ask
+
+    async with client:
+        answer = await client.ask(Ask(what="invite", uses=uses, seconds=seconds))
+    click.echo(visible(answer.text, lines=False))

@@ -34,7 +34,7 @@ from prompt_toolkit.layout import FormattedTextControl, HSplit, Layout, VSplit, 
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 from chat import ndjson
-from chat.cli import home, invite, main, oneshot, who
+from chat.cli import home, main, oneshot
 from chat.client.board_view import as_names
 from chat.client.client import Client
 from chat.client.events import Lost
@@ -408,9 +408,9 @@ def test_commands_print_nothing_that_a_terminal_obeys(
                 case "no-hit":
                     await oneshot.print_search(visit, "x", limit=100, before=0, as_json=as_json)
                 case "who":
-                    await who.print_who(visit, as_json=as_json)
+                    await oneshot.print_who(visit, as_json=as_json)
                 case "invite":
-                    await invite.print_invite(visit, uses=0, seconds=0)
+                    await oneshot.print_invite(visit, uses=0, seconds=0)
 
     try:
         asyncio.run(story())
