@@ -36,14 +36,7 @@ if TYPE_CHECKING:
 )
 @option("--advertise", metavar="HOST", default="", help="Host name or address to put into invites.")
 @option("--invite-only/--open", default=True, help="Whether newcomers need an invite.")
-@option(
-    "--rate",
-    type=click.IntRange(0),
-    default=5000,
-    show_default=True,
-    metavar="N",
-    help="Messages per second accepted from a member; 0: no limit.",
-)
+@options.count("--rate", default=5000, help="Messages per second accepted from a member; 0: no limit.")
 @option("--peer", multiple=True, metavar="[NAME=]COMMAND", help="Run a program as a member: it reads and prints lines.")
 @option(
     "--peer-json",
@@ -52,12 +45,9 @@ if TYPE_CHECKING:
     help="The same for a program that speaks NDJSON, as in join --json.",
 )
 @option("--restart", is_flag=True, help="Restart these programs when they end.")
-@option(
+@options.count(
     "--bot-turns",
-    type=click.IntRange(0),
     default=20,
-    show_default=True,
-    metavar="N",
     help="Turns that programs may take among themselves before they are muted; 0: no limit.",
 )
 @option("--headless", is_flag=True, help="Only serve the room: open no window.")

@@ -27,27 +27,14 @@ if TYPE_CHECKING:
 @options.nick
 @options.plain
 @options.json
-@option(
-    "-n",
-    "--history",
-    type=options.MESSAGES,
-    default=options.HISTORY,
-    show_default=True,
-    metavar="N",
-    help="Start with the last N messages.",
+@options.count(
+    "-n", "--history", type=options.MESSAGES, default=options.HISTORY, help="Start with the last N messages."
 )
 @option("--since", type=options.NUMBER, metavar="SEQ", help="Start at this message number instead.")
 @options.lang
 @options.data
 def join(
-    target: str,
-    transport: str,
-    nick: str,
-    plain: bool,
-    json: bool,
-    history: int,
-    since: int,
-    data: Path | None,
+    target: str, transport: str, nick: str, plain: bool, json: bool, history: int, since: int, data: Path | None
 ) -> None:
     """Join the room TARGET and talk.
 

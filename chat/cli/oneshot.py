@@ -43,11 +43,10 @@ _REST: Final = 55  # columns of its line beside the bar: label, percent, remaini
 @click.argument("words", metavar="[TEXT]...", nargs=-1)
 @options.transport
 @options.nick
-@option(
+@options.count(
     "--wait",
     type=click.IntRange(0, 86_400),
     default=10,
-    show_default=True,
     metavar="SECONDS",
     help="How long to wait until the host has stored the message.",
 )
@@ -207,15 +206,7 @@ def _lines(message: Message, *, as_json: bool) -> list[str]:
 @click.argument("target")
 @click.argument("words", metavar="WORDS...", nargs=-1, required=True)
 @options.transport
-@option(
-    "-n",
-    "--limit",
-    type=click.IntRange(1, 100),
-    default=20,
-    show_default=True,
-    metavar="N",
-    help="The newest N messages.",
-)
+@options.count("-n", "--limit", type=click.IntRange(1, 100), default=20, help="The newest N messages.")
 @option("--before", type=options.NUMBER, metavar="SEQ", help="Only messages before this number.")
 @options.json
 @options.lang

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -53,6 +54,7 @@ nick: Final = option(
     show_envvar=True,
     help="Your nickname. Default: your login name.",
 )
+count: Final = partial(option, type=click.IntRange(0), show_default=True, metavar="N")
 MESSAGES: Final = click.IntRange(0, 10_000)  # the most that a host goes back; --since goes further
 NUMBER: Final = click.IntRange(1, 2**63 - 1)
 json: Final = option("--json", is_flag=True, help="Print one JSON object per line, for programs.")

@@ -53,9 +53,7 @@ KEYS: Final = (
     Key("previous-hit", ("Alt+P",), later("go to the hit above")),
     Key("next-hit", ("Alt+N",), later("go to the hit below")),
     Key(
-        "stop",
-        ("Escape",),
-        later("stop what is running (the bar below), or else close a list, a search or an answer"),
+        "stop", ("Escape",), later("stop what is running (the bar below), or else close a list, a search or an answer")
     ),
     Key("unread", ("Alt+U",), later("go to the first message that you have not read")),
     Key("mention", ("Alt+M",), later("go to the last message that mentions you")),

@@ -91,11 +91,7 @@ class KnownHosts:
         lines = data.decode("utf-8", "replace").removesuffix("\n").split("\n")
         for number, line in enumerate(lines, 1):
             if "\ufffd" in line or not _LINE.fullmatch(line):
-                raise Untrusted(
-                    "known-hosts-damaged",
-                    number=number,
-                    path=self._path,
-                )
+                raise Untrusted("known-hosts-damaged", number=number, path=self._path)
         return lines
 
     def _write(self, lines: list[str]) -> None:

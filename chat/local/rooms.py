@@ -156,9 +156,7 @@ def find(room: str | None) -> RoomRecord:
     if len(found) > 1:
         names = ", ".join(record.room for record in found)
         raise AddressError(
-            "{count} rooms are open on this machine ({names}); name the one you mean",
-            count=len(found),
-            names=names,
+            "{count} rooms are open on this machine ({names}); name the one you mean", count=len(found), names=names
         )
     return found[0]
 

@@ -62,8 +62,7 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
         ),
     ] = "%H:%M"
     side_bar: Annotated[
-        Literal["auto", "always", "never"],
-        Meta(description="The list of members. auto: if the screen is wide enough"),
+        Literal["auto", "always", "never"], Meta(description="The list of members. auto: if the screen is wide enough")
     ] = "auto"
     mouse: Annotated[bool, Meta(description="The wheel scrolls; selecting text then takes Shift")] = False
     emoji_names: Annotated[bool, Meta(description="Turn :smile: into the emoji")] = True
@@ -440,9 +439,7 @@ def edit(file: Path) -> None:
         ) from None
     if code:
         raise ChatError(
-            "{command} ended with exit code {code}; try again to change the settings",
-            command=command[0],
-            code=code,
+            "{command} ended with exit code {code}; try again to change the settings", command=command[0], code=code
         )
 
 
