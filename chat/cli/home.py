@@ -68,9 +68,7 @@ class Home:
             )
 
         if nick:  # all nicknames had one key once; where one has used it, it stays that one's
-            # Outboxes are named by a hash of the nickname as it was typed, so only likely spellings can be tried.
-            spellings = {nick, nick.lower(), nick.upper(), nick.capitalize(), nick.title()}
-            return own if any(has_outbox(own, spelling) for spelling in spellings) else self.identity(nick)
+            return own if has_outbox(own, nick) else self.identity(nick)
         if target.board is None and not has_outbox(own, login):  # a room on this machine lets every key in
             for name in self.identities.nicknames():
                 if has_outbox(found := self.identities.load(name), name):

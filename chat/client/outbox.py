@@ -31,7 +31,7 @@ import struct
 import zlib
 from collections import deque
 from contextlib import suppress
-from itertools import chain, count, islice
+from itertools import chain, count, islice, product
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -52,15 +52,29 @@ REWRITE_AT: Final = 1024 * 1024  # bytes of settled records in a file before it 
 _HEAD: Final = struct.Struct("!III")
 _INVERTED: Final = 0xFFFFFFFF
 _STREAM_NAME: Final = re.compile(r"[0-9a-f]{16}")
+_MAX_SPELLINGS: Final = 4096  # of a nickname with 12 letters; 20 ms
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 def outbox_folder(outboxes: Path, *, host: bytes, key: bytes, room: str, nick: str) -> Path:
     """Return the folder of one nickname's outboxes for one room. ``host``: the SHA-256 of the host's public key.
 
-    The nickname is part of it: what bob left unsent must not go out as ann's.
+    The nickname is part of it: what bob left unsent must not go out as ann's. Bob and bob are one nickname, but
+    a folder may be named by a hash of another spelling: earlier versions took the one that was typed.
     """
-    return outboxes / hashlib.sha256(b"\0".join((host, key, room.encode(), nick.encode()))).hexdigest()[:32]
+
+    def folder(spelling: str) -> Path:
+        return outboxes / hashlib.sha256(b"\0".join((host, key, room.encode(), spelling.encode()))).hexdigest()[:32]
+
+    known = (found for spelling in _spellings(nick) if (found := folder(spelling)).exists())
+    return next(known, folder(nick.casefold()))
+
+
+def _spellings(nick: str) -> Iterator[str]:
+    """Yield a nickname as it is typed, and in other cases."""
+    yield from (nick, nick.capitalize(), nick.title(), nick.upper())
+    either = [dict.fromkeys((letter, letter.lower(), letter.upper())) for letter in nick]
+    yield from map("".join, islice(product(*either), _MAX_SPELLINGS))
 
 
 class Outbox:

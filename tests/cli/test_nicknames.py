@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from chat.cli.home import Home
-from chat.client.outbox import outbox_folder
 from chat.client.target import Target
 from tests.cli.programs import CHAT, Program, host, run
 from tests.data.make import Window
@@ -140,13 +141,23 @@ def test_a_nickname_that_had_the_one_key_of_before_keeps_it_in_that_room(
         assert bob.until("joined")["me"]["key"] != before
 
 
-@pytest.mark.parametrize("typed", ["Bob", "bob", "BOB"])
-@pytest.mark.parametrize("used", ["Bob", "bob", "BOB"])
+@pytest.mark.parametrize("typed", ["Bob", "bob", "BOB", "bOB"])
+@pytest.mark.parametrize("used", ["Bob", "bob", "BOB", "bOb"])
 def test_a_nickname_keeps_the_key_that_it_used_in_whatever_case_it_is_typed(
     tmp_path: Path, used: str, typed: str
 ) -> None:
     home, target = Home(tmp_path / "me"), Target((), "lobby", b"h" * 32)
     own = home.identities.load()
-    outbox_folder(home.outboxes, host=target.host, key=own.key, room="lobby", nick=used).mkdir(parents=True)
+    name = hashlib.sha256(b"\0".join((target.host, own.key, b"lobby", used.encode()))).hexdigest()[:32]
+    (home.outboxes / name).mkdir(parents=True)
     assert home._identity_in(target, typed).key == own.key
     assert home._identity_in(target, "eve").key != own.key
+
+
+def test_what_is_left_unsent_is_sent_in_whatever_case_the_nickname_is_typed(tmp_path: Path) -> None:
+    with host(tmp_path / "host"):
+        assert run(tmp_path / "me", "send", ".", "left", "--as=Bob", "--wait=0").returncode == 4
+        assert run(tmp_path / "me", "send", ".", "again", "--as=bOB").returncode == 0
+        logged = [json.loads(line) for line in run(tmp_path / "me", "log", "--json").stdout.splitlines()]
+        assert [event["text"] for event in logged] == ["left", "again"]
+        assert len({event["key"] for event in logged}) == 1
