@@ -11,7 +11,6 @@ Rules:
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import select
@@ -289,13 +288,16 @@ def _column(answer: bytes) -> int:
 def _python() -> Rows:
     version, path = ".".join(map(str, sys.version_info[:3])), sys.executable
     missing = []
-    for name in ("sqlite3", "ssl"):  # some Pythons are built without
-        try:
-            module = importlib.import_module(name)
-        except ImportError:
-            missing.append(name)
-        else:
-            missing += [] if getattr(module, "HAS_TLSv1_3", True) else ["TLS 1.3"]
+    try:
+        import sqlite3  # noqa: F401 - some Pythons are built without
+    except ImportError:
+        missing.append("sqlite3")
+    try:
+        import ssl
+
+        missing += [] if ssl.HAS_TLSv1_3 else ["TLS 1.3"]
+    except ImportError:
+        missing.append("ssl")
     if missing:
         text = Text("{version} at {path} lacks {missing}", version=version, path=path, missing=", ".join(missing))
         yield FAIL, text, Text("use another Python, such as your system's")
