@@ -152,8 +152,7 @@ def log(
 
 async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
     """Print the room's messages until now, or forever with ``follow``."""
-    from chat.client.events import Lost, Up
-    from chat.client.json_events import as_object
+    from chat.client.events import Lost, Up, as_object
     from chat.core.session import Joined, Message, Rewound
     from chat.core.wire import Gap
     from chat.local.streams import Output

@@ -74,6 +74,9 @@ class Client:
         if since:
             self.session.start_at = since
         self.pending: list[str] = []  # ids of what an earlier process had said and not seen stored
+        self.address: Address | None = None  # where the link leads, or led last
+        self.wire: tuple[str, ...] = ()  # the transport and why we trust the host, for people; empty without a link
+        self.trusted_on_first_use = ""  # the host's fingerprint, if nothing had named its key before
         self.events = EventQueue()
         self.connection = Connection(self, silence)
         self.board = MemberBoard(self.session, self.connection.flush_soon, looks=looks)
@@ -230,27 +233,3 @@ class Client:
     def people(self) -> dict[status.Who, status.Status]:
         """Return who is in the room, in the order in which they came, and what each shows. Sends nothing."""
         return self.board.people()
-
-    # -- the link --------------------------------------------------------------------------------
-
-    @property
-    def address(self) -> Address | None:
-        """Where the link leads, or led last."""
-        return self.connection.address
-
-    @property
-    def trusted_on_first_use(self) -> str:
-        """The host's fingerprint, if nothing had named its key before."""
-        return self.connection.trusted_on_first_use
-
-    @property
-    def wire(self) -> tuple[str, ...]:
-        """The scheme of the transport and why we trust the host, in words for people. Empty without a link."""
-        link, address, target = self.connection.link, self.address, self.connection.target
-        if link is None or address is None or target is None:
-            return ()
-        if link.peer.uid is not None:
-            return address.scheme, "same user"
-        if target.host:
-            return address.scheme, "pinned"
-        return address.scheme, "trust on first use" if self.trusted_on_first_use else "known"

@@ -2,7 +2,8 @@
 
 Rules:
 
-1. Nothing is sent to a host that did not prove its key: a link that fails the handshake is closed at once.
+1. A host whose key is not the expected one gets nothing from us, not our key, not a beat: a link that fails the
+   handshake is closed at once. A key is remembered only after the host has proved that it holds it.
 2. When a link is lost the client dials again, at once and then ever more slowly, over whatever address the
    target offers by then; the session resumes.
 3. A program that does not take its events stops the reading, so a flood costs bounded memory.
@@ -12,12 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import time
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from chat.client.events import LocalNotice, Lost, Up
-from chat.client.handshake import Handshake
 from chat.core.errors import (
     AddressError,
     ChatError,
@@ -29,15 +31,18 @@ from chat.core.errors import (
     RemoteProtocolError,
     Text,
     TransportError,
+    Untrusted,
 )
 from chat.core.session import Answered, Challenged, Joined, LinkState, Numbered, Ranged
 from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE
-from chat.local.identity import fingerprint
+from chat.local.identity import fingerprint, host_hash, transcript, verify
 from chat.transport.registry import find
 
 if TYPE_CHECKING:
     from chat.client.client import Client
     from chat.client.target import Target
+    from chat.local.identity import Identity
+    from chat.local.known_hosts import KnownHosts
     from chat.transport import Address, Link
 
 _EVENTS: Final = 4096  # events not yet taken before the link is no longer read
@@ -45,19 +50,73 @@ _FIRST_DELAY: Final = 0.1  # seconds before the second try; doubled each time
 _LAST_DELAY: Final = 5.0
 
 
+@dataclass
+class _Handshake:
+    """One for each link: does the host hold the key that we expect, and here is ours.
+
+    ``key`` is the host's, if the transport proves one (TLS), else b"" until the host shows it.
+    """
+
+    identity: Identity
+    known_hosts: KnownHosts
+    target: Target
+    address: Address
+    key: bytes
+    nonce: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    host_nonce: bytes = b""
+
+    def __post_init__(self) -> None:
+        if self.key:
+            self._expect(self.key)
+
+    def hello(self, challenge: Challenged) -> dict[str, bytes]:
+        """Return the fields of HELLO that prove who we are and that we were invited. Raises Untrusted."""
+        if self.key not in (b"", challenge.key):
+            raise RemoteProtocolError("the host names another key than the one its wire has proved")
+        self._expect(challenge.key)
+        self.key, self.host_nonce = challenge.key, challenge.nonce
+        signer = self.target.invite.signer if self.target.invite else None
+        return {
+            "nonce": self.nonce,
+            "signature": self.identity.sign(self._transcript("member")),
+            "invite": signer.key if signer else b"",
+            "invite_proof": signer.sign(self._transcript("invite")) if signer else b"",
+        }
+
+    def _expect(self, key: bytes) -> None:
+        """Raise Untrusted if this is not the key of the host that we mean."""
+        if not self.target.host:
+            self.known_hosts.check(self.address, key, learn=False)
+        elif host_hash(key) != self.target.host:
+            raise OtherHost("other-host", address=self.address, shown=fingerprint(key))
+
+    def check(self, proof: bytes) -> None:
+        """Raise Untrusted if the host does not hold its key."""
+        if not verify(self.key, proof, self._transcript("host")):
+            raise Untrusted("host-proof", address=self.address)
+
+    def _transcript(self, role: str) -> bytes:
+        return transcript(
+            role,
+            host=self.key,
+            room=self.target.room,
+            host_nonce=self.host_nonce,
+            nonce=self.nonce,
+            key=self.identity.key,
+        )
+
+
 class Connection:
     """Keeps the client's session connected."""
 
     def __init__(self, client: Client, silence: float | None) -> None:
         self.link: Link | None = None
-        self.address: Address | None = None
         self.target: Target | None = None
-        self.trusted_on_first_use = ""  # the host's fingerprint, if nothing had named its key before
         self._client = client
         self._session = client.session
         self._events = client.events
         self._silence = SILENCE if silence is None else silence
-        self._handshake: Handshake | None = None
+        self._handshake: _Handshake | None = None
         self._out = bytearray()
         self._pushing: asyncio.Task[None] | None = None
         self._flush_due = False
@@ -117,10 +176,10 @@ class Connection:
         self.flush()
 
     async def _shake_hands(self, link: Link, target: Target, address: Address) -> None:
-        self.link, self.address = link, address
-        self._heard = time.monotonic()  # or _keep_alive would count the old link's silence against this one
         client = self._client
-        self._handshake = Handshake(client.identity, client.known_hosts, target, address, link.peer.key or b"")
+        self.link, client.address = link, address
+        self._heard = time.monotonic()  # or _keep_alive would count the old link's silence against this one
+        self._handshake = _Handshake(client.identity, client.known_hosts, target, address, link.peer.key or b"")
         client.board.open(target.board)
         self._session.connected()
         while self._session.state is not LinkState.JOINED:
@@ -138,16 +197,20 @@ class Connection:
         self._session.hello(**proof, stream=outbox.stream if outbox else 0, unsettled=left)
 
     def _joined(self, event: Joined) -> None:
-        handshake = self._handshake
+        client, handshake = self._client, self._handshake
         assert handshake is not None
+        assert self.link is not None
         handshake.check(event.proof)
-        target, known = handshake.target, self._client.known_hosts
+        target, address, known = handshake.target, handshake.address, client.known_hosts
+        trust = "pinned"
         if not target.host:
-            if not known.check(handshake.address, handshake.key):
-                self.trusted_on_first_use = fingerprint(handshake.key)
-        elif target.remember and known.remember(handshake.address, handshake.key):
-            self._events.put(LocalNotice(code="host-key", fields={"address": str(handshake.address)}))
-        self._client.board.joined()
+            if not known.check(address, handshake.key):
+                client.trusted_on_first_use = fingerprint(handshake.key)
+            trust = "trust on first use" if client.trusted_on_first_use else "known"
+        elif target.remember and known.remember(address, handshake.key):
+            self._events.put(LocalNotice(code="host-key", fields={"address": str(address)}))
+        client.wire = (address.scheme, "same user" if self.link.peer.uid is not None else trust)
+        client.board.joined()
         self._events.put(event)
 
     # -- bytes in, bytes out ---------------------------------------------------------------------
@@ -226,8 +289,8 @@ class Connection:
             return Text("nothing was heard of the host for {seconds:g} s", seconds=self._silence)
         except TransportError as error:
             return error.words
-        assert self.address is not None
-        return Text("{address} closed the link", address=self.address.brief)
+        assert self._client.address is not None
+        return Text("{address} closed the link", address=self._client.address.brief)
 
     async def _come_back(self) -> None:
         delay = _FIRST_DELAY
@@ -251,7 +314,7 @@ class Connection:
                 await self.link.aclose()  # ends receive(), and _stay dials again
 
     async def _drop(self, link: Link) -> None:
-        self.link = None
+        self.link, self._client.wire = None, ()
         self._client.board.close()
         self._session.lost()
         self._out = bytearray()  # not clear(): the traceback of a failed send may still look into the old one

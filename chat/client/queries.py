@@ -32,11 +32,8 @@ class Queries:
         self._range: asyncio.Future[Answer] | None = None  # the range that is on its way
         self._pieces: Callable[[Ranged], None] = lambda _piece: None
 
-    async def ask(self, ask: Ask) -> Answer:
-        """Return the host's answer. Raises RequestFailed if it says no, LinkBroken if the link is lost before that."""
-        return await self._send(ask)
-
-    def _send(self, ask: Ask) -> asyncio.Future[Answer]:
+    def ask(self, ask: Ask) -> asyncio.Future[Answer]:
+        """Put a question. It ends in RequestFailed if the host says no, in LinkBroken if the link is lost before."""
         if self._session.state is not LinkState.JOINED:
             raise LinkBroken("there is no link to the host now; try again when it is back")
         number = self._session.ask(ask)
@@ -57,7 +54,7 @@ class Queries:
             reached(piece.next_seq)
 
         self._pieces = add
-        self._range = self._send(Ask(what="range", first=first, before=before))
+        self._range = self.ask(Ask(what="range", first=first, before=before))
         self._range.add_done_callback(lambda done: done.cancelled() or done.exception())  # its caller may be gone
         answer = await asyncio.shield(self._range)  # a cancelled caller does not stop the host
         if answer is not _ENDED:

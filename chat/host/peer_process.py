@@ -198,7 +198,7 @@ class _Objects:
             sys.stderr.write(f"{error}\n")
 
     async def hear(self) -> None:
-        from chat.client.json_events import as_object
+        from chat.client.events import as_object
         from chat.ndjson import dump
 
         while events := await self._client.next_events():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from chat.client.json_events import as_object
+from chat.client.events import as_object
 from chat.core.errors import ChatError, LocalProtocolError, RequestFailed, TransportError, WrongValue
 from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected

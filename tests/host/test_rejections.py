@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.cli.oneshot import send_text
-from chat.client.json_events import as_object
+from chat.client.events import as_object
 from chat.core.errors import FAILED, ChatError
 from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected

@@ -133,10 +133,10 @@ BROKEN = {
         "docs/how-to/see-the-wire.md: no link leads to it",
     ),
     "field": (
-        "chat/client/json_events.py",
+        "chat/client/events.py",
         '"resumed": resumed,',
         '"resumed": resumed,\n"novel": 1,',
-        "docs/reference/ndjson.md: does not tell of 'novel', which stands in chat/client/json_events.py",
+        "docs/reference/ndjson.md: does not tell of 'novel', which stands in chat/client/events.py",
     ),
     "code": (
         "docs/reference/errors.md",

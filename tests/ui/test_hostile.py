@@ -37,8 +37,7 @@ from chat import ndjson
 from chat.cli import home, main, oneshot
 from chat.client.board_view import as_names
 from chat.client.client import Client
-from chat.client.events import Lost
-from chat.client.json_events import as_object
+from chat.client.events import Lost, as_object
 from chat.client.target import Target
 from chat.core.errors import ChatError, LinkBroken, LinkClosed
 from chat.core.outgoing import text_body
@@ -243,11 +242,11 @@ def test_the_full_screen_face_writes_nothing_that_a_terminal_obeys(tmp_path: Pat
     async def story() -> None:
         told = client(tmp_path)
         told.session.state = LinkState.JOINED
-        told.connection.address = Address("memory", "hostile")
+        told.address = Address("memory", "hostile")
         for texts in batches(seed, count // 10):  # a face for each; the pane has been through all of them above
             recorder = Recorder()
             with create_app_session(input=DummyInput(), output=recorder):
-                told.session.room = told.session.nick = told.connection.trusted_on_first_use = texts[0]
+                told.session.room = told.session.nick = told.trusted_on_first_use = texts[0]
                 told.session.here = dict.fromkeys(((BOB, text) for text in texts), False)
                 face = FullScreen(told)
                 for event in events(texts)[::-1]:
