@@ -1,14 +1,9 @@
 """Every error that this package raises, and the exit code each one ends a command with.
 
-Two rules:
-
 1. The text says what happened, with the numbers, then what to do; in lower case, on one line.
    A command prints it as it is and shows no traceback. What varies in it is given as fields, not put in by an f-string:
    ``chat.i18n.translate`` then says it in the language of the person; programs and logs have ``str``, which is English.
-2. The class says whose fault it is. LocalProtocolError: our side broke the rules, a bug here.
-   RemoteProtocolError: the peer did. LinkClosed: we closed it. LinkBroken: it failed, or the peer did.
-
-A loss that is told (a gap in the log) is an event, not an error.
+2. The class says whose fault it is.
 """
 
 from __future__ import annotations
@@ -58,22 +53,20 @@ def wire_fields(fields: Mapping[str, object]) -> dict[str, str | int]:
     return {name: one if isinstance(one, int) else str(one) for name, one in fields.items()}
 
 
-class ChatError(Exception):
-    """Anything that manywire raises on purpose."""
-
-    exit_code: int = FAILED
-
+class _Worded(Exception):
     def __init__(self, template: str, /, **fields: object) -> None:
         self.words = template if isinstance(template, Text) else Text(template, **fields)
         super().__init__(self.words)
 
 
-class WrongValue(ValueError):
-    """What somebody has given cannot be a name, a setting, a key. Whoever asked for it tells them."""
+class ChatError(_Worded):
+    """Anything that manywire raises on purpose."""
 
-    def __init__(self, template: str, /, **fields: object) -> None:
-        self.words = Text(template, **fields)
-        super().__init__(self.words)
+    exit_code: int = FAILED
+
+
+class WrongValue(_Worded, ValueError):
+    """A name, a setting, a key or another value that somebody gave is not valid. Whoever asked for it tells them."""
 
 
 class AddressError(ChatError):
@@ -88,9 +81,8 @@ class UnknownScheme(AddressError):
     def __init__(self, scheme: str, known: Iterable[str]) -> None:
         known = sorted(known)
         near = difflib.get_close_matches(scheme, known, n=1)
-        hint = Text("installed: {known}", known=", ".join(known) or Text("none"))
-        if near:
-            hint = Text("did you mean {near!r}?", near=near[0])
+        installed = Text("installed: {known}", known=", ".join(known) or Text("none"))
+        hint = Text("did you mean {near!r}?", near=near[0]) if near else installed
         super().__init__(Text("unknown transport {scheme!r}; {hint}", scheme=scheme, hint=hint))
 
 
@@ -127,11 +119,11 @@ class ProtocolError(ChatError):
 
 
 class LocalProtocolError(ProtocolError):
-    """We did. It is a bug here, or a program misusing this package."""
+    """We broke them. It is a bug here, or a program misusing this package."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer did. The link to it is closed; nobody else is harmed."""
+    """The peer broke them. The link to it is closed; nobody else is harmed."""
 
 
 class CodedError(ChatError):

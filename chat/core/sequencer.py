@@ -6,7 +6,8 @@
 
 Rules:
 
-1. A submission is a value: it can be stored, sent and applied elsewhere, and says all that ``Ledger.apply`` needs.
+1. A submission is a value: it can be encoded, stored, sent and applied elsewhere, and says all that ``Ledger.apply``
+   needs.
 2. It holds public facts only: what every host and every member of the room may know. Why somebody was banned, who used
    which invite and what the kernel says of a peer stay with the host that knows it.
 3. Submitting may take its time and may fail. A host has one batch of a room on its way at a time and submits it again
@@ -77,17 +78,6 @@ class AddInvite(msgspec.Struct, frozen=True, array_like=True, tag="invite"):
 
 
 Submission: TypeAlias = Append | Reject | ClaimNick | SetRole | AddInvite
-
-_decoder: Final = msgspec.msgpack.Decoder(list[Submission])
-
-
-def encode_batch(batch: Sequence[Submission]) -> bytes:
-    return msgspec.msgpack.encode(batch)
-
-
-def decode_batch(data: bytes) -> list[Submission]:
-    """Raises msgspec.DecodeError for anything that ``encode_batch`` does not make."""
-    return _decoder.decode(data)
 
 
 class Sequencer(Protocol):

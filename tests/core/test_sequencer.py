@@ -20,8 +20,6 @@ from chat.core.sequencer import (
     SetRole,
     Submission,
     Submitter,
-    decode_batch,
-    encode_batch,
 )
 from chat.core.wire import SEQ_PREFIX, Hello, Kind, encode, split
 
@@ -41,16 +39,16 @@ EVERY: list[Submission] = [
 
 
 def test_a_submission_is_the_same_when_it_is_read_again() -> None:
-    assert decode_batch(encode_batch(EVERY)) == EVERY
-    assert decode_batch(encode_batch([])) == []
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(EVERY), type=list[Submission]) == EVERY
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode([]), type=list[Submission]) == []
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\xc1", b"\x80", encode_batch(EVERY)[:-1], msgspec.msgpack.encode([["new", 1]])]
+    "data", [b"", b"\xc1", b"\x80", msgspec.msgpack.encode(EVERY)[:-1], msgspec.msgpack.encode([["new", 1]])]
 )
 def test_what_is_no_batch_is_an_error(data: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
-        decode_batch(data)
+        msgspec.msgpack.decode(data, type=list[Submission])
 
 
 class Slow:
@@ -160,7 +158,7 @@ class EverySecondFails:
         number = next(self.tries)
         if number % 4 != 2:  # else it is lost
             assert self.room is not None
-            self.room.apply(decode_batch(encode_batch(batch)))
+            self.room.apply(msgspec.msgpack.decode(msgspec.msgpack.encode(batch), type=list[Submission]))
         done(number % 2 == 1)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from chat.core.outgoing import Outgoing
 from chat.core.room import BOT
-from chat.core.sequencer import decode_batch, encode_batch
+from chat.core.sequencer import Submission
 from chat.core.session import Rejected
 from chat.core.wire import Kind
 from tests.host.host_fixture import HostFixture, new_invite, run, until
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from chat.core.sequencer import Submission
     from chat.host.hosted_room import HostedRoom
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
@@ -37,7 +37,7 @@ class EverySecondFails:
         self.submits += 1
         if self.submits % 6 == 2:
             raise OSError("the net is down")
-        asyncio.get_running_loop().call_later(0.001, self._answer, self.submits, encode_batch(batch), done)
+        asyncio.get_running_loop().call_later(0.001, self._answer, self.submits, msgspec.msgpack.encode(batch), done)
 
     def go_on(self) -> None:
         self.holds = False
@@ -50,7 +50,7 @@ class EverySecondFails:
             self.held.append((number, data, done))
             return
         if number % 6 != 4:
-            self.hosted.apply(decode_batch(data))
+            self.hosted.apply(msgspec.msgpack.decode(data, type=list[Submission]))
         done(number % 2 == 1)
 
 

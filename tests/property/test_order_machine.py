@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -22,14 +23,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from chat.core.errors import Refused
 from chat.core.log import Log
 from chat.core.room import BOT, Member, Room
-from chat.core.sequencer import decode_batch, encode_batch
+from chat.core.sequencer import Submission
 from chat.core.wire import SEQ_PREFIX, Hello, Kind, encode, split
 from chat.host.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from chat.core.sequencer import Submission
 
 TABLES: Final = ("authors", "streams", "nicks", "members", "invites", "rejections")
 EPOCH: Final = b"an epoch"
@@ -49,7 +49,7 @@ class Order:
         self.batches: list[bytes] = []
 
     def submit(self, batch: Sequence[Submission], done: Callable[[bool], None]) -> None:
-        self.waiting.append((encode_batch(batch), done))
+        self.waiting.append((msgspec.msgpack.encode(batch), done))
 
     def take(self, which: int, *, ordered: bool, told: bool) -> None:
         data, done = self.waiting.pop(which % len(self.waiting))
@@ -84,7 +84,7 @@ class Host:
 
     def apply(self, most: int) -> None:
         for data in self.order.batches[self.applied : self.applied + most]:
-            self.room.apply(decode_batch(data))
+            self.room.apply(msgspec.msgpack.decode(data, type=list[Submission]))
             self.applied += 1
 
     def commit(self, *, full: bool = False) -> None:
