@@ -11,9 +11,6 @@ Rules:
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from itertools import takewhile
-from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from chat.core.status import pack_slot
@@ -28,65 +25,16 @@ _STATUSES: Final = MAX_CONTROL // 256  # slots in a page
 _PAGE: Final = MAX_CONTROL // 128  # changes in a page: a key (32 bytes) and a nickname (at most 64) and their tags
 
 
-class Roster:
-    """The members of a room that are here now."""
+class _Changes:
+    """When each (key, nickname) changed last, and the pages that tell of it."""
 
     def __init__(self) -> None:
         self.version = 0
-        self._windows: dict[Who, int] = {}  # how many windows each has open
-        self._bots: set[Who] = set()  # which of them are programs
-        self._changed: dict[Who, int] = {}  # the version of each one's last change, also of those who left
-        self._order: list[tuple[int, Who]] = []  # all changes by version, also outdated ones
-        self._floor = 0  # a member below this version gets the whole list
+        self._changed: dict[Who, int] = {}  # the version of each one's last change, in that order
         self._pages: dict[int, tuple[bytes, int]] = {}  # by the member's version, for this version
-        self.statuses = Statuses()
-
-    def __len__(self) -> int:
-        return len(self._windows)
-
-    def look(self, statuses: Mapping[Who, Status]) -> bool:
-        """Take note of everybody's status. Return whether any changed."""
-        before = self.statuses.version
-        self.statuses.show(statuses, self._windows)
-        return self.statuses.version != before
-
-    def here(self) -> list[Who]:
-        """Return (key, nickname) of everyone here, in order of arrival."""
-        return list(self._windows)
-
-    def enter(self, key: bytes, nick: str, *, bot: bool = False) -> None:
-        """Count a window, or a program (``bot``) that the host started."""
-        who = (key, nick)
-        self._windows[who] = self._windows.get(who, 0) + 1
-        if bot:
-            self._bots.add(who)
-        if self._windows[who] == 1:
-            self._change(who)
-
-    def leave(self, key: bytes, nick: str) -> None:
-        """Forget a window. Raises KeyError for one that was not open."""
-        who = (key, nick)
-        self._windows[who] -= 1
-        if not self._windows[who]:
-            del self._windows[who]
-            self._bots.discard(who)
-            self._change(who)
-
-    def _change(self, who: Who) -> None:
-        self.version += 1
-        self._changed[who] = self.version
-        self._order.append((self.version, who))
-        self._pages.clear()
-        if len(self._order) > 2 * len(self._windows) + 1024:
-            # Forget those who left: a member that does not know yet gets the whole list instead.
-            # Everyone here gets a version above the floor, or a list in pages would start over again and again.
-            self._floor = self.version
-            self._order = list(enumerate(self._windows, self._floor + 1))
-            self._changed = {here: version for version, here in self._order}
-            self.version += len(self._order)
 
     def page(self, since: int) -> tuple[bytes, int]:
-        """Return a PRESENCE frame of at most 4 KiB for a member at version ``since``, and its new version.
+        """Return a frame of at most 4 KiB for a member at version ``since``, and its new version.
 
         Versions below 1 know nothing. Call again while the version returned is below ``version``.
         """
@@ -96,59 +44,99 @@ class Roster:
         return known
 
     def _make_page(self, since: int) -> tuple[bytes, int]:
-        reset = since < self._floor or since <= 0
-        here: list[Who] = []
-        gone: list[Who] = []
-        reached, more = self.version, False
-        at = 0 if reset else bisect_right(self._order, since, key=itemgetter(0))
-        for version, who in self._order[at:]:
-            if self._changed[who] != version:
-                continue
-            if len(here) + len(gone) == _PAGE:
-                more = True
+        raise NotImplementedError
+
+    def _change(self, who: Who) -> None:
+        self.version += 1
+        self._changed.pop(who, None)
+        self._changed[who] = self.version
+        self._pages.clear()
+
+    def _newer(self, since: int, most: int, among: Collection[Who]) -> tuple[list[Who], int]:
+        """Return the first ``most`` who changed after a version, and the version that a member then knows."""
+        newer = []
+        for who, version in reversed(self._changed.items()):
+            if version <= since:
                 break
-            reached = version
-            if who in self._windows:
-                here.append(who)
-            elif not reset:
-                gone.append(who)
-        bots = [place for place, who in enumerate(here) if who in self._bots]
-        page = pack(Kind.PRESENCE, Presence(here=here, gone=gone, reset=reset, more=more, bots=bots))
-        return page, reached if more else self.version
+            if who in among:
+                newer.append(who)
+        page = newer[: -most - 1 : -1]
+        return page, self.version if len(page) == len(newer) else self._changed[page[-1]]
 
 
-class Statuses:
+class Roster(_Changes):
+    """The members of a room that are here now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.here: dict[Who, int] = {}  # how many windows each has open, in order of arrival
+        self.statuses = Statuses()
+        self._bots: set[Who] = set()  # which of them are programs
+        self._floor = 0  # a member below this version gets the whole list
+
+    def look(self, statuses: Mapping[Who, Status]) -> bool:
+        """Take note of everybody's status. Return whether any changed."""
+        before = self.statuses.version
+        self.statuses.show(statuses, self.here)
+        return self.statuses.version != before
+
+    def enter(self, key: bytes, nick: str, *, bot: bool = False) -> None:
+        """Count a window, or a program (``bot``) that the host started."""
+        who = (key, nick)
+        self.here[who] = self.here.get(who, 0) + 1
+        if bot:
+            self._bots.add(who)
+        if self.here[who] == 1:
+            self._change(who)
+
+    def leave(self, key: bytes, nick: str) -> None:
+        """Forget a window. Raises KeyError for one that was not open."""
+        who = (key, nick)
+        self.here[who] -= 1
+        if not self.here[who]:
+            del self.here[who]
+            self._bots.discard(who)
+            self._change(who)
+        if len(self._changed) > len(self.here) + 1024:
+            # Forget those who left: a member that does not know yet gets the whole list instead.
+            # Everyone here gets a version above the floor, or a list in pages would start over again and again.
+            self._floor = self.version
+            self._changed = {here: version for version, here in enumerate(self.here, self._floor + 1)}
+            self.version += len(self.here)
+
+    def _make_page(self, since: int) -> tuple[bytes, int]:
+        reset = since < self._floor or since <= 0
+        page, reached = self._newer(0 if reset else since, _PAGE, self.here if reset else self._changed)
+        here = [who for who in page if who in self.here]
+        presence = Presence(
+            here=here,
+            gone=[who for who in page if who not in self.here],
+            reset=reset,
+            more=reached < self.version,
+            bots=[place for place, who in enumerate(here) if who in self._bots],
+        )
+        return pack(Kind.PRESENCE, presence), reached
+
+
+class Statuses(_Changes):
     """The newest slot of each (key, nickname), for members that cannot see the board."""
 
     def __init__(self) -> None:
-        self.version = 0
-        self._cells: dict[Who, tuple[int, bytes]] = {}  # the version of its last change, and the slot; by version
-        self._pages: dict[int, tuple[bytes, int]] = {}
+        super().__init__()
+        self._slots: dict[Who, bytes] = {}
 
     def show(self, statuses: Mapping[Who, Status], here: Collection[Who]) -> None:
         """Take note of everybody's status; forget those who are not ``here``."""
-        for who in [who for who in self._cells if who not in here]:
-            del self._cells[who]
+        for who in [who for who in self._changed if who not in here]:
+            del self._changed[who], self._slots[who]
         for who in here:
             state = statuses.get(who)
             slot = pack_slot(*who, state) if state else b""
-            if self._cells.get(who, (0, b""))[1] != slot:
-                self.version += 1
-                self._cells.pop(who, None)
-                self._cells[who] = (self.version, slot)
-                self._pages.clear()
-
-    def page(self, since: int) -> tuple[bytes, int]:
-        """Return a STATES frame of at most 4 KiB for a member that knows version ``since``, and its new version."""
-        known = self._pages.get(since)
-        if known is None:
-            known = self._pages[since] = self._make_page(since)
-        return known
+            if self._slots.get(who, b"") != slot:
+                self._slots[who] = slot
+                self._change(who)
 
     def _make_page(self, since: int) -> tuple[bytes, int]:
-        newer = list(takewhile(lambda item: item[1][0] > since, reversed(self._cells.items())))
-        page = newer[: -_STATUSES - 1 : -1]  # the oldest of them first
-        slots = [slot for _, (_, slot) in page if slot]
-        gone = [who for who, (_, slot) in page if not slot]
-        reached = page[-1][1][0] if len(page) < len(newer) else self.version
-        return pack(Kind.STATES, States(slots=slots, gone=gone)), reached
+        page, reached = self._newer(since, _STATUSES, self._slots)
+        slots = [slot for who in page if (slot := self._slots[who])]
+        return pack(Kind.STATES, States(slots=slots, gone=[who for who in page if not self._slots[who]])), reached

@@ -41,12 +41,13 @@ RAISED = {
     "BadProgram": codes.ANSWERS,
     "Ending": codes.NOTICES,
     "announce": codes.NOTICES,
+    "_announce": codes.NOTICES,
     "Notice": codes.NOTICES,
     "Answer": codes.ANSWERS,
     "Refusal": codes.REFUSALS,
     "Rewind": codes.REWOUND,
 }
-ADDED = {"nick"} | {"why"}  # to what a call names: by ``Programs._tell``, and where it is not sure to be needed
+ADDED = {"nick"} | {"why"}  # to what a call names: by ``Programs._announce``, and where it is not sure to be needed
 
 
 def uses() -> list[tuple[str, str, str, set[str] | None]]:
@@ -59,8 +60,9 @@ def uses() -> list[tuple[str, str, str, set[str] | None]]:
                 continue
             assert isinstance(node, ast.Call)
             named = {word.arg: word.value for word in node.keywords}
-            code = node.args[0] if node.args else named.pop("code", None)
-            fields = named.get("fields", node.args[1] if len(node.args) > 1 else None)
+            args = node.args[2:] if called == "_announce" else node.args  # behind the room and the program's name
+            code = args[0] if args else named.pop("code", None)
+            fields = named.get("fields", args[1] if len(args) > 1 else None)
             given: set[str] | None = {str(name) for name in named if name not in {"fields", "failed"}}
             if isinstance(fields, ast.Dict):
                 given = {str(one.value) for one in fields.keys if isinstance(one, ast.Constant)}

@@ -199,7 +199,7 @@ def test_look_alikes_are_refused() -> None:
     with pytest.raises(Refused, match="bi1l looks like bill, which is taken; choose another with --as") as caught:
         enter(room, hello(BOB, "bi1l"))
     assert caught.value.code.startswith("nick-")
-    assert room.roster.here() == [(ANN, "bill")]
+    assert list(room.roster.here) == [(ANN, "bill")]
 
 
 def test_a_skeleton_that_was_stored_with_other_unicode_data_is_still_taken() -> None:
@@ -240,10 +240,10 @@ def test_a_nickname_taken_by_98_others() -> None:
 def test_who_is_here() -> None:
     room = a_room()
     ann, bob = enter(room, hello()), enter(room, hello(BOB, "bob"))
-    assert room.roster.here() == [(ANN, "ann"), (BOB, "bob")]
+    assert list(room.roster.here) == [(ANN, "ann"), (BOB, "bob")]
     room.leave(ann)
     room.leave(ann)  # the host may find out twice
-    assert room.roster.here() == [(BOB, "bob")]
+    assert list(room.roster.here) == [(BOB, "bob")]
     assert list(room.members) == [bob]
 
 
@@ -251,7 +251,7 @@ def test_silent_readers_are_not_seen_and_need_no_nickname() -> None:
     room = a_room()
     reader = enter(room, hello(nick="", stream=0, silent=True))
     assert (reader.nick, reader.stream) == ("", None)
-    assert room.roster.here() == []
+    assert list(room.roster.here) == []
     assert reader in room.members
     room.leave(reader)
     assert not room.members
@@ -260,7 +260,7 @@ def test_silent_readers_are_not_seen_and_need_no_nickname() -> None:
 def test_a_silent_speaker_has_a_nickname_and_is_not_seen() -> None:
     room = a_room()
     assert enter(room, hello(silent=True)).nick == "ann"
-    assert room.roster.here() == []
+    assert list(room.roster.here) == []
 
 
 def test_a_newer_link_of_a_stream_replaces_the_older_and_no_other() -> None:

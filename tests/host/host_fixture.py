@@ -153,7 +153,7 @@ class HostFixture:
         return [frame.body.decode() for frame in self.log() if frame.kind == Kind.SAY]
 
     def nicks(self) -> list[str]:
-        return [nick for _, nick in self.hosted.room.roster.here()]
+        return [nick for _, nick in self.hosted.room.roster.here]
 
     # -- those who come --------------------------------------------------------------------------
 

@@ -116,7 +116,7 @@ def test_a_program_is_started_in_the_room_where_it_was_asked_for(tmp_path: Path)
             ask = Ask(what="peer", text=f"echo={shlex.join(ECHO)}")
             async with fixture.client("owner", room="garden") as in_garden:
                 assert (await in_garden.ask(ask)).text == "echo is started"
-                await until(lambda: "echo" in [nick for _, nick in garden.room.roster.here()], "it is in the garden")
+                await until(lambda: "echo" in [nick for _, nick in garden.room.roster.here], "it is in the garden")
                 assert fixture.nicks() == ["owner"]
                 await owner.ask(ask)  # the same name, in the other room
                 await here(fixture, "echo")

@@ -510,7 +510,7 @@ class SessionsAndRoom(RuleBasedStateMachine):
             assert not process.session.unsettled
             assert not process.outbox.unsettled()
             assert process.session.next_seq == self.host.disk.next_seq
-            assert set(process.session.here) == set(self.host.room.roster.here())
+            assert set(process.session.here) == set(self.host.room.roster.here)
             in_gaps = {seq for gap in process.gaps for seq in range(gap.first, gap.first + gap.count)}
             assert in_gaps <= self.ever_damaged
             assert not in_gaps & set(process.shown)
