@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 from chat.core.errors import RequestFailed, StoreFull
 from chat.core.wire import Answer, Ask, Kind, pack
-from chat.host.store import StoredInvite
 from chat.local.invite import SECRET_SIZE
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def _invite(connection: Connection, ask: Ask, _number: int) -> Answer:
     invite = host.make_invite(room.name, secrets.token_bytes(SECRET_SIZE))
     key = invite.signer.key
     try:
-        host.store.add_invite(hosted.number, StoredInvite(key, expires, ask.uses or -1))
+        host.store.add_invite(hosted.number, key, expires, ask.uses or -1)
     except StoreFull:
         raise RequestFailed("disk-full") from None
     room.add_invite(key, expires, counted=bool(ask.uses))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from chat.core.errors import StoreError
 from chat.local.invite import signer
 
 if TYPE_CHECKING:
-    import sqlite3
+    from pathlib import Path
 
 VERSION: Final = 6  # PRAGMA user_version
 
@@ -55,6 +57,19 @@ INSERT INTO invites SELECT room, invite_key(secret), expires, uses >= 0 FROM sec
 INSERT INTO invite_uses SELECT room, invite_key(secret), uses FROM secrets;
 DROP TABLE secrets;
 """
+
+
+def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
+    """Open a database that only its user may read. Raises OSError, sqlite3.Error.
+
+    The file is made before SQLite makes it by the umask; its journal takes over the mode.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(fd, 0o600)
+    finally:
+        os.close(fd)
+    return sqlite3.connect(path, check_same_thread=not any_thread, isolation_level=None)
 
 
 def prepare(database: sqlite3.Connection) -> None:

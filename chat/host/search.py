@@ -1,4 +1,4 @@
-"""Full-text search over a room's log: an index beside it, built behind, which can be thrown away.
+"""Full-text search over a room's log: an index beside it that follows the log and can be rebuilt from it at any time.
 
     log:    | batch | batch | batch | 191 |             loop:    log.read(next) -> pieces of about 64 KiB
                        ^                                  |                              |
@@ -7,40 +7,38 @@
 
 Rules:
 
-1. The index is one more reader of the log. It is woken after commits, waits a moment so that more gathers, and
-   goes on from where it was; nobody ever waits for it. A query catches up first, as far as that is quick.
-2. Whatever does not fit is thrown away and built anew: another epoch, a log that went back, another layout,
-   damage. So a commit need not be on the disk at once (``synchronous=NORMAL``: a power cut costs the newest rows).
-3. The database lives in one thread. What it is given is small, so that a query, a close, and the loop, which
-   shares the interpreter with it, never wait long.
-4. What is searched is what is seen: the text after ``text.visible``, without case, accents and width.
-5. An edit takes the place of its message's words and a retraction takes the message out of the index, both only
-   by the author's own key. The bytes of the log stay, and so do stale words: see ``_SCHEMA``.
-6. Nothing of a query is FTS5's syntax: words are found here, and reach SQLite as letters between quotes.
+1. Nobody waits for the index. Commits wake it; it waits a moment so that more gathers, then reads on from where it
+   was. A query first catches up, as far as that is quick.
+2. An index that does not fit is deleted and rebuilt: another epoch, a log that went back, another layout, damage.
+   So its commits need no fsync (``synchronous=NORMAL``: a power cut costs the newest rows).
+3. The database belongs to one thread. Each job there is small, so that queries, closing and the loop, which shares
+   the interpreter with the thread, never wait long.
+4. People search what they see: the text after ``text.visible``, without case, accents and width.
+5. An edit replaces its message's words and a retraction removes them, only by the author's own key. The log's bytes
+   stay, and so do stale words: see ``_SCHEMA``.
+6. No part of a query is FTS5 syntax: the words in it reach SQLite as letters between quotes.
 
-Chinese, Japanese, Thai and others set no spaces between words, and FTS5's trigrams cannot find words of one or two
+Chinese, Japanese, Thai and others put no spaces between words, and FTS5's trigrams cannot find words of one or two
 characters, which most Chinese words are. So a run of such characters becomes overlapping pairs, and its last
 character stands alone::
 
     text:   我喜欢北京 -> 我喜 喜欢 欢北 北京 京
     query:  北京 -> "北京"    喜欢北 -> "喜欢 欢北"    欢 -> any term that begins with 欢
 
-Everything is cut here, and FTS5's ``ascii`` tokenizer only parts it at the spaces: ``unicode61`` knows the letters
-of Unicode 6.1 (of 2012), takes an emoji for a space, and how it treats accents depends on SQLite's version.
+Texts are split here, and FTS5's ``ascii`` tokenizer only splits at spaces: ``unicode61`` knows the letters of
+Unicode 6.1 (2012), takes an emoji for a space, and treats accents differently from version to version.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
 import sqlite3
 import time
 import unicodedata
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from chat.core.errors import ChatError, RequestFailed
@@ -48,10 +46,12 @@ from chat.core.log import digest
 from chat.core.outgoing import split_body
 from chat.core.text import visible
 from chat.core.wire import MAX_BATCH, Author, Gap, Kind, split, unpack
+from chat.host import schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from concurrent.futures import ThreadPoolExecutor
+    from pathlib import Path
 
     from chat.core.log import Batch, Log
     from chat.core.wire import Frame
@@ -61,18 +61,18 @@ _logger: Final = logging.getLogger("chat.host.search")
 MAX_QUERY: Final = 1000  # characters
 MAX_WORDS: Final = 16  # words and phrases of one query: each may cost a walk over the whole index
 MAX_HITS: Final = 100  # of one answer, which must fit one control frame
-_GATHER: Final = 1.0  # seconds between being woken and reading on: few large transactions cost far less than many
-_CATCH_UP: Final = 16  # pieces of the log read for a query first: about 1 MiB, a few tenths of a second
+_GATHER: Final = 1.0  # seconds from being woken to reading on: few large transactions cost far less than many
+_CATCH_UP: Final = 16  # pieces of the log that a query reads first: about 1 MiB, a few tenths of a second
 _IDLE: Final = 300.0  # seconds without a message or a query after which the file is closed
 _AGAIN: Final = 10.0  # seconds between tries while the disk is full
-_POLITE: Final = 4  # a pause while people talk, in times of the work before it
+_POLITE: Final = 4  # a pause while people talk, as a multiple of the work before it
 
 _LAYOUT: Final = f"1, Unicode {unicodedata.unidata_version}"  # raise the number with any change of what is stored
 
-# A row of ``words`` is number << 15 | revision, so that FTS5 gives hits newest first by itself. It keeps no text
-# (content=''), and so it cannot delete: what to forget would have to be told word by word. Instead a row counts
-# only while ``messages`` has its number with its revision. ``shown``: the frame with the text, NULL for the first.
-# (contentless_delete needs SQLite 3.43, of 2023.)
+# A row of ``words`` is number << 15 | revision, so FTS5 returns hits newest first by itself. It keeps no text
+# (content='') and so cannot delete a row without being given its words again. (contentless_delete needs SQLite 3.43
+# of 2023.) Instead, a row counts only while ``messages`` has its number with its revision. ``shown``: the frame with
+# the text, NULL for the first.
 _REVISION_BITS: Final = 15
 _SCHEMA: Final = """
 BEGIN;
@@ -89,27 +89,18 @@ WHERE words MATCH ? AND words.rowid < ? ORDER BY words.rowid DESC LIMIT ?
 """
 _TOP: Final = (1 << 48) - 1  # no store holds a number above it
 
-# The disk's trouble, which may pass. What else SQLite complains of is damage.
-_PASSING: Final = {
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_INTERRUPT,
-}
-_CLOSED: Final = "search-closed"
+# Trouble with the disk that may pass. Any other error of SQLite's means damage.
+_PASSING_NAMES: Final = ("FULL", "IOERR", "CANTOPEN", "READONLY", "PERM", "NOMEM", "BUSY", "INTERRUPT")
+_PASSING: Final = {getattr(sqlite3, f"SQLITE_{name}") for name in _PASSING_NAMES}
 _T = TypeVar("_T")
 
 
 class SearchError(RequestFailed):
-    """A query that asks for nothing, or an index that cannot be had now."""
+    """A query for nothing, or an index that cannot be used now."""
 
 
 class Hit(NamedTuple):
-    """A message that was found. ``shown``: the frame that holds its text now, its own or an edit's."""
+    """A message. ``shown``: the frame that holds its text now, its own or an edit's."""
 
     seq: int
     shown: int
@@ -125,7 +116,7 @@ class Found(NamedTuple):
 
 # -- words ------------------------------------------------------------------------------------------
 
-# Written without spaces between words, or (Korean) with endings set to the word; and pictures, each a word.
+# Scripts without spaces between words, or (Korean) with endings attached to them; and pictures, each a word.
 _UNSPACED: Final = re.compile(
     "["
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Myanmar, Khmer
@@ -139,11 +130,11 @@ _OPTIONAL: Final = ((0x300, 0x36F), (0x591, 0x5C7), (0x64B, 0x65F), (0x20D0, 0x2
 _ACCENTS: Final = {
     code: None for first, last in _OPTIONAL for code in range(first, last + 1) if unicodedata.combining(chr(code))
 }
-_TERM: Final = re.compile(r"[0-9A-Za-z\x80-\U0010ffff]+")  # what FTS5's ascii tokenizer takes for one
+_TERM: Final = re.compile(r"[0-9A-Za-z\x80-\U0010ffff]+")  # as FTS5's ascii tokenizer sees it
 
 
 class _Letters(dict[int, str]):
-    """For ``str.translate``: letters, digits, marks and pictures as they are, a space for all else."""
+    """For ``str.translate``: keeps letters, digits, marks and pictures, and makes anything else a space."""
 
     def __missing__(self, code: int) -> str:
         char = chr(code)
@@ -155,14 +146,13 @@ _LETTERS: Final = _Letters({0x200D: "", 0xFE0F: ""})  # ZWJ, VS16: an emoji is f
 
 
 def cut(text: str) -> str:
-    """Return ``text`` as terms with something between them that is ASCII and neither letter nor digit."""
-    return text if text.isascii() else _UNSPACED.sub(_pairs, _plain(text))
-
-
-def _plain(text: str) -> str:
+    """Return ``text`` as terms, separated by ASCII characters that are neither letter nor digit."""
+    if text.isascii():
+        return text
     # Visible first: to normalise a long run of marks takes quadratic time.
     text = unicodedata.normalize("NFKD", visible(text)).translate(_ACCENTS).casefold()
-    return unicodedata.normalize("NFC", text).translate(_LETTERS)  # NFC: kana with their marks, Hangul syllables
+    text = unicodedata.normalize("NFC", text).translate(_LETTERS)  # NFC: kana with their marks, Hangul syllables
+    return _UNSPACED.sub(_pairs, text)
 
 
 def _pairs(run: re.Match[str]) -> str:
@@ -171,7 +161,7 @@ def _pairs(run: re.Match[str]) -> str:
 
 
 def _nick_term(nick: str) -> str:
-    """One term for a nickname, whatever it is written in."""
+    """Return a nickname in any script as one term."""
     return unicodedata.normalize("NFKC", nick).casefold().encode("utf-8", "replace").hex()
 
 
@@ -182,17 +172,18 @@ _PART: Final = re.compile(r'(-?)(from:)?(?:"([^"]*)(?:"|$)|([^\s"]+))')
 
 
 def expression(query: str) -> str:
-    """Return a query as FTS5 understands it.
+    """Translate a query for FTS5.
 
-    Words are all to be there; ``"a phrase"`` in this order; ``from:NICK``; ``-`` before any of these leaves
-    out what has it. Everything else is literal. Raises SearchError where that asks for nothing, or too much.
+    It finds messages that have every word, every ``"phrase"`` and the sender ``from:NICK``, and none of these after
+    a ``-``. Everything else is literal. Raises SearchError if it asks for nothing, or too much.
     """
     if len(query) > MAX_QUERY:
         raise SearchError("search-long", count=len(query), limit=MAX_QUERY)
     wanted: list[str] = []
     unwanted: list[str] = []
     for minus, sender, phrase, word in _PART.findall(query):
-        if match := _sender(phrase or word) if sender else _phrase(phrase or word):
+        term = phrase or word
+        if match := f'nick : "{_nick_term(term)}"' if sender and term else _phrase(term):
             (unwanted if minus else wanted).append(match)
     if len(wanted) + len(unwanted) > MAX_WORDS:
         raise SearchError("search-words", count=len(wanted) + len(unwanted), limit=MAX_WORDS)
@@ -201,17 +192,13 @@ def expression(query: str) -> str:
     return " NOT ".join([" AND ".join(wanted), *unwanted])
 
 
-def _sender(nick: str) -> str:
-    return f'nick : "{_nick_term(nick)}"' if nick else ""
-
-
 def _phrase(text: str) -> str:
-    """The terms of a text as they stand in a row, ``""`` where it has none."""
+    """Return the terms of a text as a phrase, ``""`` if it has none."""
     terms = _TERM.findall(cut(text))
     if not terms:
         return ""
     star = ""
-    if _UNSPACED.match(terms[-1]):  # its last character: whatever follows it in the text makes another pair of it
+    if _UNSPACED.match(terms[-1]):  # its last character: in the text, another may follow and make a pair with it
         if len(terms) > 1 and len(terms[-2]) == 2 and terms[-2][1] == terms[-1] and _UNSPACED.match(terms[-2]):
             terms.pop()  # the pair before it says so already
         else:
@@ -223,10 +210,7 @@ def _phrase(text: str) -> str:
 
 
 class Index:
-    """The index of one log, in a file of its own (0600). Made and used in the loop; its work is done in ``thread``.
-
-    That is an executor of one thread, which any number of indexes may share.
-    """
+    """The index of one log, in a file of its own. It is used in the loop; ``thread``, for any number, does the work."""
 
     def __init__(self, path: Path, log: Log, thread: ThreadPoolExecutor) -> None:
         self._path = path
@@ -235,23 +219,22 @@ class Index:
         self._database: sqlite3.Connection | None = None
         self._authors: dict[int, tuple[bytes, str]] = {}  # by index: key, nickname's term
         self._next = 0  # the number to read next; 0 while no database is open that fits
-        self._off = ""  # the code that says why there is no search any more
-        self._damage = ""
+        self._off: SearchError | None = None  # why there is no search any more
         self._mended = False
         self._turn = asyncio.Lock()
         self._woken = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
-        """There is more in the log."""
+        """Read on soon: there is more in the log."""
         self._woken.set()
         if self._following is None:
             self._following = asyncio.get_running_loop().create_task(self._follow())
 
     async def find(self, query: str, *, before: int = 0, limit: int = 20) -> Found:
-        """Return the newest messages that fit, at most 100, with numbers below ``before`` where it is not 0.
+        """Return the newest matches, at most 100, with numbers below ``before`` unless it is 0.
 
-        Raises SearchError; StoreError when the log cannot be read.
+        Raises SearchError; StoreError if the log cannot be read.
         """
         match = expression(query)
         try:
@@ -261,8 +244,8 @@ class Index:
         except ChatError:
             if not self._next:
                 raise
-            # The disk is full, say: what was indexed before can be searched all the same.
-        self.wake()  # to go on with the rest, and to close the file when nobody asks for long
+            # The disk may be full: what was indexed before can be searched all the same.
+        self.wake()  # to go on with the rest, and to close the file once it is idle
         below = min(before, _TOP) if before > 0 else _TOP
         limit = max(1, min(limit, MAX_HITS))
         async with self._turn:
@@ -272,16 +255,16 @@ class Index:
         return Found([Hit(*row) for row in rows[:limit]], len(rows) > limit, indexed)
 
     async def aclose(self) -> None:
-        """Stop after the piece at hand, and close the database. A second time does nothing."""
-        if self._off == _CLOSED:
+        """Stop after the current piece, and close the database. Idempotent."""
+        if self._off is not None and self._off.code == "search-closed":
             return
-        self._off = _CLOSED
+        self._off = SearchError("search-closed")
         if self._following is not None:
             self._following.cancel()
             await asyncio.wait([self._following])
         if (database := self._database) is not None:
             with suppress(sqlite3.ProgrammingError):  # closed just now, in the thread
-                database.interrupt()  # a long query; of all its methods, this one may be called from here
+                database.interrupt()  # a long query; the only method that may be called from this thread
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
 
     async def _follow(self) -> None:
@@ -296,72 +279,55 @@ class Index:
                         await self._do(self._close)
                     await self._woken.wait()
                 self._woken.clear()
-                await self._catch_up()
+                end, began = self._log.end, time.monotonic()
+                while await self._step():
+                    if self._log.end != end:  # people talk, and the thread takes the interpreter and a core from them
+                        await asyncio.sleep(_POLITE * (time.monotonic() - began))
+                    end, began = self._log.end, time.monotonic()
                 told = ""
                 await asyncio.sleep(_GATHER)
             except ChatError as error:
                 if str(error) != told:
                     told = str(error)
                     _logger.warning("%s", told)
-                if self._off:
+                if self._off is not None:
                     return
                 await asyncio.sleep(_AGAIN)
                 self._woken.set()
 
-    async def _catch_up(self) -> None:
-        """Read on to the end: at once where nobody talks, else for at most a fifth of the time. Raises as ``_step``."""
-        while True:
-            end, began = self._log.end, time.monotonic()
-            if not await self._step():
-                return
-            if self._log.end != end:  # the thread takes the interpreter, and a core, from those who talk now
-                await asyncio.sleep(_POLITE * (time.monotonic() - began))
-
     async def _step(self) -> bool:
-        """Read on by one piece; False when all is read. Raises SearchError, StoreError."""
+        """Read on by one piece; return False if there is none. Raises SearchError, StoreError."""
         async with self._turn:
             await self._get_ready()
-            pieces = self._gather()
+            pieces: list[Batch | Gap] = []  # about as much as one batch holds
+            seq, size = self._next, 0
+            while size < MAX_BATCH // 2 and (piece := self._log.read(seq)) is not None:
+                pieces.append(piece)
+                if isinstance(piece, Gap):
+                    seq = piece.first + piece.count
+                else:
+                    seq = piece.next_seq
+                    size += len(piece.data)
             if pieces:
                 await self._do(self._take, pieces)
             return bool(pieces)
 
     async def _get_ready(self) -> None:
-        """Open the database, if it is not; throw it away, if it does not fit."""
-        if not self._next:
-            place = await self._do(self._open)
-            if self._fits(place):
-                self._next = place[2]
-            else:
-                await self._do(self._begin_anew)
-
-    def _fits(self, place: Any) -> bool:
-        """Whether the index is one of this log's past. From a damaged file anything may come."""
-        if not place or place[:2] != (_LAYOUT, self._log.epoch):
-            return False
-        _, _, next_seq, last = place
-        if type(next_seq) is not int or not 0 < next_seq <= self._log.end:
-            return False
-        frame = self._log.frame_at(next_seq - 1)
-        return bool(last == (digest(frame) if frame else b""))
-
-    def _gather(self) -> list[Batch | Gap]:
-        """What follows in the log, about as much as one batch holds. In the loop, where the log is read."""
-        pieces: list[Batch | Gap] = []
-        seq, size = self._next, 0
-        while size < MAX_BATCH // 2 and (piece := self._log.read(seq)) is not None:
-            pieces.append(piece)
-            if isinstance(piece, Gap):
-                seq = piece.first + piece.count
-            else:
-                seq = piece.next_seq
-                size += len(piece.data)
-        return pieces
+        """Open the database unless it is open; rebuild it unless it is an index of this log's past."""
+        if self._next:
+            return
+        match await self._do(self._open):  # from a damaged file anything may come
+            case (layout, epoch, int(next_seq), last) if (layout, epoch) == (_LAYOUT, self._log.epoch):
+                frame = self._log.frame_at(next_seq - 1) if 0 < next_seq <= self._log.end else b"another log"
+                if last == (digest(frame) if frame else b""):
+                    self._next = next_seq
+                    return
+        await self._do(self._begin_anew)
 
     async def _do(self, work: Callable[..., _T], *arguments: object) -> _T:
-        """Have the thread do something. Raises SearchError; by then what is damaged has been thrown away."""
-        if self._off:
-            raise SearchError(self._off, why=self._damage)
+        """Have the thread do something. Raises SearchError, after deleting a damaged database."""
+        if self._off is not None:
+            raise self._off.with_traceback(None)
         run = asyncio.get_running_loop().run_in_executor
         try:
             return await run(self._thread, work, *arguments)
@@ -370,33 +336,31 @@ class Index:
                 raise SearchError("search-unusable", why=error) from None
             await run(self._thread, self._throw_away)
             if "no such module" in str(error):
-                self._off = "search-missing"
+                self._off = SearchError("search-missing")
             elif self._mended:
-                self._off, self._damage = "search-damaged", str(error)
+                self._off = SearchError("search-damaged", why=error)
             else:
                 self._mended = True
                 self.wake()
                 raise SearchError("search-rebuilt", why=error) from None
-            raise SearchError(self._off, why=self._damage) from None
+            raise self._off from None
         except Exception:
-            # A fault of ours must cost the search, and not the room.
-            self._off = "search-fault"
-            _logger.exception("the search has failed by a fault of this program; please report it")
-            raise SearchError(self._off, why=self._damage) from None
+            # A bug of ours must cost the search, but not the room.
+            self._off = SearchError("search-fault")
+            _logger.exception("the search has failed because of a bug in this program; please report it")
+            raise self._off from None
 
     # -- in the thread ---------------------------------------------------------------------------
 
     def _connect(self) -> sqlite3.Connection:
         self._close()
-        # Made before SQLite does, which would go by the umask; its journal takes over the mode.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._database = sqlite3.connect(self._path, isolation_level=None)
+        self._database = schema.connect(self._path)
         for setting in ("journal_mode = WAL", "synchronous = NORMAL", "mmap_size = 0", "journal_size_limit = 8388608"):
             self._database.execute(f"PRAGMA {setting}")
         return self._database
 
     def _open(self) -> Any:
-        """Open the database; return how far it had come, None where it cannot be understood."""
+        """Open the database; return how far it had come, None if it cannot be understood."""
         try:
             execute = self._connect().execute
             self._authors = {index: (key, term) for index, key, term in execute("SELECT id, key, nick FROM authors")}
@@ -417,7 +381,7 @@ class Index:
         self._close()
         for suffix in ("", "-wal", "-shm"):  # the journal too: SQLite would play it into the new file
             with suppress(OSError):
-                Path(f"{self._path}{suffix}").unlink()
+                self._path.with_name(self._path.name + suffix).unlink()
 
     def _close(self) -> None:
         database, self._database = self._database, None
@@ -431,7 +395,7 @@ class Index:
         return self._database.execute(_FIND, (match, below, limit)).fetchall()
 
     def _take(self, pieces: Iterable[Batch | Gap]) -> None:
-        """Index what is new in these, in one transaction. What was taken already is passed over."""
+        """Index what is new in these, in one transaction."""
         assert self._database is not None
         seq, last = self._next, b""
         with self._database as database:  # which commits, or rolls back
@@ -453,15 +417,14 @@ class Index:
         if frame.kind == Kind.AUTHOR:
             author = unpack(Author, frame)
             self._authors[author.index] = author.key, _nick_term(author.nick)
-            row = (author.index, author.key, _nick_term(author.nick))
+            row = (author.index, *self._authors[author.index])
             database.execute("INSERT OR REPLACE INTO authors VALUES (?, ?, ?)", row)
         elif frame.kind in (Kind.SAY, Kind.ACTION):
-            text, _ = split_body(frame.kind, frame.flags, frame.body)
-            self._add(database, frame, frame.seq, 0, text)
+            self._add(database, frame, frame.seq, 0, split_body(frame.kind, frame.flags, frame.body)[0])
             database.execute("INSERT INTO messages VALUES (?, ?, 0, NULL)", (frame.seq, frame.author))
         elif frame.kind in (Kind.EDIT, Kind.RETRACT):
             text, target = split_body(frame.kind, frame.flags, frame.body)
-            if target >= frame.seq:  # nothing yet; and it may be larger than what SQLite takes
+            if target >= frame.seq:  # no such message yet; and the number may be too large for SQLite
                 return
             query = "SELECT author, revision + 1 FROM messages WHERE seq = ?"
             author_index, revision = database.execute(query, (target,)).fetchone() or (0, 0)
@@ -479,7 +442,7 @@ class Index:
         database.execute("INSERT INTO words (rowid, nick, text) VALUES (?, ?, ?)", row)
 
     def _is_same(self, one: int, other: int) -> bool:
-        """Whether two author indexes are one key's: each process of a member has its own."""
+        """Return whether two author indexes belong to one key: each process of a member has its own index."""
         key, _ = self._authors.get(one, (b"", ""))
         return one == other or (key != b"" and key == self._authors.get(other, (b"", ""))[0])
 

@@ -17,7 +17,6 @@ Rules:
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -35,6 +34,7 @@ from chat.core.ledger import REJECTIONS_KEPT, RoomTables
 from chat.core.log import Batch
 from chat.core.wire import EPOCH_SIZE, MAX_BATCH, Author, Gap, Rejection, split
 from chat.host import schema
+from chat.local.private_files import try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,14 +50,14 @@ _CHAINED: Final = struct.Struct("!QQ")  # what a link of the chain vouches for b
 
 _SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # it may quote damaged text, which sqlite3 cannot decode
 _CHAIN_START: Final = bytes(16)
-
-
-class StoredInvite(NamedTuple):
-    """An invite that this host made: its public key, when it expires (ms, 0 for never), and uses left, -1 for any."""
-
-    key: bytes
-    expires: int
-    uses: int
+_SETTINGS: Final = (
+    "busy_timeout = 5000",
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "fullfsync = ON",  # macOS: fsync(2) there leaves the bytes in the drive's cache
+    "mmap_size = 0",  # a failing disk under a mapping is a SIGBUS, not an error
+    "journal_size_limit = 67108864",
+)
 
 
 class RoomState(NamedTuple):
@@ -89,10 +89,11 @@ class Store:
         with ExitStack() as opened:
             try:
                 opened.callback(os.close, _lock(folder))
-                _make_private(path)
-                self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+                self._database = schema.connect(path, any_thread=True)
                 opened.callback(self._database.close)
-                self._prepare()
+                for setting in _SETTINGS:
+                    self._database.execute(f"PRAGMA {setting}")
+                schema.prepare(self._database)
                 # Reads go by a connection of their own: they see what is committed, also while a thread commits.
                 self._reader = sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro", uri=True)
                 opened.callback(self._reader.close)
@@ -102,16 +103,6 @@ class Store:
             except (OSError, *_SQLITE_ERRORS) as error:
                 raise StoreError("the database {path} cannot be opened: {why}", path=path, why=error) from None
             self._opened = opened.pop_all()
-
-    def _prepare(self) -> None:
-        execute = self._database.execute
-        execute("PRAGMA busy_timeout = 5000")
-        execute("PRAGMA journal_mode = WAL")
-        execute("PRAGMA synchronous = FULL")
-        execute("PRAGMA fullfsync = ON")  # macOS: fsync(2) there leaves the bytes in the drive's cache
-        execute("PRAGMA mmap_size = 0")  # a failing disk under a mapping is a SIGBUS, not an error
-        execute("PRAGMA journal_size_limit = 67108864")
-        schema.prepare(self._database)
 
     def close(self) -> None:
         """Close the database and unlock the folder. Idempotent."""
@@ -172,30 +163,23 @@ class Store:
             return RoomState(room, name, epoch, invite, next_seq, last_time, self._tables(room))
 
     def _tables(self, room: int) -> RoomTables:
-        def rows(columns: str, table: str) -> list[Any]:
-            query = f"SELECT {columns} FROM {table} WHERE room = ?"  # noqa: S608  our own words only
-            return self._reader.execute(query, (room,)).fetchall()
+        def rows(table: str) -> list[Any]:
+            query = f"SELECT * FROM {table} WHERE room = ?"  # noqa: S608  our own words only
+            return [row[1:] for row in self._reader.execute(query, (room,))]
 
         return RoomTables(
             authors=[
                 Author(index=index, key=key, stream=_unsigned(stream), nick=nick, bot=bool(bot))
-                for index, key, stream, nick, bot in rows("id, key, stream, nick, bot", "authors")
+                for index, key, stream, nick, bot in rows("authors")
             ],
-            high_water=[
-                (key, _unsigned(stream), number) for key, stream, number in rows("key, stream, high_water", "streams")
-            ],
-            nicks=rows("skeleton, nick, key", "nicks"),
-            members=rows("key, role", "members"),
-            invites=[(key, at, bool(counted)) for key, at, counted in rows("key, expires, counted", "invites")],
-            reads=rows("key, seq", "reads"),
+            high_water=[(key, _unsigned(stream), number) for key, stream, number in rows("streams")],
+            nicks=rows("nicks"),
+            members=rows("members"),
+            invites=[(key, at, bool(counted)) for key, at, counted in rows("invites")],
+            reads=rows("reads"),
             rejections=[
-                (
-                    *(key, _unsigned(stream)),
-                    Rejection(number=number, count=count, code=code, fields=json.loads(fields)),
-                )
-                for key, stream, number, count, code, fields in rows(
-                    "key, stream, number, count, code, fields", "rejections"
-                )
+                (key, _unsigned(stream), Rejection(number=number, count=count, code=code, fields=json.loads(fields)))
+                for key, stream, number, count, code, fields in rows("rejections")
             ],
         )
 
@@ -287,17 +271,14 @@ class Store:
 
     # -- invites and addresses -------------------------------------------------------------------
 
-    def invites(self, room: int) -> list[StoredInvite]:
-        """The invites that this host made, besides the standing one; used up and expired ones, too."""
-        query = "SELECT key, expires, uses FROM invites JOIN invite_uses USING (room, key) WHERE room = ?"
-        with _reading():
-            return [StoredInvite(*row) for row in self._reader.execute(query, (room,))]
+    def add_invite(self, room: int, key: bytes, expires: int, uses: int) -> None:
+        """Keep an invite: its public key, when it expires (ms, 0 for never), uses left (-1 for any number).
 
-    def add_invite(self, room: int, invite: StoredInvite) -> None:
-        """Raises StoreFull, StoreError."""
+        Raises StoreFull, StoreError.
+        """
         with self._transaction() as database:
-            database.execute(_PUT_INVITE, (room, invite.key, invite.expires, invite.uses >= 0))
-            database.execute("INSERT INTO invite_uses VALUES (?, ?, ?)", (room, invite.key, invite.uses))
+            database.execute(_PUT_INVITE, (room, key, expires, uses >= 0))
+            database.execute("INSERT INTO invite_uses VALUES (?, ?, ?)", (room, key, uses))
 
     def uses_left(self, room: int, key: bytes) -> int:
         """Return how often this host may still let somebody in by an invite whose uses are counted."""
@@ -333,19 +314,17 @@ class Store:
         except OSError as error:  # a full disk: what was committed is committed, with an older mark beside it
             _logger.warning("the mark %s cannot be written: %s", self._folder / "log.mark", error.strerror)
 
-    def _read_high_water(self, room: int) -> tuple[int, bytes] | None:
-        """Return how far the room had come, and its chain there; None for a mark that is torn or was never written."""
+    def _read_high_water(self, room: int) -> tuple[int, bytes]:
+        """Return the room's next number and its chain there; the beginning for a mark that is torn or missing."""
         data = os.pread(self._high_water_fd, _HIGH_WATER_SIZE, room * _HIGH_WATER_SIZE)
         record = data[: _HIGH_WATER.size]
         if len(data) < _HIGH_WATER_SIZE or _digest(record) != data[_HIGH_WATER.size :]:
-            return None
+            return 1, _CHAIN_START
         _, next_seq, chain = _HIGH_WATER.unpack(record)
         return next_seq, chain
 
     def _check_high_water(self, room: int, name: str, next_seq: int) -> None:
-        if (mark := self._read_high_water(room)) is None:
-            return
-        marked, chain = mark
+        marked, chain = self._read_high_water(room)
         if marked > next_seq:
             raise StoreError(
                 "room {name!r} has lost messages {first} to {last}, which members were shown; {advice}",
@@ -367,7 +346,8 @@ class Store:
         """A database that lost its beginning is empty. It must not take a lost room for a new one."""
         (highest,) = self._reader.execute("SELECT coalesce(max(id), 0) FROM rooms").fetchone()
         slots = os.fstat(self._high_water_fd).st_size // _HIGH_WATER_SIZE
-        lost = [mark[0] - 1 for room in range(highest + 1, slots) if (mark := self._read_high_water(room))]
+        marks = [self._read_high_water(room)[0] for room in range(highest + 1, slots)]
+        lost = [mark - 1 for mark in marks if mark > 1]
         if lost:
             raise StoreError(
                 "cannot make room {name!r}: the database has lost {count} of its rooms, with messages 1 to "
@@ -442,24 +422,10 @@ def _reading() -> Iterator[None]:
 
 def _lock(folder: Path) -> int:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise StoreError(
-            "another host uses {folder}; stop it, or choose another folder with --data", folder=folder
-        ) from None
+    fd = try_lock(folder / "lock")
+    if fd is None:
+        raise StoreError("another host uses {folder}; stop it, or choose another folder with --data", folder=folder)
     return fd
-
-
-def _make_private(path: Path) -> None:
-    """Make the file before SQLite does, which would go by the umask; its journal takes over the mode."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.fchmod(fd, 0o600)
-    finally:
-        os.close(fd)
 
 
 def _link(chain: bytes, first: int, frames: int, data: bytes) -> bytes:

@@ -568,6 +568,12 @@ class Guest:
         return any(frame.body == text.encode() for frame in self.frames())
 
 
+def stored_invites(store: Store, room: int) -> list[tuple[bytes, int, int]]:
+    """The invites that this host made, besides the standing one: key, when it expires, uses left."""
+    query = "SELECT key, expires, uses FROM invites JOIN invite_uses USING (room, key) WHERE room = ? ORDER BY key"
+    return store._database.execute(query, (room,)).fetchall()
+
+
 def fill_disk(fixture: HostFixture) -> None:
     """From now on SQLite says that the disk is full, as the system would say to it: SQLITE_FULL."""
     (pages,) = fixture.store._database.execute("PRAGMA page_count").fetchone()

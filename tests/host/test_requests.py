@@ -29,6 +29,7 @@ from tests.host.host_fixture import (
     free_disk,
     new_invite,
     run,
+    stored_invites,
     until,
 )
 
@@ -52,7 +53,7 @@ def test_only_the_owner_makes_invites_and_odd_questions_are_answered(tmp_path: P
         async with HostFixture(tmp_path) as fixture, fixture.client("owner") as owner, fixture.client("ann") as ann:
             assert "only the room's owner" in await declined(ann, Ask(what="invite", uses=1))
             assert "'the time'" in await declined(owner, Ask(what="the time"))
-            assert fixture.store.invites(fixture.hosted.number) == []
+            assert stored_invites(fixture.store, fixture.hosted.number) == []
             assert [joined.role for joined in owner.so_far(Joined)] == ["owner"]
 
     run(scene())
@@ -77,7 +78,7 @@ def test_a_full_disk_keeps_no_new_invite(tmp_path: Path, monkeypatch: pytest.Mon
                 await make_many()
             free_disk(fixture)
             await owner.stored(await owner.say("still here"))
-            assert len(fixture.store.invites(fixture.hosted.number)) == made
+            assert len(stored_invites(fixture.store, fixture.hosted.number)) == made
 
     run(scene())
 

@@ -23,8 +23,9 @@ from chat.core.ledger import REJECTIONS_KEPT, RoomTables
 from chat.core.log import Batch, Log
 from chat.core.wire import HEADER_SIZE, MAX_BATCH, Author, Gap, Kind, Rejection, split
 from chat.host import schema
-from chat.host.store import Store, StoredInvite
+from chat.host.store import Store
 from chat.local.invite import signer
+from tests.host.host_fixture import stored_invites
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -243,11 +244,10 @@ def test_rooms_do_not_see_each_other(folder: Path) -> None:
 
 
 def test_invites_and_addresses(folder: Path) -> None:
-    few, many = StoredInvite(b"few", 0, 2), StoredInvite(b"many", 2**40, -1)
     with opened(folder) as store:
         room, other = store.open_room("lobby").id, store.open_room("other").id
-        store.add_invite(room, few)
-        store.add_invite(room, many)
+        store.add_invite(room, b"few", 0, 2)
+        store.add_invite(room, b"many", 2**40, -1)
         assert store.address(room, "tcp::0") == ""
         store.remember_address(room, "tcp::0", "tcp::7711")
         store.remember_address(room, "tcp::0", "tcp::7712")
@@ -255,8 +255,8 @@ def test_invites_and_addresses(folder: Path) -> None:
         for _ in range(3):
             store.use_invite(room, b"few")
             store.use_invite(room, b"many")
-        assert sorted(store.invites(room)) == [few._replace(uses=0), many]
-        assert store.invites(other) == []
+        assert stored_invites(store, room) == [(b"few", 0, 0), (b"many", 2**40, -1)]
+        assert stored_invites(store, other) == []
         assert sorted(store.open_room("lobby").tables.invites) == [(b"few", 0, True), (b"many", 2**40, False)]
         assert (store.uses_left(room, b"few"), store.uses_left(room, b"of another host")) == (0, 0)
         assert (store.address(room, "tcp::0"), store.address(other, "tcp::0")) == ("tcp::7712", "")
@@ -305,7 +305,7 @@ def test_invites_of_an_older_version_are_kept_by_their_public_keys(folder: Path)
         database.execute("INSERT INTO invites VALUES (1, ?, 5, 2), (1, ?, 0, -1)", (secret, bytes(16)))
     with opened(folder) as store:
         key, other = signer(secret).key, signer(bytes(16)).key
-        assert sorted(store.invites(1)) == sorted([StoredInvite(key, 5, 2), StoredInvite(other, 0, -1)])
+        assert stored_invites(store, 1) == sorted([(key, 5, 2), (other, 0, -1)])
         assert sorted(store.open_room("lobby").tables.invites) == sorted([(key, 5, True), (other, 0, False)])
     assert secret not in (folder / "log.db").read_bytes()
 
@@ -820,7 +820,7 @@ def test_a_full_disk_stores_all_or_nothing_and_goes_on_when_there_is_room(folder
                 store.commit(room, waiting, changes)
             assert kept.content() == [b"before"]  # reading goes on
         with pytest.raises(StoreFull):
-            store.add_invite(room, StoredInvite(bytes(5000), 0, 1))
+            store.add_invite(room, bytes(5000), 0, 1)
         with pytest.raises(StoreFull):
             store.remember_address(room, "tcp", "x" * 20_000)
         half = store.open_room("lobby")
@@ -861,7 +861,7 @@ def test_after_a_failed_write_nothing_is_ever_written(folder: Path) -> None:
         assert not isinstance(caught.value, StoreFull)
         for write in (
             lambda: store.commit(room, waiting, NOTHING),
-            lambda: store.add_invite(room, StoredInvite(b"", 0, 0)),
+            lambda: store.add_invite(room, b"", 0, 0),
             lambda: store.use_invite(room, b""),
             lambda: store.remember_address(room, "", ""),
             lambda: store.open_room("another"),
@@ -877,9 +877,9 @@ def test_a_fault_of_the_caller_leaves_no_transaction_open(folder: Path) -> None:
     with opened(folder) as store:
         kept = Kept(store)
         with pytest.raises(OverflowError):
-            store.add_invite(kept.state.id, StoredInvite(b"", 2**70, 1))
+            store.add_invite(kept.state.id, b"", 2**70, 1)
         kept.say(b"hi")
-        assert store.invites(kept.state.id) == []
+        assert stored_invites(store, kept.state.id) == []
 
 
 def test_a_database_that_cannot_be_read_is_said_so(folder: Path) -> None:
@@ -888,7 +888,7 @@ def test_a_database_that_cannot_be_read_is_said_so(folder: Path) -> None:
         store._database.execute("DROP TABLE batches")
         store._database.execute("DROP TABLE invite_uses")
         store._database.execute("DROP TABLE nicks")
-        for read in (lambda: store.read(room, 1), lambda: store.invites(room), lambda: store.open_room("lobby")):
+        for read in (lambda: store.read(room, 1), lambda: store.uses_left(room, b""), lambda: store.open_room("lobby")):
             with pytest.raises(StoreError, match="the database cannot be read: no such table"):
                 read()
 
@@ -912,7 +912,7 @@ def test_threads_commit_while_the_loop_reads_and_writes(folder: Path) -> None:
         for thread in threads:
             thread.start()
         room = kept[0].state.id
-        store.add_invite(room, StoredInvite(b"secret", 0, 60))
+        store.add_invite(room, b"secret", 0, 60)
         seen = 0
         while any(thread.is_alive() for thread in threads):
             store.use_invite(room, b"secret")
