@@ -97,7 +97,7 @@ class Roster(_Changes):
             del self.here[who]
             self._bots.discard(who)
             self._change(who)
-        if len(self._changed) > len(self.here) + 1024:
+        if len(self._changed) > 2 * len(self.here) + 512:
             # Forget those who left: a member that does not know yet gets the whole list instead.
             # Everyone here gets a version above the floor, or a list in pages would start over again and again.
             self._floor = self.version

@@ -179,7 +179,7 @@ def test_a_long_list_ends_although_people_come_and_go_all_the_while() -> None:
     roster, reader = Roster(), Reader()
     for number in range(2000):
         roster.enter(key(number), f"n{number}")
-    pass_by(roster, 600)
+    pass_by(roster, 2000)
     while not reader.pages or reader.pages[-1].more:
         reader.take(roster)
         pass_by(roster, 20)
@@ -190,9 +190,10 @@ def test_a_long_list_ends_although_people_come_and_go_all_the_while() -> None:
 
 
 def pass_by(roster: Roster, guests: int) -> None:
-    for _ in range(guests):
-        roster.enter(key(5000), "guest")
-        roster.leave(key(5000), "guest")
+    """Each of them for the first time."""
+    for number in range(roster.version, roster.version + guests):
+        roster.enter(key(5000 + number), "guest")
+        roster.leave(key(5000 + number), "guest")
 
 
 @pytest.mark.parametrize("stay", [0, 3])
