@@ -117,11 +117,16 @@ class ReadState:
         """An older message was put in front. It may have been evicted before; ``recount`` follows."""
         self._evicted -= self._evicted > 0 and self.includes(entry)
 
+    def refresh(self) -> None:
+        """Count anew, and find the marker's place."""
+        self.find_marker()
+        self.recount()
+
     def reset(self) -> None:
         """Another log follows."""
         self.last_read = self._evicted = 0
-        self.marker_seq = self.marker = None
-        self.recount()
+        self.marker_seq = None
+        self.refresh()
 
 
 class Timeline(Ring):
@@ -132,26 +137,18 @@ class Timeline(Ring):
     """
 
     def __init__(
-        self,
-        key: bytes,
-        nick: str = "",
-        zone: tzinfo | None = None,
-        *,
-        edits: EditCache | None = None,
-        attached: bool = True,
+        self, key: bytes, nick: str = "", zone: tzinfo | None = None, *, edits: EditCache | None = None
     ) -> None:
         super().__init__()
         self.key: Final = key
         self.nick = nick
-        self.attached: Final = attached
+        self.attached = True
         self.edits: Final = edits or EditCache()
         self.read_state: Final = ReadState(self)
         self.ignored: set[bytes] = set()
         self.receipts: list[int] = []  # how far others have read; for ``read_by``
         self.last_seq = 0  # the newest number known, also of what has no entry of its own
-        # The oldest number known: ask for what is below it; 0 if there is nothing to ask for. Set it to the log's
-        # end to join without history.
-        self.oldest = 0
+        self.oldest = 0  # the oldest number known: ask for what is below it; 0 if there is nothing to ask for
         self.last_mine: MessageEntry | None = None  # the newest stored message by the reader
         self.renumbered = 0  # how often all entries got new numbers
         self._zone = zone
@@ -232,8 +229,7 @@ class Timeline(Ring):
         self.oldest = min(self.oldest, begins)
         if self.attached:
             self.edits.since = min(self.edits.since, self.oldest)
-        self.read_state.find_marker()
-        self.read_state.recount()
+        self.read_state.refresh()
         return added
 
     def add_newer(self, messages: Iterable[Message], ends: int) -> None:
@@ -248,8 +244,7 @@ class Timeline(Ring):
                     ends = message.seq
                     break
                 self.add(message)
-                entry = self._by_seq.get(message.seq)
-                weight += 0 if entry is None else entry.weight
+                weight += self._by_seq[message.seq].weight if message.seq in self._by_seq else 0
         self.last_seq = max(self.last_seq, ends - 1)
 
     def apply_changes(self, messages: Iterable[Message]) -> None:
@@ -292,7 +287,8 @@ class Timeline(Ring):
 
     def part(self, begins: int) -> Timeline:
         """Return an empty timeline of this log, which is not attached and stands before number ``begins``."""
-        part = Timeline(self.key, self.nick, self._zone, edits=self.edits, attached=False)
+        part = Timeline(self.key, self.nick, self._zone, edits=self.edits)
+        part.attached = False
         part.ignored, part.receipts = set(self.ignored), self.receipts
         part.oldest, part.last_seq = begins, begins - 1
         part._base, state = self._base, self.read_state
@@ -312,26 +308,19 @@ class Timeline(Ring):
         for copied in entries:
             part.append(copied)
         part.last_seq = self.last_seq if numbers.stop == self.end else messages[-1].seq
-        part.read_state.find_marker()
-        part.read_state.recount()
+        part.read_state.refresh()
         return part
 
     # -- what the reader sends -------------------------------------------------------------------
 
     def add_pending(self, sent: object, kind: int, text: str, target: int, now: int) -> None:
-        """Show a message below all else until it is stored, when ``settle`` is called with the same ``sent``.
-
-        Edits, retractions and reactions have no entry: they show once they are in the log.
-        """
-        if kind not in CHANGES:
+        """Show a message below all else until ``settle`` or ``drop`` is called with the same ``sent``."""
+        if kind not in CHANGES:  # these show once they are in the log
             entry = MessageEntry(now, 0, self.key, self.nick, False, kind, text, target, mine=True, pending=True)
             self._pending[id(sent)] = entry
 
     def settle(self, sent: object, seq: int) -> MessageEntry | None:
-        """It is stored under this number; 0 if nobody can know the number any more, and no echo will come.
-
-        Return its entry, None if it was not pending.
-        """
+        """It is stored under this number, 0 for an unknown one. Return its entry, None if it was not pending."""
         entry = self._pending.pop(id(sent), None)
         if entry is not None and seq not in self._by_seq:
             entry.pending = False
@@ -341,8 +330,6 @@ class Timeline(Ring):
     def drop(self, sent: object) -> None:
         """It was rejected: show it no longer."""
         self._pending.pop(id(sent), None)
-
-    # -- questions -------------------------------------------------------------------------------
 
     def read_by(self, entry: MessageEntry) -> tuple[int, int]:
         """Return how many others have read a message, of how many."""
@@ -382,8 +369,6 @@ class Timeline(Ring):
         self._hidden.append(entry)
         if len(self._hidden) > _MAX_HIDDEN:
             self._by_seq.pop(self._hidden.popleft().seq, None)
-
-    # -- inside ----------------------------------------------------------------------------------
 
     def _entry(self, message: Message) -> MessageEntry:
         """Return a message as it is now, with the changes seen so far."""
@@ -425,8 +410,7 @@ class Timeline(Ring):
         self.replace(entries)
         self._evict()
         self.renumbered += 1
-        self.read_state.find_marker()
-        self.read_state.recount()
+        self.read_state.refresh()
 
     def _change(self, change: Message) -> None:
         """Apply a change, or keep it for a message that is older than what is loaded."""
