@@ -54,49 +54,17 @@ OWN: Final = {"edit": True, "retract": True, "reply": False, "quote": False}  # 
 _ABOUT: Final = {"reply": Kind.SAY, "edit": Kind.EDIT}  # the kind of what is said after them
 
 
-class Controller(Generic[R]):
-    """What one user does in one face.
+class Rooms(Generic[R]):
+    """The rooms that are open in one face, and what is said in them. ``opener`` makes a client of a TARGET."""
 
-    ``opener`` makes a client of a TARGET, for ``/join``. ``file`` is where settings are changed.
-    """
-
-    def __init__(
-        self,
-        face: Face[R],
-        room: R,
-        settings: Settings,
-        opener: Callable[[str], Client] | None = None,
-        file: Path | None = None,
-    ) -> None:
+    def __init__(self, face: Face[R], room: R, settings: Settings, opener: Callable[[str], Client] | None) -> None:
         self.settings = settings
         self.rooms = [room]
         self.room = room
         self.begun: tuple[str, MessageEntry] | None = None  # what waits for its text, and about what
-        self.active = now()
         self._face = face
         self._opener = opener
-        self._file = file
-        self._idle = False
         self._turn = asyncio.Lock()
-
-    def do(self, name: str, argument: str = "") -> Work:
-        """Do a command of the table; return what is left to wait for. Raises ChatError, ValueError."""
-        only = USAGES[name].only
-        if only not in ("", self._face.kind):
-            if only == LINES:
-                raise ChatError("/{name} is for chat join --plain", name=name)
-            raise ChatError("/{name} is for the full-screen face", name=name)
-        does: Callable[[str], Work] = getattr(self._face, f"do_{name}", None) or getattr(self, f"do_{name}")
-        return does(argument)
-
-    def do_help(self, word: str) -> None:
-        if word:
-            self._face.show(help_on(word, self._face.keys))
-        else:
-            self._face.show_list(self._face.help())
-
-    def do_quit(self, _argument: str) -> None:
-        self._face.quit()
 
     # -- messages --------------------------------------------------------------------------------
 
@@ -160,6 +128,153 @@ class Controller(Generic[R]):
         timeline.receipts = read_marks(client.people(), (timeline.key, timeline.nick))
         self._face.show_list(details(item, timeline, client))
 
+    def _key_of(self, nick: str) -> bytes:
+        key = self.room.known.key_of(nick)
+        if key is None:
+            raise nobody(nick)
+        return key
+
+    # -- rooms -----------------------------------------------------------------------------------
+
+    def do_rooms(self, _argument: str) -> Work:
+        return self._list_rooms([self._face.label(room) for room in self.rooms])
+
+    async def _list_rooms(self, here: Sequence[str] = ()) -> None:
+        found = ", ".join(await asyncio.to_thread(open_here))
+        text = _("open on this machine: {rooms}; /join NAME enters one")
+        made = text.format(rooms=found) if found else _("no room is open on this machine; open one with: chat host")
+        numbered = ", ".join(f"{number} {name}" for number, name in enumerate(here, 1))
+        self._face.show_list([*([_("in this window: {rooms}").format(rooms=numbered)] if here else []), made])
+
+    def do_join(self, target: str) -> Work:
+        if not target:
+            return self._list_rooms()
+        if self._opener is None:
+            raise ChatError("no other room can be entered from here; use chat join in another terminal")
+        return self.open(self._face.make_room(self._opener(target)))
+
+    def do_msg(self, argument: str) -> Work:
+        nick, text = [*argument.split(maxsplit=1), ""][:2]
+        key, client = self._key_of(nick), self.room.client
+        if key == client.session.key:
+            raise nobody(nick)
+        room = self.room_with(key) or self._face.make_room(client.direct(key), self.room.known.nick_of(key))
+        return self.open(room, text)
+
+    def room_with(self, key: bytes) -> R | None:
+        """Return the direct room with a key, if it is open here."""
+        return next((room for room in self.rooms if room.client.session.other == key), None)
+
+    def open(self, room: R, text: str = "", *, behind: bool = False) -> Work:
+        """Enter a room, or go to it if it is open here. ``behind``: stay in the current one."""
+        session = room.client.session
+        for other in self.rooms:
+            theirs = other.client.session
+            if other is room or (session.room and (theirs.room, theirs.other) == (session.room, session.other)):
+                self.go(other)
+                return self.say(text) if text else None
+        if not self._face.joins_first:
+            self._add(room, behind=behind)
+        entered = asyncio.Event()
+        self._face.spawn(self._live(room, text, entered))
+        return entered.wait()
+
+    def _add(self, room: R, *, behind: bool = False) -> None:
+        self.rooms.append(room)
+        if room.partner:
+            text = _("only {nick} and you are in this room; the host's owner can read it, too")
+            self._face.greet(room, text.format(nick=room.partner))
+        if not behind:
+            self.go(room)
+
+    async def _live(self, room: R, text: str, entered: asyncio.Event) -> None:
+        """Be in a room, from joining to leaving."""
+        try:
+            async with room.client:
+                if room not in self.rooms:
+                    self._add(room)
+                if text:
+                    await self._send(room, self._outgoing(text), text)
+                entered.set()
+                await self._face.follow(room)
+        except ChatError as error:
+            before = f"{room.name}: " if room.client.session.room else ""
+            self._face.show(before + translate(error), room=self.rooms[0])
+        finally:
+            entered.set()
+        if room in self.rooms:
+            self._close(room)
+
+    def do_part(self, _argument: str) -> Work:
+        room = self.room
+        if room is self.rooms[0]:
+            raise ChatError("leave this room with /quit")
+        self._close(room)
+        return room.client.aclose()
+
+    def _close(self, room: R) -> None:
+        if room is self.room:
+            self.go(self.rooms[0])
+        self.rooms.remove(room)
+        self._face.closed(room)
+
+    def do_room(self, wanted: str) -> None:
+        if wanted.isdecimal():
+            self.go_to(int(wanted))
+            return
+        found = rooms_like(wanted, [room.name for room in self.rooms])
+        if not found:
+            raise ChatError("no room here is called {name}; /join enters another one", name=wanted)
+        self.go(self.rooms[found[0]])
+
+    def go_to(self, number: int) -> None:
+        """Go to a room by its number in this window, from 1. Raises ChatError."""
+        if not 0 < number <= len(self.rooms):
+            raise ChatError("there is no room {number} in this window", number=number)
+        self.go(self.rooms[number - 1])
+
+    def go(self, room: R) -> None:
+        self._face.left(self.room)
+        self.begun = None  # it is about a message of the other room
+        self.room = room
+        self._face.entered(room)
+
+
+class Controller(Rooms[R]):
+    """What one user does in one face. ``file`` is where settings are changed."""
+
+    def __init__(
+        self,
+        face: Face[R],
+        room: R,
+        settings: Settings,
+        opener: Callable[[str], Client] | None = None,
+        file: Path | None = None,
+    ) -> None:
+        super().__init__(face, room, settings, opener)
+        self.active = now()
+        self._file = file
+        self._idle = False
+
+    def do(self, name: str, argument: str = "") -> Work:
+        """Do a command of the table; return what is left to wait for. Raises ChatError, ValueError."""
+        only = USAGES[name].only
+        if only not in ("", self._face.kind):
+            if only == LINES:
+                raise ChatError("/{name} is for chat join --plain", name=name)
+            raise ChatError("/{name} is for the full-screen face", name=name)
+        does: Callable[[str], Work] = getattr(self._face, f"do_{name}", None) or getattr(self, f"do_{name}")
+        return does(argument)
+
+    def do_help(self, word: str) -> None:
+        if word:
+            self._face.show(help_on(word, self._face.keys))
+        else:
+            self._face.show_list(self._face.help())
+
+    def do_quit(self, _argument: str) -> None:
+        self._face.quit()
+
     # -- people ----------------------------------------------------------------------------------
 
     def do_who(self, nick: str) -> None:
@@ -169,12 +284,6 @@ class Controller(Generic[R]):
             self._face.show(*room.known.about(key, people, ignored=key in room.timeline.ignored))
         else:
             self._face.show(list_people(people))
-
-    def _key_of(self, nick: str) -> bytes:
-        key = self.room.known.key_of(nick)
-        if key is None:
-            raise nobody(nick)
-        return key
 
     def ignored(self) -> list[tuple[str, str]]:
         """Return who is ignored, as the settings write it, with the nickname if it is known."""
@@ -284,118 +393,6 @@ class Controller(Generic[R]):
 
     async def _ask(self, room: R, ask: Ask) -> None:
         self._face.answer(await room.client.ask(ask), room)
-
-    # -- rooms -----------------------------------------------------------------------------------
-
-    def do_rooms(self, _argument: str) -> Work:
-        return self._list_rooms([self._face.label(room) for room in self.rooms])
-
-    async def _list_rooms(self, here: Sequence[str] = ()) -> None:
-        numbered = ", ".join(f"{number} {name}" for number, name in enumerate(here, 1))
-        made = [_("in this window: {rooms}").format(rooms=numbered)] if numbered else []
-        if found := ", ".join(await asyncio.to_thread(open_here)):
-            made.append(_("open on this machine: {rooms}; /join NAME enters one").format(rooms=found))
-        else:
-            made.append(_("no room is open on this machine; open one with: chat host"))
-        self._face.show_list(made)
-
-    def do_join(self, target: str) -> Work:
-        if not target:
-            return self._list_rooms()
-        if self._opener is None:
-            raise ChatError("no other room can be entered from here; use chat join in another terminal")
-        return self.open(self._face.make_room(self._opener(target)))
-
-    def do_msg(self, argument: str) -> Work:
-        nick, text = [*argument.split(maxsplit=1), ""][:2]
-        session = self.room.client.session
-        key = self._key_of(nick)
-        if key == session.key:
-            raise nobody(nick)
-        room = self.room_with(key)
-        if room is None:
-            name = next((name for who, name in session.here if who == key), nick)
-            return self.open(self._face.make_room(self.room.client.direct(key), name), text)
-        self.go(room)
-        return self.say(text) if text else None
-
-    def room_with(self, key: bytes) -> R | None:
-        """Return the direct room with a key, if it is open here."""
-        return next((room for room in self.rooms if room.client.session.other == key), None)
-
-    def open(self, room: R, text: str = "", *, behind: bool = False) -> Work:
-        """Enter a room, or go to it if it is open here. ``behind``: stay in the current one."""
-        session = room.client.session
-        for other in self.rooms:
-            theirs = other.client.session
-            if session.room and (theirs.room, theirs.other) == (session.room, session.other):
-                self.go(other)
-                return self.say(text) if text else None
-        if not self._face.joins_first:
-            self._add(room, behind=behind)
-        entered = asyncio.Event()
-        self._face.spawn(self._live(room, text, entered))
-        return entered.wait()
-
-    def _add(self, room: R, *, behind: bool = False) -> None:
-        self.rooms.append(room)
-        if room.partner:
-            text = _("only {nick} and you are in this room; the host's owner can read it, too")
-            self._face.greet(room, text.format(nick=room.partner))
-        if not behind:
-            self.go(room)
-
-    async def _live(self, room: R, text: str, entered: asyncio.Event) -> None:
-        """Be in a room, from joining to leaving."""
-        try:
-            async with room.client:
-                if room not in self.rooms:
-                    self._add(room)
-                if text:
-                    await self._send(room, self._outgoing(text), text)
-                entered.set()
-                await self._face.follow(room)
-        except ChatError as error:
-            before = f"{room.name}: " if room.client.session.room else ""
-            self._face.show(before + translate(error), room=self.rooms[0])
-        finally:
-            entered.set()
-        if room in self.rooms:
-            self._close(room)
-
-    def do_part(self, _argument: str) -> Work:
-        room = self.room
-        if room is self.rooms[0]:
-            raise ChatError("leave this room with /quit")
-        self._close(room)
-        return room.client.aclose()
-
-    def _close(self, room: R) -> None:
-        if room is self.room:
-            self.go(self.rooms[0])
-        self.rooms.remove(room)
-        self._face.closed(room)
-
-    def do_room(self, wanted: str) -> None:
-        if wanted.isdecimal():
-            self.go_to(int(wanted))
-            return
-        found = rooms_like(wanted, [room.name for room in self.rooms])
-        if not found:
-            raise ChatError("no room here is called {name}; /join enters another one", name=wanted)
-        self.go(self.rooms[found[0]])
-
-    def go_to(self, number: int) -> None:
-        """Go to a room by its number in this window, from 1. Raises ChatError."""
-        if not 0 < number <= len(self.rooms):
-            raise ChatError("there is no room {number} in this window", number=number)
-        self.go(self.rooms[number - 1])
-
-    def go(self, room: R) -> None:
-        self._face.left(self.room)
-        self.begun = None  # it is about a message of the other room
-        self.room = room
-        self._face.entered(room)
 
 
 def open_here() -> list[str]:

@@ -17,9 +17,8 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from bisect import bisect_left
 from functools import cache
-from itertools import chain, islice, takewhile
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from chat.core.text import quoted
@@ -74,7 +73,7 @@ def reaction(typed: str) -> str:
         return typed
     name = typed.strip(":").lower()
     near = [name] if find(name) else [found for found, _picture in complete(name, 1)]
-    near = near or difflib.get_close_matches(name[:_WORD], _sorted_names(), n=1)
+    near = near or difflib.get_close_matches(name[:_WORD], _table(), n=1)
     wanted = _("an emoji is wanted, or its name, like :tada:")
     hint = _("did you mean :{name}:?").format(name=near[0]) if near else wanted
     raise ValueError(_("“{word}” is no emoji; {hint}").format(word=quoted(typed, _WORD), hint=hint))
@@ -91,23 +90,23 @@ def _is_picture(text: str) -> bool:
 def complete(start: str, limit: int = 30) -> list[tuple[str, str]]:
     """Return at most ``limit`` names and their emoji for what somebody has begun to type.
 
-    First the names that begin so, the common ones before the others, then those of which a later word does (``cat``
-    finds ``smile_cat``), each by the alphabet. Each emoji is there once. Chinese names have no word breaks.
+    First the names that begin so, common ones before others, then those of which a later word does (``cat`` finds
+    ``smile_cat``), each by the alphabet. Each emoji is there once. Chinese names have no word breaks.
     """
-    start = start.lower()
-    names, inside = _sorted_names(), "_" + start if start.isascii() else start
-    first = bisect_left(names, start)
-    found = {_table()[name]: name for name in _COMMON if name.startswith(start)}
-    beginning = takewhile(lambda name: name.startswith(start), islice(names, first, None))
-    for name in chain(beginning, (name for name in names if start and inside in name)):
-        if len(found) >= limit:
+    start, table = start.lower(), _table()
+    inside = "_" + start if start.isascii() else start
+    beginning = (name for name in chain(_COMMON, table) if name.startswith(start))
+    found: dict[str, str] = {}
+    for name in chain(beginning, (name for name in table if start and inside in name)):
+        if len(found) == limit:
             break
-        found.setdefault(_table()[name], name)
-    return [(name, picture) for picture, name in found.items()][:limit]
+        found.setdefault(table[name], name)
+    return [(name, picture) for picture, name in found.items()]
 
 
 @cache
 def _table() -> dict[str, str]:
+    """Return the emoji by their names, by the alphabet."""
     import emoji
 
     emoji.config.load_language("zh")
@@ -120,12 +119,7 @@ def _table() -> dict[str, str]:
                 for name in [names] if isinstance(names, str) else names:
                     if _NAME.fullmatch(name):
                         table.setdefault(name.strip(":").lower(), picture)
-    return table | _MORE
-
-
-@cache
-def _sorted_names() -> list[str]:
-    return sorted(_table())
+    return dict(sorted((table | _MORE).items()))
 
 
 def _expanded(text: str) -> str:
