@@ -10,7 +10,6 @@ Rules:
 2. The copied text has no control characters but tabs: a shell into which it is pasted would obey them.
 3. Inside tmux and screen both forms are sent, the plain one first: a setting there decides which one gets through
    (``set-clipboard``, ``allow-passthrough``), and the same text twice does no harm.
-4. No terminal answers, and some ignore the sequence, so we cannot say "copied" without an "if".
 """
 
 from __future__ import annotations

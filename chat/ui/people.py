@@ -20,7 +20,7 @@ from chat.i18n import _, later
 from chat.local.identity import fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from chat.core.session import Message, Session
     from chat.core.status import Status, Who
@@ -72,25 +72,23 @@ class People:
             del self._known[next(iter(self._known))]
         return known
 
-    def everybody(self) -> set[bytes]:
-        """Return the keys of everybody known."""
-        return {key for key, _nick in self._session.here} | self._known.keys()
+    def named(self) -> Iterator[Who]:
+        """Yield the key and nickname of those who are here, then of everybody known, the latest one first."""
+        yield from self._session.here
+        yield from ((key, known.nick) for key, known in reversed(self._known.items()))
 
     def nicks(self) -> list[str]:
         """Return the nicknames of those who are here, then of the others, the latest one first."""
-        here = [nick for _key, nick in self._session.here]
-        return list(dict.fromkeys([*here, *(known.nick for known in reversed(self._known.values()))]))
+        return list(dict.fromkeys(nick for _key, nick in self.named()))
 
     def key_of(self, nick: str) -> bytes | None:
         """Return the key with this nickname, None if nobody had it."""
         wanted = nick.removeprefix("@").casefold()
-        known = ((key, known.nick) for key, known in reversed(self._known.items()))
-        return next((key for key, name in (*self._session.here, *known) if name.casefold() == wanted), None)
+        return next((key for key, name in self.named() if name.casefold() == wanted), None)
 
     def nick_of(self, key: bytes) -> str:
         """Return the current or last nickname of a key, "" for an unknown one."""
-        here = next((nick for who, nick in self._session.here if who == key), "")
-        return here or self._known.get(key, Known()).nick
+        return next((nick for who, nick in self.named() if who == key), "")
 
     def about(self, key: bytes, people: Mapping[Who, Status], *, ignored: bool) -> list[str]:
         """Describe a person, present or not. ``people`` maps those here to their status."""
@@ -109,22 +107,22 @@ class People:
         return made
 
 
-def as_line(who: Who, state: Status, now: float | None = None) -> str:
+def as_line(who: Who, state: Status) -> str:
     """Return one line for people."""
     nick = visible(who[1], lines=False)
     words = [] if state.level == Level.ONLINE else [_(_LEVELS[state.level])]
     if state.typing:
         words.append(_("typing"))
     if state.level != Level.ONLINE and state.active:
-        words.append(since(state.active, now))
+        words.append(since(state.active))
     if state.note:
         words.append(visible(state.note, lines=False))
     return "\t".join([nick, ", ".join(words)]) if words else nick
 
 
-def since(ms: int, now: float | None = None) -> str:
+def since(ms: int) -> str:
     """Return in words how long ago something was. ``ms``: since 1970 UTC."""
-    minutes = max(0, int((now or time.time()) - ms / 1000)) // 60
+    minutes = max(0, int(time.time() - ms / 1000)) // 60
     if minutes < 1:
         return _("just now")
     if minutes < 60:
@@ -175,7 +173,8 @@ def names_of(key: bytes) -> set[str]:
 
 def ignored(entries: Iterable[str], rooms: Iterable[People]) -> list[tuple[str, str]]:
     """Return who is ignored, as the settings write it, with the nickname if one of the rooms knows it."""
-    known = {name: people.nick_of(key) for people in rooms for key in people.everybody() for name in names_of(key)}
+    names = (named for people in rooms for named in reversed([*people.named()]))  # who is here comes last, and stays
+    known = {name: nick for key, nick in names for name in names_of(key)}
     return [(entry, known.get(entry, "")) for entry in entries]
 
 

@@ -9,12 +9,10 @@ Rules:
 3. Colour never stands alone: names are written out, mentions are bold or reversed, links are underlined. Nothing is
    lost without colours, or under ``none``.
 
-Why six colours. About one man in twelve does not tell red from green; for him colours differ in blue against yellow,
-and in lightness. ``auto`` has no lightness to give: 4 to 1 on black and on white (WCAG 2.2, contrast ratio) leaves 23
-of the 256 colours, all of middle lightness. Each palette is the best six of the 256 colours, by their least distance
-(CIE 1976, in L*a*b*) as people with protanopia and deuteranopia see them (Machado, Oliveira and Fernandes 2009): 17
-for ``auto``, 36 for ``dark``, 30 for ``light``, 34 for ``high-contrast``. With eight colours ``auto`` falls to 11, and
-two of any eight picked by hue alone may differ by 1, which is nothing.
+Why six colours: each palette is the best six of the 256, by their least distance (CIE 1976, in L*a*b*) as people with
+protanopia and deuteranopia see them (Machado, Oliveira and Fernandes 2009): 17 for ``auto``, 36 for ``dark``, 30 for
+``light``, 34 for ``high-contrast``. ``auto`` has only 23 to choose from, those with 4 to 1 on black and on white (WCAG
+2.2, contrast ratio); with eight colours its distance falls to 11.
 """
 
 from __future__ import annotations
