@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from chat.i18n import translate
+from chat.ui.people import People, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -18,30 +19,33 @@ if TYPE_CHECKING:
     from chat.local.keys import Key
     from chat.local.streams import Output
     from chat.ui.entry import MessageEntry
-    from chat.ui.people import People
     from chat.ui.timeline import Timeline
 
 Work: TypeAlias = "Coroutine[Any, Any, object] | None"  # what is left to wait for
 
 
-class Room(Protocol):
-    """A room that is open in a face."""
+class Room:
+    """A room that is open in a face. ``partner``: the other's nickname, in a direct room."""
 
-    partner: str  # the other's nickname, in a direct room
+    timeline: Timeline
 
-    @property
-    def client(self) -> Client: ...
-    @property
-    def timeline(self) -> Timeline: ...
-    @property
-    def known(self) -> People: ...
+    def __init__(self, client: Client, partner: str = "") -> None:
+        self.client: Final = client
+        self.partner = partner
+        self.known: Final = People(client.session)
+
     @property
     def name(self) -> str:
         """What the room is called here: ``#lobby``, ``@bob``."""
+        return f"@{self.partner}" if self.partner else f"#{self.client.session.room}"
 
-    def ignore(self, key: bytes) -> None: ...
+    def ignore(self, key: bytes) -> None:
+        self.timeline.ignore(key)
+
     def unignore(self, entries: set[str]) -> None:
-        """Stop ignoring these keys; they are written as the settings write them."""
+        """Stop ignoring these keys, which are written as the settings write them."""
+        for key in [key for key in self.timeline.ignored if not entries.isdisjoint(names_of(key))]:
+            self.timeline.unignore(key)
 
 
 R = TypeVar("R", bound=Room)

@@ -23,8 +23,7 @@ import re
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -38,12 +37,13 @@ from chat.core.wire import MAX_TEXT, Direct, Kind
 from chat.i18n import _, later, translate
 from chat.local.settings import DEFAULTS
 from chat.local.streams import Output, lines, whole_lines
+from chat.ui import face
 from chat.ui.commands import LINES, commands_of, parse, written
 from chat.ui.controller import OWN, Controller
 from chat.ui.describe import describe, describe_message, excerpt
 from chat.ui.entry import MessageEntry
 from chat.ui.face import Face, converse
-from chat.ui.people import People, describe_direct, names_of
+from chat.ui.people import describe_direct, names_of
 from chat.ui.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -67,35 +67,18 @@ _BEGUN: Final = {
 }
 
 
-@dataclass(eq=False)
-class Room:
-    """One room that is open here. ``partner``: the other's nickname, of a direct room."""
-
-    client: Client
-    partner: str = ""
-    day: date = field(default_factory=lambda: datetime.now().astimezone().date())  # of the last line
-
-    def __post_init__(self) -> None:
-        self.timeline = Timeline(self.client.session.key, self.client.session.nick)
+class Room(face.Room):
+    def __init__(self, client: Client, partner: str = "") -> None:
+        super().__init__(client, partner)
+        self.timeline = Timeline(client.session.key, client.session.nick)
         self.older: dict[int, MessageEntry] = {}  # from before the timeline, if a command named them
-        self.known = People(self.client.session)
-
-    @property
-    def name(self) -> str:
-        return f"@{self.partner}" if self.partner else f"#{self.client.session.room}"
+        self.day = datetime.now().astimezone().date()  # of the last line
 
     def at_seq(self, seq: int) -> MessageEntry | None:
         return self.timeline.at_seq(seq) or self.older.get(seq)
 
     def said(self, message: Message) -> MessageEntry:
         return MessageEntry.of(message, self.timeline.key)
-
-    def ignore(self, key: bytes) -> None:
-        self.timeline.ignore(key)
-
-    def unignore(self, entries: set[str]) -> None:
-        for key in [key for key in self.timeline.ignored if not entries.isdisjoint(names_of(key))]:
-            self.timeline.unignore(key)
 
 
 class Linear(Face[Room]):

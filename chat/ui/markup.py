@@ -12,7 +12,7 @@ Rules:
    snake_case_names stay as they are. Only a code block reaches beyond its line.
 3. A link is only underlined, and can be read as a whole. No escape sequence (OSC 8) makes a text lead elsewhere.
 4. Time is linear in the length of any text: each pass looks at each character a bounded number of times.
-5. Roles come from the fixed set ``ROLES``, never from a text.
+5. Roles come from a fixed set, never from a text.
 
 Our own scanner colours comments, strings, numbers and keywords of code. A library's lexers know far more, but take
 quadratic time on a malicious text: Pygments needs a second for 4 KiB of empty lines in a block of C or Java.
@@ -31,15 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 Fragment: TypeAlias = tuple[str, str]  # roles, with spaces between them; a part of the text
-
-ROLES: Final = frozenset(
-    {
-        *("bold", "italic", "code", "link", "mention"),
-        *("quote", "quote-mark", "item-mark"),  # a quoted line; its "> "; the "- " or "* " of a list
-        *("delimiter", "fence"),  # inside a line; a line of its own
-        *("code-comment", "code-string", "code-number", "code-keyword"),
-    }
-)
 
 _MAX_MENTIONS: Final = 100  # in one message: ``mentions`` takes 10 µs for each
 _WORD: Final = re.compile(r"\w")

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chat.core.text import visible
-from chat.ui.markup import ROLES, highlight, parse, without_delimiters
+from chat.ui.markup import highlight, parse, without_delimiters
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -132,6 +132,12 @@ def test_a_block_of_code_keeps_its_lines_and_is_coloured_in_a_language_that_is_k
     )
 
 
+ROLES = {
+    *("bold", "italic", "code", "link", "mention"),
+    *("quote", "quote-mark", "item-mark"),  # a quoted line; its "> "; the "- " or "* " of a list
+    *("delimiter", "fence"),  # inside a line; a line of its own
+    *("code-comment", "code-string", "code-number", "code-keyword"),
+}
 PARTS = st.lists(
     st.sampled_from(
         [*"*_`>-ab \n你\"'#\\", "**", "```", "```py\n", "\n```\n", "> ", "- ", "http://", "ann", "@ann", "chat://x"]

@@ -10,8 +10,8 @@ import pytest
 from prompt_toolkit.styles import Attrs, default_ui_style, merge_styles
 
 from chat.ui import theme
-from chat.ui.markup import ROLES
 from chat.ui.theme import PALETTE, PALETTES, choose, classes, nick_style, roles_of
+from tests.ui.test_markup import ROLES
 
 COLOURED = [name for name in PALETTES if name != "none"]
 BACKGROUNDS = {  # theme: contrast, and on what

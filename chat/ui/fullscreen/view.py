@@ -14,8 +14,9 @@ from chat.i18n import _
 from chat.local.identity import fingerprint
 from chat.ui.describe import describe
 from chat.ui.entry import MessageEntry
+from chat.ui.face import Room
 from chat.ui.fullscreen.viewport import CATCHING_UP, Loader, Progress, Viewport
-from chat.ui.people import People, names_of, read_marks
+from chat.ui.people import names_of, read_marks
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,19 +35,17 @@ class Attention(IntEnum):
     MENTION = 2
 
 
-class View(Viewport):
+class View(Viewport, Room):
     """A room. ``partner``: the other's nickname, in a direct room. ``called``: it opens because of unread messages."""
 
     def __init__(
         self, client: Client, settings: Settings, *, partner: str = "", called: bool = False, delimiters: bool = False
     ) -> None:
-        super().__init__(client.session, settings.time_format, delimiters=delimiters)
-        self.client: Final = client
-        self.partner = partner
+        Viewport.__init__(self, client.session, settings.time_format, delimiters=delimiters)
+        Room.__init__(self, client, partner)
         self.loader: Final = Loader(client, self, self._heard)
         self.work: asyncio.Task[None] | None = None  # what the user asked for, and can cancel
         self.search: Search | None = None
-        self.known: Final = People(client.session)
         self.people: dict[Who, Status] = {}
         # Shown once the past is here: a note before it would be of another day.
         self.greeting: list[str] = []
@@ -74,11 +73,6 @@ class View(Viewport):
         super().clear()
         self.search = None
         self._show_unsettled()
-
-    @property
-    def name(self) -> str:
-        """What the room is called in this window."""
-        return f"@{self.partner}" if self.partner else f"#{self.session.room}"
 
     @property
     def asks_for_you(self) -> bool:
