@@ -179,10 +179,10 @@ def test_a_long_list_ends_although_people_come_and_go_all_the_while() -> None:
     roster, reader = Roster(), Reader()
     for number in range(2000):
         roster.enter(key(number), f"n{number}")
-    pass_by(roster, 2000)
+    pass_by(roster, 2400)
     while not reader.pages or reader.pages[-1].more:
         reader.take(roster)
-        pass_by(roster, 20)
+        pass_by(roster, 5)
         assert len(reader.pages) < 120
     assert [page.reset for page in reader.pages].count(True) == 2  # begun anew when those who left were forgotten
     reader.catch_up(roster)
