@@ -15,8 +15,10 @@ import os
 import secrets
 import time
 from contextlib import closing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from chat.core import wire
 from chat.core.errors import (
     LinkBroken,
     LinkClosed,
@@ -27,22 +29,7 @@ from chat.core.errors import (
     StoreFull,
     TransportError,
 )
-from chat.core.wire import (
-    HELLO_TIMEOUT,
-    MAX_FRAME,
-    MAX_HELLO,
-    PREFACE,
-    Challenge,
-    Direct,
-    Frame,
-    Hello,
-    Kind,
-    Parser,
-    Refusal,
-    direct_name,
-    pack,
-    unpack,
-)
+from chat.core.wire import HELLO_TIMEOUT, Direct, Frame, Hello, Kind, Parser, Refusal, pack
 from chat.host.hosted_room import DISK_FULL
 from chat.local.identity import transcript, verify
 
@@ -72,16 +59,21 @@ class AdmissionControl:
 
     async def accept(self, listener: Listener) -> None:
         """Serve all that a listener accepts, until it is closed."""
-        host = self._host
         while True:
             await self._slots.acquire()
-            link = await _next_link(listener)
-            if link is None:
+            try:
+                link = await listener.accept()
+            except LinkClosed:
                 return
-            if host.closed:
+            except (TransportError, OSError) as error:
+                _logger.warning("cannot accept on %s: %s", listener.address, error)
+                self._slots.release()
+                await asyncio.sleep(_ACCEPT_RETRY)  # usually out of descriptors: members go on meanwhile
+                continue
+            if self._host.closed:
                 await _close(link)
             else:
-                self._unauthenticated.add(host.start(self.serve(link)))
+                self._unauthenticated.add(self._host.start(self.serve(link)))
 
     def _release_slot(self, task: asyncio.Task[None]) -> None:
         """Release a pre-handshake slot. A second call does nothing."""
@@ -116,18 +108,18 @@ class AdmissionControl:
             await _close(link)
 
     async def _meet(self, link: Link, task: asyncio.Task[None]) -> None:
-        parser = Parser(limit=MAX_HELLO)
+        parser = Parser(limit=wire.MAX_HELLO)
         nonce = secrets.token_bytes(32)
         async with asyncio.timeout(HELLO_TIMEOUT):
-            challenge = Challenge(key=self._host.identity.key, nonce=nonce)
-            await _send_all(link, PREFACE + pack(Kind.CHALLENGE, challenge))
+            challenge = wire.Challenge(key=self._host.identity.key, nonce=nonce)
+            await _send_all(link, wire.PREFACE + pack(Kind.CHALLENGE, challenge))
             hello = await _first_frame(link, parser)
         if hello is None:
             return  # port scanners and health checks connect and leave
         hosted, member = await self._admit(hello, nonce, link.peer)
         connection = hosted.attach(member, link, task)
         self._release_slot(task)
-        parser.limit = MAX_FRAME
+        parser.limit = wire.MAX_FRAME
         try:
             await connection.receive(parser)
         except RemoteProtocolError as error:
@@ -144,23 +136,21 @@ class AdmissionControl:
         """Check a HELLO and let the peer in. Raises RemoteProtocolError, Refused, StoreError."""
         if frame.kind != Kind.HELLO:
             raise RemoteProtocolError(f"the peer began with a frame of kind {frame.kind} instead of HELLO")
-        hello = unpack(Hello, frame)
+        hello = wire.unpack(Hello, frame)
         hosted = self._host.find_room(hello.room)
         if len(hello.key) != 32 or len(hello.nonce) != 32:
             raise RemoteProtocolError("the peer sent a HELLO whose key or nonce has the wrong size")
-        member, by_invite, proof = (
-            transcript(
-                role,
-                host=self._host.identity.key,
-                room=hello.room,
-                host_nonce=nonce,
-                nonce=hello.nonce,
-                key=hello.key,
-            )
-            for role in ("member", "invite", "host")
+        signed = partial(
+            transcript,
+            host=self._host.identity.key,
+            room=hello.room,
+            host_nonce=nonce,
+            nonce=hello.nonce,
+            key=hello.key,
         )
-        if not verify(hello.key, hello.signature, member):
+        if not verify(hello.key, hello.signature, signed("member")):
             raise RemoteProtocolError("the peer's signature does not fit its key")
+        by_invite = signed("invite")
         if hosted is None and hello.other:
             hosted = self._open_direct(hello)
         if hosted is None:
@@ -177,11 +167,11 @@ class AdmissionControl:
         if not await hosted.in_order(lambda: not room.is_coming(hello.key) and room.prepare(hello) is not None):
             raise LinkBroken("the room's sequencer takes too long")  # the peer comes back
         as_owner = peer.uid == os.geteuid()  # such a process could read the host's keys and its log anyway
-        return hosted, self._enter(hosted, hello, proof, as_owner=as_owner)
+        return hosted, self._enter(hosted, hello, signed("host"), as_owner=as_owner)
 
     def _open_direct(self, hello: Hello) -> HostedRoom:
         """Open the room of two who share another room here. Raises RemoteProtocolError, Refused, StoreError."""
-        if len(hello.other) != 32 or hello.other == hello.key or hello.room != direct_name(hello.key, hello.other):
+        if len(hello.other) != 32 or hello.other == hello.key or hello.room != wire.direct_name(hello.key, hello.other):
             raise RemoteProtocolError("the peer asked for a direct room whose name does not fit its two keys")
         rooms = [hosted.room for hosted in self._host.rooms.values()]
         if not any(room.knows(hello.key) and room.knows(hello.other) for room in rooms if not room.only):
@@ -248,18 +238,6 @@ class AdmissionControl:
         if entry.replaced is not None:
             hosted.drop(entry.replaced)
         return member
-
-
-async def _next_link(listener: Listener) -> Link | None:
-    """Return the next peer's link, None when the listener has been closed."""
-    while True:
-        try:
-            return await listener.accept()
-        except LinkClosed:
-            return None
-        except (TransportError, OSError) as error:
-            _logger.warning("cannot accept on %s: %s", listener.address, error)
-            await asyncio.sleep(_ACCEPT_RETRY)  # usually out of descriptors: members go on meanwhile
 
 
 async def _first_frame(link: Link, parser: Parser) -> Frame | None:

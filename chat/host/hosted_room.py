@@ -1,11 +1,14 @@
-"""A room that is served: it stores what members say, then sends it to everybody.
+"""A room that is served, and its members' links: it stores what members say, then sends it to everybody.
 
+    a task per member:  link.receive ─▶ room.handle ─▶ log.append
     tick, once all that is ready has been read:  log.seal ─▶ store.commit (fsync) ─▶ log.publish ─▶ every cursor
 
 Rules:
 
 1. Batching has no timer: while a commit or a round of sends is under way, the next batch grows by itself.
 2. Append, store, send: a tick sends nothing before the commit has returned.
+3. The host never waits for a member. A link that takes no more gets a task that waits for it. A member that sends
+   too fast, or while the disk lags behind, is not read for a while.
 """
 
 from __future__ import annotations
@@ -13,21 +16,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from chat.core.errors import StoreError, StoreFull
+from chat.core.errors import StoreError, StoreFull, TransportError
+from chat.core.room import BOT
 from chat.core.wire import MAX_CONTROL, Kind, Notice, encode, pack
-from chat.host.connection import Connection
+from chat.host import requests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from chat.core.ledger import RoomTables
     from chat.core.log import Batch
     from chat.core.room import Member, Room
     from chat.core.sequencer import Submission
+    from chat.core.wire import Parser
     from chat.host.board import HostBoard
     from chat.host.host import Host
     from chat.host.search import Index
@@ -36,6 +43,8 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger("chat.host.host")
 
+SEND_BUDGET: Final = 256 * 1024  # bytes for one member in one tick, so that catching up delays nobody else
+BACKLOG: Final = 1024 * 1024  # bytes appended but not yet stored, above which members are not read
 SLOW_COMMIT: Final = 0.002  # seconds; slower disks are written from a thread
 _RETRY: Final = 1.0  # seconds between tries while the disk is full
 ORDER_TIMEOUT: Final = 5.0  # seconds that a newcomer waits for the sequencer
@@ -264,3 +273,121 @@ class HostedRoom:
         self.board.note_reads()
         self._commit_now()
         self._send_all()
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A member, its link, and the task that reads it."""
+
+    hosted: HostedRoom
+    member: Member
+    link: Link
+    task: asyncio.Task[None]
+    heard: float = field(default_factory=time.monotonic)  # infinity while we choose not to read
+    clogged: asyncio.Task[None] | None = None  # waits until the link takes more
+    searching: bool = False
+
+    # -- receiving -------------------------------------------------------------------------------
+
+    async def receive(self, parser: Parser) -> None:
+        """Feed the room until the member leaves. Raises RemoteProtocolError, TransportError."""
+        hosted, is_bot = self.hosted, self.member.role == BOT
+        room, guard, rate = hosted.room, hosted.room.guard, hosted.host.rate
+        tokens, filled = float(rate), time.monotonic()
+        data = b""  # the parser may hold what came right behind HELLO
+        while True:
+            while room.backlog > BACKLOG:
+                hosted.drained.clear()
+                await self.unread(hosted.drained.wait())
+            most = guard.most if is_bot else sys.maxsize
+            count = self._handle(parser, data, most)
+            if count is None:
+                return
+            if rate:
+                tokens = min(rate, tokens + (self.heard - filled) * rate) - count
+                filled = self.heard
+                if tokens < 0:
+                    await self.unread(asyncio.sleep(-tokens / rate))
+            if is_bot:
+                await hosted.slow_loops(self)
+                if count >= most:  # the parser may hold more
+                    data = b""
+                    continue
+            data = await self.link.receive()
+            if not data:
+                return
+
+    def _handle(self, parser: Parser, data: bytes, most: int) -> int | None:
+        """Give what came to the room; return how many frames there were, or None after a BYE.
+
+        After ``most`` frames the parser keeps the rest until the next call.
+        """
+        hosted, member = self.hosted, self.member
+        self.heard = time.monotonic()
+        now = time.time_ns() // 1_000_000
+        data, parser.rest = parser.rest + data, b""
+        try:
+            count, size = hosted.room.take_run(member, data, now, most)  # the rest goes frame by frame
+            if count >= most:
+                parser.rest = data[size:]
+                return count
+            with closing(parser.feed(data[size:])) as frames:
+                for frame in frames:
+                    count += 1
+                    if frame.kind == Kind.BYE:
+                        return None
+                    if (question := hosted.room.handle(member, frame, now)) is not None:
+                        requests.answer(self, question, frame.number)
+                    if count >= most:
+                        break
+        finally:
+            hosted.free_loops()
+            hosted.wake()
+        return count
+
+    async def unread(self, wait: Awaitable[object]) -> None:
+        """Leave the member unread for as long as ``wait`` takes. Its silence is not its own fault meanwhile."""
+        self.heard = math.inf
+        try:
+            await wait
+        finally:
+            self.heard = time.monotonic()
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    def send(self) -> None:
+        """Send what the member lacks, as far as the link takes it, and at most the budget of one tick."""
+        hosted, member, link = self.hosted, self.member, self.link
+        log, roster = hosted.room.log, hosted.room.roster
+        budget = SEND_BUDGET
+        try:
+            while data := member.pending(log, roster):
+                count = link.send(data)
+                member.cursor.advance(count)
+                if count < len(data):
+                    self.clogged = hosted.host.start(self._unclog())
+                    return
+                budget -= count
+                if budget <= 0:
+                    hosted.wake()
+                    return
+        except Exception as error:
+            self._could_not_send(error)
+
+    async def _unclog(self) -> None:
+        try:
+            await self.link.writable()
+        except Exception as error:
+            self._could_not_send(error)
+            return
+        self.clogged = None
+        self.send()
+
+    def _could_not_send(self, error: Exception) -> None:
+        """Drop this member only, unless it is our own disk that cannot be read."""
+        if isinstance(error, StoreError):
+            self.hosted.host.fail(error)
+            return
+        if not isinstance(error, TransportError):
+            _logger.error("a fault of this program, or of the transport; please report it", exc_info=error)
+        self.hosted.drop(self.member, str(error))

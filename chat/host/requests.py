@@ -17,7 +17,7 @@ from chat.local.invite import SECRET_SIZE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chat.host.connection import Connection
+    from chat.host.hosted_room import Connection
 
 
 def answer(connection: Connection, ask: Ask, number: int) -> None:

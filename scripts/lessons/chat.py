@@ -223,7 +223,7 @@ if __name__ == "__main__":
 # - A slow reader is sent away. A cursor in the log, which catches up: chat/core/log.py
 # - A peer that vanishes without a word stays for ever. Beats: chat/core/session.py, chat/host/hosted_room.py
 # - A peer that never says its name keeps its place. A time limit: chat/host/admission.py
-# - One member can flood the room. A limit on frames a second: chat/host/connection.py
+# - One member can flood the room. A limit on frames a second: chat/host/hosted_room.py
 # - A client ends with its connection. Dialling again, and going on where it was: chat/client/client.py
 # - A message tears the line that you are typing. A screen of its own: chat/ui/fullscreen/app.py
 # - There is TCP and nothing else. Pipes and queues: transports/pipe.py, transports/localqueue.py
