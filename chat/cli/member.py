@@ -79,10 +79,10 @@ async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts:
             else:
                 import gc
 
-                from chat.ui.fullscreen import face
+                from chat.ui.fullscreen.face import FullScreen
 
                 gc.freeze()  # what is loaded stays: collecting over it would delay keys by 50 ms
-                await face.run(
+                await FullScreen(
                     client,
                     settings=found.settings,
                     opener=opener,
@@ -90,7 +90,7 @@ async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts:
                     history=home.typed(client.identity),
                     complaint=complaint,
                     hosts=hosts,
-                )
+                ).run()
     finally:
         if unsettled := len(client.session.unsettled):
             message = plural(

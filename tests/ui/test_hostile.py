@@ -250,7 +250,7 @@ def test_the_full_screen_face_writes_nothing_that_a_terminal_obeys(tmp_path: Pat
                 told.session.here = dict.fromkeys(((BOB, text) for text in texts), False)
                 face = FullScreen(told)
                 for event in events(texts)[::-1]:
-                    face._take(face.view, event)
+                    face.watcher.take(face.view, event)
                 with set_app(face.app):
                     face.app.renderer.render(face.app, face.app.layout)
                 recorder.check(texts)

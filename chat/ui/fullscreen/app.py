@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     from prompt_toolkit.layout.screen import Screen, WritePosition
 
     from chat.ui.fullscreen.face import FullScreen
-    from chat.ui.fullscreen.pane import Pane
 
 _FRAME: Final = 1 / 30  # seconds between redraws for events
 _ESCAPE: Final = 0.1  # seconds in which a key after Escape makes it Alt and that key
@@ -80,6 +79,8 @@ class App(Application[None]):
         self.rings = False  # the bell, at the next redraw
         self._redraw_due = False
         self._drawn_at = 0.0  # the end of the last redraw, by the loop's clock
+        side_bar = bars.SIDE_BAR + 1
+        self._pane_window = Window(face.pane, width=lambda: self._rest(side_bar if self._is_wide() else 0))
         super().__init__(
             self._layout_of(face),
             key_bindings=bindings(face),
@@ -92,6 +93,7 @@ class App(Application[None]):
         self.ttimeoutlen = _ESCAPE
         self.key_processor.before_key_press += lambda _keys: face.touch()
         self.key_processor.after_key_press += lambda keys: self._wait_for_more(keys.key_buffer)
+        self.before_render += lambda _app: self._turn_pane()
         self.after_render += lambda _app: self._rendered()
 
     # -- beginning and ending --------------------------------------------------------------------
@@ -168,7 +170,8 @@ class App(Application[None]):
 
     def _layout_of(self, face: FullScreen) -> Layout:
         border = Window(width=1, char="│", style="class:faint")
-        side_bar = VSplit([border, Window(FormattedTextControl(self._side_bar), width=bars.SIDE_BAR)])
+        people = FormattedTextControl(lambda: bars.side_bar(face, self.size[1] - 3))  # title, status, a row of input
+        side_bar = VSplit([border, Window(people, width=bars.SIDE_BAR)])
         typing = Window(
             face.composer.control,
             width=lambda: self._rest(2),
@@ -176,21 +179,23 @@ class App(Application[None]):
             wrap_lines=True,
             dont_extend_height=True,
         )
-        above = Window(FormattedTextControl(self._above_input), height=1, style="class:faint")
-        title = Window(FormattedTextControl(self._title), height=1, style="class:bar")
-        status = Window(FormattedTextControl(self._status), height=1, style="class:bar")
-        panes = _PaneWindow(lambda: face.pane, width=lambda: self._rest(bars.SIDE_BAR + 1 if self._is_wide() else 0))
+        title = _row(lambda: bars.title(face.view, self.size[0]), "class:bar")
+        above = _row(lambda: bars.row(face.line_above_input(), self.size[0]), "class:faint")
+        status = _row(lambda: bars.status(face, self.size[0]), "class:bar")
         root = HSplit(
             [
                 ConditionalContainer(title, Condition(lambda: self._spare_rows() > 1)),
-                VSplit([panes, ConditionalContainer(side_bar, Condition(self._is_wide))]),
+                VSplit([self._pane_window, ConditionalContainer(side_bar, Condition(self._is_wide))]),
                 ConditionalContainer(above, Condition(lambda: bool(face.line_above_input()) and self.size[1] > 1)),
                 VSplit([Window(FormattedTextControl("> "), width=2, dont_extend_height=True), typing]),
                 ConditionalContainer(status, Condition(lambda: self._spare_rows() > 0)),
             ]
         )
-        menu = ConditionalContainer(_Menu(max_height=8), Condition(lambda: not face.is_refused()))
+        menu = ConditionalContainer(_Menu(max_height=8), Condition(lambda: face.input.text != face.refused))
         return Layout(FloatContainer(root, [Float(menu, xcursor=True, ycursor=True)]), focused_element=typing)
+
+    def _turn_pane(self) -> None:
+        self._pane_window.content = self.face.pane
 
     def _rest(self, taken: int) -> Dimension:
         """All columns but those. Said outright, since prompt_toolkit hands them out one by one at each redraw."""
@@ -210,19 +215,9 @@ class App(Application[None]):
         bar = self.face.controller.settings.side_bar
         return bar == "always" or (bar == "auto" and self.size[0] >= _SIDE_BAR_FROM)
 
-    def _above_input(self) -> StyleAndTextTuples:
-        return bars.row(self.face.line_above_input(), self.size[0])
 
-    def _title(self) -> StyleAndTextTuples:
-        return bars.title(self.face.view, self.size[0])
-
-    def _status(self) -> StyleAndTextTuples:
-        face, controller = self.face, self.face.controller
-        return bars.status(face.view, controller.rooms, self.size[0], muted=controller.settings.muted, key=face.key)
-
-    def _side_bar(self) -> StyleAndTextTuples:
-        rows = self.size[1] - 3  # without title, status and one row of input
-        return bars.side_bar(self.face.view, self.face.controller.rooms, rows)
+def _row(text: Callable[[], StyleAndTextTuples], style: str) -> Window:
+    return Window(FormattedTextControl(text), height=1, style=style)
 
 
 class _Menu(CompletionsMenu):
@@ -243,20 +238,6 @@ def _blank_halves(screen: Screen, rows: range) -> None:
                 row[x] = Char(" ", row[x].style)
             elif row[x].width == 1 and not row[x + 1].char:
                 row[x + 1] = Char(" ", row[x + 1].style)
-
-
-class _PaneWindow(Window):
-    """A window on the pane that is shown at the moment."""
-
-    def __init__(self, pane: Callable[[], Pane], width: Callable[[], Dimension]) -> None:
-        self._pane = pane
-        super().__init__(pane(), width=width)
-
-    def write_to_screen(self, *given: Any, **more: Any) -> None:
-        if self.content is not (pane := self._pane()):
-            self.content = pane
-            self.reset()
-        super().write_to_screen(*given, **more)
 
 
 class AsShown(Processor):

@@ -21,10 +21,11 @@ from chat.ui.fullscreen.viewport import CATCHING_UP
 from chat.ui.fullscreen.wrapping import clip, columns, sanitize, sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable
 
     from prompt_toolkit.formatted_text import StyleAndTextTuples
 
+    from chat.ui.fullscreen.face import FullScreen
     from chat.ui.fullscreen.view import View
     from chat.ui.fullscreen.viewport import Progress
 
@@ -54,10 +55,8 @@ def title(view: View, width: int) -> StyleAndTextTuples:
     return row(" " + text.format(room=view.name, nick=view.session.nick, address=address), width)
 
 
-def status(
-    view: View, views: Sequence[View], width: int, *, muted: Collection[str], key: Callable[[str], str]
-) -> StyleAndTextTuples:
-    """``view`` is the current room, among all ``views``. ``key`` returns the key of an action."""
+def status(face: FullScreen, width: int) -> StyleAndTextTuples:
+    view, muted, key = face.view, face.controller.settings.muted, face.key
     session = view.session
     unsent, new = len(session.unsettled), 0 if view.pane.following else view.timeline.read_state.unread
     parts = [_work(view.progress, width, key)] if view.progress is not None else []
@@ -71,7 +70,7 @@ def status(
         parts.append(_("new above: {key}").format(key=key("unread")))
     parts += [
         f"{number}:{other.name} {unread(other)}"
-        for number, other in enumerate(views, 1)
+        for number, other in enumerate(face.controller.rooms, 1)
         if other is not view and other.timeline.read_state.unread and other.session.room not in muted
     ]
     state = session.state.value
@@ -98,8 +97,9 @@ def _work(progress: Progress, width: int, key: Callable[[str], str]) -> str:
     return f"{before} {bar(progress, width - 2 - columns(before))}".lstrip()
 
 
-def side_bar(view: View, views: Sequence[View], rows: int) -> StyleAndTextTuples:
+def side_bar(face: FullScreen, rows: int) -> StyleAndTextTuples:
     """Return at most ``rows`` rows: the rooms, if there are several, and who is here."""
+    view, views = face.view, face.controller.rooms
     entries: list[tuple[str, str]] = []
     if len(views) > 1:
         for number, other in enumerate(views, 1):

@@ -13,7 +13,7 @@ import asyncio
 import os
 import re
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -29,7 +29,7 @@ from chat.local.settings import DEFAULTS, NAMES
 from chat.ui import theme
 from chat.ui.clipboard import osc52
 from chat.ui.commands import SCREEN, Command, help_lines, parse, typed_again
-from chat.ui.controller import OWN, Controller, open_here, quoted
+from chat.ui.controller import Controller, open_here, quoted
 from chat.ui.face import Face
 from chat.ui.fullscreen import bars
 from chat.ui.fullscreen.app import App, AsShown
@@ -40,7 +40,7 @@ from chat.ui.fullscreen.wrapping import clean, clip, sanitize
 from chat.ui.people import describe_direct, is_unread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
     from pathlib import Path
 
     from prompt_toolkit.buffer import Buffer
@@ -63,19 +63,11 @@ _BLANK_LINES: Final = re.compile(r"\A(?:[^\S\n]*\n)+")
 _CALLED: Final = 8  # direct rooms that may open by themselves: each is a link to the host
 
 
-async def run(client: Client, **more: Any) -> None:
-    """Show the room until the user leaves: by Ctrl-C, by Ctrl-D on an empty line, by ``/quit``, or by ending us
-    (SIGHUP, SIGTERM, a terminal that is gone).
-
-    ``client`` has joined; ``more`` is what ``FullScreen`` takes. Raises what ends the client, once the terminal is
-    restored.
-    """
-    await FullScreen(client, **more).run()
-
-
 class FullScreen(Face[View]):
-    """The face. ``opener`` and ``file`` are the controller's. What was typed is kept in the folder ``history``, if
-    there is one. ``hosts``: the first room closes with this window.
+    """The face of a client that has joined. ``opener`` and ``file`` are the controller's.
+
+    What was typed is kept in the folder ``history``, if there is one. ``complaint`` is a line to begin with. ``hosts``:
+    the first room closes with this window.
     """
 
     kind = SCREEN
@@ -95,8 +87,7 @@ class FullScreen(Face[View]):
         self.keys = rebind(KEYS, settings.keys)
         self.theme = theme.choose(settings.theme, os.environ)
         self.mouse = settings.mouse
-        first = View(client, settings, delimiters=self.theme == "none")
-        self.controller = Controller(self, first, settings, opener, file)
+        self.controller = Controller(self, View(client, settings), settings, opener, file)
         self.composer: Final = Composer(
             {
                 "NICK": lambda: self.view.known.nicks(),  # noqa: PLW0108 - the view changes
@@ -112,12 +103,12 @@ class FullScreen(Face[View]):
             processors=[AsShown()],
         )
         self.navigator: Final = Navigator(self)
+        self.watcher: Final = Watcher(self)
+        self.refused = ""  # what was typed and is no command: the menu must not cover the line about it
         self._complaint = complaint
         self._hosts = hosts
         self._hint = ""  # above the input, until the next key
-        self._refused = ""  # what was typed and is no command: the menu must not cover the line about it
         self._set_aside = Document()  # what stood in the input when a correction began
-        self._touched = time.monotonic()  # the last key
         self._leaving = False  # the user was warned that others are here
         self.app: Final = App(self)
 
@@ -136,7 +127,11 @@ class FullScreen(Face[View]):
         return self.composer.buffer
 
     async def run(self) -> None:
-        """See ``run`` of this module."""
+        """Show the room until the user leaves: by Ctrl-C, by Ctrl-D on an empty line, by ``/quit``, or by ending us
+        (SIGHUP, SIGTERM, a terminal that is gone).
+
+        Raises what ends the client, once the terminal is restored.
+        """
         first = self.view
         if self._complaint:
             self.show(self._complaint)
@@ -153,60 +148,23 @@ class FullScreen(Face[View]):
 
     def _start(self) -> None:
         self.spawn(self._follow_first())
-        self.spawn(self._look())
+        self.spawn(self.watcher.look())
 
     async def _follow_first(self) -> None:
-        error: BaseException | None = None
         try:
             await self.follow(self.controller.rooms[0])
-        except Exception as failure:
-            error = failure
-        self.app.leave(error)
-
-    # -- what happens ----------------------------------------------------------------------------
+        except Exception as error:
+            self.app.leave(error)
+        else:
+            self.app.leave()
 
     async def follow(self, room: View) -> None:
-        while events := await room.client.next_events():
-            for event in events:
-                self._take(room, event)
-            room.taken()
-            for typed in typed_again(room.rejected):
-                self.composer.offer(typed, room.name, busy=self.controller.begun is not None)
-            room.rejected.clear()
-            self.app.redraw_soon()
-
-    def _take(self, view: View, event: ClientEvent) -> None:
-        if isinstance(event, Rewound):
-            self.navigator.came_from = None  # its numbers are of a log that is no more
-        attention = view.take(event)
-        if attention:
-            self._ring(view, attention)
-        for news in view.news:
-            if self.controller.room_with(news.other) is None and not view.is_ignored(news.other):
-                self._take_news(view, news)
-        view.news.clear()
-
-    def _take_news(self, view: View, news: Direct) -> None:
-        """Open a direct room in which something waits, behind the current one; show a line about any other."""
-        view.note(describe_direct(news))
-        if not is_unread(news) or sum(bool(other.partner) for other in self.controller.rooms) >= _CALLED:
-            return
-        with suppress(ChatError):  # the host has just gone; it tells again when it is back
-            called = self.make_room(view.client.direct(news.other), visible(news.nick, lines=False), called=True)
-            self.run_work(called, partial(self.controller.open, called, behind=True))
-            self._ring(called, Attention.MENTION)
-
-    def _ring(self, view: View, attention: Attention) -> None:
-        settings = self.controller.settings
-        wanted = settings.bell == "all" or (settings.bell == "mention" and attention is Attention.MENTION)
-        if wanted and view.session.room not in settings.muted and not settings.is_quiet(_clock()):
-            self.app.rings = True
+        await self.watcher.follow(room)
 
     def touch(self) -> None:
         """A key was pressed."""
-        self._touched = time.monotonic()
         self._hint = ""
-        self.controller.touch()
+        self.watcher.touch()
 
     def rendered(self) -> None:
         """The screen was drawn: take note of what has been seen, and load what is wanted next."""
@@ -221,23 +179,6 @@ class FullScreen(Face[View]):
         if view.progress is not None:
             self.app.redraw_soon(_BAR_FRAME)
 
-    async def _look(self) -> None:
-        while True:
-            await asyncio.sleep(_LOOK)
-            idle = time.monotonic() - self._touched
-            shows, typed = self.view.client.shows, self.input.text
-            if shows.typing and (idle > _TYPING or not typed):
-                self.controller.share(typing=False)
-            elif not shows.typing and idle < _LOOK and typed and not typed.lstrip().startswith("/"):
-                self.controller.share(typing=True)
-            if self.controller.active > shows.active + _STILL_HERE:
-                self.controller.share()
-            minutes = self.controller.settings.away_minutes
-            if minutes and idle > 60 * minutes:
-                self.controller.idle()
-            if self.view.look():
-                self.app.redraw_soon()
-
     # -- what is typed ---------------------------------------------------------------------------
 
     def enter(self) -> None:
@@ -248,7 +189,7 @@ class FullScreen(Face[View]):
         try:
             meant = parse(_BLANK_LINES.sub("", typed))
         except ValueError as error:
-            self._refused = typed
+            self.refused = typed
             self.show(str(error))
             return
         match meant:
@@ -266,22 +207,22 @@ class FullScreen(Face[View]):
 
     def run_work(self, view: View, begin: Callable[[], Work]) -> None:
         """Begin something, and finish it in the background. What goes wrong is shown in ``view``."""
-        try:
-            work = begin()
-        except (ChatError, ValueError) as error:
-            self.show(translate(error), room=view)
-            return
 
-        async def finish() -> None:
-            try:
-                if work is not None:
-                    await work
-            except (ChatError, ValueError) as error:
-                self.show(translate(error), room=view)
+        async def finish(work: Coroutine[Any, Any, object]) -> None:
+            with self._shows_errors(view):
+                await work
             self.app.invalidate()
 
-        if work is not None:
-            self.spawn(finish())
+        with self._shows_errors(view):
+            if (work := begin()) is not None:
+                self.spawn(finish(work))
+
+    @contextmanager
+    def _shows_errors(self, view: View) -> Iterator[None]:
+        try:
+            yield
+        except (ChatError, ValueError) as error:
+            self.show(translate(error), room=view)
 
     def clear_or_quit(self) -> None:
         if self.input.text:
@@ -341,10 +282,6 @@ class FullScreen(Face[View]):
             return text.format(about=about)
         return self.composer.counter
 
-    def is_refused(self) -> bool:
-        """Whether the input is what was just refused."""
-        return self.input.text == self._refused
-
     def help(self) -> list[str]:
         return help_lines(self.keys)
 
@@ -359,13 +296,13 @@ class FullScreen(Face[View]):
     def do_mention(self, _argument: str) -> None:
         self.navigator.mention()
 
-    def do_mouse(self, _argument: str) -> None:
-        self.mouse = not self.mouse
-        self.show(_("the mouse scrolls here") if self.mouse else _("the mouse is the terminal's"))
-
     def do_clear(self, _argument: str) -> None:
         self.navigator.came_from = None
         self.view.clear()
+
+    def do_mouse(self, _argument: str) -> None:
+        self.mouse = not self.mouse
+        self.show(_("the mouse scrolls here") if self.mouse else _("the mouse is the terminal's"))
 
     def do_copy(self, _argument: str) -> None:
         self.app.output.write_raw(osc52(self.chosen("copy").text).decode("ascii"))
@@ -375,8 +312,7 @@ class FullScreen(Face[View]):
     # -- what the controller needs ----------------------------------------------------------------
 
     def make_room(self, client: Client, partner: str = "", *, called: bool = False) -> View:
-        settings = self.controller.settings
-        return View(client, settings, partner=partner, called=called, delimiters=self.theme == "none")
+        return View(client, self.controller.settings, partner=partner, called=called)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self.app.create_background_task(work)
@@ -388,18 +324,7 @@ class FullScreen(Face[View]):
         room.greeting.append(line)
 
     def chosen(self, command: str) -> MessageEntry:
-        """Return the selected message, or the one that is most likely meant."""
-        if command != "details":
-            self.navigator.came_from = None
-        is_selected, mine = self.pane.selected is not None, OWN.get(command)
-        item = self.view.selected(mine=mine if mine or not is_selected else None)
-        if item is not None and item.seq:
-            return item
-        if is_selected and mine:
-            raise ChatError("this is not yours: only your own messages can be changed; Escape selects none")
-        if mine:
-            raise ChatError("there is no message of yours here that could be changed")
-        raise ChatError("there is no message here for this; {key} selects one", key=self.key("select-previous"))
+        return self.navigator.chosen(command)
 
     def begin(self, command: str, item: MessageEntry) -> None:
         if command == "edit":
@@ -453,5 +378,73 @@ class FullScreen(Face[View]):
             self.navigator.came_from = None  # that place still shows them
 
 
-def _clock() -> Any:
-    return datetime.now().astimezone().time()
+class Watcher:
+    """Takes what happens in the rooms, and shows there what the user does: is active, types, is away."""
+
+    def __init__(self, face: FullScreen) -> None:
+        self._face = face
+        self._touched = time.monotonic()  # the last key
+
+    async def follow(self, room: View) -> None:
+        while events := await room.client.next_events():
+            for event in events:
+                self.take(room, event)
+            room.taken()
+            for typed in typed_again(room.rejected):
+                self._face.composer.offer(typed, room.name, busy=self._face.controller.begun is not None)
+            room.rejected.clear()
+            self._face.app.redraw_soon()
+
+    def take(self, view: View, event: ClientEvent) -> None:
+        if isinstance(event, Rewound):
+            self._face.navigator.came_from = None  # its numbers are of a log that is no more
+        attention = view.take(event)
+        if attention:
+            self._ring(view, attention)
+        for news in view.news:
+            if self._face.controller.room_with(news.other) is None and not view.is_ignored(news.other):
+                self._take_news(view, news)
+        view.news.clear()
+
+    def _take_news(self, view: View, news: Direct) -> None:
+        """Open a direct room in which something waits, behind the current one; show a line about any other."""
+        view.note(describe_direct(news))
+        if not is_unread(news) or sum(bool(other.partner) for other in self._face.controller.rooms) >= _CALLED:
+            return
+        with suppress(ChatError):  # the host has just gone; it tells again when it is back
+            called = self._face.make_room(view.client.direct(news.other), visible(news.nick, lines=False), called=True)
+            self._face.run_work(called, partial(self._face.controller.open, called, behind=True))
+            self._ring(called, Attention.MENTION)
+
+    def _ring(self, view: View, attention: Attention) -> None:
+        settings = self._face.controller.settings
+        wanted = settings.bell == "all" or (settings.bell == "mention" and attention is Attention.MENTION)
+        if (
+            wanted
+            and view.session.room not in settings.muted
+            and not settings.is_quiet(datetime.now().astimezone().time())
+        ):
+            self._face.app.rings = True
+
+    def touch(self) -> None:
+        self._touched = time.monotonic()
+        self._face.controller.touch()
+
+    async def look(self) -> None:
+        """Go on looking at the clock, and at what others show of themselves."""
+        face, controller = self._face, self._face.controller
+        while True:
+            await asyncio.sleep(_LOOK)
+            idle = time.monotonic() - self._touched
+            shows, typed = face.view.client.shows, face.input.text
+            if shows.typing and (idle > _TYPING or not typed):
+                controller.share(typing=False)
+            elif not shows.typing and idle < _LOOK and typed and not typed.lstrip().startswith("/"):
+                controller.share(typing=True)
+            if controller.active > shows.active + _STILL_HERE:
+                controller.share()
+            minutes = controller.settings.away_minutes
+            if minutes and idle > 60 * minutes:
+                controller.idle()
+            if face.view.look():
+                face.app.redraw_soon()

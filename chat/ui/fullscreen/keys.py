@@ -35,7 +35,7 @@ def bindings(face: FullScreen) -> KeyBindings:
     does: dict[str, Callable[[], object]] = {
         "send": face.enter,
         "newline": lambda: face.input.insert_text("\n"),
-        "editor": lambda: face.spawn(face.composer.edit()),
+        "editor": face.composer.edit,
         "page-up": lambda: face.pane.scroll(-1),
         "page-down": lambda: face.pane.scroll(1),
         "top": face.navigator.top,
@@ -49,7 +49,7 @@ def bindings(face: FullScreen) -> KeyBindings:
         **{f"room-{n}": partial(face.do, "room", str(n)) for n in range(1, 10)},
         "switcher": face.offer_rooms,
         "redraw": lambda: face.app.renderer.clear(),  # noqa: PLW0108 - there is no app yet
-        "suspend": lambda: face.spawn(_suspend(face.app.terminal)),
+        "suspend": lambda: _suspend(face.app.terminal),
         "leave": face.clear_or_quit,
         "leave-if-empty": face.quit,
     }
@@ -60,9 +60,7 @@ def bindings(face: FullScreen) -> KeyBindings:
     }
     bound = {sequence: row.action for row in face.keys for sequence in row.sequences}
     for sequence, action in bound.items():
-        keys.add(*sequence, filter=filters.get(action, True))(
-            partial(_call, does.get(action, partial(face.do, action)))
-        )
+        keys.add(*sequence, filter=filters.get(action, True))(_bound(does.get(action, partial(face.do, action))))
     stops = bound.get(("escape",)) == "stop"
     for char in _NOT_HELD:
         if ("escape", char) not in bound:
@@ -72,8 +70,8 @@ def bindings(face: FullScreen) -> KeyBindings:
     return keys
 
 
-def _call(does: Callable[[], object], _event: object) -> None:
-    does()
+def _bound(does: Callable[[], object]) -> Callable[[KeyPressEvent], Any]:
+    return lambda _event: does()
 
 
 def _escape_and_type(face: FullScreen, stops: bool, event: KeyPressEvent) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from chat.core.errors import ChatError
 from chat.i18n import _, translate
+from chat.ui.controller import OWN
 from chat.ui.entry import MessageEntry
 from chat.ui.timeline import folded
 
@@ -117,7 +118,7 @@ class Navigator:
         else:
             pane.select(by)
 
-    def unread(self, _argument: str = "") -> None:
+    def unread(self) -> None:
         """Go to the unread marker."""
         self.came_from = None
         view, state = self._face.view, self._face.view.timeline.read_state
@@ -126,7 +127,22 @@ class Navigator:
         else:
             self._go(view, state.first_unread, view.find_marker)
 
-    def mention(self, _argument: str = "") -> None:
+    def chosen(self, command: str) -> MessageEntry:
+        """Return the selected message, or the one that the command is most likely about. Raises ChatError."""
+        if command != "details":
+            self.came_from = None
+        view, mine = self._face.view, OWN.get(command)
+        is_selected = view.pane.selected is not None
+        item = view.selected(mine=mine if mine or not is_selected else None)
+        if item is not None and item.seq:
+            return item
+        if is_selected and mine:
+            raise ChatError("this is not yours: only your own messages can be changed; Escape selects none")
+        if mine:
+            raise ChatError("there is no message of yours here that could be changed")
+        raise ChatError("there is no message here for this; {key} selects one", key=self._face.key("select-previous"))
+
+    def mention(self) -> None:
         """Go to the last message here that names the reader."""
         self.came_from = None
         view = self._face.view

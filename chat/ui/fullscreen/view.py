@@ -38,10 +38,8 @@ class Attention(IntEnum):
 class View(Viewport, Room):
     """A room. ``partner``: the other's nickname, in a direct room. ``called``: it opens because of unread messages."""
 
-    def __init__(
-        self, client: Client, settings: Settings, *, partner: str = "", called: bool = False, delimiters: bool = False
-    ) -> None:
-        Viewport.__init__(self, client.session, settings.time_format, delimiters=delimiters)
+    def __init__(self, client: Client, settings: Settings, *, partner: str = "", called: bool = False) -> None:
+        Viewport.__init__(self, client.session, settings)
         Room.__init__(self, client, partner)
         self.loader: Final = Loader(client, self, self._heard)
         self.work: asyncio.Task[None] | None = None  # what the user asked for, and can cancel

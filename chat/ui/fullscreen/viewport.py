@@ -16,6 +16,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 from chat.core.session import Message
 from chat.core.wire import Answer, Ask
 from chat.i18n import later
+from chat.ui import theme
 from chat.ui.entry import MessageEntry
 from chat.ui.fullscreen.conversation import Conversation
 from chat.ui.fullscreen.pane import Pane
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from chat.client.client import Client
     from chat.core.session import Session
+    from chat.local.settings import Settings
 
 CATCHING_UP: Final = later("catching up")
 LOADING: Final = later("loading older messages")
@@ -68,13 +71,13 @@ class Progress:
 
 
 class Viewport:
-    """``delimiters``: whether to show those of markdown."""
+    """What the pane shows of one room."""
 
-    def __init__(self, session: Session, time_format: str, *, delimiters: bool) -> None:
+    def __init__(self, session: Session, settings: Settings) -> None:
         self.session: Final = session
         self.timeline = Timeline(session.key, session.nick)
-        self._time_format = time_format
-        self._delimiters = delimiters
+        self._time_format = settings.time_format
+        self._delimiters = theme.choose(settings.theme, os.environ) == "none"  # show those of markdown
         self.pane = self._live_pane = self.make_pane(self.timeline)
         self.stopped_at: int | None = None  # the first line on the screen when loading stopped; None after scrolling on
         self._reading = False  # at the live end, on the screen

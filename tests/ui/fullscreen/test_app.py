@@ -29,7 +29,7 @@ from chat.client.events import Lost
 from chat.core.errors import Refused
 from chat.core.session import Here, Rewound
 from chat.core.wire import Gap, Kind, Notice, Rewind
-from chat.ui.fullscreen import face as face_module
+from chat.ui.fullscreen.face import FullScreen
 from chat.ui.fullscreen.wrapping import columns
 from chat.ui.theme import roles_of
 from tests.ui.fullscreen.stage import (
@@ -183,7 +183,7 @@ def test_what_ends_the_client_is_raised_when_the_terminal_is_restored() -> None:
             create_app_session(input=keys, output=terminal.output),
             pytest.raises(Refused, match="banned"),
         ):
-            await face_module.run(script.client)
+            await FullScreen(script.client).run()
         assert terminal.written.rindex("\x1b[?1049l") > terminal.written.rindex("\x1b[?1049h")
         assert terminal.written.rindex("\x1b[?2004l") > terminal.written.rindex("\x1b[?2004h")
 
@@ -198,7 +198,7 @@ def test_a_fault_while_drawing_ends_the_face_and_restores_the_terminal() -> None
             create_app_session(input=keys, output=terminal.output),
             pytest.raises(TypeError),
         ):
-            await face_module.run(script.client)
+            await FullScreen(script.client).run()
         assert terminal.written.rindex("\x1b[?1049l") > terminal.written.rindex("\x1b[?1049h")
         assert terminal.written.rindex("\x1b[?7h") > terminal.written.rindex("\x1b[?7l")
 
@@ -378,7 +378,7 @@ def main(folder: str) -> None:
     async def story() -> None:
         async with Room(Path(folder)) as room, room.member("bob") as bob, room.member("ann") as ann:
             await bob.say("你好, ann")
-            await face_module.run(ann)
+            await FullScreen(ann).run()
 
     asyncio.run(story())
 

@@ -347,7 +347,7 @@ def test_who_presses_no_key_is_away_since_the_last_one(monkeypatch: pytest.Monke
             stage.type("x")
             await stage.until("> x")
             pressed = stage.face.controller.active
-            stage.face._touched -= 61  # and then for a minute nothing
+            stage.face.watcher._touched -= 61  # and then for a minute nothing
             await stage.comes_to(lambda: script.shows.level == status.Level.AWAY)
             assert script.shows.active == pressed
             stage.type("y")
