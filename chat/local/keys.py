@@ -85,10 +85,7 @@ def sequence(key: str) -> tuple[str, ...]:
     A terminal sends Alt and a key as Escape and that key. Raises ValueError with one line for what is no key of
     prompt_toolkit, and for one that people type text with.
     """
-    from prompt_toolkit.keys import (
-        ALL_KEYS,
-        KEY_ALIASES,
-    )  # here: it loads all of prompt_toolkit, of which parse needs none
+    from prompt_toolkit.keys import ALL_KEYS, KEY_ALIASES  # here: it loads all of prompt_toolkit
 
     made: list[str] = []
     for chord in key.split():

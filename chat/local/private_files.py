@@ -109,27 +109,31 @@ def check_owner(path: Path, facts: os.stat_result, mode: str) -> None:
         )
 
 
+def read_regular(path: Path, size: int, flags: int = 0) -> tuple[os.stat_result, bytes]:
+    """Return a file's facts, and its first bytes if it is a regular file. Raises OSError."""
+
+    def opener(name: str, mode: int) -> int:
+        return os.open(name, mode | flags | os.O_NONBLOCK)  # opening a FIFO would wait for its writer
+
+    with open(path, "rb", opener=opener) as file:
+        facts = os.fstat(file.fileno())
+        return facts, file.read(size) if stat.S_ISREG(facts.st_mode) else b""
+
+
 def read_private(path: Path, limit: int) -> bytes:
     """Return the content of a private file, at most ``limit`` bytes.
 
     Raises FileNotFoundError; ChatError if it is not ours, open to others, not a regular file, or too long.
     """
     try:
-        # O_NONBLOCK: opening a FIFO would wait for its writer.
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
-            facts = os.fstat(fd)
-            if not stat.S_ISREG(facts.st_mode):
-                raise ChatError("{path} is not a regular file; move it away", path=path)
-            check_owner(path, facts, "600")
-            with os.fdopen(fd, "rb", closefd=False) as file:
-                data = file.read(limit + 1)
-        finally:
-            os.close(fd)
+        facts, data = read_regular(path, limit + 1, os.O_NOFOLLOW)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise ChatError("cannot read {path}: {why}", path=path, why=reason(error)) from None
+    if not stat.S_ISREG(facts.st_mode):
+        raise ChatError("{path} is not a regular file; move it away", path=path)
+    check_owner(path, facts, "600")
     if len(data) > limit:
         raise ChatError(
             "{path} is longer than {limit} bytes, so it cannot be right; move it away", path=path, limit=limit

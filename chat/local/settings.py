@@ -30,10 +30,10 @@ from msgspec import Meta
 
 from chat.core.errors import ChatError, Text, WrongValue, reason
 from chat.local.keys import KEYS, Key, near, rebind
-from chat.local.private_files import config_file, locked, replace_private
+from chat.local.private_files import config_file, locked, read_regular, replace_private
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
 path: Final = config_file
@@ -44,63 +44,42 @@ MAX_FILE: Final = 256 * 1024  # bytes
 
 
 class Settings(msgspec.Struct, kw_only=True, frozen=True):
-    """Every setting. ``Meta`` says what it is for, and what is allowed if the type does not say it."""
+    """Every setting: its type, bounds, what it is for, and as a ``Text`` what is allowed if the type does not say."""
 
     theme: Annotated[
-        Literal["auto", "dark", "light", "high-contrast", "none"],
-        Meta(description="Colours. auto: readable on dark and on light"),
+        Literal["auto", "dark", "light", "high-contrast", "none"], "Colours. auto: readable on dark and on light"
     ] = "auto"
     language: Annotated[
-        Literal["auto", "en", "zh"],
-        Meta(description="Language of chat's own texts. auto: from LC_ALL, LC_MESSAGES or LANG"),
+        Literal["auto", "en", "zh"], "Language of chat's own texts. auto: from LC_ALL, LC_MESSAGES or LANG"
     ] = "auto"
     time_format: Annotated[
         str,
-        Meta(
-            description="Time shown beside a message, in strftime format; empty: none",
-            extra={"allowed": Text("a format of one line with at most 32 characters as its result")},
-        ),
+        "Time shown beside a message, in strftime format; empty: none",
+        Text("a format of one line with at most 32 characters as its result"),
     ] = "%H:%M"
     side_bar: Annotated[
-        Literal["auto", "always", "never"], Meta(description="The list of members. auto: if the screen is wide enough")
+        Literal["auto", "always", "never"], "The list of members. auto: if the screen is wide enough"
     ] = "auto"
-    mouse: Annotated[bool, Meta(description="The wheel scrolls; selecting text then takes Shift")] = False
-    emoji_names: Annotated[bool, Meta(description="Turn :smile: into the emoji")] = True
-    paste_confirm_lines: Annotated[
-        int, Meta(ge=0, le=10_000, description="Ask before pasting more lines than this; 0: never")
-    ] = 20
-    bell: Annotated[Literal["mention", "all", "never"], Meta(description="Which messages ring the terminal's bell")] = (
-        "mention"
-    )
+    mouse: Annotated[bool, "The wheel scrolls; selecting text then takes Shift"] = False
+    emoji_names: Annotated[bool, "Turn :smile: into the emoji"] = True
+    paste_confirm_lines: Annotated[int, Meta(ge=0, le=10_000), "Ask before pasting more lines than this; 0: never"] = 20
+    bell: Annotated[Literal["mention", "all", "never"], "Which messages ring the terminal's bell"] = "mention"
     quiet_hours: Annotated[
-        str,
-        Meta(
-            description="Hours without a bell, in local time; empty: none",
-            extra={"allowed": Text('two times like "22:00-07:00", or ""')},
-        ),
+        str, "Hours without a bell, in local time; empty: none", Text('two times like "22:00-07:00", or ""')
     ] = ""
     away_minutes: Annotated[
-        int, Meta(ge=0, le=1440, description="You are shown as away after this long without a key; 0: never")
+        int, Meta(ge=0, le=1440), "You are shown as away after this long without a key; 0: never"
     ] = 10
-    muted: Annotated[
-        tuple[str, ...],
-        Meta(
-            description="Rooms whose messages ring no bell", extra={"allowed": Text('a list of rooms, like ["lobby"]')}
-        ),
-    ] = ()
+    muted: Annotated[tuple[str, ...], "Rooms whose messages ring no bell", Text('a list of rooms, like ["lobby"]')] = ()
     ignore: Annotated[
         tuple[str, ...],
-        Meta(
-            description="People whose messages are hidden",
-            extra={"allowed": Text("a list of fingerprints as printed by `chat id`, or of keys as 64 hex digits")},
-        ),
+        "People whose messages are hidden",
+        Text("a list of fingerprints as printed by `chat id`, or of keys as 64 hex digits"),
     ] = ()
     keys: Annotated[
         dict[str, tuple[str, ...]],
-        Meta(
-            description="Your own keys, by action",
-            extra={"allowed": Text('a table of lists, like send = ["Alt+Enter", "Ctrl+X Ctrl+S"]')},
-        ),
+        "Your own keys, by action",
+        Text('a table of lists, like send = ["Alt+Enter", "Ctrl+X Ctrl+S"]'),
     ] = {}
 
     def is_quiet(self, now: time) -> bool:
@@ -140,44 +119,34 @@ def load(file: Path | None = None) -> Found:
     except ChatError as error:
         return Found(file, DEFAULTS, {}, [error.words])
     lines = _lines(text)
+    if isinstance(own := data.get("keys"), dict):
+        del data["keys"]
+        data |= {f"keys.{action}": keys for action, keys in own.items()}
     good: dict[str, Any] = {}
     own_keys: dict[str, tuple[str, ...]] = {}
     problems: list[tuple[int, Text]] = []
-    for name, value in _flat(data):
+    for name, value in sorted(data.items(), key=lambda item: item[0] != "keys.send"):  # before others take Enter
+        table, _, action = name.rpartition(".")
         try:
             checked = check(name, value)
-            table, _, action = name.rpartition(".")
             if table:
-                _bound(own_keys | {action: checked})  # raises if another action has one of its keys
+                _rebind(name, KEYS, own_keys | {action: checked})  # raises if another action has one of its keys
                 own_keys[action] = checked
             else:
                 good[name] = checked
         except WrongValue as error:
             problems.append((lines.get(name, 1), error.words))
-    try:
-        rebind(KEYS, own_keys)
-    except WrongValue as error:  # the key that sends by default is taken
-        for action in [row.action for row in _bound(own_keys) if set(row.keys) & set(_KEYS["send"].keys)]:
-            why = Text("{name}: {why}", name=f"keys.{action}", why=error)
-            problems.append((lines.get(f"keys.{action}", 1), why))
-            del own_keys[action]
     settings = Settings(**good, keys=own_keys)
     lines = {name: line for name, line in lines.items() if name in NAMES}
     texts = [Text("{name}: {why}", name=f"{file}:{line}", why=why) for line, why in sorted(problems)]
     return Found(file, settings, lines, texts)
 
 
-def _bound(own_keys: dict[str, tuple[str, ...]]) -> tuple[Key, ...]:
-    """Return the rows of the actions that the user gave keys to. Raises ValueError like ``rebind``."""
-    return rebind([_KEYS[action] for action in own_keys], own_keys)
-
-
-def _flat(data: dict[str, Any]) -> Iterator[tuple[str, object]]:
-    for name, value in data.items():
-        if name == "keys" and isinstance(value, dict):
-            yield from ((f"keys.{action}", keys) for action, keys in value.items())
-        else:
-            yield name, value
+def _rebind(name: str, table: Iterable[Key], changes: dict[str, tuple[str, ...]]) -> None:
+    try:
+        rebind(table, changes)
+    except WrongValue as error:
+        raise WrongValue("{name}: {why}", name=name, why=error) from None
 
 
 def complaint(problems: list[Text]) -> Text:
@@ -202,10 +171,7 @@ def check(name: str, value: object) -> Any:
             "{name} cannot be {shown}{why}; allowed: {allowed}", name=name, shown=shown, why=why, allowed=allowed(name)
         ) from None
     if table:
-        try:
-            rebind([_KEYS[action]] if action in _KEYS else KEYS, {action: checked})
-        except ValueError as error:
-            raise WrongValue("{name}: {why}", name=name, why=error) from None
+        _rebind(name, [_KEYS[action]] if action in _KEYS else KEYS, {action: checked})
     return checked
 
 
@@ -213,13 +179,14 @@ def allowed(name: str) -> Text:
     """Describe the values that a setting may have."""
     if name.startswith("keys."):
         return Text('a list of keys, like ["Alt+Enter", "Ctrl+X Ctrl+S"]')
-    kind, meta = get_args(_FIELDS[name])
-    if meta.extra:
-        return Text(meta.extra["allowed"])
+    kind, *_more, last = get_args(_FIELDS[name])
+    if isinstance(last, Text):
+        return last
     if kind is bool:
         return Text("true or false")
     if kind is int:
-        return Text("a whole number from {least} to {most}", least=meta.ge, most=meta.le)
+        bounds = _more[0]
+        return Text("a whole number from {least} to {most}", least=bounds.ge, most=bounds.le)
     if kind is str:
         return Text("any text")
     *first, last = map(toml, get_args(kind))
@@ -230,7 +197,7 @@ def choices(name: str) -> tuple[str, ...]:
     """Return the values of a setting that has only a few, else nothing."""
     if name not in _FIELDS:
         return ()
-    kind, _ = get_args(_FIELDS[name])
+    kind = get_args(_FIELDS[name])[0]
     return ("true", "false") if kind is bool else tuple(one for one in get_args(kind) if isinstance(one, str))
 
 
@@ -263,18 +230,13 @@ def _checked_more(name: str, value: Any) -> Any:
 def _read(file: Path) -> str:
     """Raises FileNotFoundError, ChatError."""
     try:
-        fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO in its place would wait for its writer
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise ChatError("{file}:1: not a regular file; put the settings into one", file=file)
-            with os.fdopen(fd, "rb", closefd=False) as opened:
-                data = opened.read(MAX_FILE + 1)
-        finally:
-            os.close(fd)
+        facts, data = read_regular(file, MAX_FILE + 1)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise ChatError("{file}:1: cannot be read: {why}", file=file, why=reason(error)) from None
+    if not stat.S_ISREG(facts.st_mode):
+        raise ChatError("{file}:1: not a regular file; put the settings into one", file=file)
     if len(data) > MAX_FILE:
         raise ChatError("{file}:1: longer than {limit} bytes; shorten it", file=file, limit=MAX_FILE)
     try:
@@ -448,20 +410,11 @@ def template() -> str:
     made = ["# Settings of chat. Commented lines show the defaults. To check this file: chat config check", ""]
     for name in _FIELDS:
         if name != "keys":
-            made += [f"# {_summary(name)}. Allowed: {allowed(name)}", f"#{name} = {toml(getattr(DEFAULTS, name))}", ""]
-    made += [f"# {_summary('keys')}.", "[keys]"]
+            made += [f"# {summary(name)}. Allowed: {allowed(name)}", f"#{name} = {toml(getattr(DEFAULTS, name))}", ""]
+    made += [f"# {summary('keys')}.", "[keys]"]
     made += [f"#{row.action} = {toml(row.keys)}  # {row.help}" for row in KEYS]
     return "\n".join((*made, ""))
 
 
-def _summary(name: str) -> str:
-    return str(get_args(_FIELDS[name])[1].description)
-
-
-def reference() -> str:
-    """Return the table of docs/reference/settings.md."""
-    made = ["| setting | default | allowed | |", "| --- | --- | --- | --- |"]
-    for name in _FIELDS:
-        default = f"`{toml(getattr(DEFAULTS, name))}`" if name != "keys" else "[keys](keys.md)"
-        made.append(f"| `{name}` | {default} | {allowed(name)} | {_summary(name)} |")
-    return "\n".join(made) + "\n"
+def summary(name: str) -> str:
+    return next(one for one in get_args(_FIELDS[name])[1:] if isinstance(one, str))

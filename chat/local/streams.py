@@ -11,7 +11,7 @@ import os
 import select
 import sys
 import threading
-from contextlib import suppress
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final, TextIO
 
 from chat.core.errors import WrongValue
@@ -130,26 +130,18 @@ class Output:
 
 def _in_thread(fd: int, data: bytes) -> asyncio.Future[None]:
     """Write in a thread of its own. A daemon: one that waits in write(2) must not keep the program from ending."""
-    loop = asyncio.get_running_loop()
-    job: asyncio.Future[None] = loop.create_future()
+    job: Future[None] = Future()
 
     def write() -> None:
-        error: OSError | None = None
         try:
             _write_all(fd, data)
-        except OSError as failure:
-            error = failure
-        with suppress(RuntimeError):  # the loop has ended: nobody waits for us any more
-            loop.call_soon_threadsafe(settle, error)
-
-    def settle(error: OSError | None) -> None:
-        if error is None:
-            job.set_result(None)
-        else:
+        except OSError as error:
             job.set_exception(error)
+        else:
+            job.set_result(None)
 
     threading.Thread(target=write, daemon=True, name="writer of standard output").start()
-    return job
+    return asyncio.wrap_future(job)
 
 
 def _write_all(fd: int, data: bytes) -> None:

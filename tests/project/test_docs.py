@@ -16,6 +16,7 @@ from typing import Any
 import pyte
 import pytest
 
+from chat.local.settings import Settings
 from tests.cli.programs import PATIENCE, Program, host, run
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,12 @@ def copy(tmp_path: Path) -> Path:
 
 def test_nothing_is_wrong_with_the_documentation(docs: Any) -> None:
     assert list(docs.faults()) == []
+
+
+def test_the_table_of_settings_has_every_setting(docs: Any) -> None:
+    rows = docs.settings_table().splitlines()
+    assert [row.split("`")[1] for row in rows[2:]] == list(Settings.__struct_fields__)
+    assert all(row.count("|") == 5 for row in rows), "a value breaks the table"
 
 
 BROKEN = {
