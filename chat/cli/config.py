@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -11,6 +11,9 @@ from chat.cli.help import Group
 from chat.cli.home import complain
 from chat.core.errors import FAILED
 from chat.i18n import _, translate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _setting: Final = click.argument("name", metavar="KEY", shell_complete=completion.setting_names)
 
@@ -59,14 +62,16 @@ def set_setting(name: str, value: str) -> None:
         complain(translate(settings.complaint(problems)), FAILED)
 
 
-def _taken_keys(keys: dict[str, tuple[str, ...]], action: str = "") -> list[str]:
-    """Return a line for each key that one action took from another; only for ``action``, if given."""
-    from chat.local.keys import taken_keys
+def _taken_keys(changes: dict[str, tuple[str, ...]], action: str = "") -> Iterator[str]:
+    """Yield a line for each key that one action took from another; only for ``action``, if given."""
+    from chat.local.keys import KEYS, rebind
 
+    now = {key: row.action for row in rebind(KEYS, changes) for key in row.keys}
     message = _("{key} now does {action}, no longer {other}")
-    return [
-        message.format(key=key, action=has, other=other) for key, other, has in taken_keys(keys) if action in ("", has)
-    ]
+    for row in KEYS:
+        for key in row.keys if row.action not in changes else ():
+            if (has := now.get(key, row.action)) != row.action and action in ("", has):
+                yield message.format(key=key, action=has, other=row.action)
 
 
 @config.command(name="check")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chat.core.errors import INTERRUPTED
-from chat.i18n import _, translate
+from chat.i18n import _
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
     from pathlib import Path
 
     from chat.client.client import Client
@@ -90,24 +90,23 @@ class Home:
 
     def typed(self, identity: Identity) -> Path:
         """The folder of what was typed in each room. Another nickname's is its own."""
-        from chat.local.identity import short
+        from chat.local.identity import host_hash
         from chat.local.private_files import make_private
 
-        folder = self.folder / "typed"
-        return make_private(folder if identity.key == self.identities.load().key else folder / short(identity.key))
+        own = identity.key == self.identities.load().key
+        return make_private(self.folder / "typed" / ("" if own else host_hash(identity.key).hex()[:8]))
 
     def nick(self, chosen: str) -> str:
-        """Return the chosen nickname, or the user's login name."""
+        """Return the chosen nickname, or the user's login name. Raises WrongValue."""
         import getpass
 
         from chat.core.text import nickname
 
-        try:
-            return nickname(chosen or _login(getpass.getuser))
-        except ValueError as error:
-            if chosen:
-                raise click.UsageError(translate(error)) from None
-            return "guest"
+        if chosen:
+            return nickname(chosen)
+        with suppress(KeyError, OSError, ValueError):  # many containers have no such user in the password database
+            return nickname(getpass.getuser())
+        return "guest"
 
     def client(self, target: str, scheme: str, *, nick: str = "", speaks: bool, **more: Any) -> Client:
         from chat.client.client import Client
@@ -117,13 +116,6 @@ class Home:
         outboxes = self.outboxes if speaks else None
         where = locate(ask_which(target), scheme)
         return Client(where, self._identity_in(where(), nick), self.known_hosts(), outboxes=outboxes, nick=nick, **more)
-
-
-def _login(getuser: Callable[[], str]) -> str:
-    try:
-        return getuser()
-    except (KeyError, OSError):  # no such user in the password database, as in many containers
-        return ""
 
 
 def ask_which(target: str) -> str:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import struct
 import unicodedata
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -36,8 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-KEY_SIZE: Final = 32  # bytes: a public key, and the SHA-256 of one
-NONCE_SIZE: Final = 32
+KEY_SIZE: Final = 32  # bytes: a public key, the SHA-256 of one, and a nonce
 _MAX_KEY_FILE: Final = 64 * 1024
 
 # -- keys ----------------------------------------------------------------------------------------
@@ -57,7 +55,7 @@ class Identity:
         Processes that do so at the same time get the same key. Raises ChatError for a file that others may
         read or own, or that holds no such key.
         """
-        return cls(_private_key(path, _load_or_make(path, _new_key)))
+        return cls(_private_key(path, _load_or_make(path, lambda: _pem(Ed25519PrivateKey.generate()))))
 
     def sign(self, data: bytes) -> bytes:
         """Return the signature of ``data``, 64 bytes."""
@@ -119,10 +117,6 @@ def load_host(path: Path) -> Identity:
     if not fits:
         raise ChatError("{path} holds no certificate that fits its key; restore it from a backup", path=path)
     return Identity(private)
-
-
-def _new_key() -> bytes:
-    return _pem(Ed25519PrivateKey.generate())
 
 
 def _new_host() -> bytes:
@@ -200,19 +194,10 @@ def fingerprint(key: bytes) -> str:
     return "SHA256:" + to_text(host_hash(key))
 
 
-def short(key: bytes) -> str:
-    """Return 8 hex digits that tell the keys on one screen apart.
-
-    Compare ``fingerprint`` instead: a key with the same 32 bits is found in minutes.
-    """
-    return host_hash(key).hex()[:8]
-
-
 # -- what is signed ------------------------------------------------------------------------------
 
 _CONTEXT: Final = b"manywire chat/2 handshake\0"
 _ROLES: Final = {"member": b"\x01", "host": b"\x02", "invite": b"\x03"}
-_ROOM_LENGTH: Final = struct.Struct("!H")
 
 
 def transcript(role: str, *, host: bytes, room: str, host_nonce: bytes, nonce: bytes, key: bytes) -> bytes:
@@ -224,12 +209,12 @@ def transcript(role: str, *, host: bytes, room: str, host_nonce: bytes, nonce: b
     from passing as the other's. If the wire proves the host's key (TLS), that key must be ``host``, or a host
     could pass us on to another one. Raises RemoteProtocolError for a wrong size: only a peer's can be wrong.
     """
-    sizes = ("host key", host, KEY_SIZE), ("host nonce", host_nonce, NONCE_SIZE), ("nonce", nonce, NONCE_SIZE)
-    for what, value, size in (*sizes, ("member key", key, KEY_SIZE)):
-        if len(value) != size:
-            raise RemoteProtocolError(f"the peer sent a {what} of {len(value)} bytes; it has {size}")
+    parts = {"host key": host, "host nonce": host_nonce, "nonce": nonce, "member key": key}
+    for what, value in parts.items():
+        if len(value) != KEY_SIZE:
+            raise RemoteProtocolError(f"the peer sent a {what} of {len(value)} bytes; it has {KEY_SIZE}")
     name = room.encode()
     if len(name) > 0xFFFF:
         raise RemoteProtocolError(f"the peer sent a room's name of {len(name)} bytes; it has at most 64")
-    length = _ROOM_LENGTH.pack(len(name))
+    length = len(name).to_bytes(2)
     return b"".join((_CONTEXT, _ROLES[role], host_hash(host), length, name, host_nonce, nonce, key))

@@ -170,15 +170,3 @@ def rebind(table: Iterable[Key], changes: Mapping[str, Iterable[str]]) -> tuple[
     if "send" in rows and not rows["send"].keys:
         raise WrongValue("no key would send what is typed; give one to 'send'")
     return tuple(rows.values())
-
-
-def taken_keys(changes: Mapping[str, Iterable[str]]) -> list[tuple[str, str, str]]:
-    """Return each key that these changes take from an action: the key, that action, and the one that has it now."""
-    now = {key: row.action for row in rebind(KEYS, changes) for key in row.keys}
-    return [
-        (key, row.action, now[key])
-        for row in KEYS
-        if row.action not in changes
-        for key in row.keys
-        if now.get(key, row.action) != row.action
-    ]

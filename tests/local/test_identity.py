@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.core.errors import ChatError, RemoteProtocolError
-from chat.local.identity import Identities, Identity, fingerprint, host_hash, load_host, short, transcript, verify
+from chat.local.identity import Identities, Identity, fingerprint, host_hash, load_host, transcript, verify
 from tests.local.processes import mode, python, run_at_once
 
 if TYPE_CHECKING:
@@ -237,7 +237,6 @@ def test_fingerprints_are_the_hash() -> None:
     key = b"\x07" * 32
     assert host_hash(key) == hashlib.sha256(key).digest()
     assert re.fullmatch(r"SHA256:[0-9A-Za-z_-]{43}", fingerprint(key))
-    assert short(key) == hashlib.sha256(key).hexdigest()[:8]
     assert fingerprint(key) != fingerprint(b"\x08" * 32)
 
 
