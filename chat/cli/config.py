@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from chat.cli import completion
+from chat.cli import options
 from chat.cli.help import Group
 from chat.cli.home import complain
 from chat.core.errors import FAILED
@@ -15,7 +15,7 @@ from chat.i18n import _, translate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_setting: Final = click.argument("name", metavar="KEY", shell_complete=completion.setting_names)
+_setting: Final = click.argument("name", metavar="KEY", shell_complete=options.complete_setting)
 
 
 @click.group(cls=Group, invoke_without_command=True)
@@ -46,7 +46,7 @@ def get_setting(name: str) -> None:
 
 @config.command(name="set")
 @_setting
-@click.argument("value", shell_complete=completion.setting_values)
+@click.argument("value", shell_complete=options.complete_value)
 def set_setting(name: str, value: str) -> None:
     """Set KEY to VALUE and leave the rest of the file as it is.
 

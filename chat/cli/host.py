@@ -13,7 +13,7 @@ import click
 from click import option
 
 from chat import i18n
-from chat.cli import completion, options
+from chat.cli import options
 from chat.cli.help import command
 from chat.cli.home import Home, run, warn
 from chat.cli.member import show
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "--transport",
     multiple=True,
     metavar="NAME[:ADDRESS]",
-    shell_complete=completion.transports,
+    shell_complete=options.complete_transport,
     help="Listen here; repeatable. Default: only on this machine.",
 )
 @option("--advertise", metavar="HOST", default="", help="Host name or address to put into invites.")

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from chat import i18n
-from chat.cli import completion, config, doctor, host, member, oneshot, options
+from chat.cli import config, doctor, host, member, oneshot, options
 from chat.cli.help import Group, usage_error
 from chat.cli.home import complain, warn
 from chat.core.errors import DONE, FAILED, INTERRUPTED, USAGE, ChatError, reason
@@ -122,6 +122,6 @@ for _command in (
     host.list_transports,
     config.config,
     doctor.doctor,
-    completion.print_completion,
+    options.completion,
 ):
     chat.add_command(_command)

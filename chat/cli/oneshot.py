@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 from click import option
 
-from chat.cli import completion, options
+from chat.cli import options
 from chat.cli.help import Group, command
 from chat.cli.home import Home, run
 from chat.core.errors import ChatError, DialFailed, NoSuchRoom, Text, TransportError, WrongValue
@@ -39,7 +39,7 @@ _REST: Final = 55  # columns of its line beside the bar: label, percent, remaini
 
 
 @command()
-@click.argument("target", shell_complete=completion.rooms)
+@click.argument("target", shell_complete=options.complete_room)
 @click.argument("words", metavar="[TEXT]...", nargs=-1)
 @options.transport
 @options.nick

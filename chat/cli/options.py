@@ -1,8 +1,15 @@
-"""Options and arguments that several commands share."""
+"""Options and arguments that several commands share; ``chat completion``, and what the shell offers after Tab.
+
+Rules of completion:
+
+1. Nothing is raised or printed: it would land in the line that is being typed.
+2. Nothing is waited for: no host is dialled, no transport loaded.
+"""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -11,9 +18,64 @@ import click
 from click import option
 
 from chat import i18n
-from chat.cli import completion
+from chat.cli.help import command
 
 HISTORY: Final = 50  # past messages that a face starts with
+SHELLS: Final = {  # how to install the script of each
+    "bash": """put into ~/.bashrc:  eval "$(chat completion bash)\"""",
+    "zsh": """put into ~/.zshrc, below compinit:  eval "$(chat completion zsh)\"""",
+    "fish": """run once:  chat completion fish > ~/.config/fish/completions/chat.fish""",
+}
+
+
+@command()
+@click.argument("shell", type=click.Choice(list(SHELLS)))
+def completion(shell: str) -> None:
+    """Print a script with which SHELL completes chat's commands, options, rooms and transports.
+
+    Its last line says how to install it.
+    """
+    from click.shell_completion import ShellComplete, get_completion_class
+
+    made = get_completion_class(shell)
+    assert made is not None, shell
+    chat = click.get_current_context().find_root().command
+    # Not BashComplete's own, which starts a bash and prints complaints about its version.
+    source = ShellComplete.source(made(chat, {}, "chat", "_CHAT_COMPLETE"))
+    click.echo(f"{source.rstrip()}\n# to use it, {SHELLS[shell]}")  # not the first line, where zsh expects its mark
+
+
+def complete_room(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    with suppress(Exception):
+        from chat.local.rooms import records
+
+        return [record.room for record in records() if record.room.startswith(incomplete)]
+    return []
+
+
+def complete_transport(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    with suppress(Exception):
+        from chat.transport.registry import schemes
+
+        return [name for name in schemes() if name.startswith(incomplete)]
+    return []
+
+
+def complete_setting(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    with suppress(Exception):
+        from chat.local.settings import NAMES
+
+        return [name for name in NAMES if name.startswith(incomplete)]
+    return []
+
+
+def complete_value(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The setting is named before its value; most have any value."""
+    with suppress(Exception):
+        from chat.local.settings import choices
+
+        return [value for value in choices(context.params["name"]) if value.startswith(incomplete)]
+    return []
 
 
 def _choose_language(_context: click.Context, _parameter: click.Parameter, language: str | None) -> None:
@@ -41,10 +103,10 @@ transport: Final = option(
     "--transport",
     metavar="NAME",
     default="",
-    shell_complete=completion.transports,
+    shell_complete=complete_transport,
     help="Use only this transport.",
 )
-target: Final = click.argument("target", default="", shell_complete=completion.rooms)
+target: Final = click.argument("target", default="", shell_complete=complete_room)
 nick: Final = option(
     "--as",
     "nick",

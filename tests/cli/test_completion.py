@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
-from chat.cli import completion
+from chat.cli import options
 from tests.cli.programs import PATIENCE, host, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-BINARIES = {shell: shutil.which(shell) for shell in completion.SHELLS}
+BINARIES = {shell: shutil.which(shell) for shell in options.SHELLS}
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def offered(tmp_path: Path, *words: str) -> list[str]:
     return [line.partition(",")[2].partition("\t")[0] for line in done.stdout.splitlines() if line]
 
 
-@pytest.mark.parametrize("shell", completion.SHELLS)
+@pytest.mark.parametrize("shell", options.SHELLS)
 def test_the_script_is_the_shells_and_says_how_to_use_it(tmp_path: Path, shell: str) -> None:
     done = run(tmp_path / "data", "completion", shell)
     assert (done.stderr, done.returncode) == ("", 0)
@@ -94,13 +94,13 @@ def test_rooms_and_transports_are_offered(tmp_path: Path) -> None:
     def values(offer: Any, incomplete: str) -> list[str]:
         return list(offer(click.Context(click.Command("x")), click.Option(["-t"]), incomplete))
 
-    assert values(completion.rooms, "") == []
+    assert values(options.complete_room, "") == []
     with host(tmp_path / "one", "kitchen"), host(tmp_path / "two", "厨房"):
-        assert values(completion.rooms, "") == ["kitchen", "厨房"]
-        assert values(completion.rooms, "ki") == ["kitchen"]
-        assert values(completion.rooms, "x") == []
-    assert "tcp" in values(completion.transports, "")
-    assert values(completion.transports, "tc") == ["tcp"]
+        assert values(options.complete_room, "") == ["kitchen", "厨房"]
+        assert values(options.complete_room, "ki") == ["kitchen"]
+        assert values(options.complete_room, "x") == []
+    assert "tcp" in values(options.complete_transport, "")
+    assert values(options.complete_transport, "tc") == ["tcp"]
 
 
 def test_settings_are_offered(tmp_path: Path) -> None:
@@ -118,5 +118,5 @@ def test_nothing_is_said_where_nothing_can_be_had(tmp_path: Path, monkeypatch: p
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CHAT_RUNTIME", str(tmp_path / "file"))
     context, option = click.Context(click.Command("x")), click.Option(["-t"])
-    assert completion.rooms(context, option, "") == []
-    assert completion.setting_values(context, option, "") == []
+    assert options.complete_room(context, option, "") == []
+    assert options.complete_value(context, option, "") == []
