@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections import deque
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -78,22 +79,14 @@ class Log:
 
     def append(self, kind: int, body: bytes, *, time: int, author: int = 0, number: int = 0, flags: int = 0) -> int:
         """Number a frame and return its number. ``time`` (ms) never goes back, even if the clock does."""
-        self._last_time = time = max(time, self._last_time)
-        seq = self.next_seq
-        data = wire.encode(kind, body, flags=flags, author=author, number=number, seq=seq, time=time)
-        if self._open_size + len(data) > MAX_BATCH:
-            self.end_batch()
-        self._open.append(data)
-        self._open_size += len(data)
-        self.unpublished += len(data)
-        self.next_seq = seq + 1
-        return seq
+        data = wire.encode(kind, body, flags=flags, number=number)
+        self.append_run(data, [len(data)], time=time, author=author, number=number)
+        return self.next_seq - 1
 
     def append_run(self, data: bytes, ends: Sequence[int], *, time: int, author: int, number: int) -> None:
-        """Number the messages of a run, as ``append`` would one by one. ``number`` is the first one's own.
+        """Number the messages of a run. ``number`` is the first one's own, ``ends`` what ``wire.run_of`` found.
 
-        ``ends`` is what ``wire.run_of`` found in ``data``. The bytes become the log's once their headers are stamped.
-        No message is decoded or encoded, so a message in a run costs little.
+        The bytes become the log's once their headers are stamped: no message is decoded, so each costs little.
         """
         self._last_time = time = max(time, self._last_time)
         run = bytearray(memoryview(data)[: ends[-1]])
@@ -144,8 +137,7 @@ class Log:
         """Join the two batches that have just stopped being fresh, if they fit into one.
 
         A quiet room has a batch for every message. Left alone they cost several times their bytes, and a
-        member that catches up costs a send for each. Those who follow the room are not disturbed: they are
-        among the fresh ones.
+        send each for a member that catches up. Those who follow the room read the fresh ones.
         """
         pair = self._window[-_FRESH - 2 : -_FRESH]
         if len(pair) == 2 and len(pair[0].data) + len(pair[1].data) <= MAX_BATCH:
@@ -186,30 +178,28 @@ class Log:
         They are fewer where the log begins or has a gap, and where most of what was said is of other kinds:
         every newcomer asks for this, so it looks at 4 numbers for each message and 1 000 more, and no further.
         """
-        lowest = max(1, self.end - 4 * messages - 1000)
-        start, left = self.end, messages
-        while left > 0 and start > lowest:
-            # In large steps, and forward within each: a batch from `older` goes on from the number asked for.
-            end, start = start, max(lowest, start - max(left, 256))
-            said: list[int] = []
-            seq = start
-            while seq < end and (found := self.read(seq)):
+        if messages < 1:
+            return self.end
+        start = self.end
+        for back in max(messages, 256), 4 * messages + 1000:  # the first one is enough in most rooms
+            seq = start = max(1, self.end - back)
+            said: deque[int] = deque(maxlen=messages)
+            while found := self.read(seq):
                 if isinstance(found, Gap):
-                    seq = start = lowest = found.first + found.count
+                    seq = start = found.first + found.count
                     said.clear()
                 else:
-                    said += _messages(found, seq, end)
+                    said.extend(_messages(found, seq))
                     seq = found.next_seq
-            if len(said) >= left:
-                return said[-left]
-            left -= len(said)
+            if len(said) == messages:
+                return said[0]
         return start
 
 
-def _messages(batch: Batch, start: int, end: int) -> Iterator[int]:
-    """Yield the numbers of the messages in a batch, from ``start`` to below ``end``."""
+def _messages(batch: Batch, start: int) -> Iterator[int]:
+    """Yield the numbers of the messages in a batch, from ``start`` on."""
     at = 0
-    for seq in range(batch.first, min(batch.next_seq, end)):
+    for seq in range(batch.first, batch.next_seq):
         if seq >= start and wire.kind_at(batch.data, at) in _MESSAGES:
             yield seq
         at += wire.length_at(batch.data, at)
@@ -220,6 +210,7 @@ def digest(raw: bytes) -> bytes:
     return hashlib.sha256(raw).digest()[:8]
 
 
+@dataclass(slots=True, eq=False)
 class Cursor:
     """A member's place in the log, and the bytes on their way to it.
 
@@ -227,15 +218,12 @@ class Cursor:
     the control queue and go between batches; so do the pieces of a range, one after each batch.
     """
 
-    __slots__ = ("_control", "_piece", "_range", "_range_is_next", "control_size", "seq")
-
-    def __init__(self, seq: int) -> None:
-        self.seq = seq  # the next number to fetch from the log
-        self.control_size = 0  # bytes in the control queue
-        self._control: deque[bytes] = deque()
-        self._piece: bytes | memoryview = b""
-        self._range: tuple[int, int, int] | None = None  # the question's number, the next number to send, the end
-        self._range_is_next = False
+    seq: int  # the next number to fetch from the log
+    control_size: int = 0  # bytes in the control queue
+    _control: deque[bytes] = field(default_factory=deque)
+    _piece: bytes | memoryview = b""
+    _range: tuple[int, int, int] | None = None  # the question's number, the next number to send, the end
+    _range_is_next: bool = False
 
     def post(self, data: bytes) -> None:
         """Put whole frames for this member alone into the control queue."""
@@ -244,10 +232,10 @@ class Cursor:
 
     def send_range(self, number: int, first: int, before: int) -> bool:
         """Send this part of the log, too. Returns False while another one is being sent."""
-        if self._range is not None:
-            return False
-        self._range = number, first, before
-        return True
+        if self._range is None:
+            self._range = number, first, before
+            return True
+        return False
 
     @property
     def at_border(self) -> bool:
@@ -303,7 +291,3 @@ class Cursor:
             self._piece = b""
         elif count:
             self._piece = memoryview(self._piece)[count:]
-
-    def lag(self, log: Log) -> int:
-        """Return how many frames this member has not been given."""
-        return log.end - self.seq

@@ -61,8 +61,6 @@ if TYPE_CHECKING:
 
 _NAMES_A_QUESTION: Final = 24  # authors asked for at once: their answer fits one control frame
 _NOT_IN_THE_ROOM: Final = {Kind.CHALLENGE, Kind.WELCOME, Kind.HELLO, Kind.ASK, Kind.BYE}  # from a host
-_BEAT: Final = encode(Kind.BEAT)
-_BYE: Final = encode(Kind.BYE)
 
 
 class LinkState(Enum):
@@ -106,7 +104,7 @@ class Message(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A message is on the host's disk with number ``seq``, or 0 if the number is lost."""
+    """A message is on the host's disk with number ``seq``, 0 if the number is lost."""
 
     entry: OutboxEntry
     seq: int
@@ -315,20 +313,21 @@ class Session:
         self._out += pack(Kind.ASK, ask, number=self._question)
         return self._question
 
+    def _control(self, kind: Kind, body: bytes = b"") -> None:
+        if self.state is LinkState.JOINED:
+            self._out += encode(kind, body)
+
     def beat(self) -> None:
         """Send a sign of life. Call it when nothing else was sent for a while."""
-        if self.state is LinkState.JOINED:
-            self._out += _BEAT
+        self._control(Kind.BEAT)
 
     def show(self, slot: bytes) -> None:
         """Send our state to the host, as ``status.pack_slot`` makes it."""
-        if self.state is LinkState.JOINED:
-            self._out += encode(Kind.STATE, slot)
+        self._control(Kind.STATE, slot)
 
     def bye(self) -> None:
         """Leave on purpose."""
-        if self.state is LinkState.JOINED:
-            self._out += _BYE
+        self._control(Kind.BYE)
 
     # -- receiving -------------------------------------------------------------------------------
 
@@ -381,8 +380,7 @@ class Session:
             events.append(unpack(Notice, frame))
         elif frame.kind == Kind.STATES and self.states is not None:
             found = unpack(States, frame)
-            shown = filter(None, map(unpack_slot, found.slots))
-            self.states.update((who, state) for who, state in shown if who in self.here)
+            self.states.update(slot for slot in map(unpack_slot, found.slots) if slot and slot[0] in self.here)
             for who in found.gone:
                 self.states.pop(who, None)
         elif frame.kind == Kind.DIRECT:
@@ -445,7 +443,13 @@ class Session:
             else:
                 self.next_seq, self._last = item.seq + 1, item.raw
                 if item.kind < SPOKEN_END:
-                    self._deliver(item, self._authors[item.author], events)
+                    author = self._authors[item.author]
+                    if item.seq >= self._show:
+                        events.append(self._message(item, author))
+                    if not author.key:  # nobody knows whose it is
+                        self.unsettled.unseen_end = self.next_seq
+                    if self.unsettled and self._is_mine(author):
+                        self._settle(self.unsettled.echo(item), events)
             if self.unsettled:
                 self._settle(self.unsettled.passed(self.next_seq), events)
         self._ask_names(self._live)
@@ -478,14 +482,6 @@ class Session:
     def _is_mine(self, author: Author) -> bool:
         return author.stream == self.stream and author.key == self.key and self.stream != 0
 
-    def _deliver(self, frame: Frame, author: Author, events: list[Event]) -> None:
-        if frame.seq >= self._show:
-            events.append(self._message(frame, author))
-        if not author.key:  # nobody knows whose it is
-            self.unsettled.unseen_end = frame.seq + 1
-        if self.unsettled and self._is_mine(author):
-            self._settle(self.unsettled.echo(frame), events)
-
     def _settle(self, outcomes: Iterable[Outcome], events: list[Event]) -> None:
         for entry, seq, why in outcomes:
             events.append(Rejected(entry, why.code, why.words, why.fields) if why else Stored(entry, seq))
@@ -495,13 +491,13 @@ class Session:
             self._before, self.here = self.here if self._before is None else self._before, {}
         came = [who for who in presence.here if who not in self.here]
         went = [who for who in presence.gone if who in self.here]
-        if self.states:
-            for who in presence.gone:
-                self.states.pop(who, None)
         bots = {presence.here[place] for place in presence.bots if place < len(presence.here)}
         self.here.update((who, who in bots) for who in came)
         for who in went:
             del self.here[who]
+        if self.states:
+            for who in presence.gone:
+                self.states.pop(who, None)
         if self._before is None:
             if came or went:
                 events.append(Here(came, went, first=False))

@@ -17,11 +17,7 @@ from chat.core.wire import YEAR_9999
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-
 Who: TypeAlias = tuple[bytes, str]  # key and nickname
-
-
-# -- what a slot means ----------------------------------------------------------------------------
 
 MAX_NOTE_COLUMNS: Final = 60  # of a terminal
 MAX_NOTE_BYTES: Final = 114  # of UTF-8: what is left of a slot
@@ -84,9 +80,8 @@ def unpack_slot(payload: bytes) -> tuple[Who, Status] | None:
     if layout != _LAYOUT or level not in _LEVELS or active >= YEAR_9999:
         return None
     try:
-        return _who(key, padded), Status(
-            _LEVELS[level], _note(payload[_STATE.size :]), bool(flags & _TYPING), read, active
-        )
+        note = _note(payload[_STATE.size :])
+        return _who(key, padded), Status(_LEVELS[level], note, bool(flags & _TYPING), read, active)
     except ValueError:  # UnicodeDecodeError, too
         return None
 

@@ -332,7 +332,7 @@ async def stalled_member(kit: Kit, transport: Transport) -> None:
         log = inn.kept.room.log
         log._limit = MAX_BATCH  # what cid lacks comes from the disk, as it would after a long time
         (cursor,) = (member.cursor for member in inn.kept.room.members if member.key == cid.key)
-        while cursor.lag(log) < _LACKS:  # until its link is full; the others have got everything by then
+        while log.end - cursor.seq < _LACKS:  # until its link is full; the others have got everything by then
             texts = [f"{len(ann.said) + n} ".ljust(MAX_TEXT, "x") for n in range(_ROUND)]
             heard = asyncio.gather(ann.speak(texts), ann.hear(texts[-1]), bob.hear(texts[-1]))
             await within(kit, heard, "what ann said, on its way to bob with cid stalled,")

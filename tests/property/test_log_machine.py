@@ -255,7 +255,7 @@ class LogMachine(RuleBasedStateMachine):
                 assert reader.next_seq == self.log.next_seq
                 assert reader.notices == reader.posted
                 assert reader.cursor.at_border
-                assert reader.cursor.lag(self.log) == 0
+                assert self.log.end - reader.cursor.seq == 0
         finally:
             self.store.close()
             self.folder.cleanup()

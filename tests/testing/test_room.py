@@ -122,7 +122,7 @@ class WaitsForTheSlow(HostedRoom):
 class DropsTheSlow(HostedRoom):
     def _send_all(self) -> None:
         for connection in list(self.connections.values()):
-            if connection.member.cursor.lag(self.room.log) > 10:
+            if self.room.log.end - connection.member.cursor.seq > 10:
                 self.drop(connection.member)
         super()._send_all()
 
