@@ -70,13 +70,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from chat.transport import Address, AddressError, DialFailed, LinkClosed, ListenFailed, Peer, Text, TransportError
+from chat.transport import Address, AddressError, DialFailed, LinkClosed, ListenFailed, Peer, Site, Text, TransportError
 from chat.transport.link import RECEIVE_SIZE, DescriptorLink, Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from chat.transport import Buffer, Site
+    from chat.transport import Buffer
 
 MESSAGE: Final = RECEIVE_SIZE  # bytes of the largest message: what one receive takes
 OVERHEAD: Final = 32  # bytes of the buffer that a message cannot use (Linux, net/unix/af_unix.c)
@@ -336,8 +336,6 @@ transport: Final = QueueTransport()
 async def _demo() -> None:
     """Ann listens, Bob dials; Bob says two lines, and Ann sends them back."""
     from tempfile import TemporaryDirectory
-
-    from chat.transport import Site
 
     with TemporaryDirectory(prefix="queue-") as folder:
         listener = await transport.listen(Address("queue"), Site(Path(folder), Path()))

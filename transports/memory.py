@@ -33,12 +33,13 @@ from __future__ import annotations
 
 import asyncio
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from chat.transport import Address, DialFailed, LinkBroken, LinkBusy, LinkClosed, ListenFailed, Peer
+from chat.transport import Address, DialFailed, LinkBroken, LinkBusy, LinkClosed, ListenFailed, Peer, Site
 
 if TYPE_CHECKING:
-    from chat.transport import Buffer, Site
+    from chat.transport import Buffer
 
 CAPACITY: Final = 64 * 1024  # bytes in each direction
 BACKLOG: Final = 128  # links dialled but not accepted yet
@@ -211,10 +212,6 @@ transport: Final = MemoryTransport()
 
 async def _demo() -> None:
     """Ann listens, Bob dials; Bob says a line, and Ann sends it back."""
-    from pathlib import Path
-
-    from chat.transport import Site
-
     listener = await transport.listen(Address("memory", "demo"), Site(Path(), Path()))
     bob = await transport.dial(listener.address)
     ann = await listener.accept()

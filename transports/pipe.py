@@ -57,13 +57,10 @@ from collections import deque
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from chat.transport import Address, AddressError, DialFailed, LinkClosed, ListenFailed, Peer, Text, reason
+from chat.transport import Address, AddressError, DialFailed, LinkClosed, ListenFailed, Peer, Site, Text, reason
 from chat.transport.link import DescriptorLink, Waiter
-
-if TYPE_CHECKING:
-    from chat.transport import Site
 
 DIAL_TIMEOUT: Final = 3.0  # seconds that a host has to open a dialler's FIFOs
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
@@ -352,8 +349,6 @@ transport: Final = PipeTransport()
 async def _demo() -> None:
     """Ann listens, Bob dials; Bob says a line, and Ann sends it back. Then Ann forks a Cid of her own."""
     from tempfile import TemporaryDirectory
-
-    from chat.transport import Site
 
     pair = transport.pair()
     if os.fork() == 0:  # before anything else is open; a child without exec must end with _exit

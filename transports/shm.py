@@ -35,8 +35,7 @@ no two writes share. A reader that meets a torn slot reads again, and then falls
 
 Why not multiprocessing.shared_memory: until Python 3.13 each process that attaches hands the segment to its own
 resource tracker, which removes it for everybody when that process ends (cpython issue 82300). With ``track=False``
-(3.13) nobody removes it after a kill -9. And it has no locks that die with their owner.
-``scripts/lessons/shared_memory.py`` shows it.
+(3.13) nobody removes it after a kill -9. And it has no locks that die with their owner. ``scripts/lessons`` shows it.
 
 Traps:
   EAGAIN, EACCES    Somebody holds the lock; the system decides which of the two it reports. Not an error.
@@ -75,9 +74,9 @@ from functools import cache
 from itertools import compress
 from operator import ne
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from chat.transport import MAX_SLOT, TRUST_MS, ChatError
+from chat.transport import MAX_SLOT, TRUST_MS, ChatError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -129,39 +128,24 @@ def _header() -> bytes:
     return fields + zlib.crc32(fields).to_bytes(_CRC_SIZE, "big")
 
 
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
-
-
 # -- locks ----------------------------------------------------------------------------------------
 
 
-class _Calls(NamedTuple):
-    """The two calls of one kind of lock: numbers for fcntl(2)."""
+_Calls: TypeAlias = tuple[int, int]  # of fcntl(2), for one kind of lock: to take one, to ask who holds it
 
-    take: int
-    ask: int
+_POSIX: Final = (fcntl.F_SETLK, fcntl.F_GETLK)
+_OFD: Final = (getattr(fcntl, "F_OFD_SETLK", _POSIX[0]), getattr(fcntl, "F_OFD_GETLK", _POSIX[1]))
+_MACOS: Final = sys.platform == "darwin"
+_FLOCK: Final = struct.Struct("@qqihh" if _MACOS else "@hhqqi0q")  # 0q: padding at the end, as C has it
 
 
-_POSIX: Final = _Calls(fcntl.F_SETLK, fcntl.F_GETLK)
-_OFD: Final = _Calls(getattr(fcntl, "F_OFD_SETLK", _POSIX.take), getattr(fcntl, "F_OFD_GETLK", _POSIX.ask))
+def _flock(kind: int, index: int) -> bytes:
+    where = (_offset(index), SLOT_SIZE, 0)  # l_start, l_len, l_pid
+    return _FLOCK.pack(*where, kind, os.SEEK_SET) if _MACOS else _FLOCK.pack(kind, os.SEEK_SET, *where)
 
-if sys.platform == "darwin":
-    _FLOCK: Final = struct.Struct("@qqihh")
 
-    def _flock(kind: int, index: int) -> bytes:
-        return _FLOCK.pack(_offset(index), SLOT_SIZE, 0, kind, os.SEEK_SET)
-
-    def _kind(flock: bytes) -> int:
-        return int(_FLOCK.unpack(flock)[3])
-else:
-    _FLOCK: Final = struct.Struct("@hhqqi0q")  # 0q: padding at the end, as C has it
-
-    def _flock(kind: int, index: int) -> bytes:
-        return _FLOCK.pack(kind, os.SEEK_SET, _offset(index), SLOT_SIZE, 0)
-
-    def _kind(flock: bytes) -> int:
-        return int(_FLOCK.unpack(flock)[0])
+def _kind(flock: bytes) -> int:
+    return int(_FLOCK.unpack(flock)[3 if _MACOS else 0])
 
 
 def _offset(index: int) -> int:
@@ -181,13 +165,13 @@ class _File:
         self.held: Final[set[int]] = set()
         self.users = 0
         self.spares: Final[list[int]] = []
-        self._calls = calls
+        self._take_call, self._ask_call = calls
         try:
             self.is_held_by_others(0)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            self._calls = _POSIX  # this kernel lacks the better kind
+            self._take_call, self._ask_call = _POSIX  # this kernel lacks the better kind
 
     def must_be_open(self) -> int:
         if self.fd < 0:
@@ -214,7 +198,7 @@ class _File:
         if index in self.held:
             return False
         try:
-            fcntl.fcntl(self.fd, self._calls.take, _flock(fcntl.F_WRLCK, index))
+            fcntl.fcntl(self.fd, self._take_call, _flock(fcntl.F_WRLCK, index))
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 return False
@@ -225,11 +209,11 @@ class _File:
     def release(self, index: int) -> None:
         self.held.discard(index)
         with suppress(OSError):
-            fcntl.fcntl(self.fd, self._calls.take, _flock(fcntl.F_UNLCK, index))
+            fcntl.fcntl(self.fd, self._take_call, _flock(fcntl.F_UNLCK, index))
 
     def is_held_by_others(self, index: int) -> bool:
         """Ask the kernel; this process's own locks do not count. Raises OSError."""
-        return _kind(fcntl.fcntl(self.fd, self._calls.ask, _flock(fcntl.F_WRLCK, index))) != fcntl.F_UNLCK
+        return _kind(fcntl.fcntl(self.fd, self._ask_call, _flock(fcntl.F_WRLCK, index))) != fcntl.F_UNLCK
 
     def close(self) -> None:
         """Close what is left of it, which releases its locks."""
@@ -312,7 +296,7 @@ class ShmSlot:
         try:
             self._put(fd, record + zlib.crc32(record).to_bytes(_CRC_SIZE, "big"))
         except OSError as error:
-            raise ChatError(f"cannot write to the board {self._file.path}: {_reason(error)}") from None
+            raise ChatError(f"cannot write to the board {self._file.path}: {reason(error)}") from None
 
     def _put(self, fd: int, record: bytes) -> None:
         os.pwrite(fd, record, _offset(self.index))
@@ -349,15 +333,12 @@ class ShmBoard:
     def claim(self) -> ShmSlot | None:
         fd = self._must_be_open()
         try:
-            for step in range(SLOTS):
-                index = (self._next + step) % SLOTS
-                if self._file.take(index):
-                    break
-            else:
+            index = next(filter(self._file.take, (*range(self._next, SLOTS), *range(self._next))), None)
+            if index is None:
                 return None
             before = os.pread(fd, SLOT_SIZE, _offset(index))
         except OSError as error:
-            raise ChatError(f"cannot claim a slot of the board {self._file.path}: {_reason(error)}") from None
+            raise ChatError(f"cannot claim a slot of the board {self._file.path}: {reason(error)}") from None
         # Even if it is damaged: readers that have seen this version must see another one from now on.
         slot = self.slot(self._file, index, int.from_bytes(before[:8], "big"))
         try:
@@ -376,15 +357,13 @@ class ShmBoard:
             self._look(fd)
             return self._alive(trust_ms)
         except OSError as error:
-            raise ChatError(f"cannot read the board {self._file.path}: {_reason(error)}") from None
+            raise ChatError(f"cannot read the board {self._file.path}: {reason(error)}") from None
 
     def _look(self, fd: int) -> None:
         """Read the slots that were written since the last look."""
         for _ in range(TRIES):
             data = os.pread(fd, SIZE, 0)
-            if len(data) != SIZE:  # somebody truncated it
-                return
-            if data == self._data:
+            if len(data) != SIZE or data == self._data:  # somebody truncated it, or nothing is new
                 return
             heads = [head for (head,) in _HEADS.iter_unpack(memoryview(data)[SLOT_SIZE:])]
             changed = [*compress(range(SLOTS), map(ne, heads, self._heads))]
@@ -457,11 +436,11 @@ class Shm:
         new = path.with_name(NAME + ".new")
         try:
             new.unlink(missing_ok=True)  # left by a killed process
-            with open(new, "xb", opener=_private) as file:
+            with open(new, "xb", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o600)) as file:
                 file.write(_header().ljust(SIZE, b"\0"))
             new.replace(path)
         except OSError as error:
-            raise ChatError(f"cannot make the board {path}: {_reason(error)}") from None
+            raise ChatError(f"cannot make the board {path}: {reason(error)}") from None
 
     def open(self, folder: Path) -> ShmBoard:
         path = folder / NAME
@@ -471,16 +450,12 @@ class Shm:
         except FileNotFoundError:
             raise ChatError(f"there is no board in {folder}; a host makes it") from None
         except OSError as error:
-            raise ChatError(f"cannot open the board {path}: {_reason(error)}") from None
+            raise ChatError(f"cannot open the board {path}: {reason(error)}") from None
         fault = file.fault()
         if fault:
             _release(file)
             raise ChatError(f"the board {path} {fault}; its host makes a new one")
         return self.board(file)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 board: Final = Shm()

@@ -26,13 +26,9 @@ Traps:
   EADDRINUSE        The port of a killed host stays taken for a minute (TIME_WAIT): set SO_REUSEADDR. On Linux two
                     listeners still cannot share a port.
   EMFILE            The peer stays in the backlog, so the listener stays readable: without a pause the loop would spin.
-  ECONNRESET        Closing with unread bytes sends a reset, and the kernel throws away what it still had to send. So
-                    end our half first, read to the peer's end, then close. For a peer that only sends, TLS's session
-                    tickets are such unread bytes, so we issue none.
-  SSLWantRead       OpenSSL may hold decrypted bytes while the socket is not readable: read until it wants more, and
-                    only then wait.
-  SSLWantWrite      OpenSSL now insists on the same bytes again, but the member's next bytes may be others. So the link
-                    keeps that one piece and sends it by itself.
+  ECONNRESET        Closing with unread bytes loses what was sent before: see SocketLink. For a peer that only sends,
+                    TLS's session tickets are such unread bytes, so we issue none.
+  SSLWantWrite      asks for more than patience, as SSLWantRead does: see TlsLink.
   a bare FIN        Anyone on the path can forge one. Only TLS's close_notify is an end; without it, the link broke.
   Nagle             Delays a small piece until the previous one is acknowledged: set TCP_NODELAY, we batch ourselves.
   self-connect      When we dial a free port of this machine, the kernel may pick that very port for our side, and we
@@ -51,8 +47,10 @@ import os
 import socket
 import ssl
 from collections import deque
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cryptography import x509
@@ -62,10 +60,10 @@ from chat.transport import Address, AddressError, DialFailed, LinkClosed, Listen
 from chat.transport.link import NotTls, SocketLink, TlsLink, Waiter, begin_tls
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from chat.transport import Site
+
 
 PORT: Final = 7711
 DIAL_TIMEOUT: Final = 10.0  # seconds for a dial: names, all addresses, TLS
@@ -157,25 +155,11 @@ def _primary_address(families: Sequence[int]) -> str:
     """Return the address this machine would send from. Connecting a datagram socket sends nothing."""
     documentation = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # RFC 5737, RFC 3849
     for family in families:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect((documentation[socket.AddressFamily(family)], 9))
-                return str(probe.getsockname()[0])
-            except OSError:  # no route: this machine has no such network
-                continue
+        # It fails without a route: then this machine has no such network.
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((documentation[socket.AddressFamily(family)], 9))
+            return str(probe.getsockname()[0])
     return "127.0.0.1" if socket.AF_INET in families else "::1"
-
-
-def _reason(error: BaseException) -> str:
-    """Say what happened."""
-    if isinstance(error, TimeoutError) and not error.errno:
-        return Text("no answer within {seconds:g} s; is a firewall in the way?", seconds=DIAL_TIMEOUT)
-    if isinstance(error, ssl.SSLError):
-        why = (error.reason or "unknown reason").replace("_", " ").lower()
-        return Text("the TLS handshake failed: {why}", why=why)
-    if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
-        return Text(os.strerror(error.errno).lower())  # without what libraries add
-    return reason(error) if isinstance(error, OSError) else str(error)
 
 
 _DIAL_ADVICE: Final[dict[int | None, str]] = {
@@ -191,13 +175,40 @@ _LISTEN_ADVICE: Final[dict[int | None, str]] = {
 }
 
 
-def _proved_key(tls: ssl.SSLSocket) -> bytes | None:
-    """Return the Ed25519 key (32 bytes) that the peer proved in the handshake; None for a key of another kind."""
-    try:
+def _reason(error: OSError, advice: Mapping[int | None, str] | None = None, host: str = "") -> str:
+    """Say what happened, and what to do."""
+    match error:
+        case TimeoutError(errno=None):
+            return Text("no answer within {seconds:g} s; is a firewall in the way?", seconds=DIAL_TIMEOUT)
+        case NotTls():
+            return Text("it does not speak TLS ({why}); is this the port?", why=reason(error))
+        case ssl.SSLError():
+            why = (error.reason or "unknown reason").replace("_", " ").lower()
+            return Text("the TLS handshake failed: {why}", why=why)
+        case socket.gaierror():
+            return Text("{why}; check the name {host!r}", why=reason(error), host=host)
+    if not error.errno:
+        return reason(error)
+    why = Text(os.strerror(error.errno).lower())  # without what libraries add
+    return Text("{why}{advice}", why=why, advice=(advice or {}).get(error.errno, ""))
+
+
+def _proved_key(tls: ssl.SSLSocket) -> bytes:
+    """Return the key (32 bytes) that the peer proved in the handshake. Raises ConnectionError if it is not Ed25519."""
+    with suppress(Exception):  # a peer's certificate can be anything, and the library raises errors of many kinds
         key = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"").public_key()
-    except Exception:  # a peer's certificate can be anything, and the library raises errors of many kinds
-        return None
-    return key.public_bytes_raw() if isinstance(key, Ed25519PublicKey) else None
+        if isinstance(key, Ed25519PublicKey):
+            return key.public_bytes_raw()
+    raise ConnectionError(Text("its certificate holds no Ed25519 key, so it is no chat host"))
+
+
+def _context(role: ssl._SSLMethod) -> ssl.SSLContext:
+    """Accept any certificate: the core compares its key with the expected one before it sends a byte."""
+    context = ssl.SSLContext(role)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _tune(sock: socket.socket) -> None:
@@ -262,15 +273,6 @@ def _discard(task: asyncio.Task[socket.socket]) -> None:
         task.result().close()
 
 
-def _client_context() -> ssl.SSLContext:
-    """Accept any certificate: the core compares its key with the expected one before it sends a byte."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 # -- listening ------------------------------------------------------------------------------------
 
 
@@ -309,8 +311,7 @@ class TcpListener:
             else:
                 task = asyncio.get_running_loop().create_task(self._handshake(connection, peer, self._context))
                 self._handshakes.add(task)
-                task.add_done_callback(self._handshakes.discard)
-                task.add_done_callback(partial(_close, connection))
+                task.add_done_callback(partial(self._end, connection))
 
     async def _next(self, sock: socket.socket, readable: Waiter) -> tuple[socket.socket, Peer]:
         while True:
@@ -324,10 +325,9 @@ class TcpListener:
                 continue  # otherwise the peer has left already
             try:
                 _tune(connection)
+                return connection, Peer(f"tcp {_join(*name[:2])}")
             except OSError:
                 connection.close()
-                continue
-            return connection, Peer(f"tcp {_join(*name[:2])}")
 
     async def _handshake(self, connection: socket.socket, peer: Peer, context: ssl.SSLContext) -> None:
         try:
@@ -345,6 +345,10 @@ class TcpListener:
             self._ready.put_nowait(TlsLink(tls, peer))
             return
         self._places.release()
+
+    def _end(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self._handshakes.discard(task)
+        connection.close()  # the handshake may have been cancelled before it began; once begun, TLS owns the descriptor
 
     async def aclose(self) -> None:
         if self._closed:
@@ -367,22 +371,22 @@ class TcpListener:
 def _listen_on(resolved: Sequence[_Resolved], port: int) -> list[socket.socket]:
     """Listen on every address. For port 0 the first one picks a port, and the others use it. Raises OSError."""
     sockets: list[socket.socket] = []
-    failure = None
-    for family, (host, _, *rest) in resolved:
-        try:
-            # It sets SO_REUSEADDR, and IPV6_V6ONLY: otherwise the IPv6 socket would take the IPv4 port, too.
-            sockets.append(socket.create_server((host, port, *rest), family=family, backlog=BACKLOG))
-            sockets[-1].setblocking(False)
-        except OSError as error:
-            if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+    failure: OSError | None = None
+    with ExitStack() as undo:
+        for family, (host, _, *rest) in resolved:
+            try:
+                # It sets SO_REUSEADDR, and IPV6_V6ONLY: otherwise the IPv6 socket would take the IPv4 port, too.
+                sock = socket.create_server((host, port, *rest), family=family, backlog=BACKLOG)
+            except OSError as error:
+                if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    raise
                 failure = error  # no IPv6 on this machine, or a name that also lists other machines
                 continue
-            for sock in sockets:
-                sock.close()
-            raise
-        port = sockets[0].getsockname()[1]
-    if not sockets:
-        assert failure is not None
+            sockets.append(undo.enter_context(sock))
+            sock.setblocking(False)
+            port = sock.getsockname()[1]
+        undo.pop_all()
+    if not sockets and failure is not None:
         raise failure
     return sockets
 
@@ -390,19 +394,24 @@ def _listen_on(resolved: Sequence[_Resolved], port: int) -> list[socket.socket]:
 def _listen(resolved: Sequence[_Resolved], port: int, previous: Address | None) -> list[socket.socket]:
     """Listen on every address; for port 0 on the same port as last time, so that invites stay valid."""
     if not port and previous is not None:
-        try:
+        with suppress(AddressError, OSError):  # somebody else has it now
             return _listen_on(resolved, _read(previous).port)
-        except (AddressError, OSError):  # somebody else has it now
-            pass
     return _listen_on(resolved, port)
 
 
 def _server_context(certificate: Path) -> ssl.SSLContext:
-    """Raises OSError, which includes ssl.SSLError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    """Raises OSError."""
+    context = _context(ssl.PROTOCOL_TLS_SERVER)
     context.num_tickets = 0
-    context.load_cert_chain(certificate)
+    try:
+        context.load_cert_chain(certificate)
+    except OSError as error:
+        words = Text(
+            "the certificate {path} cannot be used: {why}; it is a PEM file with the host's key and its certificate",
+            path=certificate,
+            why=_reason(error),
+        )
+        raise OSError(words) from None
     return context
 
 
@@ -427,11 +436,6 @@ def _addresses(
     )
 
 
-def _close(connection: socket.socket, _task: asyncio.Task[None]) -> None:
-    """Close after a handshake, which may have been cancelled before it began. Once begun, TLS owns the descriptor."""
-    connection.close()
-
-
 class TcpTransport:
     scheme = "tcp"
     bare_addresses = True  # HOST:PORT in an invite means tcp:HOST:PORT
@@ -440,32 +444,12 @@ class TcpTransport:
     async def listen(self, address: Address, site: Site) -> TcpListener:
         place = _read(address)
         here = Address(address.scheme, _join(place.host or ANY, place.port), address.options)
-        context = None
         try:
-            if place.tls:
-                context = _server_context(site.certificate)
-        except OSError as error:
-            raise ListenFailed(
-                "cannot listen on {here}: the certificate {path} cannot be used: {why}; it is a PEM file "
-                "with the host's key and its certificate",
-                here=here,
-                path=site.certificate,
-                why=_reason(error),
-            ) from None
-        try:
+            context = _server_context(site.certificate) if place.tls else None
             sockets = _listen(await _resolve(address, place, socket.AI_PASSIVE), place.port, site.previous)
-        except socket.gaierror as error:
-            raise ListenFailed(
-                "cannot listen on {here}: {why}; check the name {host!r}",
-                here=here,
-                why=_reason(error),
-                host=place.host,
-            ) from None
         except OSError as error:
-            advice = _LISTEN_ADVICE.get(error.errno, "")
-            raise ListenFailed(
-                "cannot listen on {here}: {why}{advice}", here=here, why=_reason(error), advice=advice
-            ) from None
+            why = _reason(error, _LISTEN_ADVICE, place.host)
+            raise ListenFailed("cannot listen on {here}: {why}", here=here, why=why) from None
         try:
             return TcpListener(*_addresses(address, place, sockets, site), sockets, context)
         except AddressError:
@@ -486,35 +470,14 @@ class TcpTransport:
                     text = f"tcp {_join(*sock.getpeername()[:2])}"
                     if not place.tls:
                         return SocketLink(sock, Peer(text))
-                    tls = await begin_tls(sock, _client_context(), server_side=False)
+                    sock = tls = await begin_tls(sock, _context(ssl.PROTOCOL_TLS_CLIENT), server_side=False)
+                    return TlsLink(tls, Peer(text, key=_proved_key(tls)))
                 except BaseException:
                     sock.close()
                     raise
-        except socket.gaierror as error:
-            raise DialFailed(
-                "cannot reach {address}: {why}; check the name {host!r}",
-                address=address,
-                why=_reason(error),
-                host=place.host,
-            ) from None
-        except NotTls as error:
-            raise DialFailed(
-                "cannot reach {address}: it does not speak TLS ({why}); is this the port?",
-                address=address,
-                why=reason(error),
-            ) from None
         except OSError as error:
-            advice = _DIAL_ADVICE.get(error.errno, "")
-            raise DialFailed(
-                "cannot reach {address}: {why}{advice}", address=address, why=_reason(error), advice=advice
-            ) from None
-        key = _proved_key(tls)
-        if key is None:
-            tls.close()
-            raise DialFailed(
-                "cannot reach {address}: its certificate holds no Ed25519 key, so it is no chat host", address=address
-            )
-        return TlsLink(tls, Peer(text, key=key))
+            why = _reason(error, _DIAL_ADVICE, place.host)
+            raise DialFailed("cannot reach {address}: {why}", address=address, why=why) from None
 
 
 transport: Final = TcpTransport()
@@ -522,8 +485,6 @@ transport: Final = TcpTransport()
 
 async def _demo() -> None:
     """Ann listens, Bob dials; Bob says a line, and Ann sends it back. Plain, so that tcpdump -i lo shows it."""
-    from pathlib import Path
-
     from chat.transport import Site
 
     listener = await transport.listen(Address.parse("tcp:127.0.0.1:0?tls=0"), Site(Path(), Path()))
