@@ -14,7 +14,7 @@ import logging
 import os
 import secrets
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -54,8 +54,7 @@ class AdmissionControl:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._unauthenticated: set[asyncio.Task[None]] = set()
-        self._slots = asyncio.Semaphore(MAX_UNAUTHENTICATED)  # of those, and of listeners that wait for one
+        self._slots = asyncio.Semaphore(MAX_UNAUTHENTICATED)  # also taken by listeners that wait for a link
 
     async def accept(self, listener: Listener) -> None:
         """Serve all that a listener accepts, until it is closed."""
@@ -73,21 +72,15 @@ class AdmissionControl:
             if self._host.closed:
                 await _close(link)
             else:
-                self._unauthenticated.add(self._host.start(self.serve(link)))
+                slot = ExitStack()
+                slot.callback(self._slots.release)
+                self._host.start(self.serve(link, slot))
 
-    def _release_slot(self, task: asyncio.Task[None]) -> None:
-        """Release a pre-handshake slot. A second call does nothing."""
-        if task in self._unauthenticated:
-            self._unauthenticated.remove(task)
-            self._slots.release()
-
-    async def serve(self, link: Link) -> None:
-        """Serve one peer from its first byte to the end of its link."""
+    async def serve(self, link: Link, slot: ExitStack) -> None:
+        """Serve one peer from its first byte to the end of its link; close ``slot`` once it has said HELLO."""
         where = link.peer.text
-        task = asyncio.current_task()
-        assert task is not None
         try:
-            await self._meet(link, task)
+            await self._meet(link, slot)
         except RemoteProtocolError as error:
             await _refuse(link, Refusal(code="protocol", fields={"why": str(error)}))
         except Refused as error:
@@ -104,10 +97,10 @@ class AdmissionControl:
             # A fault of ours that one peer met must not end the room for the others.
             _logger.exception("%s was dropped by a fault of this program; please report it", where)
         finally:
-            self._release_slot(task)
+            slot.close()
             await _close(link)
 
-    async def _meet(self, link: Link, task: asyncio.Task[None]) -> None:
+    async def _meet(self, link: Link, slot: ExitStack) -> None:
         parser = Parser(limit=wire.MAX_HELLO)
         nonce = secrets.token_bytes(32)
         async with asyncio.timeout(HELLO_TIMEOUT):
@@ -117,8 +110,8 @@ class AdmissionControl:
         if hello is None:
             return  # port scanners and health checks connect and leave
         hosted, member = await self._admit(hello, nonce, link.peer)
-        connection = hosted.attach(member, link, task)
-        self._release_slot(task)
+        connection = hosted.attach(member, link)
+        slot.close()
         parser.limit = wire.MAX_FRAME
         try:
             await connection.receive(parser)
@@ -130,8 +123,6 @@ class AdmissionControl:
         finally:
             hosted.detach(connection)
 
-    # -- HELLO -----------------------------------------------------------------------------------
-
     async def _admit(self, frame: Frame, nonce: bytes, peer: Peer) -> tuple[HostedRoom, Member]:
         """Check a HELLO and let the peer in. Raises RemoteProtocolError, Refused, StoreError."""
         if frame.kind != Kind.HELLO:
@@ -140,14 +131,8 @@ class AdmissionControl:
         hosted = self._host.find_room(hello.room)
         if len(hello.key) != 32 or len(hello.nonce) != 32:
             raise RemoteProtocolError("the peer sent a HELLO whose key or nonce has the wrong size")
-        signed = partial(
-            transcript,
-            host=self._host.identity.key,
-            room=hello.room,
-            host_nonce=nonce,
-            nonce=hello.nonce,
-            key=hello.key,
-        )
+        ours = self._host.identity.key
+        signed = partial(transcript, host=ours, room=hello.room, host_nonce=nonce, nonce=hello.nonce, key=hello.key)
         if not verify(hello.key, hello.signature, signed("member")):
             raise RemoteProtocolError("the peer's signature does not fit its key")
         by_invite = signed("invite")
@@ -218,8 +203,6 @@ class AdmissionControl:
                 raise Refused("disk-full") from None
         is_new = not (room.may_enter(hello.key) or room.is_coming(hello.key))
         room.admit(hello.key, invite=hello.invite if is_new else b"")
-
-    # -- WELCOME ---------------------------------------------------------------------------------
 
     def _enter(self, hosted: HostedRoom, hello: Hello, proof: bytes, *, as_owner: bool) -> Member:
         """Make the peer a member, and queue what it reads first. Raises Refused, StoreError."""

@@ -35,15 +35,13 @@ class HostBoard:
     def __init__(self, room: Room, folder: Path | None) -> None:
         self._room = room
         self._folder = folder
-        self._board: Board | None = None
         self._slots: dict[Member, BoardSlot] = {}  # which we write for members that do not see the board
         self._warned = ""
-        self._open()
+        self._board = self._open()
 
-    def _open(self) -> None:
+    def _open(self) -> Board | None:
         maker = board_maker()
-        if self._folder is not None and maker is not None:
-            self._board = maker.create(self._folder)
+        return maker.create(self._folder) if self._folder is not None and maker is not None else None
 
     def close(self) -> None:
         if self._board is not None:
@@ -65,14 +63,13 @@ class HostBoard:
 
     def claim(self, member: Member) -> bool:
         """Claim a slot for a member that has none of its own; return False if the board is full."""
-        if self._board is None or not member.slot:
-            return True
-        with self._faults_logged():
-            slot = self._board.claim()
-            if slot is None:
-                return False
-            self._slots[member] = slot
-            slot.write(member.slot)
+        if self._board is not None and member.slot:
+            with self._faults_logged():
+                slot = self._board.claim()
+                if slot is None:
+                    return False
+                self._slots[member] = slot
+                slot.write(member.slot)
         return True
 
     def release(self, member: Member) -> None:
@@ -99,9 +96,9 @@ class HostBoard:
         return [(0, member.slot, 0) for member in self._room.members if member.slot]
 
     def beat(self) -> list[Member]:
-        """Keep our slots alive; make a new board if this one is damaged or could not be made before.
+        """Keep our slots alive; replace a board that is damaged or could not be made before.
 
-        Returns the members that found no slot on the new board.
+        Returns the members for which the new board has no slot.
         """
         with self._faults_logged():
             if self._board is not None and self._board.sound():
@@ -111,7 +108,7 @@ class HostBoard:
             if self._board is not None:
                 self._warn(f"the board of {self._room.name} was damaged, and is made anew")
             self.close()
-            self._open()
+            self._board = self._open()
             if self._board is not None:
                 self._warned = ""
                 return [member for member in self._room.members if not self.claim(member)]

@@ -1,9 +1,5 @@
-"""The host: an asyncio shell over the rooms. It accepts links, feeds frames in, and sends the log's bytes out.
-
-    listener ─▶ admission ─▶ connection, a task per member:  link.receive ─▶ room.handle ─▶ log.append
-    hosted room, a tick once all that is ready was read:  log.seal ─▶ store.commit (fsync) ─▶ log.publish ─▶ links
-
-The host never waits for a member, and whatever a peer does wrong costs only its own link.
+"""The host: an asyncio shell over the rooms. It listens, admits peers (``admission``) and serves its rooms
+(``hosted_room``). Whatever a peer does wrong costs only its own link.
 """
 
 from __future__ import annotations
@@ -11,7 +7,9 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from chat.core.log import Log
@@ -74,8 +72,6 @@ class Host:
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    # -- rooms -----------------------------------------------------------------------------------
-
     def open_room(
         self,
         name: str,
@@ -91,14 +87,9 @@ class Host:
         A ``sequencer`` hands every batch of the order to ``HostedRoom.apply``; without one the room is its own.
         Raises StoreError, ChatError.
         """
-        store = self.store
-        state = store.open_room(name)
-        log = Log(
-            state.epoch,
-            next_seq=state.next_seq,
-            last_time=state.last_time,
-            older=lambda seq: store.read(state.id, seq),
-        )
+        state = self.store.open_room(name)
+        older = partial(self.store.read, state.id)
+        log = Log(state.epoch, next_seq=state.next_seq, last_time=state.last_time, older=older)
         room = Room(
             name,
             log,
@@ -109,10 +100,10 @@ class Host:
             bot_turns=self._bot_turns,
             sequencer=sequencer,
         )
-        index = Index(store.search_path(state.id), log, self._search_thread)
+        index = Index(self.store.search_path(state.id), log, self._search_thread)
         hosted = self.rooms[name] = HostedRoom(self, room, state, index, HostBoard(room, folder))
         if only:  # direct rooms are many and small: a search indexes them
-            hosted.on_stored = lambda: self._announce_direct(hosted)
+            hosted.on_stored = partial(self._announce_direct, hosted)
         else:
             room.add_invite(signer(state.invite).key)
             index.wake()
@@ -120,28 +111,21 @@ class Host:
 
     def find_room(self, name: str) -> HostedRoom | None:
         """Return a room by its name, or without one the only room there is besides direct rooms."""
-        listed = [hosted for hosted in self.rooms.values() if not hosted.room.only] if not name else []
-        return listed[0] if len(listed) == 1 else self.rooms.get(name)
+        listed = [hosted for hosted in self.rooms.values() if not hosted.room.only]
+        return listed[0] if not name and len(listed) == 1 else self.rooms.get(name)
 
     def _announce_direct(self, direct: HostedRoom) -> None:
         """Tell each of the two who is not in their direct room that something was said there."""
-        inside = {member.key for member in direct.connections if not member.silent}
-        for key in direct.room.only - inside:
-            (other,) = direct.room.only - {key}
-            for elsewhere in self.rooms.values():
-                for member in elsewhere.connections:
-                    if member.key == key and not elsewhere.room.only and member.cursor.control_size <= MAX_CONTROL:
-                        news = Direct(
-                            room=direct.room.name,
-                            other=other,
-                            nick=elsewhere.room.nick_of(other),
-                            next_seq=direct.room.log.end,
-                            read=direct.room.read_by(key),
-                        )
-                        member.cursor.post(pack(Kind.DIRECT, news))
-                        elsewhere.wake()
-
-    # -- ways in ---------------------------------------------------------------------------------
+        room = direct.room
+        absent = room.only - {member.key for member in direct.connections if not member.silent}
+        for elsewhere in self.rooms.values():
+            for member in elsewhere.connections:
+                if member.key in absent and not elsewhere.room.only and member.cursor.control_size <= MAX_CONTROL:
+                    (other,) = room.only - {member.key}
+                    nick, read = elsewhere.room.nick_of(other), room.read_by(member.key)
+                    news = Direct(room=room.name, other=other, nick=nick, next_seq=room.log.end, read=read)
+                    member.cursor.post(pack(Kind.DIRECT, news))
+                    elsewhere.wake()
 
     async def listen(self, address: Address, site: Site, room: str) -> Address:
         """Open a listener; return an address that can be dialled.
@@ -159,12 +143,9 @@ class Host:
         return listener.address
 
     def attach(self, room: str, link: Link, key: bytes) -> asyncio.Task[None]:
-        """Attach a program that this host started: a member by its key, labelled a bot.
-
-        The task ends when the program has left.
-        """
+        """Attach a program of ours as a member by its key, labelled a bot. The task ends when it has left."""
         self.rooms[room].room.admit(key, BOT)
-        return self.start(self._admission.serve(link))
+        return self.start(self._admission.serve(link, ExitStack()))
 
     def invite(self, room: str) -> Invite:
         """Return the room's standing invite: every address, many uses, the same after a restart."""
@@ -176,8 +157,6 @@ class Host:
         addresses = tuple(filter(None, advertised)) or tuple(listener.address for listener in self._listeners)
         return Invite(addresses=addresses, room=room, host=host_hash(self.identity.key), secret=secret)
 
-    # -- running ---------------------------------------------------------------------------------
-
     async def run(self) -> None:
         """Serve until cancelled. Raises StoreError when the disk cannot be trusted any more."""
         self.start(self._watch())
@@ -188,10 +167,10 @@ class Host:
         """Run a task; if it fails, so does the host."""
         task = asyncio.get_running_loop().create_task(job)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._end_task)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _end_task(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail(error)

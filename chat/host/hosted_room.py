@@ -80,8 +80,10 @@ class HostedRoom:
 
     # -- members ---------------------------------------------------------------------------------
 
-    def attach(self, member: Member, link: Link, task: asyncio.Task[None]) -> Connection:
-        """Serve a member over its link from now on."""
+    def attach(self, member: Member, link: Link) -> Connection:
+        """Serve a member over its link from now on, in the current task."""
+        task = asyncio.current_task()
+        assert task is not None
         connection = self.connections[member] = Connection(self, member, link, task)
         if not self.board.claim(member):
             self._post(member, _BOARD_FULL)
@@ -120,7 +122,7 @@ class HostedRoom:
                 connection.send()
 
     def poll(self) -> None:
-        """Poll the board for the members that cannot see it, and submit again what the sequencer did not take."""
+        """Poll the board for members that cannot see it; submit again what the sequencer did not take."""
         if self.board.poll():
             self.wake()
         if (submitter := self.room.submitter) is not None:
@@ -128,8 +130,6 @@ class HostedRoom:
             if submitter.error is not None:
                 _logger.error("the sequencer of %s failed; trying again", self.room.name, exc_info=submitter.error)
                 submitter.error = None
-
-    # -- the order -------------------------------------------------------------------------------
 
     def apply(self, batch: Sequence[Submission]) -> None:
         """Apply a batch of the order. A sequencer calls this, in the host's event loop."""
@@ -147,8 +147,6 @@ class HostedRoom:
                     self._applied.clear()
                     await self._applied.wait()
         return holds()
-
-    # -- notices ---------------------------------------------------------------------------------
 
     def announce(self, code: str, **fields: str | int) -> None:
         """Show everybody a notice. It is no message: later members do not see it."""
@@ -287,8 +285,6 @@ class Connection:
     clogged: asyncio.Task[None] | None = None  # waits until the link takes more
     searching: bool = False
 
-    # -- receiving -------------------------------------------------------------------------------
-
     async def receive(self, parser: Parser) -> None:
         """Feed the room until the member leaves. Raises RemoteProtocolError, TransportError."""
         hosted, is_bot = self.hosted, self.member.role == BOT
@@ -352,8 +348,6 @@ class Connection:
             await wait
         finally:
             self.heard = time.monotonic()
-
-    # -- sending ---------------------------------------------------------------------------------
 
     def send(self) -> None:
         """Send what the member lacks, as far as the link takes it, and at most the budget of one tick."""

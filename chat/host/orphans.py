@@ -47,8 +47,8 @@ def adopt_orphans() -> None:
 
 async def end_orphans(ours: Collection[int] = ()) -> None:
     """Kill our children but ``ours`` (process ids), and theirs, until none is left; for 3 s at most."""
-    for _ in range(_ROUNDS):
-        orphans = [pid for pid in _children() if pid not in ours] if _adopting else []
+    for _ in range(_ROUNDS if _adopting else 0):
+        orphans = [pid for pid in _children() if pid not in ours]
         if not orphans:
             return
         for pid in orphans:

@@ -7,9 +7,9 @@ Rules:
 
 1. COMMAND reads plain lines: ``nick: text``, with the prefix before every line of a message, so that no text can
    pass for another member's. ``* nick waves`` is an action. It never reads its own messages.
-2. What COMMAND does not read is not fetched; it waits at the cursor in the host's log. But a program that only
-   writes (``tail -f``) needs its echoes: once much of what it wrote is not stored, unread lines are dropped and
-   counted, and the count is shown when it reads again.
+2. What COMMAND does not read waits at the cursor in the host's log. But a program that only writes (``tail -f``)
+   needs its echoes: once much of what it wrote is not stored, unread lines are dropped and counted, and the count
+   is shown when it reads again.
 3. COMMAND leaves when its process ends; if it only closes its output, it falls silent. This process then waits
    until all is stored, and ends as COMMAND did.
 4. When the host ends, so does COMMAND with all that it has started.
@@ -108,10 +108,16 @@ async def attend(client: Client, command: Sequence[str], read_json: ReadJson | N
     process = _start(command)
     face = _Objects(client, read_json) if read_json else _Lines(client)
     exited = asyncio.ensure_future(_exit(process))
-    hearing = asyncio.ensure_future(face.hear())
-    speaking = asyncio.ensure_future(_speak(client, face, exited))
+
+    async def speak() -> None:
+        await face.read()
+        await asyncio.wait([exited])
+        face.hurry.set()
+        await client.settled()
+
+    tasks = [asyncio.ensure_future(speak()), asyncio.ensure_future(face.hear())]
     try:
-        done, _ = await asyncio.wait([speaking, hearing], return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
@@ -121,21 +127,10 @@ async def attend(client: Client, command: Sequence[str], read_json: ReadJson | N
         with suppress(asyncio.CancelledError):
             await asyncio.shield(stopping)
         await stopping
-        for task in (hearing, speaking):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(hearing, speaking, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
     return process.returncode
-
-
-async def _speak(client: Client, face: _Lines | _Objects, exited: asyncio.Future[None]) -> None:
-    """Send what COMMAND writes; return when it has ended and all of it is stored."""
-    await face.read()
-    await asyncio.wait([exited])
-    face.hurry.set()
-    await client.settled()
-
-
-# -- COMMAND's process -----------------------------------------------------------------------------------
 
 
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -175,9 +170,6 @@ def _end_group() -> None:
         before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         os.killpg(0, signal.SIGTERM)
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-
-# -- formats ---------------------------------------------------------------------------------------------
 
 
 class _Objects:

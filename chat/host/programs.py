@@ -5,8 +5,8 @@
 
 Rules:
 
-1. A peer process is an ordinary member on an ordinary link. Its key is kept here, by name, and so the host
-   knows which members to label as bots.
+1. A peer process is an ordinary member on an ordinary link. The host keeps its key, by name, and so knows which
+   members to label as bots.
 2. It is started by fork and exec, and inherits only the descriptors that are named. ``fork`` does not exec, so it
    must come before any loop, thread, lock, database or listener: a forked child would keep the locks of a
    host that was killed, and the next host could not start.
@@ -125,8 +125,7 @@ class Programs:
         """Attach a peer that was forked before there was a host. Raises BadProgram as ``start`` does."""
         self._check_name(forked.room, forked.name)
         self._keys[forked.name] = forked.key
-        member = self._attach(forked.room, forked.pair, forked.pid, forked.key)
-        self._keep_task(forked.room, forked.name, self._keep_forked(forked, member))
+        self._keep_task(forked.room, forked.name, self._keep_forked(forked))
 
     async def aclose(self) -> None:
         """End them all: close their links, kill what has not left within 3 s, and leave no process behind."""
@@ -169,8 +168,8 @@ class Programs:
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LAST_DELAY)
 
-    async def _keep_forked(self, forked: Forked, member: asyncio.Task[None]) -> None:
-        self._announce_exit(forked.room, forked.name, await self._see_off(forked.pid, member))
+    async def _keep_forked(self, forked: Forked) -> None:
+        self._announce_exit(forked.room, forked.name, await self._serve(forked))
 
     def _announce(self, room: str, name: str, code: str, **fields: str | int) -> None:
         """Announce how a program left, by its nickname in the room: a person there may have its name."""
@@ -188,11 +187,6 @@ class Programs:
             number = f"signal {-code}"
         self._announce(room, name, "peer-killed", signal=number)
 
-    def _attach(self, room: str, pair: Pair, pid: int, key: bytes) -> asyncio.Task[None]:
-        self._pids.add(pid)
-        link = pair.in_parent(Peer(f"pipe to process {pid}", uid=os.geteuid(), pid=pid))
-        return self._host.attach(room, link, key)
-
     async def _run(self, room: str, program: Program) -> None:
         """Run it once, from start to end. Raises OSError, ChatError."""
         home = make_private(self._folder / program.name)
@@ -205,10 +199,9 @@ class Programs:
                 unless_started.callback(pair.close)
                 process = self._spawn(room, program, home, pair, its_log)
             unless_started.pop_all()
-        member = self._attach(room, pair, process.pid, key)
         log = asyncio.ensure_future(_log(errors, program.name))
         try:
-            code = await self._see_off(process.pid, member)
+            code = await self._serve(Forked(room, program.name, process.pid, key, pair))
         finally:
             process.returncode = 0  # it has been reaped, and subprocess is not to wait for it
             log.cancel()
@@ -229,10 +222,16 @@ class Programs:
             process_group=0,
         )
 
-    async def _see_off(self, pid: int, member: asyncio.Task[None]) -> int:
-        """Wait until a peer process has ended, clean up after it, and return its exit code. Cancelling ends it."""
-        process = _Process(pid)
-        exited = asyncio.ensure_future(process.exited())
+    async def _serve(self, peer: Forked) -> int:
+        """Serve a peer process until it has ended, clean up after it, and return its exit code. Cancelling ends it.
+
+        The code is as subprocess has it: the number of a signal is negative.
+        """
+        pid = peer.pid
+        self._pids.add(pid)
+        link = peer.pair.in_parent(Peer(f"pipe to process {pid}", uid=os.geteuid(), pid=pid))
+        member = self._host.attach(peer.room, link, peer.key)
+        exited = asyncio.ensure_future(_exited(pid))
         try:
             await asyncio.wait([exited, member], return_when=asyncio.FIRST_COMPLETED)
             # Either its link ended, and it is about to; or it ended, and its last words may still be in the pipe.
@@ -244,43 +243,27 @@ class Programs:
             with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
                 os.killpg(pid, signal.SIGKILL)
             await asyncio.wait([exited])
-            code = process.reap()
+            status = exited.result()
+            if status is None:
+                _, status = os.waitpid(pid, 0)  # noqa: ASYNC222 - it has ended
             self._pids.discard(pid)
             await end_orphans(self._pids)
-        return code
+        return os.waitstatus_to_exitcode(status)
 
 
-class _Process:
-    """A child process. Exit codes are as subprocess has them: the number of a signal is negative."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._code: int | None = None
-
-    async def exited(self) -> None:
-        """Return when it has ended. On Linux it stays a zombie until ``reap``."""
-        try:
-            fd = os.pidfd_open(self._pid)
-        except (AttributeError, OSError):  # no such call, or no descriptor free
-            while self._poll(os.WNOHANG) is None:  # noqa: ASYNC110 - there is nothing to wait for
-                await asyncio.sleep(0.05)
-            return
-        try:
-            await Waiter.for_reading(fd).wait()
-        finally:
-            os.close(fd)
-
-    def _poll(self, flags: int) -> int | None:
-        if self._code is None:
-            pid, status = os.waitpid(self._pid, flags)
-            if pid:
-                self._code = os.waitstatus_to_exitcode(status)
-        return self._code
-
-    def reap(self) -> int:
-        code = self._poll(0)
-        assert code is not None
-        return code
+async def _exited(pid: int) -> int | None:
+    """Return when a child has ended: None on Linux, where it stays a zombie; elsewhere its status, after reaping it."""
+    try:
+        fd = os.pidfd_open(pid)
+    except (AttributeError, OSError):  # no such call, or no descriptor free
+        while (found := os.waitpid(pid, os.WNOHANG)) == (0, 0):  # noqa: ASYNC110, ASYNC222 - nothing tells of it
+            await asyncio.sleep(0.05)
+        return found[1]
+    try:
+        await Waiter.for_reading(fd).wait()
+    finally:
+        os.close(fd)
+    return None
 
 
 async def _log(fd: int, name: str) -> None:
@@ -312,12 +295,9 @@ def _write_log(lines: bytes, name: str) -> None:
         _logger.warning("%s", "\n".join(said))
 
 
-# -- a Python function as a peer -------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Forked:
-    """A peer process that waits for its host: hand it to ``Programs.adopt``."""
+    """A peer process that its host has not attached yet: ``fork`` returns it for ``Programs.adopt``."""
 
     room: str
     name: str
@@ -354,7 +334,7 @@ def fork(
 def _be(
     function: Callable[[Client], Awaitable[None]], pair: Pair, name: str, room: str, host: bytes, home: Path
 ) -> NoReturn:
-    """Run the forked peer, and exit without running what the parent has registered for its own exit."""
+    """Run the forked peer, and exit without what the parent has registered for its own exit."""
     from chat.host.peer_process import HostGone, meet
 
     code = 1
