@@ -371,8 +371,6 @@ class Welcome(Struct):
 
 
 class Refusal(Coded):
-    """The host says no."""
-
     table = codes.REFUSALS
 
 
@@ -463,8 +461,6 @@ class Rejection(Coded, kw_only=True):
 
 
 class Notice(Coded):
-    """A message from the host for people."""
-
     table = codes.NOTICES
 
 
