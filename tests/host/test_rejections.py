@@ -151,7 +151,7 @@ def test_chat_send_fails_with_the_reason(tmp_path: Path, monkeypatch: pytest.Mon
     async def scene() -> None:
         async with HostFixture(tmp_path) as fixture:
             monkeypatch.setattr("chat.core.room.Room.take_run", lambda *_: (0, 0))
-            monkeypatch.setattr("chat.core.room.Room._wrong_with", muted)
+            monkeypatch.setattr("chat.core.room._wrong_with", muted)
             with pytest.raises(ChatError, match=r"the host rejected the message: .*9 bytes, the limit is 8") as caught:
                 await send_text(fixture.client("ann"), "hello", 10)
             assert caught.value.exit_code == FAILED
@@ -204,7 +204,7 @@ def test_piped_input_fails_only_for_its_own(tmp_path: Path, monkeypatch: pytest.
             assert await unsent(fixture) == 0
             assert fixture.texts() == ["hello"]
             monkeypatch.setattr("chat.core.room.Room.take_run", lambda *_: (0, 0))
-            monkeypatch.setattr("chat.core.room.Room._wrong_with", lambda *_: ("too-long", {"size": 9, "limit": 8}))
+            monkeypatch.setattr("chat.core.room._wrong_with", lambda *_: ("too-long", {"size": 9, "limit": 8}))
             assert await unsent(fixture) == 1
 
     run(scene())
