@@ -16,7 +16,8 @@ from itertools import chain, takewhile
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from chat.core.errors import ChatError
-from chat.i18n import _, translate
+from chat.core.wire import Ask
+from chat.i18n import _, later, translate
 from chat.ui.controller import OWN
 from chat.ui.entry import MessageEntry
 from chat.ui.timeline import folded
@@ -24,9 +25,11 @@ from chat.ui.timeline import folded
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from chat.core.wire import Answer
     from chat.ui.fullscreen.face import FullScreen
     from chat.ui.fullscreen.view import View
 
+_HITS: Final = 20  # that the host is asked for at a time
 _NEAR: Final = 30  # lines from the oldest one, where older ones are fetched
 
 
@@ -74,11 +77,11 @@ class Navigator:
         at_top, pane.at_top = pane.at_top, False
         if first == view.stopped_at or (pane.following and not at_top):
             return None
-        if window.oldest > 1 and (at_top or first - window.first <= _NEAR) and not view.loader.undoes(older=True):
-            return view.loader.older
-        if not window.attached and window.end - last <= _NEAR and not view.loader.undoes(older=False):
-            return view.loader.newer
-        return view.loader.check if view.loader.unchecked else None
+        if window.oldest > 1 and (at_top or first - window.first <= _NEAR) and not view.undoes(older=True):
+            return view.load_older
+        if not window.attached and window.end - last <= _NEAR and not view.undoes(older=False):
+            return view.load_newer
+        return view.check_edits if view.unchecked else None
 
     async def _load(self, view: View, load: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -105,7 +108,7 @@ class Navigator:
             return
 
         async def load() -> None:
-            await view.loader.go_to(seq)
+            await view.load_around(seq)
             view.pane.jump(find())
 
         self.begin(view, load)
@@ -232,7 +235,7 @@ class Navigator:
         """Go to the next hit; load it, or ask the host for more, if it is not here."""
         while view.search is search and not self._step(view, search, older=older):
             if (hit := search.next(older=older)) is not None:
-                await view.loader.go_to(search.seq_of(hit))
+                await view.load_around(search.seq_of(hit))
                 if not view.turn_to(search.seq_of(hit)):
                     search.forget(hit)
             elif older and await search.fetch():
@@ -314,13 +317,33 @@ class Search:
         """Have the host find more. False if there is no more. Raises ChatError."""
         if not self.more:
             return False
-        answer = await self._view.loader.search(self.text, self._before)
+        answer = await self._ask_until_indexed()
         self.more = answer.more and bool(answer.found)
         self._before = answer.found[-1][0] if answer.found else self._before
         for seq, _text_seq in answer.found:
             self._found.setdefault(self._timeline.order_of(seq), seq)
         self._update()
         return True
+
+    async def _ask_until_indexed(self) -> Answer:
+        """Ask the host, whose index may be behind, until that has come as far as the log went when we began."""
+        end = self._before or self._view.session.next_seq
+        with self._view.shows_progress(later("searching"), end) as progress:
+            answer = await self._ask()
+            while answer.indexed < end and answer.indexed > progress.at:
+                progress.at = answer.indexed
+                answer = await self._ask()
+        return answer
+
+    async def _ask(self) -> Answer:
+        """Ask the host one thing at a time, even if nobody waits for the answer any more."""
+        view = self._view
+        while view.asked is not None and not view.asked.done():
+            await asyncio.wait([view.asked])
+        ask = Ask(what="search", text=self.text, before=self._before, limit=_HITS)
+        view.asked = asyncio.create_task(view.client.ask(ask))
+        view.asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())  # it was retrieved
+        return await asyncio.shield(view.asked)
 
     @property
     def place(self) -> tuple[int, int]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from chat.client.events import Lost, Up
 from chat.core.outgoing import split_body
 from chat.core.session import Here, Joined, Message, Rejected, Rewound, Stored
-from chat.core.wire import Direct, Gap, Notice
+from chat.core.wire import Answer, Direct, Gap, Notice
 from chat.i18n import _
 from chat.local.identity import fingerprint
 from chat.ui.describe import describe
 from chat.ui.entry import MessageEntry
 from chat.ui.face import Room
-from chat.ui.fullscreen.viewport import CATCHING_UP, Loader, Progress, Viewport
+from chat.ui.fullscreen.viewport import CATCHING_UP, Progress, Viewport
 from chat.ui.people import names_of, read_marks
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ class View(Viewport, Room):
     """A room. ``partner``: the other's nickname, in a direct room. ``called``: it opens because of unread messages."""
 
     def __init__(self, client: Client, settings: Settings, *, partner: str = "", called: bool = False) -> None:
-        Viewport.__init__(self, client.session, settings)
+        Viewport.__init__(self, client, settings)
         Room.__init__(self, client, partner)
-        self.loader: Final = Loader(client, self, self._heard)
         self.work: asyncio.Task[None] | None = None  # what the user asked for, and can cancel
         self.search: Search | None = None
+        self.asked: asyncio.Task[Answer] | None = None  # the host's last search, even if nobody waits for it any more
         self.people: dict[Who, Status] = {}
         # Shown once the past is here: a note before it would be of another day.
         self.greeting: list[str] = []
@@ -60,7 +60,6 @@ class View(Viewport, Room):
         self._listed = False  # we know who is here
         self._end = 0  # of the log when we joined last
         self._read_before = 0  # how far its reader had read then; 0 for all, or nothing
-        self._catching_up: Progress | None = None
         self._show_unsettled()
 
     def _show_unsettled(self) -> None:
@@ -76,14 +75,6 @@ class View(Viewport, Room):
     def asks_for_you(self) -> bool:
         """Whether an unread message mentions its reader, or was sent to nobody else."""
         return bool(self.timeline.read_state.unread if self.partner else self.timeline.read_state.mentions)
-
-    @property
-    def progress(self) -> Progress | None:
-        """How far the current work has come, None if there is none."""
-        if self._catching_up is not None:
-            self._catching_up.at = self.session.next_seq
-        going_on = (self.loader.working, self.loader.checking, self._catching_up)
-        return next((one for one in going_on if one is not None and one.part < 1), None)
 
     # -- events ----------------------------------------------------------------------------------
 
@@ -143,7 +134,7 @@ class View(Viewport, Room):
                 self.note(text)
 
     def _take_message(self, message: Message) -> Attention:
-        self._heard(message)
+        self.heard(message)
         if self._called and message.seq > self._read_before and not message.mine:
             for text in self.greeting:  # to be read before what waits here
                 self.timeline.note(text, message.time)
@@ -167,7 +158,7 @@ class View(Viewport, Room):
         elif sent is not None and sent.time > self._back_at:
             self.lag = _now() - sent.time
 
-    def _heard(self, message: Message) -> None:
+    def heard(self, message: Message) -> None:
         """Remember who has spoken. If that one is ignored, so are the messages."""
         key = message.author.key
         if key not in self.timeline.ignored and self.is_ignored(key):

@@ -15,14 +15,12 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from chat.core.session import Message
-from chat.core.wire import Answer, Ask
 from chat.i18n import later
 from chat.ui import theme
 from chat.ui.entry import MessageEntry
@@ -31,29 +29,24 @@ from chat.ui.fullscreen.pane import Pane
 from chat.ui.timeline import Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from chat.client.client import Client
-    from chat.core.session import Session
     from chat.local.settings import Settings
 
 CATCHING_UP: Final = later("catching up")
-LOADING: Final = later("loading older messages")
-SEARCHING: Final = later("searching")
-CHECKING: Final = later("looking for corrections")
-
+_LOADING: Final = later("loading older messages")
 _MARGIN: Final = 300  # entries above and below the screen that a detached window starts with
 _AT_STAKE: Final = 2_000  # entries between the screen and the oldest one, when that may be evicted soon
 _PAGE: Final = 300  # messages
 _CHECKED: Final = 2_000  # numbers of the log that are read for edits at a time
-_HITS: Final = 20  # of one search
 
 
 class Progress:
-    """How far long work has come: ``at`` goes from ``first`` to ``end``, up or down, in numbers of the log."""
+    """How far long work has come: ``at`` goes up from ``first`` to ``end``, in messages."""
 
     def __init__(self, what: str, first: int, end: int) -> None:
-        self.what: Final = what  # CATCHING_UP, LOADING, SEARCHING or CHECKING
+        self.what: Final = what
         self.at = self._first = first
         self._end = end
         self._began = time.monotonic()
@@ -61,29 +54,35 @@ class Progress:
     @property
     def part(self) -> float:
         """From 0 to 1."""
-        whole = abs(self._end - self._first)
-        return min(abs(self.at - self._first) / whole, 1.0) if whole else 1.0
+        whole = self._end - self._first
+        return min((self.at - self._first) / whole, 1.0) if whole > 0 else 1.0
 
     @property
     def rate(self) -> int:
-        """Numbers of the log a second, since it began."""
-        return round(abs(self.at - self._first) / max(time.monotonic() - self._began, 0.001))
+        """Messages a second, since it began."""
+        return round((self.at - self._first) / max(time.monotonic() - self._began, 0.001))
 
 
 class Viewport:
     """What the pane shows of one room."""
 
-    def __init__(self, session: Session, settings: Settings) -> None:
-        self.session: Final = session
-        self.timeline = Timeline(session.key, session.nick)
+    def __init__(self, client: Client, settings: Settings) -> None:
+        self.session: Final = client.session
+        self.timeline = Timeline(self.session.key, self.session.nick)
         self._time_format = settings.time_format
         self._delimiters = theme.choose(settings.theme, os.environ) == "none"  # show those of markdown
-        self.pane = self._live_pane = self.make_pane(self.timeline)
+        self.pane = self._live_pane = self._make_pane(self.timeline)
         self.stopped_at: int | None = None  # the first line on the screen when loading stopped; None after scrolling on
         self._reading = False  # at the live end, on the screen
         self._marker_seen = False
+        self._client = client
+        self._loading: Progress | None = None  # or searching
+        self._checking: Progress | None = None
+        self._catching_up: Progress | None = None
+        # For which first line on the screen something was loaded last, and whether older messages.
+        self._loaded: tuple[Pane, int, bool] | None = None
 
-    def make_pane(self, timeline: Timeline) -> Pane:
+    def _make_pane(self, timeline: Timeline) -> Pane:
         return Pane(Conversation(timeline, self._time_format), delimiters=self._delimiters)
 
     def clear(self) -> None:
@@ -91,7 +90,7 @@ class Viewport:
         before = self.timeline
         self.timeline = Timeline(self.session.key, self.session.nick, edits=before.edits)
         self.stopped_at = None
-        self.pane = self._live_pane = self.make_pane(self.timeline)
+        self.pane = self._live_pane = self._make_pane(self.timeline)
         self.timeline.last_seq, self.timeline.oldest = before.last_seq, before.last_seq + 1
         self.timeline.read_state.mark_read(before.last_seq)
         self.timeline.ignored |= before.ignored
@@ -143,7 +142,7 @@ class Viewport:
         past = self.timeline.cut_out(first - _MARGIN, last + _MARGIN)
         if past is None:
             return False
-        pane = self.make_pane(past)
+        pane = self._make_pane(past)
         pane.take_over(self.pane, 0)
         self.show(pane)
         return True
@@ -233,165 +232,132 @@ class Viewport:
         entries = (self.window[at] for at in range(max(first, self.window.first), min(last + 1, self.window.end)))
         return next((entry.seq for entry in entries if isinstance(entry, MessageEntry) and entry.seq), 0)
 
+    # -- loading ---------------------------------------------------------------------------------
 
-class Loader:
-    """``heard`` is called for each loaded message, before it is shown."""
+    def heard(self, message: Message) -> None:
+        """A message was loaded, and will be shown."""
+        raise NotImplementedError
 
-    def __init__(self, client: Client, viewport: Viewport, heard: Callable[[Message], None]) -> None:
-        self.working: Progress | None = None
-        self.checking: Progress | None = None
-        self._client = client
-        self._viewport = viewport
-        self._heard = heard
-        self._asked: asyncio.Task[Answer] | None = None
-        # For which first line on the screen something was loaded last, and whether older messages.
-        self._loaded: tuple[Pane, int, bool] | None = None
-
-    # -- messages --------------------------------------------------------------------------------
-
-    async def older(self) -> None:
+    async def load_older(self) -> None:
         """Load a page of older messages. Raises ChatError."""
-        viewport = self._viewport
-        window = viewport.window
-        if window.oldest <= 1 or (window.attached and window.full and not viewport.detach()):
+        window = self.window
+        if window.oldest <= 1 or (window.attached and window.full and not self.detach()):
             return
         self._loaded = self._at(older=True)
-        await self._load_older(viewport.window, viewport.window.oldest - _PAGE)
+        await self._load_above(self.window, self.window.oldest - _PAGE)
 
-    async def _load_older(self, window: Timeline, begins: int) -> None:
+    async def _load_above(self, window: Timeline, begins: int) -> None:
         oldest, begins = window.oldest, max(1, begins)
-        with self._progress(LOADING, oldest, begins) as progress:
-            found, _upto = await self._read(begins, oldest, progress, up=False)
-        if window in (self._viewport.timeline, self._viewport.past) and oldest == window.oldest:  # it was not left
+        found, _upto = await self._load(begins, oldest)
+        if window in (self.timeline, self.past) and oldest == window.oldest:  # it was not left
             self._hear(found, window)
             if window.attached:
-                self._viewport.keep_marker()
+                self.keep_marker()
             window.add_older(found, begins)
 
-    async def newer(self) -> None:
+    async def load_newer(self) -> None:
         """Load a page of newer messages, or go back to the live window if it has them. Raises ChatError."""
-        viewport = self._viewport
-        past, live, first = viewport.past, viewport.timeline, viewport.first_seq
-        if past is None or viewport.reattach():
+        past, live, first = self.past, self.timeline, self.first_seq
+        if past is None or self.reattach():
             return
         self._loaded = self._at(older=False)
         if past.last_seq + 1 >= live.oldest and not live.full:
-            await self._load_older(live, min(first, live.oldest - 1))
-            if past is viewport.past and viewport.reattach():
+            await self._load_above(live, min(first, live.oldest - 1))
+            if past is self.past and self.reattach():
                 return
         begins, ends = past.last_seq + 1, min(past.last_seq + 1 + _PAGE, live.last_seq + 1)
         if begins >= ends:  # this is the end, and the live window has none of what is on the screen
-            if viewport.pane.in_view[1] >= past.end - 1:
-                viewport.follow()
+            if self.pane.in_view[1] >= past.end - 1:
+                self.follow()
             else:
-                viewport.stopped_at = viewport.pane.in_view[0]
+                self.stopped_at = self.pane.in_view[0]
             return
-        with self._progress(LOADING, begins, ends) as progress:
-            found, _upto = await self._read(begins, ends, progress)
-        if past is viewport.past and begins == past.last_seq + 1:
+        found, _upto = await self._load(begins, ends)
+        if past is self.past and begins == past.last_seq + 1:
             self._hear(found, past)
             past.add_newer(found, ends)
 
+    @property
+    def progress(self) -> Progress | None:
+        """How far the current work has come, None if there is none."""
+        if self._catching_up is not None:
+            self._catching_up.at = self.session.next_seq
+        going_on = (self._loading, self._checking, self._catching_up)
+        return next((one for one in going_on if one is not None and one.part < 1), None)
+
     def undoes(self, *, older: bool) -> bool:
         """Whether loading at one end would evict what was just loaded at the other, for the same screen."""
-        return self._viewport.window.full and self._loaded == self._at(older=not older)
+        return self.window.full and self._loaded == self._at(older=not older)
 
     def _at(self, *, older: bool) -> tuple[Pane, int, bool]:
-        return self._viewport.pane, self._viewport.pane.in_view[0], older
+        return self.pane, self.pane.in_view[0], older
 
-    async def go_to(self, seq: int) -> None:
+    async def load_around(self, seq: int) -> None:
         """Have this number of the log in the window, or open a window there. Raises ChatError."""
-        viewport = self._viewport
-        if viewport.turn_to(seq):
+        if self.turn_to(seq):
             return
-        live = viewport.timeline
+        live = self.timeline
         begins, ends = max(1, seq - _PAGE), min(seq + _PAGE, live.last_seq + 1)
-        with self._progress(LOADING, begins, ends) as progress:
-            found, upto = await self._read(begins, ends, progress)
-            if not found and upto > ends:  # it is gone for good: begin with what is there
-                found, upto = await self._read(upto, upto + _PAGE, progress)
-                ends = upto
-        if live is not viewport.timeline or live.last_seq < seq:  # cleared meanwhile, or another log
+        found, upto = await self._load(begins, ends)
+        if not found and upto > ends:  # it is gone for good: begin with what is there
+            found, ends = await self._load(upto, upto + _PAGE)
+        if live is not self.timeline or live.last_seq < seq:  # cleared meanwhile, or another log
             return
-        viewport.leave()
+        self.leave()
         past = live.part(seq)
         self._hear(found, past)
         past.add_newer((message for message in found if message.seq >= seq), ends)
         past.add_older([message for message in found if message.seq < seq], begins)
-        viewport.show(viewport.make_pane(past))
+        self.show(self._make_pane(past))
 
     def _hear(self, messages: Iterable[Message], window: Timeline) -> None:
         for message in messages:
-            self._heard(message)
-        window.ignored |= self._viewport.timeline.ignored
+            self.heard(message)
+        window.ignored |= self.timeline.ignored
 
     @property
     def unchecked(self) -> range:
         """The part of the log that nobody has read, and that may hold edits of the messages in the window."""
-        past, live = self._viewport.past, self._viewport.timeline
+        past, live = self.past, self.timeline
         return range(past.last_seq + 1, live.edits.since or live.last_seq + 1) if past is not None else range(0)
 
-    async def check(self) -> None:
+    async def check_edits(self) -> None:
         """Read a page of the log below the window for edits of the messages in it. Raises ChatError."""
-        past, rest = self._viewport.past, self.unchecked
+        past, rest = self.past, self.unchecked
         if past is None or not rest:
             return
         begins = max(rest.start, rest.stop - _CHECKED)
-        self.checking = self.checking or Progress(CHECKING, rest.stop, rest.start)
+        self._checking = self._checking or Progress(later("looking for corrections"), 0, len(rest))
         goes_on = False
         try:
-            found, _upto = await self._read(begins, rest.stop, self.checking, up=False)
-            if past is self._viewport.past and rest.stop == self.unchecked.stop:
+            found, _upto = await self._read(begins, rest.stop, self._checking)
+            if past is self.past and rest.stop == self.unchecked.stop:
                 past.apply_changes(found)
                 past.edits.since = begins
             goes_on = bool(self.unchecked)
         finally:
             if not goes_on:
-                self.checking = None
+                self._checking = None
 
-    async def _read(self, begins: int, ends: int, progress: Progress, *, up: bool = True) -> tuple[list[Message], int]:
-        """Return the messages from number ``begins`` up to ``ends``, excluded, and how far the log was read.
+    async def _load(self, begins: int, ends: int) -> tuple[list[Message], int]:
+        with self.shows_progress(_LOADING, ends - begins) as progress:
+            return await self._read(begins, ends, progress)
 
-        ``up``: whether progress goes from ``begins`` to ``ends``, or the other way.
-        """
-        upto = begins
+    async def _read(self, begins: int, ends: int, progress: Progress) -> tuple[list[Message], int]:
+        """Return the messages from number ``begins`` up to ``ends``, excluded, and how far the log was read."""
+        upto, before = begins, progress.at
 
         def reached(seq: int) -> None:
             nonlocal upto
-            upto, done = seq, min(seq, ends) - begins
-            progress.at = begins + done if up else ends - done
+            upto, progress.at = seq, before + min(seq, ends) - begins
 
         found = await self._client.range(begins, ends, reached)
         return [item for item in found if isinstance(item, Message)], upto
 
     @contextmanager
-    def _progress(self, what: str, first: int, end: int) -> Iterator[Progress]:
-        self.working = Progress(what, first, end)
+    def shows_progress(self, what: str, end: int) -> Iterator[Progress]:
+        self._loading = Progress(what, 0, end)
         try:
-            yield self.working
+            yield self._loading
         finally:
-            self.working = None
-
-    # -- search ----------------------------------------------------------------------------------
-
-    async def search(self, text: str, before: int) -> Answer:
-        """Have the host search the log below number ``before``, or all of it. Raises ChatError.
-
-        Its index may be behind: then ask again until it has read as far as the log went when we began.
-        """
-        end = before or self._client.session.next_seq
-        ask = Ask(what="search", text=text, before=before, limit=_HITS)
-        with self._progress(SEARCHING, 0, end) as progress:
-            answer = await self._ask(ask)
-            while answer.indexed < end and answer.indexed > progress.at:
-                progress.at = answer.indexed
-                answer = await self._ask(ask)
-        return answer
-
-    async def _ask(self, ask: Ask) -> Answer:
-        """Ask the host one thing at a time, even if nobody waits for the answer any more."""
-        while self._asked is not None and not self._asked.done():
-            await asyncio.wait([self._asked])
-        self._asked = asyncio.create_task(self._client.ask(ask))
-        self._asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())  # it was retrieved
-        return await asyncio.shield(self._asked)
+            self._loading = None
