@@ -1,6 +1,6 @@
 """A network whose cable can be pulled: what the lesson on sockets needs to lose a peer without a word from it.
 
-Only ``wait_for_a_vanished_peer`` is part of the lesson.
+Only ``watch`` and ``pull`` are part of the lesson.
 """
 
 from __future__ import annotations
@@ -11,12 +11,23 @@ import fcntl
 import socket
 import struct
 import time
-from typing import Any, Final
+from contextlib import ExitStack
+from typing import Any, Final, NamedTuple
 
 CLONE_NEWUSER: Final = 0x10000000  # unshare(2)
 CLONE_NEWNET: Final = 0x40000000
 SIOCSIFFLAGS: Final = 0x8914  # netdevice(7)
 IFF_UP: Final = 1
+
+
+class Cut(NamedTuple):
+    """What two connections notice when their cable is pulled."""
+
+    sent: bool = False  # send() succeeded afterwards
+    watched: str = ""  # the error that ended recv() of the connection with keepalive; empty if none did
+    seconds: float = 0.0  # how long that took
+    plain: str = ""  # the error at the other connection, after the same time
+    refused: str = ""  # why it could not be tried
 
 
 def make_own_network() -> None:
@@ -35,39 +46,37 @@ def switch_network(*, on: bool) -> None:
         fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", IFF_UP if on else 0))
 
 
-def wait_for_a_vanished_peer(client: socket.socket, peer: socket.socket, *, keepalive: bool) -> str:
-    """Return the error that ends recv() after the cable was pulled; empty if none did within 3 seconds."""
-    if keepalive:
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)  # seconds of silence before the kernel asks
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)  # seconds until it asks again
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 1)  # questions without an answer
-    switch_network(on=False)
-    client.sendall(b"are you there?")  # succeeds, and never arrives
-    peer.settimeout(3)
+def watch(sock: socket.socket) -> None:
+    """Have the kernel ask the other one whether it is still there."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)  # seconds of silence before it asks
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)  # seconds until it asks again
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 1)  # questions without an answer
+
+
+def error_of_recv(sock: socket.socket, patience: float) -> str:
+    """Return the error that ends recv(); empty if none did within ``patience`` seconds."""
+    sock.settimeout(patience)
     try:
-        peer.recv(1)
-    except TimeoutError as error:
-        return "ETIMEDOUT" if error.errno == errno.ETIMEDOUT else ""  # the kernel's error, not our own timeout
-    except OSError as error:
-        return errno.errorcode.get(error.errno or 0, str(error))
-    return ""
+        sock.recv(1)
+    except OSError as error:  # without a number: our own timeout
+        return "" if error.errno in (None, errno.EAGAIN) else errno.errorcode[error.errno]
+    return "the end"
 
 
-def pull(report: Any, keepalive: bool) -> None:
-    """Run by a child: cut a connection. Report the error that the waiting end gets, after how many seconds, and
-    otherwise why this machine does not let us.
-    """
+def pull(report: Any) -> None:
+    """Run by a child: cut two connections, of which one is watched. Report Cut."""
     try:
         make_own_network()
     except OSError as error:
-        report.send(("", 0.0, error.strerror or str(error)))
+        report.send(Cut(refused=error.strerror or str(error)))
         return
-    with (
-        socket.create_server(("127.0.0.1", 0)) as server,
-        socket.create_connection(server.getsockname()) as client,
-        server.accept()[0] as peer,
-    ):
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as stack:
+        client, other = (stack.enter_context(socket.create_connection(server.getsockname())) for _ in range(2))
+        watched, plain = (stack.enter_context(server.accept()[0]) for _ in range(2))
+        watch(watched)
+        switch_network(on=False)
+        sent = client.send(b"are you there?") + other.send(b"are you there?")
         began = time.monotonic()
-        noticed = wait_for_a_vanished_peer(client, peer, keepalive=keepalive)
-        report.send((noticed, time.monotonic() - began, ""))
+        noticed = error_of_recv(watched, 10)
+        report.send(Cut(sent > 0, noticed, time.monotonic() - began, error_of_recv(plain, 0)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import multiprocessing
+import os
 import re
 import shutil
 import subprocess
@@ -21,9 +22,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+if not sys.executable:  # started by a bare name without PATH: children could not be started
+    sys.executable = shutil.which("python3", path=os.defpath) or str(Path("/proc/self/exe").readlink())
+    multiprocessing.set_executable(sys.executable)
+
 Context: TypeAlias = ForkContext | SpawnContext | ForkServerContext
 
-A_MOMENT: Final = 1.0  # seconds for which we watch something hang
+A_MOMENT: Final = 0.5  # seconds for which we watch something hang
 ENOUGH: Final = 60.0  # seconds for what ends by itself, even on a busy machine
 MEBIBYTE: Final = 1024 * 1024  # bytes; more than any pipe holds by default
 

@@ -244,12 +244,10 @@ def frozen_peer() -> tuple[bool, bool, bool]:
         return heard, sent, not hears(client, A_MOMENT)
 
 
-def cut_connection(*, keepalive: bool) -> tuple[str, float, str]:
-    """Return the error that a peer of a vanished one got, after how many seconds, and why it could not be tried."""
+def pull_cable() -> cable.Cut:
     reader, writer = PROCESSES.Pipe(duplex=False)
-    with reader, writer, child(cable.pull, writer, keepalive):
-        answer: tuple[str, float, str] = reader.recv() if reader.poll(ENOUGH) else ("", 0.0, "no answer")
-        return answer
+    with reader, writer, child(cable.pull, writer):
+        return reader.recv() if reader.poll(ENOUGH) else cable.Cut(refused="no answer")
 
 
 def gone() -> None:
@@ -267,15 +265,14 @@ def gone() -> None:
     heard, sent, noticed = frozen_peer()
     seen("mistake", "the peer was stopped (SIGSTOP); send() succeeded, so it seemed alive", sent)
     seen("cure", f"beats were heard before; after {A_MOMENT:g} s without one we gave it up", heard and noticed)
-    show(cable.wait_for_a_vanished_peer)
-    error, seconds, refused = cut_connection(keepalive=False)
-    if refused:
-        seen("here", f"no cable could be pulled ({refused}), so keepalive was not tried", True)
+    show(cable.watch, cable.pull)
+    cut = pull_cable()
+    if cut.refused:
+        seen("here", f"no cable could be pulled ({cut.refused}), so keepalive was not tried", True)
         return
-    waited = f"the cable was pulled: send() succeeded, and after {seconds:.0f} s recv() still waited"
-    seen("mistake", waited, error == "")
-    error, seconds, _ = cut_connection(keepalive=True)
-    seen("cure", f"with keepalive, recv() ended with {error} after {seconds:.1f} s", error != "")
+    waited = f"the cable was pulled: send() succeeded, and after {cut.seconds:.1f} s recv() still waited"
+    seen("mistake", waited, cut.sent and cut.plain == "")
+    seen("cure", f"with keepalive, it ended with {cut.watched} in that time", cut.watched != "")
 
 
 # -- 5. turns -------------------------------------------------------------------------------------

@@ -1,0 +1,109 @@
+"""scripts/lessons/all: four columns and a table, on a terminal and elsewhere, and on every Python that is here."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.lessons.programs import LESSONS, PATIENCE, run
+
+ALL = LESSONS / "all"
+NAMES = ["pipe", "queue", "socket", "shared memory"]
+NUMBER = re.compile(r"\d+\.\d+")
+
+
+def check(output: str) -> None:
+    lines = output.splitlines()
+    assert max(map(len, lines)) < 80
+    heads = [re.split(r"  +", line.strip()) for line in lines]
+    assert heads.count(NAMES) == 2  # above the scenes and above the table
+    table = output.partition("The four compared\n")[2]
+    for label in ("capacity", "borders", "what death", "what wakes", "µs for a", "million", "copies", "who may use"):
+        assert f"\n{label}" in table
+    trips, rates = (NUMBER.findall(line) for line in table.splitlines() if line.startswith(("µs", "million")))
+    assert [len(trips), len(rates)] == [4, 4]
+    assert all(float(trip) > 0 for trip in trips)
+
+
+def test_it_is_right_where_there_is_no_terminal() -> None:
+    done = run(ALL)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    check(done.stdout)
+    death = next(line for line in done.stdout.splitlines() if line.startswith("what death"))
+    assert re.findall(r"the end|silence", death) == ["the end", "silence", "the end", "silence"]
+
+
+def test_it_is_right_on_a_terminal_of_80_columns() -> None:
+    ours, theirs = pty.openpty()
+    env = {"PATH": os.environ["PATH"], "COLUMNS": "80", "TERM": "xterm"}
+    with subprocess.Popen([sys.executable, ALL], stdin=theirs, stdout=theirs, stderr=theirs, env=env) as program:
+        os.close(theirs)
+        output = b""
+        try:
+            while some := os.read(ours, 4096):
+                output += some
+        except OSError:  # Linux's way to say that nobody has the terminal open any more
+            pass
+        os.close(ours)
+    assert program.returncode == 0
+    text = output.decode().replace("\r\n", "\n")
+    assert "\x1b[1m" in text
+    check(re.sub(r"\x1b\[\d*m", "", text))
+
+
+@pytest.mark.parametrize(
+    "lie",
+    ["Socket.notices_death = lambda self: False", "Memory.look = lambda self: [b'good evening']"],
+    ids=["death", "borders"],
+)
+def test_what_is_not_so_ends_it(lie: str) -> None:
+    program = (
+        f"import runpy, sys, ways; ways.{lie}; main = runpy.run_path({str(ALL)!r})['main']; "
+        "main.__globals__['table'] = print; sys.exit(main())"  # no table: it takes longest
+    )
+    done = run("-c", program)
+    assert done.returncode == 1
+    assert done.stderr == "all: on this machine it was not as the lessons say\n"
+
+
+def other_python(version: str) -> Path | None:
+    """Return a Python of this version, unless it is our own."""
+    found = shutil.which(f"python{version}")
+    if found is None or version == f"{sys.version_info.major}.{sys.version_info.minor}":
+        return None
+    # What pyenv puts on PATH runs only the versions that are switched on; look for the others beside it.
+    installed = Path(found).parents[1].glob(f"versions/{version}.*/bin/python{version}")
+    for path in (Path(found), *installed):
+        if subprocess.run([path, "-c", ""], capture_output=True, check=False, timeout=60).returncode == 0:
+            return path
+    return None
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+def test_other_pythons_run_every_lesson_without_an_environment(version: str) -> None:
+    python = other_python(version)
+    if python is None:
+        pytest.skip(f"no other Python {version} here")
+    programs = {
+        name: subprocess.Popen(
+            [python, "-B", "-W", "error", LESSONS / name],
+            env={},  # as env -i
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("pipe.py", "queue_.py", "shared_memory.py", "socket_.py", "all")
+    }
+    for name, program in programs.items():  # together, since they mostly wait
+        output, errors = program.communicate(timeout=PATIENCE)
+        assert (name, program.returncode, errors) == (name, 0, "")
+        assert output
