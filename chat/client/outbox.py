@@ -108,7 +108,8 @@ class Outbox:
         try:
             idle = [path for path in folder.glob("*.outbox") if _STREAM_NAME.fullmatch(path.stem)]
             idle.sort(key=lambda path: path.stat().st_size == 0)
-            for stream in chain((int(path.stem, 16) for path in idle), _new_streams()):
+            new = iter(lambda: 1 + secrets.randbelow((1 << 64) - 1), 0)  # without end: 0 never comes
+            for stream in chain((int(path.stem, 16) for path in idle), new):
                 lock = try_lock(folder / f"{stream:016x}.lock")
                 if lock is None:
                     continue
@@ -220,11 +221,6 @@ def _read(data: bytes) -> tuple[list[OutboxEntry], int, bool]:
             return entries, at, True
         at += _HEAD.size + length
     return entries, at, False
-
-
-def _new_streams() -> Iterator[int]:
-    while True:
-        yield secrets.randbelow((1 << 64) - 1) + 1
 
 
 def _failed(what: Text, error: OSError) -> StoreError:

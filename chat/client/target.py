@@ -61,29 +61,21 @@ def locate(target: str, scheme: str = "") -> Callable[[], Target]:
     if target.startswith("chat://"):
         invite = Invite.parse(target)
         found = Target(invite.addresses, invite.room, invite.host, invite, remember=True)
-        return lambda: _only(found, scheme)
-    if ":" in target:
+    elif ":" in target:
         place, _slash, room = target.rpartition("/") if "/" in target else (target, "", "")
         address = Address.parse(place)
         find(address.scheme)
-        fixed = Target((address,), room_name(room) if room else "")
-        return lambda: _only(fixed, scheme)
-    name = None if target in {"", "."} else room_name(target)
-    known = rooms.find(name)
-    return lambda: _only(_from_card(rooms.find(known.room)), scheme)
+        found = Target((address,), room_name(room) if room else "")
+    else:
+        name = rooms.find(None if target in {"", "."} else room_name(target)).room
+        return lambda: _only(_recorded(rooms.find(name)), scheme)
+    return lambda: _only(found, scheme)
 
 
-def _from_card(found: rooms.RoomRecord) -> Target:
-    addresses = sorted(
-        (Address.parse(address) for address in found.addresses), key=lambda address: cost(address.scheme)
-    )
-    return Target(
-        tuple(addresses),
-        found.room,
-        bytes.fromhex(found.host),
-        Invite.parse(found.invite),
-        board=rooms.room_folder(found.room),
-    )
+def _recorded(found: rooms.RoomRecord) -> Target:
+    addresses = sorted(map(Address.parse, found.addresses), key=lambda address: cost(address.scheme))
+    host, invite = bytes.fromhex(found.host), Invite.parse(found.invite)
+    return Target(tuple(addresses), found.room, host, invite, board=rooms.room_folder(found.room))
 
 
 def _only(target: Target, scheme: str) -> Target:

@@ -19,11 +19,10 @@ Rules:
 1. A clause is a sentence and a check that can fail. The sentence is the promise; the check tries hard to break it.
 2. No check sleeps. It waits at most one time unit (5 s, multiplied by the environment variable CHAT_TEST_UNIT) for what
    must happen. What must not happen is checked over turns of the loop, not over time.
-3. Every clause runs under a watchdog. A blocking call would stop the loop and all timeouts of asyncio with it, so the
-   alarm signal backs the watchdog up (in the main thread).
-4. A link is checked from both ends: the one that dialled, and the one that was accepted.
-5. A room is checked with the real host, store and client, over plain links and over FaultyLinks.
-6. Nothing here imports pytest. A broken promise is ContractBroken, an AssertionError.
+3. Every clause runs under a watchdog. A blocking call would stop asyncio's timeouts, too: hence an alarm signal (in the
+   main thread).
+4. A link is checked from both ends, a room with the real host, store and client, also over FaultyLinks.
+5. Nothing here imports pytest. A broken promise is ContractBroken, an AssertionError.
 """
 
 from chat.testing import kit, links, rooms  # links and rooms fill the tables of clauses

@@ -10,7 +10,7 @@ from functools import wraps
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from chat.client.client import Client
 from chat.client.events import Lost, Up
@@ -41,6 +41,9 @@ _ROUND: Final = 5  # messages that each says before it waits for all of them to 
 _COMEBACKS: Final = 8  # of each member, at least, in one go
 _LACKS: Final = 64  # frames of 16 KiB that a stalled member lacks before some are taken away
 _ROW: Final = 48  # bits: a batch's row in the store is room << 48 | its first number
+
+
+_T = TypeVar("_T")
 
 
 class Line(NamedTuple):
@@ -101,12 +104,14 @@ class _Seat:
     key: bytes
     client: Client
     said: list[str] = field(default_factory=list)
-    shown: list[Line] = field(default_factory=list)
-    stored: list[tuple[int, str]] = field(default_factory=list)  # number, text
-    gaps: list[Gap] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-    over: list[str] = field(default_factory=list)  # the address, each time that it came in
+    events: list[ClientEvent] = field(default_factory=list)
     disk_full: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def got(self, kind: type[_T]) -> list[_T]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def shown(self) -> list[Line]:
+        return [Line(event.seq, event.time, event.author.nick, event.text) for event in self.got(Message)]
 
     async def say(self, texts: Iterable[str]) -> None:
         for text in texts:
@@ -132,29 +137,17 @@ class _Seat:
 
     async def hear(self, last: str) -> None:
         """Take events until this text is shown."""
-        while all(line.text != last for line in self.shown):
+        while all(message.text != last for message in self.got(Message)):
             events = await self.client.next_events()
             if not events:
                 fail(f"{self.name} was closed before it was shown {last!r}")
+            self.events += events
             for event in events:
-                self._take(event)
-
-    def _take(self, event: ClientEvent) -> None:
-        match event:
-            case Message():
-                self.shown.append(Line(event.seq, event.time, event.author.nick, event.text))
-            case Gap():
-                self.gaps.append(event)
-            case Stored(entry, seq):
-                self.stored.append((seq, entry.body.decode()))
-            case Up(address):
-                self.over.append(str(address))
-            case Lost(why):
-                self.lost.append(why)
-            case Notice(code="disk-full"):
-                self.disk_full.set()
-            case Rewound(why):
-                fail(f"{self.name} had been shown what the host does not hold: {why}")
+                match event:
+                    case Notice(code="disk-full"):
+                        self.disk_full.set()
+                    case Rewound(why):
+                        fail(f"{self.name} had been shown what the host does not hold: {why}")
 
 
 @dataclass
@@ -218,8 +211,8 @@ class _Inn:
 
     async def speak_until_all_came_back(self, chance: random.Random) -> None:
         """Have everybody write, in rounds, until each has reconnected some times."""
-        due = {seat: len(seat.over) + _COMEBACKS for seat in self.seats}
-        while any(len(seat.over) < due[seat] for seat in self.seats):
+        due = {seat: len(seat.got(Up)) + _COMEBACKS for seat in self.seats}
+        while any(len(seat.got(Up)) < due[seat] for seat in self.seats):
             await asyncio.gather(*(seat.speak(_texts(seat.name, chance)) for seat in self.seats))
 
     def check(self, seats: list[_Seat], lines: list[Line] | None = None) -> None:
@@ -228,10 +221,11 @@ class _Inn:
         for seat in seats:
             mine = [(line.seq, line.text) for line in lines if line.nick == seat.name]
             _alike("the log", [text for _, text in mine], f"what {seat.name} said", seat.said)
-            _alike(f"what {seat.name} was told is stored", seat.stored, "the log", mine)
-            gone = {seq for gap in seat.gaps for seq in range(gap.first, gap.first + gap.count)}
+            stored = [(event.seq, event.entry.body.decode()) for event in seat.got(Stored)]
+            _alike(f"what {seat.name} was told is stored", stored, "the log", mine)
+            gone = {seq for gap in seat.got(Gap) for seq in range(gap.first, gap.first + gap.count)}
             due = [line for line in lines if line.seq not in gone]
-            _alike(f"what {seat.name} was shown", seat.shown, "the log", due)
+            _alike(f"what {seat.name} was shown", seat.shown(), "the log", due)
 
 
 def _texts(name: str, chance: random.Random, many: int = _ROUND) -> list[str]:
@@ -281,7 +275,7 @@ async def one_order(kit: Kit, transport: Transport) -> None:
         await inn.seat("dan", reads_only=True)
         await inn.hear_all(asyncio.gather(*(seat.speak(_texts(seat.name, chance, 60)) for seat in seats)))
         inn.check(inn.seats)
-        _undisturbed(inn.seats)
+        _none(Lost, inn.seats)
 
 
 @clause("R2", ROOM_CLAUSES)
@@ -315,7 +309,7 @@ async def cut_and_come_back(kit: Kit) -> None:
 
         await inn.hear_all(speak())
         inn.check(seats)
-        _no_gaps(seats)
+        _none(Gap, seats)
 
 
 @clause("R3", ROOM_CLAUSES)
@@ -342,10 +336,10 @@ async def stalled_member(kit: Kit, transport: Transport) -> None:
         gaps = inn.store.lose_some(inn.kept.number, cursor.seq)
         gate.set()
         await inn.hear_all(ann.speak(_texts("ann", random.Random("R3"))))
-        inn.check(inn.seats, ann.shown)
-        _alike("what cid was told of gaps", cid.gaps, "the store", gaps)
-        _no_gaps([ann, bob])
-        _undisturbed(inn.seats)
+        inn.check(inn.seats, ann.shown())
+        _alike("what cid was told of gaps", cid.got(Gap), "the store", gaps)
+        _none(Gap, [ann, bob])
+        _none(Lost, inn.seats)
 
 
 @clause("R4", ROOM_CLAUSES)
@@ -364,19 +358,14 @@ async def resume_elsewhere(kit: Kit) -> None:
 
         await inn.hear_all(speak())
         inn.check(seats)
-        _no_gaps(seats)
+        _none(Gap, seats)
         for seat in seats:
-            if set(seat.over) != set(map(str, inn.addresses)):
-                fail(f"{seat.name} was to roam between {inn.addresses}, and was only over {set(seat.over)}")
+            if (over := {str(up.address) for up in seat.got(Up)}) != set(map(str, inn.addresses)):
+                fail(f"{seat.name} was to roam between {inn.addresses}, and was only over {over}")
 
 
-def _undisturbed(seats: list[_Seat]) -> None:
+def _none(kind: type[Gap | Lost], seats: list[_Seat]) -> None:
+    trouble = "lost its link" if kind is Lost else "was told of a gap where everything was to be had"
     for seat in seats:
-        if seat.lost:
-            fail(f"{seat.name} lost its link: {seat.lost[0]}")
-
-
-def _no_gaps(seats: list[_Seat]) -> None:
-    for seat in seats:
-        if seat.gaps:
-            fail(f"{seat.name} was told of a gap where everything was to be had: {seat.gaps[0]}")
+        if got := seat.got(kind):
+            fail(f"{seat.name} {trouble}: {got[0]}")
