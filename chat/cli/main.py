@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from chat import i18n
-from chat.cli import config, doctor, host, member, oneshot, options
+from chat.cli import config, doctor, member, oneshot, options
 from chat.cli.help import Group, usage_error
 from chat.cli.home import complain, warn
 from chat.core.errors import DONE, FAILED, INTERRUPTED, USAGE, ChatError, reason
@@ -109,8 +109,8 @@ def chat() -> None:
 
 
 for _command in (
-    host.host,
-    host.be_peer,
+    member.host,
+    member.be_peer,
     member.join,
     oneshot.send,
     oneshot.log,
@@ -119,7 +119,7 @@ for _command in (
     oneshot.who,
     oneshot.invite,
     member.show_id,
-    host.list_transports,
+    member.list_transports,
     config.config,
     doctor.doctor,
     options.completion,

@@ -1,23 +1,25 @@
-"""``chat join`` and ``chat id``, and the choice of a face."""
+"""``chat host``, ``chat join``, ``chat id``, ``chat transports``; the hidden command that runs a program for a host."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click import option
 
+from chat import i18n
 from chat.cli import options
 from chat.cli.help import command
 from chat.cli.home import Home, run, warn
-from chat.core.errors import FAILED, Refused
-from chat.i18n import plural, translate
+from chat.core.errors import FAILED, ChatError, Refused
+from chat.i18n import _, plural, translate
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from chat.client.client import Client
 
 
@@ -101,6 +103,164 @@ async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts:
             warn(f"chat: {message.format(count=unsettled, nick=client.nick)}")
     if unsent:
         raise click.exceptions.Exit(FAILED)
+
+
+@command()
+@click.argument("room", default="lobby")
+@option(
+    "-t",
+    "--transport",
+    multiple=True,
+    metavar="NAME[:ADDRESS]",
+    shell_complete=options.complete_transport,
+    help="Listen here; repeatable. Default: only on this machine.",
+)
+@option("--advertise", metavar="HOST", default="", help="Host name or address to put into invites.")
+@option("--invite-only/--open", default=True, help="Whether newcomers need an invite.")
+@options.count("--rate", default=5000, help="Messages per second accepted from a member; 0: no limit.")
+@option("--peer", multiple=True, metavar="[NAME=]COMMAND", help="Run a program as a member: it reads and prints lines.")
+@option(
+    "--peer-json",
+    multiple=True,
+    metavar="[NAME=]COMMAND",
+    help="The same for a program that speaks NDJSON, as in join --json.",
+)
+@option("--restart", is_flag=True, help="Restart these programs when they end.")
+@options.count(
+    "--bot-turns",
+    default=20,
+    help="Turns that programs may take among themselves before they are muted; 0: no limit.",
+)
+@option("--headless", is_flag=True, help="Only serve the room: open no window.")
+@option("--control-fd", type=int, default=-1, hidden=True)
+@options.nick
+@options.plain
+@options.json
+@options.lang
+@options.data
+def host(
+    room: str,
+    transport: tuple[str, ...],
+    advertise: str,
+    invite_only: bool,
+    rate: int,
+    peer: tuple[str, ...],
+    peer_json: tuple[str, ...],
+    restart: bool,
+    bot_turns: int,
+    headless: bool,
+    control_fd: int,
+    nick: str,
+    plain: bool,
+    json: bool,
+    data: Path | None,
+) -> None:
+    """Open ROOM and join it in this window.
+
+    The window is an ordinary member. The room runs in a process of its own and closes with the window.
+    With --headless there is no window, and the room stays open until SIGTERM or Ctrl-C.
+    """
+    from chat.core.text import room_name
+    from chat.host.programs import Program
+    from chat.transport import Address
+    from chat.transport.registry import find, local_scheme
+
+    room = room_name(room)
+    asked = [find(Address.parse(address).scheme).scheme for address in transport]  # before anything starts
+    if not (headless and asked) and (local := local_scheme()) not in asked:
+        transport = (*transport, local)
+    programs = Program.parse_all(peer, peer_json)
+    home = Home(data)
+    if headless:
+        from chat.host.process import failed, serve
+
+        try:
+            run(
+                serve(
+                    room,
+                    transport,
+                    folder=home.room(room),
+                    host_key=home.host_key,
+                    owners=home.identities.keys(),
+                    open_to_all=not invite_only,
+                    advertise=advertise,
+                    rate=rate,
+                    bot_turns=bot_turns,
+                    programs=programs,
+                    restart=restart,
+                    as_json=json,
+                    control_fd=control_fd,
+                )
+            )
+        except ChatError as error:
+            if control_fd >= 0:
+                click.echo(failed(error))  # for the window to report
+                i18n.use("en")  # in the host's log
+            raise
+        return
+    from chat.host.process import HostProcess
+    from chat.local.private_files import make_private
+
+    arguments = [f"--transport={address}" for address in transport]
+    arguments += ["--invite-only" if invite_only else "--open", f"--advertise={advertise}", f"--rate={rate}"]
+    arguments += [*(f"--peer={spec}" for spec in peer), *(f"--peer-json={spec}" for spec in peer_json)]
+    arguments += [*(["--restart"] if restart else []), f"--bot-turns={bot_turns}", f"--lang={i18n.current_language()}"]
+    log = make_private(home.room(room)) / "host.log"
+    with closing(HostProcess(room, arguments, home.folder, log)) as hosted:
+        if json:
+            for line in hosted.listening:
+                click.echo(line)
+        client = home.client(room, "", nick=nick, speaks=True, history=options.HISTORY, looks=True)
+        run(hosted.while_it_runs(show(client, home, plain=plain, as_json=json, hosts=True)))
+    if not json:
+        warn(_("room {room} is closed; open it again with: chat host {room}").format(room=room))
+
+
+@command(name="peer", hidden=True, context_settings={"ignore_unknown_options": True})
+@click.argument("room")
+@click.argument("name")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@option("--dial", required=True)
+@option("--host", required=True)
+@option("--home", type=click.Path(path_type=Path), required=True)
+@options.json
+def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str, home: Path, json: bool) -> None:
+    """Run a program for a host."""
+    import asyncio
+
+    from chat.host.peer_process import HostGone, attend, meet
+    from chat.transport import Address
+
+    i18n.use("en")  # its errors go into the host's log
+    code = 0
+
+    async def run(client: Client) -> None:
+        nonlocal code
+        if json:
+            from chat.ui import ndjson  # here: it loads more than other peers need
+
+            code = await attend(client, command, ndjson.read)
+        else:
+            code = await attend(client, command)
+
+    try:
+        asyncio.run(meet(run, Address.parse(dial), room=room, name=name, host=bytes.fromhex(host), home=home))
+    except HostGone:
+        code = FAILED  # nobody is left to tell why
+    if code < 0:  # show the host how the program ended
+        with suppress(OSError):  # SIGKILL cannot be set
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    sys.exit(code)
+
+
+@command(name="transports")
+def list_transports() -> None:
+    """List the installed transports."""
+    from chat.transport.registry import find, schemes
+
+    for scheme in schemes():
+        click.echo(f"{scheme}\t{find(scheme).summary}")
 
 
 @command(name="id")
