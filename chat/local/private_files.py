@@ -141,8 +141,8 @@ def read_private(path: Path, limit: int) -> bytes:
     return data
 
 
-def replace_private(path: Path, data: bytes) -> int:
-    """Replace a file (0600) so that a reader sees all the old bytes or all the new ones; return it, open.
+def replace_private(path: Path, data: bytes, mode: int = 0o600) -> int:
+    """Replace a file so that a reader sees all the old bytes or all the new ones; return it, open.
 
     The caller holds the lock that covers ``path`` and owns the descriptor. Raises OSError; then nothing has changed.
     """
@@ -152,6 +152,7 @@ def replace_private(path: Path, data: bytes) -> int:
     try:
         with os.fdopen(fd, "wb", closefd=False) as file:
             file.write(data)
+        os.fchmod(fd, mode)
         # Otherwise a power cut may keep the rename and lose the bytes, which leaves an empty file.
         os.fsync(fd)
         new.replace(path)

@@ -179,14 +179,13 @@ def allowed(name: str) -> Text:
     """Describe the values that a setting may have."""
     if name.startswith("keys."):
         return Text('a list of keys, like ["Alt+Enter", "Ctrl+X Ctrl+S"]')
-    kind, *_more, last = get_args(_FIELDS[name])
-    if isinstance(last, Text):
-        return last
+    kind, *more = get_args(_FIELDS[name])
+    if isinstance(more[-1], Text):
+        return more[-1]
     if kind is bool:
         return Text("true or false")
     if kind is int:
-        bounds = _more[0]
-        return Text("a whole number from {least} to {most}", least=bounds.ge, most=bounds.le)
+        return Text("a whole number from {least} to {most}", least=more[0].ge, most=more[0].le)
     if kind is str:
         return Text("any text")
     *first, last = map(toml, get_args(kind))
@@ -261,8 +260,7 @@ def _parse(file: Path, text: str) -> dict[str, Any]:
         raise ChatError("{file}:1: this is not TOML: it is nested too deeply", file=file) from None
 
 
-_HEADER: Final = re.compile(r"\s*\[\s*([\w-]+)\s*\]")
-_SETTING: Final = re.compile(r"\s*(?:([\w-]+)\s*\.\s*)?([\w-]+)\s*=")
+_LINE: Final = re.compile(r"\s*(?:\[\s*([\w-]+)\s*\]|(?:([\w-]+)\s*\.\s*)?([\w-]+)\s*=)")
 
 
 def _lines(text: str) -> dict[str, int]:
@@ -273,14 +271,12 @@ def _lines(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     table = ""
     for number, line in enumerate(text.split("\n"), 1):
-        if header := _HEADER.match(line):
-            table = f"{header[1]}."
-            found.setdefault(header[1], number)
-        elif setting := _SETTING.match(line):
-            dotted = f"{setting[1]}." if setting[1] else ""
-            found.setdefault(table + dotted + setting[2], number)
-            if dotted and not table:
-                found.setdefault(setting[1], number)
+        if match := _LINE.match(line):
+            header, dotted, name = match.groups()
+            table = header or table
+            parts = [header] if header else [part for part in (table, dotted, name) if part]
+            found.setdefault(parts[0], number)
+            found.setdefault(".".join(parts), number)
     return found
 
 
@@ -337,11 +333,7 @@ def change(file: Path, name: str, value: object) -> None:
                 old, mode = _read(file), stat.S_IMODE(target.stat().st_mode)
             except FileNotFoundError:
                 old, mode = template(), 0o600
-            fd = replace_private(target, changed(file, old, name, value).encode())
-            try:
-                os.fchmod(fd, mode)
-            finally:
-                os.close(fd)
+            os.close(replace_private(target, changed(file, old, name, value).encode(), mode))
     except OSError as error:
         raise ChatError("cannot write {file}: {why}", file=file, why=reason(error)) from None
 
