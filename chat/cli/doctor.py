@@ -18,6 +18,7 @@ import sys
 import termios
 import threading
 import time
+import tty
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -252,9 +253,7 @@ def _drawing() -> Rows:
 def _quiet(fd: int, out: int) -> Iterator[None]:
     """Read each byte of the terminal at once, without echo, and wipe the line at the end."""
     before = termios.tcgetattr(fd)
-    raw = termios.tcgetattr(fd)
-    raw[3] &= ~(termios.ICANON | termios.ECHO)
-    termios.tcsetattr(fd, termios.TCSANOW, raw)
+    tty.setcbreak(fd, termios.TCSANOW)
     try:
         yield
     finally:

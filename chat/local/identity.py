@@ -6,12 +6,10 @@
 Rules:
 
 1. A key is 32 raw Ed25519 bytes (RFC 8032). People compare fingerprints, never anything shorter.
-2. A private key is made once, on first use, in a file that only its user may read. A file that others
-   could have read is refused, since they may have the key.
+2. A file that others could have read is refused, since they may have the key.
 3. A signature covers who signs, for which host and room, and fresh random bytes of both sides. So it is
    useless anywhere else and at any other time.
 4. No error, log line or ``repr`` contains a secret.
-5. A nickname is checked before it becomes part of a path.
 """
 
 from __future__ import annotations
@@ -100,10 +98,9 @@ def _same(nick: str, other: str) -> bool:
 
 
 def load_host(path: Path) -> Identity:
-    """Return the host's key in ``path``, like ``Identity.load``.
+    """Return the host's key in ``path``, like ``Identity.load``. A self-signed certificate follows it, for TLS.
 
-    A self-signed certificate follows the key in the file, as ``ssl.SSLContext.load_cert_chain(path)`` wants
-    it. Clients compare the key in it and nothing else; name and dates do not matter.
+    Clients compare the key in the certificate and nothing else; name and dates do not matter.
     """
     from cryptography import x509  # only hosts have a certificate, and it takes 20 ms
 

@@ -74,12 +74,11 @@ class Invite:
 
     @property
     def signer(self) -> Identity:
-        """The key pair made of the secret. Anybody may know the public half: it reveals nothing of the secret."""
         return signer(self.secret)
 
 
 def signer(secret: bytes) -> Identity:
-    """Return the key pair that is made of an invite's secret."""
+    """Return the key pair that is made of an invite's secret, of which the public half reveals nothing."""
     return Identity(Ed25519PrivateKey.from_private_bytes(hashlib.sha256(_SEED + secret).digest()))
 
 

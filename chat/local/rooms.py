@@ -11,8 +11,7 @@ Rules:
 
 1. The lock is the truth, files are not. The kernel drops it with the process, so a killed host never blocks the
    next one, and a running host is never displaced.
-2. Checking the lock means briefly acquiring it. Without the second lock, a host that starts while ``chat join``
-   checks would believe that the room is taken.
+2. Without the second lock, a host that starts while ``chat join`` checks the first would find the room taken.
 """
 
 from __future__ import annotations
@@ -33,9 +32,6 @@ from chat.local.private_files import check_owner, locked, make_private, read_pri
 
 MAX_RECORD: Final = 64 * 1024  # bytes
 _FOLDER_NAME: Final = re.compile(r"[0-9a-f]{16}")
-
-
-# -- rooms that are open on this machine ---------------------------------------------------------
 
 
 class RoomRecord(msgspec.Struct, kw_only=True):

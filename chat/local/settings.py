@@ -10,8 +10,7 @@ Rules:
 1. A broken file never stops a command. What cannot be understood is reported and has its default; the rest holds.
 2. ``Settings`` is the only table. The checks, the file that ``chat config edit`` starts with and the reference page
    come from it.
-3. Changing a setting keeps comments and order. The new text is parsed before it replaces the old one.
-4. No setting names a program or a file: whoever can write here can change how chat looks, no more.
+3. No setting names a program or a file: whoever can write here can change how chat looks, no more.
 """
 
 from __future__ import annotations
@@ -320,10 +319,10 @@ def parse(name: str, text: str) -> Any:
 
 
 def change(file: Path, name: str, value: object) -> None:
-    """Change one setting in a file, and leave the rest of it as it is. A missing file is created.
+    """Change one setting in a file, and keep the rest, its comments and its order. A missing file is created.
 
-    ``value`` comes from ``check`` or ``parse``. A link stays a link, and the file keeps its mode. This waits for the
-    disk: an event loop calls it in a thread. Raises ChatError, and then nothing has changed.
+    ``value`` comes from ``check`` or ``parse``. This waits for the disk: an event loop calls it in a thread. Raises
+    ChatError, and then nothing has changed.
     """
     target = file.resolve()  # replacing a link would cut it off from its target, such as a dotfile under git
     try:
