@@ -112,10 +112,7 @@ class Log:
             self._open, self._open_first, self._open_size = [], self.next_seq, 0
 
     def seal(self) -> list[Batch]:
-        """Return what is appended and not published, as batches of at most 64 KiB, to be stored now.
-
-        The same batches come again until ``publish`` is told of them: a store that failed may be tried again.
-        """
+        """Return what is appended and not published, as batches of at most 64 KiB: the same ones in a second try."""
         self.end_batch()
         return self._sealed[:]
 
@@ -214,8 +211,8 @@ def digest(raw: bytes) -> bytes:
 class Cursor:
     """A member's place in the log, and the bytes on their way to it.
 
-    ``pending`` says what to send next and ``advance`` how much of it went. Frames to this member alone wait in
-    the control queue and go between batches; so do the pieces of a range, one after each batch.
+    Frames to this member alone wait in the control queue and go between batches; so do the pieces of a range, one
+    after each batch.
     """
 
     seq: int  # the next number to fetch from the log

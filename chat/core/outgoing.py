@@ -36,10 +36,19 @@ class Outgoing:
     kind: int = Kind.SAY
     target: int = 0  # the message replied to, edited, retracted or reacted to; 0 for none
     id: str = ""  # the caller's own name for it
-    body: bytes = field(init=False)
+    body: bytes = field(init=False)  # the text, with the number it refers to in front if there is one
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "body", text_body(self.text, self.target))
+        try:
+            body = self.text.encode()
+        except UnicodeEncodeError:
+            why = Text("the text is not valid Unicode: it has half of a surrogate pair")
+            raise LocalProtocolError(why) from None
+        if len(body) > MAX_TEXT:
+            size, limit = len(body), MAX_TEXT
+            why = Text("the text is {size} bytes long; the limit is {limit}. Send it in parts", size=size, limit=limit)
+            raise LocalProtocolError(why)
+        object.__setattr__(self, "body", SEQ_PREFIX.pack(self.target) + body if self.target else body)
 
     @property
     def flags(self) -> int:
@@ -56,24 +65,6 @@ class OutboxEntry(msgspec.Struct, omit_defaults=True):
     id: str = ""  # the caller's own name for it
     epoch: bytes = b""  # the log that was current when it was said
     since: int = 0  # that log's next_seq at that moment: the echo comes at this number or later
-
-
-def text_body(text: str, target: int = 0) -> bytes:
-    """Return a message's body: the text, with the number it refers to in front if there is one.
-
-    Raises LocalProtocolError for over 16 KiB of UTF-8, or for text with lone surrogates.
-    """
-    try:
-        body = text.encode()
-    except UnicodeEncodeError:
-        why = Text("the text is not valid Unicode: it has half of a surrogate pair")
-        raise LocalProtocolError(why) from None
-    if len(body) > MAX_TEXT:
-        why = Text(
-            "the text is {size} bytes long; the limit is {limit}. Send it in parts", size=len(body), limit=MAX_TEXT
-        )
-        raise LocalProtocolError(why)
-    return SEQ_PREFIX.pack(target) + body if target else body
 
 
 def split_body(kind: int, flags: int, body: bytes) -> tuple[str, int]:

@@ -6,8 +6,8 @@
 
 Rules:
 
-1. A submission is a value: it can be encoded, stored, sent and applied elsewhere, and says all that ``Ledger.apply``
-   needs.
+1. A submission is a value: it can be stored, sent (MessagePack) and applied elsewhere, and says all that
+   ``Ledger.apply`` needs.
 2. It holds public facts only: what every host and every member of the room may know. Why somebody was banned, who used
    which invite and what the kernel says of a peer stay with the host that knows it.
 3. Submitting may take its time and may fail. A host has one batch of a room on its way at a time and submits it again

@@ -282,10 +282,7 @@ class Session:
         )
 
     def say(self, entry: OutboxEntry) -> None:
-        """Send an entry, now or as soon as we are in the room; it stays unsettled until its echo.
-
-        Raises LocalProtocolError for one that ``number`` was not called for last.
-        """
+        """Send an entry, the last that ``number`` returned, now or once in the room; it is unsettled until its echo."""
         if entry.number != self.unsettled.next_number:
             raise LocalProtocolError(f"say() of number {entry.number} where {self.unsettled.next_number} follows")
         if self.unsettled.next_number:
@@ -298,10 +295,7 @@ class Session:
         self._out += encode(entry.kind, entry.body, flags=entry.flags, number=entry.number)
 
     def ask(self, ask: Ask) -> int:
-        """Put a question to the host; an Answered event with this number follows, unless the link is lost first.
-
-        Raises LocalProtocolError outside the room.
-        """
+        """Put a question to the host; an Answered event with this number follows, unless the link is lost first."""
         if self.state is not LinkState.JOINED:
             raise LocalProtocolError(f"ask() while {self.state.value}")
         if ask.what == "range":

@@ -6,8 +6,6 @@
 
 All numbers are big-endian (network order). ``length`` counts the whole frame, itself included.
 
-Rules:
-
 1. The first bytes in each direction are the preface, one ASCII line, so that a wrong program
    fails at once, with a message that a person can read.
 2. Frames of the log have ``seq`` >= 1, and their bytes never change after they were numbered.
@@ -164,10 +162,10 @@ def kind_at(data: bytes, at: int) -> int:
 
 
 def run_of(data: bytes, number: int, longest: int, most: int = MAX_BATCH) -> list[int]:
-    """Return where each message of the run ends that ``data`` begins with, of the first ``most`` ones.
+    """Return where each of the first ``most`` messages of the run ends that ``data`` begins with.
 
-    A run is whole messages in a row: the first has this ``number``, the next ones count up from it, and none has
-    more than ``longest`` bytes. It ends before the first frame that is anything else, which is no error here.
+    A run is whole messages in a row, numbered up from ``number``, of at most ``longest`` bytes each. It ends before
+    the first frame that is anything else, which is no error here.
     """
     ends: list[int] = []
     at, size, end = 0, len(data), number + most
@@ -184,10 +182,7 @@ def run_of(data: bytes, number: int, longest: int, most: int = MAX_BATCH) -> lis
 
 
 def stamp(run: bytearray, ends: Sequence[int], *, author: int, number: int, seq: int, time: int) -> None:
-    """Write into the headers of a run what ``encode`` would: they become frames of the log where they lie.
-
-    The first gets this ``number`` and this ``seq``, and the next ones count up from there.
-    """
+    """Write into the headers of a run what ``encode`` would, counting up: they become frames of the log in place."""
     at = _STAMP_AT
     for step, end in enumerate(ends):
         _STAMP.pack_into(run, at, 0, author, number + step, seq + step, time)
@@ -197,9 +192,9 @@ def stamp(run: bytearray, ends: Sequence[int], *, author: int, number: int, seq:
 class Parser:
     """Bytes in, frames out, however the bytes are cut.
 
-    ``limit`` is the largest frame taken, in bytes: small until the peer has been let in, and looked at
-    anew for every frame, so that the frame which lets a peer in may raise it for those right behind it.
-    ``rest`` are the bytes of what has not arrived whole. Whoever looks at them first may take them and bring them back.
+    ``limit`` is the largest frame taken, in bytes. It is read anew for every frame, so the frame that lets a peer in
+    may raise it for those right behind it. ``rest`` are the bytes of an unfinished frame; a caller may take them, and
+    feed them or put them back.
     """
 
     def __init__(self, *, preface: bool = True, limit: int = MAX_FRAME) -> None:
@@ -210,10 +205,8 @@ class Parser:
     def feed(self, data: bytes) -> Generator[Frame, None, None]:
         """Yield the frames that ``data`` completes; take them all, or ``close`` it, before the next call.
 
-        The frames that were left when it was closed come with the next call, and so does the judgement of them.
-        Raises RemoteProtocolError at the first byte that cannot be the protocol, after the frames before
-        it, so that the cuts between calls make no difference; and again with each call. The link ends there: there is
-        no way to find the next frame in a stream whose lengths cannot be trusted.
+        Frames left when it was closed come with the next call. Raises RemoteProtocolError, again with each call, at
+        the first byte that cannot be the protocol: the next frame cannot be found if lengths cannot be trusted.
         """
         data = self.rest + data
         at, end = 0, len(data)

@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from chat.core.errors import LocalProtocolError
-from chat.core.outgoing import Outgoing, split_body, text_body
+from chat.core.outgoing import Outgoing, split_body
 from chat.core.wire import MAX_TEXT, REPLY, SEQ_PREFIX, Kind
 
 
@@ -30,10 +30,10 @@ def test_a_message_is_encoded_once_and_read_back(message: Outgoing, flags: int, 
 
 
 def test_the_body_of_a_text() -> None:
-    assert text_body("h\u00e9") == b"h\xc3\xa9"
-    assert text_body("so", 7) == SEQ_PREFIX.pack(7) + b"so"
-    assert len(text_body("x" * MAX_TEXT, 7)) == MAX_TEXT + 8
+    assert Outgoing("h\u00e9").body == b"h\xc3\xa9"
+    assert Outgoing("so", target=7).body == SEQ_PREFIX.pack(7) + b"so"
+    assert len(Outgoing("x" * MAX_TEXT, target=7).body) == MAX_TEXT + 8
     with pytest.raises(LocalProtocolError, match=f"is {MAX_TEXT + 1} bytes long; the limit is {MAX_TEXT}"):
-        text_body("x" * (MAX_TEXT - 1) + "\u00e9")
+        Outgoing("x" * (MAX_TEXT - 1) + "\u00e9")
     with pytest.raises(LocalProtocolError, match="half of a surrogate pair"):
-        text_body("\ud800")
+        Outgoing("\ud800")

@@ -22,7 +22,7 @@ from tests.host.host_fixture import HostFixture, SlowHostFixture, run, until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chat.core.room import Room
+    from chat.core.log import Log
     from chat.core.wire import Frame
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
@@ -145,7 +145,7 @@ def test_the_next_process_is_told_what_the_one_before_had_not_dealt_with(tmp_pat
 
 
 def test_chat_send_fails_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def muted(_room: Room, _frame: Frame) -> tuple[str, dict[str, str | int]]:
+    def muted(_log: Log, _frame: Frame) -> tuple[str, dict[str, str | int]]:
         return "too-long", {"size": 9, "limit": 8}
 
     async def scene() -> None:

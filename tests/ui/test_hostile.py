@@ -40,7 +40,7 @@ from chat.client.client import Client
 from chat.client.events import Lost, as_object
 from chat.client.target import Target
 from chat.core.errors import ChatError, LinkBroken, LinkClosed
-from chat.core.outgoing import text_body
+from chat.core.outgoing import Outgoing
 from chat.core.session import Here, Joined, LinkState, Message, Rewound
 from chat.core.status import Level, pack_slot, seen, unpack_slot
 from chat.core.status import Status as Shown
@@ -317,11 +317,11 @@ def hostile_log() -> list[bytes]:
 
     for index, text in enumerate(TOLD):
         add(Kind.AUTHOR, msgspec.msgpack.encode(AUTHORS[index]), index)
-        at = add(Kind.SAY, text_body(text), index)
+        at = add(Kind.SAY, Outgoing(text).body, index)
         for kind, flags in ((Kind.SAY, REPLY), (Kind.REACT, 0), (Kind.EDIT, 0)):
-            add(kind, text_body(text, at), index, flags)
-        add(Kind.ACTION, text_body(text), index)
-        add(9, text_body(text), index)
+            add(kind, Outgoing(text, target=at).body, index, flags)
+        add(Kind.ACTION, Outgoing(text).body, index)
+        add(9, Outgoing(text).body, index)
     return frames
 
 

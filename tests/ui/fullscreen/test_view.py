@@ -8,7 +8,7 @@ import pytest
 
 from chat.client.events import Lost, Up
 from chat.core.errors import Text
-from chat.core.outgoing import OutboxEntry, text_body
+from chat.core.outgoing import OutboxEntry, Outgoing
 from chat.core.session import Here, Rejected, Rewound, Stored
 from chat.core.wire import REPLY, Gap, Kind, Notice, Rewind
 from chat.local.identity import fingerprint
@@ -57,7 +57,7 @@ def test_what_an_earlier_process_left_is_shown_once(tmp_path: Path) -> None:
 def test_what_the_host_rejects_goes_back_into_the_input() -> None:
     async def story() -> None:
         script = Script()
-        waiting = [OutboxEntry(n, Kind.SAY, 0, text_body(text)) for n, text in enumerate(("one", "two"), 1)]
+        waiting = [OutboxEntry(n, Kind.SAY, 0, Outgoing(text).body) for n, text in enumerate(("one", "two"), 1)]
         script.session.unsettled.extend(waiting)
         async with staged(script.client) as stage:
             await stage.until("one …", "two …")
@@ -71,7 +71,7 @@ def test_what_the_host_rejects_goes_back_into_the_input() -> None:
 def test_what_the_host_rejects_means_the_same_when_it_is_sent_again() -> None:
     def rejected(kind: int, text: str, target: int = 0) -> Rejected:
         flags = REPLY if target and kind == Kind.SAY else 0
-        return Rejected(OutboxEntry(1, kind, flags, text_body(text, target)), "muted", Text("you are muted"))
+        return Rejected(OutboxEntry(1, kind, flags, Outgoing(text, target=target).body), "muted", Text("you are muted"))
 
     async def story() -> None:
         for event, typed in (
@@ -97,7 +97,7 @@ def test_what_the_host_rejects_leaves_what_is_being_typed_alone() -> None:
         async with staged(script.client) as stage:
             stage.type("since")
             await stage.until("> since")
-            entry = OutboxEntry(1, Kind.SAY, 0, text_body("/quit"))
+            entry = OutboxEntry(1, Kind.SAY, 0, Outgoing("/quit").body)
             script.happen(Rejected(entry, "muted", Text("you are muted")))
             await stage.until("not sent: you are muted: /quit")
             assert stage.face.input.text == "since"
@@ -112,7 +112,7 @@ def test_what_the_host_rejects_leaves_what_is_being_typed_alone() -> None:
 def test_what_is_stored_and_will_not_be_echoed_is_shown_as_stored() -> None:
     async def story() -> None:
         script = Script()
-        waiting = [OutboxEntry(n, Kind.SAY, 0, text_body(text)) for n, text in enumerate(("one", "two"), 1)]
+        waiting = [OutboxEntry(n, Kind.SAY, 0, Outgoing(text).body) for n, text in enumerate(("one", "two"), 1)]
         script.session.unsettled.extend(waiting)
         async with staged(script.client) as stage:
             await stage.until("one …", "two …")
@@ -120,11 +120,11 @@ def test_what_is_stored_and_will_not_be_echoed_is_shown_as_stored() -> None:
             await stage.until("one ✓", "two ✓", gone="…")
             assert len(stage.said("one")) == len(stage.said("two")) == 1
             # And where another process of ours said it before this face began:
-            script.happen(Stored(OutboxEntry(3, Kind.SAY, REPLY, text_body("three", 5)), 0))
+            script.happen(Stored(OutboxEntry(3, Kind.SAY, REPLY, Outgoing("three", target=5).body), 0))
             await stage.until("↳ ann: two", "three ✓")
             # Numbers begin anew in another log: 5 is not what was shown as 5.
             script.happen(
-                Rewound(Rewind(code="another-log")), Stored(OutboxEntry(4, Kind.SAY, 0, text_body("four")), 5)
+                Rewound(Rewind(code="another-log")), Stored(OutboxEntry(4, Kind.SAY, 0, Outgoing("four").body), 5)
             )
             await stage.until("four ✓")
 
@@ -197,7 +197,7 @@ def test_the_lag_is_the_links_and_not_that_of_its_absence(monkeypatch: pytest.Mo
     view = View(Script().client, Settings())
 
     def say(number: int) -> OutboxEntry:
-        entry = OutboxEntry(number, Kind.SAY, 0, text_body("hi"))
+        entry = OutboxEntry(number, Kind.SAY, 0, Outgoing("hi").body)
         view.add_pending(entry)
         return entry
 
