@@ -317,10 +317,10 @@ def second_is_served(serve: Callable[[socket.socket], None], patience: float) ->
 def turns() -> None:
     """Serving one client at a time.
 
-    A loop that accepts a client and stays with it until it leaves is the first server that everybody writes. The next
-    client can connect, since the kernel accepts for us and keeps the connection in a queue, the backlog. It can even
-    send. But nobody reads: one silent client is enough to stop the server for all. Serve each client in a thread of
-    its own, or, as here, wait for all sockets together (selectors, asyncio) and touch only those that are ready.
+    Everybody's first server accepts a client, stays with it until it leaves, and accepts the next one. That next client
+    can connect all the same, since the kernel accepts for us and keeps the connection in a queue, the backlog. It can
+    even send. But nobody reads: one silent client stops the server for all others. Serve each client in a thread of its
+    own, or, as here, wait for all sockets together (selectors, asyncio) and touch only those that are ready.
     """
     show(serve_in_turn, serve_all)
     stuck = not second_is_served(serve_in_turn, A_MOMENT)
@@ -373,10 +373,10 @@ def thread_ends(accept: Callable[[socket.socket, socket.socket], None], patience
 def accept() -> None:
     """Stopping a server that waits in accept.
 
-    accept() waits for a client, perhaps forever. To end the thread that waits there, it seems enough to close the
-    socket. On Linux it is not: the waiting call keeps the socket open. It even takes one more client, and by then its
-    number may belong to another file. Ask accept() only when a client is there: wait for the listening socket together
-    with a second one, over which anybody can say "stop". A signal works the same way (signal.set_wakeup_fd).
+    accept() waits for a client, perhaps forever. To end a thread that waits there, it seems enough to close the socket.
+    On Linux it is not: the waiting call keeps the socket alive. It even takes one more client, and meanwhile the number
+    of its descriptor may go to another file. Call accept() only when a client is there: wait for the listening socket
+    together with a second one, over which anybody can say "stop". A signal can say it, too (signal.set_wakeup_fd).
     """
     show(accept_one, accept_or_stop)
     if thread_ends(accept_one, A_MOMENT):
@@ -423,11 +423,11 @@ def error_of_listening(port: int, *, reuse: bool) -> str:
 def port() -> None:
     """Restarting a server on its port.
 
-    "Address already in use" (EADDRINUSE) right after a stop, though no process listens: the end that closes first keeps
-    the connection for a minute (TIME_WAIT), so that late packets do not reach a new connection of the same ports, and
-    the kernel does not give out a port with such rests. SO_REUSEADDR, set before bind, says that you know. On Linux the
-    stopped server must have set it as well. It does not let two servers share a port: if one still runs, the error is
-    right. socket.create_server() sets it for you, except on Windows, where it means something worse.
+    "Address already in use" (EADDRINUSE) right after a stop, though nothing listens any more: the end that closes first
+    remembers the connection for a minute (TIME_WAIT), so that late packets cannot reach a new connection on the same
+    ports. Until then, bind() fails. SO_REUSEADDR, set before bind(), says that you accept this; on Linux the stopped
+    server must have set it, too. It does not let two servers share a port: if one still runs, the error is right.
+    socket.create_server() sets it for you, except on Windows, where it means something worse.
     """
     show(listen, restart)
     error = restart(reuse=False)
@@ -477,11 +477,11 @@ def both_answer() -> list[str]:
 def localhost() -> None:
     """Taking localhost for 127.0.0.1.
 
-    A machine calls itself 127.0.0.1 in IPv4 and ::1 in IPv6. They are different addresses: a server that listens on
+    A machine calls itself 127.0.0.1 in IPv4 and ::1 in IPv6. These are different addresses: a server that listens on
     one does not hear the other. The name localhost stands for one or both, and which comes first differs between
-    systems and even programs. So a server that bound "localhost" may be on ::1 only, and a client that asks for
-    127.0.0.1 is refused, though both run on one machine and both are right. A server should listen on every address
-    that it means. A client should dial every address of a name in turn, as create_connection() does with a name.
+    systems and even programs. So a server that listens on "localhost" may be on ::1 only, and a client that dials
+    127.0.0.1 is refused, on the same machine. A server should listen on every address that it means. A client should
+    dial a name's addresses in turn; create_connection() does that.
     """
     show(dial)
     seen("fact", f"localhost is {' and '.join(localhost_addresses())} here", bool(localhost_addresses()))
@@ -579,10 +579,10 @@ def sigpipe() -> None:
     """Sending to a peer that has closed.
 
     The first send() after that succeeds: the kernel takes the bytes, and only the other kernel's answer, a reset, says
-    that nobody reads. So "sent" never means "arrived". The next send() fails with EPIPE, and before it returns, the
-    kernel ends the process with a signal, SIGPIPE, without a word. That is right for programs in a shell's pipeline
-    and wrong for a server. Python ignores the signal from its start, and you get BrokenPipeError: catch it and forget
-    that client. But a library, or a child that is started with restore_signals, may have set the signal back.
+    that nobody reads. So "sent" never means "arrived". The next send() fails with EPIPE; but first the kernel sends the
+    process a signal, SIGPIPE, which by default ends it without a word. That is right for programs in a shell's pipeline
+    and wrong for a server. Python ignores the signal from its start, so you get BrokenPipeError: catch it and drop that
+    client. Check a library that sets signals, and remember that subprocess restores SIGPIPE in the programs it starts.
     """
     show(send_until_error, send_to_closed)
     client, peer = connected()
@@ -619,7 +619,7 @@ def length() -> None:
     Anybody can connect to a port and send any bytes. Four of them, ff ff ff ff, announce a message of 4 GiB. A program
     that makes room for it runs out of memory, and one that keeps whatever arrives does so a little later. Compare each
     length with the longest message you want, before you make room and before you wait. Refuse by closing: after
-    nonsense, you do not know where the next message begins. A stranger can also announce 10 bytes and send 9, so set
+    nonsense, you do not know where the next message begins. And since a stranger can announce 10 bytes and send 9, set
     a time in which a message must be complete.
     """
     show(read_trusting, read_careful)
