@@ -22,6 +22,7 @@ import json
 import os
 import shlex
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
@@ -98,11 +99,8 @@ class RoomHistory(History):
         if self._file is None or not self._on_disk or "chat://" in string:
             return
         try:
-            fd = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                os.write(fd, json.dumps(string).encode() + b"\n")
-            finally:
-                os.close(fd)
+            with open(self._file, "ab", buffering=0, opener=partial(os.open, mode=0o600)) as opened:
+                opened.write(json.dumps(string).encode() + b"\n")
         except OSError as error:
             self._fail(error)
 
@@ -163,8 +161,8 @@ class _Control(BufferControl):
 class Composer:
     """The input. ``control`` goes into a ``Window``; call ``restore`` for the first room, too.
 
-    ``sources`` and ``slow`` are those of ``Completer``; NICK and ROOM (without its #) also complete in messages.
-    ``report`` shows the user one line. With ``folder``, histories are stored there.
+    ``sources`` and ``slow`` are those of ``Completer``. ``report`` shows the user one line. With ``folder``, histories
+    are stored there.
     """
 
     def __init__(
@@ -272,11 +270,10 @@ class Composer:
         if 4 * len(text) < MAX_TEXT - _COUNT_FROM:  # a character takes four bytes at most
             return ""
         left = MAX_TEXT - _size(text)
-        if left > _COUNT_FROM:
-            return ""
         if left < 0:
             return plural("{count} byte too long", "{count} bytes too long", -left).format(count=-left)
-        return plural("{count} byte left", "{count} bytes left", left).format(count=left)
+        shown = left <= _COUNT_FROM
+        return plural("{count} byte left", "{count} bytes left", left).format(count=left) if shown else ""
 
     def _keys(self) -> KeyBindings:
         """Return the control's own keys, which win over the owner's."""

@@ -35,8 +35,8 @@ from chat.ui.fullscreen import bars
 from chat.ui.fullscreen.app import App, AsShown
 from chat.ui.fullscreen.composer import Composer
 from chat.ui.fullscreen.navigation import Navigator
-from chat.ui.fullscreen.view import Attention, View
-from chat.ui.fullscreen.wrapping import clean, clip, sanitize
+from chat.ui.fullscreen.view import View
+from chat.ui.fullscreen.wrapping import clean, clip
 from chat.ui.people import describe_direct, is_unread
 
 if TYPE_CHECKING:
@@ -105,12 +105,13 @@ class FullScreen(Face[View]):
         self.navigator: Final = Navigator(self)
         self.watcher: Final = Watcher(self)
         self.refused = ""  # what was typed and is no command: the menu must not cover the line about it
-        self._complaint = complaint
         self._hosts = hosts
         self._hint = ""  # above the input, until the next key
         self._set_aside = Document()  # what stood in the input when a correction began
         self._leaving = False  # the user was warned that others are here
         self.app: Final = App(self)
+        if complaint:
+            self.show(complaint)
 
     @property
     def view(self) -> View:
@@ -133,8 +134,6 @@ class FullScreen(Face[View]):
         Raises what ends the client, once the terminal is restored.
         """
         first = self.view
-        if self._complaint:
-            self.show(self._complaint)
         if first.client.trusted_on_first_use:
             text = _("trust on first use: {fingerprint}; compare it with the host's owner")
             first.greeting.append(text.format(fingerprint=first.client.trusted_on_first_use))
@@ -273,14 +272,12 @@ class FullScreen(Face[View]):
 
     def line_above_input(self) -> str:
         """Return the line above the input, "" for none."""
-        if self.composer.question or self._hint:
-            return self.composer.question or self._hint
+        begun = ""
         if self.controller.begun is not None:
             command, item = self.controller.begun
-            about = clip(sanitize(f"{item.nick}: {item.text}", lines=False), _EXCERPT)
             text = _("correcting {about}; Escape stops") if command == "edit" else _("answering {about}; Escape stops")
-            return text.format(about=about)
-        return self.composer.counter
+            begun = text.format(about=clip(f"{item.nick}: {item.text}", _EXCERPT))
+        return self.composer.question or self._hint or begun or self.composer.counter
 
     def help(self) -> list[str]:
         return help_lines(self.keys)
@@ -398,9 +395,8 @@ class Watcher:
     def take(self, view: View, event: ClientEvent) -> None:
         if isinstance(event, Rewound):
             self._face.navigator.came_from = None  # its numbers are of a log that is no more
-        attention = view.take(event)
-        if attention:
-            self._ring(view, attention)
+        if what := view.take(event):
+            self._ring(view, what)
         for news in view.news:
             if self._face.controller.room_with(news.other) is None and not view.is_ignored(news.other):
                 self._take_news(view, news)
@@ -414,16 +410,11 @@ class Watcher:
         with suppress(ChatError):  # the host has just gone; it tells again when it is back
             called = self._face.make_room(view.client.direct(news.other), visible(news.nick, lines=False), called=True)
             self._face.run_work(called, partial(self._face.controller.open, called, behind=True))
-            self._ring(called, Attention.MENTION)
+            self._ring(called, "mention")
 
-    def _ring(self, view: View, attention: Attention) -> None:
-        settings = self._face.controller.settings
-        wanted = settings.bell == "all" or (settings.bell == "mention" and attention is Attention.MENTION)
-        if (
-            wanted
-            and view.session.room not in settings.muted
-            and not settings.is_quiet(datetime.now().astimezone().time())
-        ):
+    def _ring(self, view: View, what: str) -> None:
+        settings, clock = self._face.controller.settings, datetime.now().astimezone().time()
+        if settings.bell in {"all", what} and view.session.room not in settings.muted and not settings.is_quiet(clock):
             self._face.app.rings = True
 
     def touch(self) -> None:

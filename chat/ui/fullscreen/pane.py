@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from chat.ui.fullscreen.conversation import Conversation
 
 _MAX_ROWS: Final = 20_000  # in the cache
-_WHEEL: Final = 3  # rows
+_WHEEL: Final = {MouseEventType.SCROLL_UP: -3, MouseEventType.SCROLL_DOWN: 3}  # rows
 
 
 class Pane(UIControl):
@@ -60,6 +60,10 @@ class Pane(UIControl):
         self._renumbered = self.timeline.renumbered
         self._cache: dict[Line, Wrapped] = {}  # the least recently used first
         self._cached_rows = 0
+
+    @property
+    def _numbers(self) -> range:
+        return range(self.timeline.first, self.timeline.last)
 
     # -- where the reader is ------------------------------------------------------------------------
 
@@ -108,7 +112,7 @@ class Pane(UIControl):
 
     def jump(self, number: int | None) -> bool:
         """Bring a line into view, a third of the way down. False if there is no such line."""
-        if number is None or not self.timeline.first <= number < self.timeline.last:
+        if number is None or number not in self._numbers:
             return False
         self._begin()
         self._hold(*self._back(number, 0, self._height // 3))
@@ -119,8 +123,7 @@ class Pane(UIControl):
     @property
     def selected(self) -> int | None:
         """The number of the selected line; None once it was evicted from the timeline."""
-        number = self._selected
-        return number if number is not None and self.timeline.first <= number < self.timeline.last else None
+        return self._selected if self._selected in self._numbers else None
 
     @selected.setter
     def selected(self, number: int | None) -> None:
@@ -137,19 +140,14 @@ class Pane(UIControl):
         if number is None:
             number, step = self.in_view[1] + 1, -1
         number += step
-        while self.timeline.first <= number < self.timeline.last and not self._conversation.selectable(number):
+        while number in self._numbers and not self._conversation.selectable(number):
             number += step
-        if self.timeline.first <= number < self.timeline.last:
+        if number in self._numbers:
             self.selected = number
-        if self.selected is not None:
-            self._reveal(self.selected)
-        return self.selected
-
-    def _reveal(self, number: int) -> None:
-        """Scroll as little as brings a line into view, or its begin if it is larger than the screen."""
-        top = self._begin()
-        lowest = self._back(number + 1, 0, self._height)  # the screen must begin here or below
-        self._hold(*min(max(top, lowest), (number, 0)))
+        if (chosen := self.selected) is not None:  # scroll as little as shows it, or its begin if it is too large
+            lowest = self._back(chosen + 1, 0, self._height)  # the screen must begin here or below
+            self._hold(*min(max(self._begin(), lowest), (chosen, 0)))
+        return chosen
 
     # -- drawing ---------------------------------------------------------------------------------
 
@@ -162,12 +160,10 @@ class Pane(UIControl):
         last = self._back(self.timeline.last, 0, height)
         top = last
         if self.top is not None:
-            top = self._place()
-            if top >= last:
-                top = last
-                if self.selected is None and self.timeline.attached:
-                    self.top = None
-            if self.top is not None:
+            top = min(self._place(), last)
+            if top == last and self.selected is None and self.timeline.attached:
+                self.follow()
+            else:
                 self._hold(*top)
         page = self._page(*top)
         page = [[] for _row in range(height - len(page))] + page  # the newest line is next to the input
@@ -181,12 +177,10 @@ class Pane(UIControl):
 
     def mouse_handler(self, mouse_event: MouseEvent) -> NotImplementedOrNone:
         """Scroll by the wheel, if the mouse is on."""
-        if mouse_event.event_type is MouseEventType.SCROLL_UP:
-            self.scroll_rows(-_WHEEL)
-        elif mouse_event.event_type is MouseEventType.SCROLL_DOWN:
-            self.scroll_rows(_WHEEL)
-        else:
+        rows = _WHEEL.get(mouse_event.event_type, 0)
+        if not rows:
             return NotImplemented
+        self.scroll_rows(rows)
         return None
 
     def _begin(self) -> tuple[int, int]:
@@ -196,7 +190,7 @@ class Pane(UIControl):
         return self._place()
 
     def _hold(self, number: int, row: int) -> None:
-        above = self._lay(number).above if self.timeline.first <= number < self.timeline.last else 0
+        above = self._lay(number).above if number in self._numbers else 0
         self.top = (number, row - above)
 
     def _place(self) -> tuple[int, int]:

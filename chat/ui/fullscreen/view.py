@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from chat.client.events import Lost, Up
@@ -12,6 +10,7 @@ from chat.core.session import Here, Joined, Message, Rejected, Rewound, Stored
 from chat.core.wire import Answer, Direct, Gap, Notice
 from chat.i18n import _
 from chat.local.identity import fingerprint
+from chat.ui.controller import now
 from chat.ui.describe import describe
 from chat.ui.entry import MessageEntry
 from chat.ui.face import Room
@@ -27,12 +26,6 @@ if TYPE_CHECKING:
     from chat.core.status import Status, Who
     from chat.local.settings import Settings
     from chat.ui.fullscreen.navigation import Search
-
-
-class Attention(IntEnum):
-    NONE = 0
-    MESSAGE = 1
-    MENTION = 2
 
 
 class View(Viewport, Room):
@@ -78,10 +71,14 @@ class View(Viewport, Room):
 
     # -- events ----------------------------------------------------------------------------------
 
-    def take(self, event: ClientEvent) -> Attention:
-        """Show an event. The bars show at the next redraw what changed for them."""
+    def take(self, event: ClientEvent) -> str:
+        """Show an event; the bars show at the next redraw what changed for them.
+
+        Return "mention" or "message" if the event may ring the bell, "" if not.
+        """
         if self.is_at_stake:
             self.detach()
+        last_seq = 0  # of a gap
         match event:
             case Message():
                 return self._take_message(event)
@@ -89,7 +86,6 @@ class View(Viewport, Room):
                 self._take_stored(entry, seq)
             case Rejected(entry):
                 self.timeline.drop(entry)
-                self._note_event(event)
                 self.rejected.append(entry)
             case Joined(next_seq=end, nick=nick, resumed=resumed, read=read):
                 self.timeline.nick = nick
@@ -98,30 +94,29 @@ class View(Viewport, Room):
                 self._end = end
                 self._catching_up = Progress(CATCHING_UP, self.session.next_seq, end)
             case Here(came, went, first):
-                self.known.moved(came, went, self._lost_at if first else _now())  # first: they left while we were away
+                self.known.moved(came, went, self._lost_at if first else now())  # first: they left while we were away
                 if not first:
-                    self.timeline.presence(came, went, _now())
+                    self.timeline.presence(came, went, now())
                 self._listed = True
             case Gap(first, count):
-                self._note_event(event, last_seq=first + count - 1)
+                last_seq = first + count - 1
             case Rewound():
                 if self.past is not None:
                     self.follow()
                 self.timeline.rewound()
                 self.search = None  # its numbers are of the earlier log
-                self._note_event(event)
-            case Notice():
-                self._note_event(event)
             case Direct():
                 self.news.append(event)
             case Lost():
-                self._away, self._lost_at = True, _now()
+                self._away, self._lost_at = True, now()
                 self._catching_up = None
-                self._note_event(event)
             case Up(address) if self._away:
-                self._away, self._back_at = False, _now()
+                self._away, self._back_at = False, now()
                 self.note(_("back over {address}").format(address=address.brief))
-        return Attention.NONE
+        if isinstance(event, Rejected | Gap | Rewound | Notice | Lost):
+            for text in describe(event):
+                self.note(text, last_seq=last_seq)
+        return ""
 
     def taken(self) -> None:
         """All events so far were taken. Who is here may be known before the past is, or after it."""
@@ -133,7 +128,7 @@ class View(Viewport, Room):
             for text in self.greeting if self._read_before else (*self.greeting, *self.introduction):
                 self.note(text)
 
-    def _take_message(self, message: Message) -> Attention:
+    def _take_message(self, message: Message) -> str:
         self.heard(message)
         if self._called and message.seq > self._read_before and not message.mine:
             for text in self.greeting:  # to be read before what waits here
@@ -147,8 +142,8 @@ class View(Viewport, Room):
             self.timeline.read_state.marker = None
         entry = self.timeline.at_seq(message.seq)
         if self._beginning or entry is None or entry.mine:
-            return Attention.NONE
-        return Attention.MENTION if entry.mentioned or self.partner else Attention.MESSAGE
+            return ""
+        return "mention" if entry.mentioned or self.partner else "message"
 
     def _take_stored(self, entry: OutboxEntry, seq: int) -> None:
         sent = self.timeline.settle(entry, seq)
@@ -156,7 +151,7 @@ class View(Viewport, Room):
             self.add_pending(entry)  # it was sent before this face began, and is not shown yet
             self.timeline.settle(entry, seq)
         elif sent is not None and sent.time > self._back_at:
-            self.lag = _now() - sent.time
+            self.lag = now() - sent.time
 
     def heard(self, message: Message) -> None:
         """Remember who has spoken. If that one is ignored, so are the messages."""
@@ -167,16 +162,12 @@ class View(Viewport, Room):
 
     def note(self, text: str, *, last_seq: int = 0) -> None:
         """Add a line of ours."""
-        self.timeline.note(text, _now(), last_seq=last_seq)
-
-    def _note_event(self, event: ClientEvent, last_seq: int = 0) -> None:
-        for text in describe(event):
-            self.note(text, last_seq=last_seq)
+        self.timeline.note(text, now(), last_seq=last_seq)
 
     def add_pending(self, entry: OutboxEntry) -> None:
         """Show a message below all else until it is stored."""
         text, target = split_body(entry.kind, entry.flags, entry.body)
-        self.timeline.add_pending(entry, entry.kind, text, target, _now())
+        self.timeline.add_pending(entry, entry.kind, text, target, now())
 
     # -- people ----------------------------------------------------------------------------------
 
@@ -221,8 +212,3 @@ class View(Viewport, Room):
             entry = self.window[self.pane.selected]
             return entry if isinstance(entry, MessageEntry) and mine in (None, entry.mine) else None
         return self.timeline.last_message(mine=mine)
-
-
-def _now() -> int:
-    """Milliseconds since 1970 UTC."""
-    return time.time_ns() // 1_000_000

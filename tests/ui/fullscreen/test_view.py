@@ -193,7 +193,7 @@ def test_the_greeting_comes_below_the_past_whatever_comes_first() -> None:
 
 def test_the_lag_is_the_links_and_not_that_of_its_absence(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(1_000, 100_000, 1_000))
-    monkeypatch.setattr(view_module, "_now", lambda: next(clock))
+    monkeypatch.setattr(view_module, "now", lambda: next(clock))
     view = View(Script().client, Settings())
 
     def say(number: int) -> OutboxEntry:
