@@ -167,10 +167,8 @@ def parse(line: str) -> str | Command:
     if word.lower() == "nick":
         raise ValueError(_("you choose a nickname when you join: chat join --as NAME; nothing was sent"))
     if usage is None:
-        near = near_command(word)
-        hint = _("did you mean /{name}?").format(name=near) if near else _("see /help.")
         message = _("/{word} is not a command and was not sent; {hint} //text sends /text")
-        raise ValueError(message.format(word=quoted(word, _WORD), hint=hint))
+        raise ValueError(message.format(word=quoted(word, _WORD), hint=_hint(word, _("see /help."))))
     if usage.needs_argument and not argument:
         message = _("/{name} needs an argument: {usage} ({help})")
         raise ValueError(message.format(name=usage.name, usage=written(usage), help=_(usage.help)))
@@ -193,16 +191,13 @@ def typed_again(rejected: Iterable[OutboxEntry]) -> list[str]:
     return [text for text in (said, *actions) if text.strip()]
 
 
-def near_command(word: str) -> str:
-    """Return the name of the command that was meant, or ""."""
+def _hint(word: str, otherwise: str) -> str:
+    """Return which command was probably meant."""
     word = word.lower()[:_WORD]
-    if word in _MEANT:
-        return _MEANT[word]
-    begun = [name for name in USAGES if word and name.startswith(word)]
-    if len(begun) == 1:
-        return begun[0]
-    near = difflib.get_close_matches(word, _MEANT, n=1)
-    return _MEANT[near[0]] if near else ""
+    near = [word] if word in _MEANT else [name for name in USAGES if word and name.startswith(word)]
+    if len(near) != 1:
+        near = difflib.get_close_matches(word, _MEANT, n=1)
+    return _("did you mean /{name}?").format(name=_MEANT[near[0]]) if near else otherwise
 
 
 def rooms_like(wanted: str, names: Sequence[str]) -> list[int]:
@@ -245,8 +240,7 @@ def help_on(word: str, keys: Iterable[Key] = KEYS) -> str:
         return f"{written(usage)}: {_(usage.help)}{pressed}"
     if row:
         return f"{word}: {_(row.help)}{pressed}"
-    near = near_command(word)
-    hint = _("did you mean /{name}?").format(name=near) if near else _("/help lists them all")
+    hint = _hint(word, _("/help lists them all"))
     return _("there is no command /{word}; {hint}").format(word=quoted(word, _WORD), hint=hint)
 
 

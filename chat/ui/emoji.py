@@ -131,21 +131,15 @@ def _expanded(text: str) -> str:
 def _split(text: str) -> Iterator[tuple[bool, str]]:
     """Yield the pieces of ``text`` in order, and of each whether it is code (CommonMark 0.31, 4.5 and 6.1)."""
     pieces = _BACKTICKS.split(text)  # the odd ones are runs of backticks
-    runs: dict[str, list[int]] = {}
-    for at in range(len(pieces) - 2, 0, -2):
-        runs.setdefault(pieces[at], []).append(at)  # the next one is the last
+    last = {piece: at for at, piece in enumerate(pieces)}
     at = 0
     while at < len(pieces):
-        if at % 2 == 0:
-            yield False, pieces[at]
-            at += 1
-            continue
-        same = runs[pieces[at]]
-        while same[-1] < at:
-            same.pop()
-        end = same[-2] if len(same) > 1 else at
-        begins_line = pieces[at - 1].rpartition("\n")[2].strip() == "" and (at == 1 or "\n" in pieces[at - 1])
-        if end == at and len(pieces[at]) >= _FENCE and begins_line:
-            end = len(pieces) - 1
-        yield True, "".join(pieces[at : end + 1])
+        end, is_code, piece = at, at % 2 == 1, pieces[at]
+        if is_code and last[piece] > at:
+            end = pieces.index(piece, at + 1)
+        elif is_code and len(piece) >= _FENCE:
+            before = pieces[at - 1].rpartition("\n")
+            if not before[2].strip() and (before[1] or at == 1):  # it begins a line
+                end = len(pieces) - 1
+        yield is_code, "".join(pieces[at : end + 1])
         at = end + 1

@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -25,7 +25,7 @@ from chat.ndjson import dump, person_object
 from chat.ui.commands import COMMANDS
 from chat.ui.controller import Controller
 from chat.ui.entry import MessageEntry
-from chat.ui.face import Face, converse
+from chat.ui.face import Face, Room, converse
 
 if TYPE_CHECKING:
     from chat.client.client import Client
@@ -108,18 +108,13 @@ def _parse(line: str | WrongValue) -> _Line:
     return wanted
 
 
-class _Room(NamedTuple):
-    client: Client
-    partner: str = ""
-
-
-class _Program(Face[Any]):
+class _Program(Face[Room]):
     """Commands for one program, which is in one room."""
 
     def __init__(self, client: Client) -> None:
         self.leaving = False
         self._client = client
-        self._controller = Controller[Any](self, _Room(client), Settings(emoji_names=False))
+        self._controller = Controller(self, Room(client), Settings(emoji_names=False))
         self._target = 0
         self._done: dict[str, Any] | None = None
 
@@ -144,13 +139,13 @@ class _Program(Face[Any]):
     def do_who(self, _argument: str) -> None:
         self._done = {"people": [person_object(*one) for one in self._client.people().items()]}
 
-    def answer(self, answer: Answer, room: _Room) -> None:
+    def answer(self, answer: Answer, room: Room) -> None:
         self._done = {"text": answer.text}
 
     def chosen(self, command: str) -> MessageEntry:
         return MessageEntry(0, self._target, b"", "", False, Kind.SAY, "", 0, mine=True)
 
-    def sending(self, room: _Room) -> None:
+    def sending(self, room: Room) -> None:
         self._done = None
 
     def quit(self) -> None:
