@@ -242,15 +242,3 @@ def help_on(word: str, keys: Iterable[Key] = KEYS) -> str:
         return f"{word}: {_(row.help)}{pressed}"
     hint = _hint(word, _("/help lists them all"))
     return _("there is no command /{word}; {hint}").format(word=quoted(word, _WORD), hint=hint)
-
-
-def reference(keys: Iterable[Key] = KEYS) -> str:
-    """Return the generated part of docs/reference/keys.md."""
-    made = ["## Commands", "", "| command | |", "| --- | --- |"]
-    faces = {SCREEN: " (full screen only)", LINES: " (`--plain` only)", "": ""}
-    made += [f"| `{written(usage)}` | {usage.help}{faces[usage.only]} |" for usage in COMMANDS]
-    made += ["", "## Keys", "", "| action | keys | |", "| --- | --- | --- |"]
-    made += [f"| `{row.action}` | {', '.join(row.keys)} | {row.help} |" for row in keys]
-    made += ["", "## Keys of the input", "", "These cannot be changed.", "", "| keys | |", "| --- | --- |"]
-    made += [f"| {pressed} | {what} |" for pressed, what in EDITING]
-    return "\n".join(made) + "\n"

@@ -70,13 +70,9 @@ class MessageEntry(Entry):
     @classmethod
     def of(cls, message: Message, key: bytes = b"", nick: str = "") -> MessageEntry:
         """Return a message as the reader with this key and nickname sees it."""
-        author, text = message.author, message.text
-        mine = author.key == key
-        entry = cls(
-            message.time, message.seq, author.key, author.nick, author.bot, message.kind, text, message.target, mine
-        )
-        entry.mentioned = not mine and mentions(text, nick)
-        return entry
+        author, text, mine = message.author, message.text, message.author.key == key
+        said = (message.time, message.seq, author.key, author.nick, author.bot, message.kind, text, message.target)
+        return cls(*said, mine, mentioned=not mine and mentions(text, nick))
 
     @property
     def edited(self) -> bool:

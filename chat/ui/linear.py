@@ -282,10 +282,9 @@ class Linear(Face[Room]):
             self.show(_("there are older ones; chat search finds them all"))
 
     def do_mention(self, _argument: str) -> None:
-        timeline = self.controller.room.timeline
-        number = timeline.last_mention()
-        item = timeline[number] if number is not None else None
-        if not isinstance(item, MessageEntry):
+        messages = self.controller.room.timeline.messages(newest_first=True)
+        item = next((item for item in messages if item.mentioned), None)
+        if item is None:
             raise ChatError("nobody has mentioned you here")
         about = f"#{item.target}" if item.target else ""
         self._lines += describe_message(item, about, number=True, clock=self.controller.settings.time_format)
