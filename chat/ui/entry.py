@@ -20,6 +20,7 @@ MAX_EDITS: Final = 20  # of one message, the newest; its first text is kept too
 _MAX_REACTIONS: Final = 1_000  # on one message
 _MAX_REACTIONS_BY_KEY: Final = 8  # on one message
 _MAX_REACTION: Final = 32  # characters: a family of four with skin tones has 11
+_NO_REACTIONS: Final[dict[tuple[str, bytes], tuple[int, str]]] = {}  # of most messages
 _MAX_NAMES: Final = 100  # in one line of who came and left
 
 
@@ -64,8 +65,8 @@ class MessageEntry(Entry):
     mentioned: bool = False  # it mentions the reader and is by somebody else
     retracted: bool = False
     texts: tuple[Edit, ...] = ()  # the first one and the edits, in the log's order; () without edits
-    reactions: dict[tuple[str, bytes], tuple[int, str]] = field(default_factory=dict)  # (emoji, key): seq, nickname
-    cleared: dict[bytes, int] = field(default_factory=dict)  # key: the seq at which it removed its reactions
+    # (emoji, key): seq, nickname; emoji "": all of this key up to this one are removed
+    reactions: dict[tuple[str, bytes], tuple[int, str]] = field(default_factory=lambda: _NO_REACTIONS)
 
     @classmethod
     def of(cls, message: Message, key: bytes = b"", nick: str = "") -> MessageEntry:
@@ -86,7 +87,7 @@ class MessageEntry(Entry):
     @property
     def weight(self) -> int:
         texts = sum(len(edit.text) + OVERHEAD for edit in self.texts) - OVERHEAD if self.texts else len(self.text)
-        return texts + (len(self.reactions) + len(self.cleared)) * OVERHEAD
+        return texts + len(self.reactions) * OVERHEAD
 
     def apply(self, change: Message, nick: str) -> None:
         """Apply an edit, a retraction or a reaction. ``nick`` is the reader's. Only the author edits and retracts."""
@@ -96,8 +97,7 @@ class MessageEntry(Entry):
             self._react(change, change.author.key)
             return
         if change.kind == Kind.RETRACT:
-            self.retracted, self.text, self.texts = True, "", ()
-            self.reactions, self.cleared = {}, {}
+            self.retracted, self.text, self.texts, self.reactions = True, "", (), _NO_REACTIONS
         else:
             first, *edits = self.texts or (Edit(self.seq, self.time, self.text),)
             edits = sorted({*edits, Edit(change.seq, change.time, change.text)})[-MAX_EDITS:]
@@ -105,21 +105,15 @@ class MessageEntry(Entry):
         self.mentioned = not self.mine and mentions(self.text, nick)
 
     def _react(self, change: Message, key: bytes) -> None:
+        cleared, given = self.reactions.get(("", key), (0, ""))[0], self.reactions
         if not change.text:
-            self.cleared = self.cleared | {key: max(self.cleared.get(key, 0), change.seq)}
-            self.reactions = {
-                (emoji, by): given
-                for (emoji, by), given in self.reactions.items()
-                if by != key or given[0] >= change.seq
-            }
-        elif change.seq > self.cleared.get(key, 0) and (emoji := _emoji(change.text)):
-            given = self.reactions.get((emoji, key))
-            if (given is None and self._has_room(key)) or (given is not None and change.seq < given[0]):
-                self.reactions = self.reactions | {(emoji, key): (change.seq, change.author.nick)}
-
-    def _has_room(self, key: bytes) -> bool:
-        by_key = sum(other == key for _, other in self.reactions)
-        return by_key < _MAX_REACTIONS_BY_KEY and len(self.reactions) < _MAX_REACTIONS
+            given = {who: it for who, it in given.items() if who[1] != key or it[0] >= change.seq}
+            self.reactions = given | {("", key): (max(cleared, change.seq), "")}
+        elif change.seq > cleared and (emoji := _emoji(change.text)):
+            keys = [by for other, by in given if other]
+            has_room = len(keys) < _MAX_REACTIONS and keys.count(key) < _MAX_REACTIONS_BY_KEY
+            if change.seq < given[emoji, key][0] if (emoji, key) in given else has_room:
+                self.reactions = given | {(emoji, key): (change.seq, change.author.nick)}
 
 
 @dataclass(slots=True, eq=False)

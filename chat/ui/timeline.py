@@ -339,7 +339,7 @@ class Timeline(Ring):
         """Return each reaction to a message with the nicknames of who gave it, the first reaction first."""
         given: dict[str, list[str]] = {}
         for (emoji, key), (_, nick) in sorted(entry.reactions.items(), key=lambda reaction: reaction[1][0]):
-            if key not in self.ignored:
+            if emoji and key not in self.ignored:
                 given.setdefault(emoji, []).append(nick)
         return list(given.items())
 
