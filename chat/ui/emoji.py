@@ -33,7 +33,7 @@ _ALONE: Final = r"(?<![A-Za-z0-9_:])(?::{}+:)+(?![A-Za-z0-9_:])"
 _RUNS: Final = (re.compile(_ALONE.format(r"[A-Za-z0-9_+-]")), re.compile(_ALONE.format(r"[\w+-]")))
 _BACKTICKS: Final = re.compile(r"(`+)")
 _FENCE: Final = 3  # backticks
-_WORD: Final = 20  # characters of what is no emoji that are shown
+_WORD: Final = 20  # characters shown of what is not an emoji
 _UNWANTED: Final = re.compile("[\U0001f3fb-\U0001f3ff\U000e0000-\U000e007f]")
 _MORE: Final = {  # what people type, too, and what the package has another emoji for than GitHub
     "beetle": "🪲",
@@ -74,9 +74,9 @@ def reaction(typed: str) -> str:
     name = typed.strip(":").lower()
     near = [name] if find(name) else [found for found, _picture in complete(name, 1)]
     near = near or difflib.get_close_matches(name[:_WORD], _table(), n=1)
-    wanted = _("an emoji is wanted, or its name, like :tada:")
+    wanted = _("give an emoji or its name, like :tada:")
     hint = _("did you mean :{name}:?").format(name=near[0]) if near else wanted
-    raise ValueError(_("“{word}” is no emoji; {hint}").format(word=quoted(typed, _WORD), hint=hint))
+    raise ValueError(_("“{word}” is not an emoji; {hint}").format(word=quoted(typed, _WORD), hint=hint))
 
 
 def _is_picture(text: str) -> bool:

@@ -124,7 +124,7 @@ class _Program(Face[Room]):
         Raises LocalProtocolError for a line that is wrong, RequestFailed for a host that says no, LinkBroken.
         """
         if name not in _NEEDED:
-            raise LocalProtocolError(f"{name!r} is no command; there are {', '.join(_NEEDED)}")
+            raise LocalProtocolError(f"{name!r} is not a command; the commands are {', '.join(_NEEDED)}")
         for needed in _NEEDED[name]:
             if not getattr(wanted, needed):
                 raise LocalProtocolError(f"{name} needs the field {needed}")

@@ -135,14 +135,14 @@ def test_what_one_may_answer_with(typed: str, meant: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        (":tadda:", "“:tadda:” is no emoji; did you mean :tada:?"),
-        ("tada", "“tada” is no emoji; did you mean :tada:?"),
-        (":世界:", "“:世界:” is no emoji; did you mean :世界地图:?"),
-        ("们", "“们” is no emoji; an emoji is wanted, or its name, like :tada:"),
-        ("🎉 x", "“🎉 x” is no emoji"),
-        ("!?", "“!?” is no emoji"),
-        ("\x1b[31m\n", "“␛[31m” is no emoji"),
-        ("x" * 500, "“xxxxxxxxxxxxxxxxxxx…” is no emoji"),
+        (":tadda:", "“:tadda:” is not an emoji; did you mean :tada:?"),
+        ("tada", "“tada” is not an emoji; did you mean :tada:?"),
+        (":世界:", "“:世界:” is not an emoji; did you mean :世界地图:?"),
+        ("们", "“们” is not an emoji; give an emoji or its name, like :tada:"),
+        ("🎉 x", "“🎉 x” is not an emoji"),
+        ("!?", "“!?” is not an emoji"),
+        ("\x1b[31m\n", "“␛[31m” is not an emoji"),
+        ("x" * 500, "“xxxxxxxxxxxxxxxxxxx…” is not an emoji"),
     ],
 )
 def test_what_is_no_emoji_is_told_on_one_line(typed: str, told: str) -> None:

@@ -119,7 +119,7 @@ def test_two_members_answer_correct_take_back_and_react_in_whole_sentences(tmp_p
         answer = ann.until("好的")
         assert answer[5:].startswith(" 小明 answers ann, “shall we go to Lisbon?”: 好的 #")
         assert ming.until("好的") == answer
-        assert ann.asks(f"/react #{number(answer)} good", "no emoji").startswith("* “good” is no emoji; ")
+        assert ann.asks(f"/react #{number(answer)} good", "not an emoji").startswith("* “good” is not an emoji; ")
         ann.type(f"/react #{number(answer)} :thumbsup:")
         assert ming.until("👍")[5:] == f" ann answers 小明, “好的”, with 👍 #{number(answer)}"
         ann.type("/edit shall we go to Porto?")  # the last message of one's own

@@ -51,8 +51,8 @@ def test_a_program_can_do_what_a_command_does(tmp_path: Path) -> None:
 
 def test_a_command_that_cannot_be_done_is_told_of_and_the_rest_is_done(tmp_path: Path) -> None:
     wrong = (
-        ({"command": "nick", "text": "bob"}, "not done: 'nick' is no command; there are me, quit, who,"),
-        ({"command": "/quit"}, "not done: '/quit' is no command"),
+        ({"command": "nick", "text": "bob"}, "not done: 'nick' is not a command; the commands are me, quit, who,"),
+        ({"command": "/quit"}, "not done: '/quit' is not a command"),
         ({"command": "edit", "text": "x"}, "not done: edit needs the field target"),
         ({"command": "reply", "target": 1}, "not done: reply needs the field text"),
         ({"command": "retract", "target": -1}, "not said: Expected `int` >= 0"),

@@ -273,7 +273,7 @@ def test_an_answer_that_is_no_emoji_is_not_sent(tmp_path: Path) -> None:
             stage.type("said\r")
             await stage.until("said ✓")
             stage.type("/react yes\r")
-            await stage.until("“yes” is no emoji; did you mean :")
+            await stage.until("“yes” is not an emoji; did you mean :")
             assert not ann.session.unsettled
             stage.type("/react :tada:\r")
             await stage.until("🎉 ann")
