@@ -38,10 +38,6 @@ class Usage(NamedTuple):
     only: str = ""  # the one face that has it
     program: tuple[str, ...] | None = None  # the fields that a program's object needs; None: not for programs
 
-    @property
-    def needs_argument(self) -> bool:
-        return bool(re.sub(r"\[[^]]*\]", "", self.argument).strip())
-
 
 COMMANDS: Final = (
     Usage("help", "[COMMAND]", later("list what you can type; with COMMAND, explain it")),
@@ -136,6 +132,7 @@ USAGES: Final = {usage.name: usage for usage in COMMANDS}
 _MEANT: Final = {name: name for name in USAGES} | {
     other: name for name, others in _ELSEWHERE.items() for other in others.split()
 }
+_OPTIONAL: Final = re.compile(r"\[[^]]*\]")
 _WORD: Final = 20  # characters shown of a mistyped command
 _HELP_COLUMN: Final = 22  # columns of the longest command; longer keys do not push the help of the others aside
 
@@ -169,7 +166,7 @@ def parse(line: str) -> str | Command:
     if usage is None:
         message = _("/{word} is not a command and was not sent; {hint} //text sends /text")
         raise ValueError(message.format(word=quoted(word, _WORD), hint=_hint(word, _("see /help."))))
-    if usage.needs_argument and not argument:
+    if not argument and _OPTIONAL.sub("", usage.argument).strip():
         message = _("/{name} needs an argument: {usage} ({help})")
         raise ValueError(message.format(name=usage.name, usage=written(usage), help=_(usage.help)))
     if argument and not usage.argument:

@@ -39,7 +39,7 @@ from chat.ui import emoji
 from chat.ui.commands import LINES, USAGES, help_on, rooms_like
 from chat.ui.describe import details
 from chat.ui.face import R
-from chat.ui.people import SHOWN_AS, ignored, list_ignored, list_people, names_of, nobody, read_marks, to_unignore
+from chat.ui.people import SHOWN_AS, ignored, list_ignored, list_people, names_of, read_marks, to_unignore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -128,10 +128,11 @@ class Rooms(Generic[R]):
         timeline.receipts = read_marks(client.people(), (timeline.key, timeline.nick))
         self._face.show_list(details(item, timeline, client))
 
-    def _key_of(self, nick: str) -> bytes:
+    def _key_of(self, nick: str, *, other: bool = False) -> bytes:
+        """Return the key of this nickname. ``other``: the user's own does not count. Raises ChatError."""
         key = self.room.known.key_of(nick)
-        if key is None:
-            raise nobody(nick)
+        if key is None or (other and key == self.room.client.session.key):
+            raise ChatError("there is nobody called {nick} here; /who lists those who are", nick=nick)
         return key
 
     # -- rooms -----------------------------------------------------------------------------------
@@ -155,10 +156,8 @@ class Rooms(Generic[R]):
 
     def do_msg(self, argument: str) -> Work:
         nick, text = [*argument.split(maxsplit=1), ""][:2]
-        key, client = self._key_of(nick), self.room.client
-        if key == client.session.key:
-            raise nobody(nick)
-        room = self.room_with(key) or self._face.make_room(client.direct(key), self.room.known.nick_of(key))
+        key, known = self._key_of(nick, other=True), self.room.known
+        room = self.room_with(key) or self._face.make_room(self.room.client.direct(key), known.nick_of(key))
         return self.open(room, text)
 
     def room_with(self, key: bytes) -> R | None:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from chat.ui.entry import MessageEntry
     from chat.ui.timeline import Timeline
 
-_CLOCK: Final = "%H:%M"
 _EXCERPT: Final = 40  # characters of a message that another one is about
 
 
@@ -56,7 +55,7 @@ def describe(event: ClientEvent) -> list[str]:
     return []
 
 
-def describe_message(item: MessageEntry, about: str = "", *, number: bool = False, clock: str = _CLOCK) -> list[str]:
+def describe_message(item: MessageEntry, about: str = "", *, number: bool = False, clock: str = "%H:%M") -> list[str]:
     """Return the lines of a message.
 
     ``about`` is what it answers or changes, in words; else that is named by its number. With ``number`` the last line

@@ -41,6 +41,7 @@ _TOKEN: Final = re.compile(
 _NOT_LAST: Final = ".,;:!?'*_)]"  # in a link
 _FENCE: Final = re.compile(r"```[ ]*([A-Za-z0-9+#-]{0,16})[ ]*")
 _LOOKS: Final = {"quote-mark>": "▌", "item-mark-": "•", "item-mark*": "•"}
+_SIGNS: Final = ("*", "_", "`", "://", "> ", ">\n", "- ")  # without any of these a text has no roles but mentions
 _DELIMITERS: Final = {"**": "bold", "*": "italic", "_": "italic"}
 
 
@@ -50,8 +51,8 @@ def parse(text: str, me: str = "") -> list[list[Fragment]]:
     ``me`` is the reader's nickname: its mentions get the role ``mention``.
     """
     lines = text.split("\n")
-    if not _may_have_roles(text, me):
-        return [[("", line)] for line in lines]
+    if not any(sign in text for sign in _SIGNS) and not (me and me.casefold() in text.casefold()):
+        return [[("", line)] for line in lines]  # most messages are a few plain words
     closings = [at for at, line in enumerate(lines) if line.rstrip(" ") == "```"]
     mentioned = _Mentions(me)
     fragments: list[list[Fragment]] = []
@@ -83,12 +84,6 @@ def without_delimiters(lines: Iterable[list[Fragment]]) -> Iterator[list[Fragmen
             for roles, part in line
             if roles.rpartition(" ")[2] != "delimiter"
         ]
-
-
-def _may_have_roles(text: str, me: str) -> bool:
-    """A quick test first: most messages are a few plain words."""
-    delimiters = ("*", "_", "`", "://", "> ", ">\n", "- ")
-    return any(one in text for one in delimiters) or (bool(me) and me.casefold() in text.casefold())
 
 
 # -- inside a line ------------------------------------------------------------------------------------

@@ -144,11 +144,6 @@ def read_marks(people: Mapping[Who, Status], mine: Who) -> list[int]:
     return [state.read for who, state in people.items() if who != mine and state.read]
 
 
-def nobody(nick: str) -> ChatError:
-    """Return what to raise for a nickname that nobody has."""
-    return ChatError("there is nobody called {nick} here; /who lists those who are", nick=nick)
-
-
 def is_unread(news: Direct) -> bool:
     """Whether the direct room has something new, as far as the host knows what we have read."""
     return news.next_seq > news.read + 1

@@ -57,6 +57,7 @@ def test_what_is_taken_back_stays_in_place_without_its_texts() -> None:
     )
     item = said(made, 1)
     assert (item.retracted, item.text, item.earlier, made.reactions(item)) == (True, "", [], [])
+    assert item.weight == 0  # nothing of it is in memory
     assert texts(made) == ["", "text 2"]
 
 
