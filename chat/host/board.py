@@ -96,10 +96,7 @@ class HostBoard:
         return [(0, member.slot, 0) for member in self._room.members if member.slot]
 
     def beat(self) -> list[Member]:
-        """Keep our slots alive; replace a board that is damaged or could not be made before.
-
-        Returns the members for which the new board has no slot.
-        """
+        """Keep our slots alive; replace a damaged or missing board, and return the members without a slot on it."""
         with self._faults_logged():
             if self._board is not None and self._board.sound():
                 for slot in self._slots.values():

@@ -314,10 +314,7 @@ class Connection:
                 return
 
     def _handle(self, parser: Parser, data: bytes, most: int) -> int | None:
-        """Give what came to the room; return how many frames there were, or None after a BYE.
-
-        After ``most`` frames the parser keeps the rest until the next call.
-        """
+        """Give the room at most ``most`` frames; the parser keeps the rest. Return how many, or None after a BYE."""
         hosted, member = self.hosted, self.member
         self.heard = time.monotonic()
         now = time.time_ns() // 1_000_000

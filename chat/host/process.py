@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from contextlib import AsyncExitStack, ExitStack, aclosing, closing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
@@ -43,16 +43,14 @@ if TYPE_CHECKING:
     from chat.host.programs import Program
 
 _LOG_LIMIT: Final = 1024 * 1024  # bytes of a host's log; a longer one is emptied at the next start
+_LOG_RATE: Final = 10  # records a second
 _LOG_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
 
 
-class _RateLimit(logging.Filter):
-    """At most so many lines a second: a flood of peers must not fill the disk."""
+class Log(logging.StreamHandler[TextIO]):
+    """Ten sanitized records a second: peers must neither fill the disk nor control the terminal that shows the log."""
 
-    def __init__(self, lines: int = 10) -> None:
-        super().__init__()
-        self._lines = lines
-        self._second = self._count = self._left_out = 0
+    _second = _count = _left_out = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
         if int(record.created) != self._second:
@@ -60,12 +58,8 @@ class _RateLimit(logging.Filter):
                 record.msg = f"({self._left_out} lines like these left out) {record.msg}"
             self._second, self._count, self._left_out = int(record.created), 0, 0
         self._count += 1
-        self._left_out += self._count > self._lines
-        return self._count <= self._lines
-
-
-class _OneLine(logging.Formatter):
-    """A sanitized record: peers' words reach the log, and must not control the terminal that shows it."""
+        self._left_out += self._count > _LOG_RATE
+        return self._count <= _LOG_RATE
 
     def format(self, record: logging.LogRecord) -> str:
         return "chat: " + visible(super().format(record)).replace("\n", "\n      ")
@@ -88,10 +82,7 @@ async def serve(
     control_fd: int,
 ) -> None:
     """Host a room until SIGINT, SIGTERM, or the end of the control pipe. Raises ChatError."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine())
-    handler.addFilter(_RateLimit())
-    logging.getLogger("chat").addHandler(handler)
+    logging.getLogger("chat").addHandler(Log())
     adopt_orphans()  # what a program leaves behind if its peer process is killed
     terminated = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)

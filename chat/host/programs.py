@@ -223,10 +223,7 @@ class Programs:
         )
 
     async def _serve(self, peer: Forked) -> int:
-        """Serve a peer process until it has ended, clean up after it, and return its exit code. Cancelling ends it.
-
-        The code is as subprocess has it: the number of a signal is negative.
-        """
+        """Serve a peer process until it ends, clean up, and return its exit code, negative for a signal's number."""
         pid = peer.pid
         self._pids.add(pid)
         link = peer.pair.in_parent(Peer(f"pipe to process {pid}", uid=os.geteuid(), pid=pid))

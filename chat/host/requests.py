@@ -84,7 +84,7 @@ async def _answer_search(connection: Connection, ask: Ask, number: int) -> None:
     member, hosted = connection.member, connection.hosted
     try:
         hits, more, indexed = await hosted.index.find(ask.text, before=ask.before, limit=ask.limit or 20)
-        found = Answer(found=list(hits), more=more, indexed=indexed)
+        found = Answer(found=hits, more=more, indexed=indexed)
     except RequestFailed as error:
         found = _failure(error)
     finally:

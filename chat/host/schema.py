@@ -60,10 +60,7 @@ DROP TABLE secrets;
 
 
 def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
-    """Open a database that only its user may read. Raises OSError, sqlite3.Error.
-
-    The file is made before SQLite makes it by the umask; its journal takes over the mode.
-    """
+    """Open a database that only its user may read: SQLite goes by the umask, and its journal takes over the mode."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.fchmod(fd, 0o600)

@@ -99,17 +99,10 @@ class SearchError(RequestFailed):
     """A query for nothing, or an index that cannot be used now."""
 
 
-class Hit(NamedTuple):
-    """A message. ``shown``: the frame that holds its text now, its own or an edit's."""
-
-    seq: int
-    shown: int
-
-
 class Found(NamedTuple):
-    """Newest first. ``more``: there are older ones. ``indexed``: numbers below this were searched."""
+    """``more``: there are older ones. ``indexed``: numbers below this were searched."""
 
-    hits: list[Hit]
+    hits: list[tuple[int, int]]  # a message's number, and that of the frame with its text now, its own or an edit's
     more: bool
     indexed: int
 
@@ -172,10 +165,9 @@ _PART: Final = re.compile(r'(-?)(from:)?(?:"([^"]*)(?:"|$)|([^\s"]+))')
 
 
 def expression(query: str) -> str:
-    """Translate a query for FTS5.
+    """Translate a query for FTS5. Raises SearchError if it asks for nothing, or too much.
 
-    It finds messages that have every word, every ``"phrase"`` and the sender ``from:NICK``, and none of these after
-    a ``-``. Everything else is literal. Raises SearchError if it asks for nothing, or too much.
+    It finds messages with every word, every ``"phrase"`` and the sender ``from:NICK``, and none of these after ``-``.
     """
     if len(query) > MAX_QUERY:
         raise SearchError("search-long", count=len(query), limit=MAX_QUERY)
@@ -232,10 +224,7 @@ class Index:
             self._following = asyncio.get_running_loop().create_task(self._follow())
 
     async def find(self, query: str, *, before: int = 0, limit: int = 20) -> Found:
-        """Return the newest matches, at most 100, with numbers below ``before`` unless it is 0.
-
-        Raises SearchError; StoreError if the log cannot be read.
-        """
+        """Return the newest matches first, numbered below ``before`` unless it is 0. Raises SearchError, StoreError."""
         match = expression(query)
         try:
             for _ in range(_CATCH_UP):
@@ -252,7 +241,7 @@ class Index:
             await self._get_ready()
             indexed = self._next
             rows = await self._do(self._select, match, below << _REVISION_BITS, limit + 1)
-        return Found([Hit(*row) for row in rows[:limit]], len(rows) > limit, indexed)
+        return Found(rows[:limit], len(rows) > limit, indexed)
 
     async def aclose(self) -> None:
         """Stop after the current piece, and close the database. Idempotent."""

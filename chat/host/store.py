@@ -64,7 +64,6 @@ class RoomState(NamedTuple):
     """What the host needs to open a room again."""
 
     id: int
-    name: str
     epoch: bytes
     invite: bytes  # the secret of the invite that may be used many times, made with the room
     next_seq: int
@@ -73,11 +72,7 @@ class RoomState(NamedTuple):
 
 
 class Store:
-    """The database of one host, in a folder of its own.
-
-    Raises StoreError when the folder is in use, when the database is of a newer version, or when it has
-    lost messages that members were shown.
-    """
+    """The database of one host. Raises StoreError if the folder is in use, or the database of a newer version."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -110,7 +105,10 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run statements in one transaction that is on the disk at the end. Raises StoreFull, StoreError."""
+        """Run statements in one transaction that is on the disk at the end.
+
+        Raises StoreFull (try again later) or StoreError (never again: stop acknowledging).
+        """
         with self._writing:
             if self._failure:
                 raise StoreError(self._failure)
@@ -137,10 +135,7 @@ class Store:
     # -- rooms -----------------------------------------------------------------------------------
 
     def open_room(self, name: str) -> RoomState:
-        """Return the room of this name; a new one gets a random epoch.
-
-        Raises StoreError when the database has lost messages of the room, or the room itself.
-        """
+        """Return the room of this name, perhaps a new one. Raises StoreError if messages or rooms were lost."""
         with _reading():
             query = "SELECT id, epoch, invite, chain_base FROM rooms WHERE name = ?"
             known = self._reader.execute(query, (name,)).fetchone()
@@ -160,7 +155,7 @@ class Store:
                 last_time = max((f.time for f in split(found.data)), default=0) if isinstance(found, Batch) else 0
             self._check_high_water(room, name, next_seq)
             self._chains[room] = chain
-            return RoomState(room, name, epoch, invite, next_seq, last_time, self._tables(room))
+            return RoomState(room, epoch, invite, next_seq, last_time, self._tables(room))
 
     def _tables(self, room: int) -> RoomTables:
         def rows(table: str) -> list[Any]:
@@ -184,9 +179,9 @@ class Store:
         )
 
     def direct_rooms(self, key: bytes, limit: int) -> list[tuple[str, bytes, int, int]]:
-        """Return (name, the other's key, next number, the last one read) of this key's direct rooms that hold anything.
+        """Return (name, the other's key, next number, the last one read) of this key's newest rooms that hold anything.
 
-        The ``limit`` that were made last. Raises StoreError.
+        Raises StoreError.
         """
         with _reading():
             return self._reader.execute(
@@ -213,10 +208,7 @@ class Store:
     # -- the log ---------------------------------------------------------------------------------
 
     def commit(self, room: int, batches: list[Batch], changes: RoomTables) -> None:
-        """Put batches and changes on the disk, all or nothing. From any thread.
-
-        Raises StoreFull (try again later) or StoreError (never again: stop acknowledging).
-        """
+        """Put batches and changes on the disk, all or nothing, from any thread. Raises as ``_transaction`` does."""
         chain, base = self._chains[room], self._chain_bases[room]
         rows = []
         for batch in batches:
@@ -244,10 +236,9 @@ class Store:
             self._write_high_water(room, batches[-1].next_seq, chain)
 
     def read(self, room: int, seq: int) -> Batch | Gap | None:
-        """Return up to 64 KiB of the log that hold ``seq``: rows that follow each other, as one batch.
+        """Return up to 64 KiB of the log that hold ``seq``, as one batch; None if nothing is stored from there on.
 
         A row whose bytes are not what the chain says is damaged: it is a Gap, and an error in the host's log.
-        None where nothing is stored from ``seq`` on.
         """
         base, top = room << _ROOM_BITS, room << _ROOM_BITS | _SEQ_MASK
         with _reading():
@@ -272,20 +263,14 @@ class Store:
     # -- invites and addresses -------------------------------------------------------------------
 
     def add_invite(self, room: int, key: bytes, expires: int, uses: int) -> None:
-        """Keep an invite: its public key, when it expires (ms, 0 for never), uses left (-1 for any number).
-
-        Raises StoreFull, StoreError.
-        """
+        """Keep an invite by its public key: ``expires`` in ms, 0 for never; ``uses`` left, -1 for any number."""
         with self._transaction() as database:
             database.execute(_PUT_INVITE, (room, key, expires, uses >= 0))
             database.execute("INSERT INTO invite_uses VALUES (?, ?, ?)", (room, key, uses))
 
     def uses_left(self, room: int, key: bytes) -> int:
         """Return how often this host may still let somebody in by an invite whose uses are counted."""
-        query = "SELECT uses FROM invite_uses WHERE room = ? AND key = ?"
-        with _reading():
-            row = self._reader.execute(query, (room, key)).fetchone()
-        return int(row[0]) if row else 0
+        return int(self._look_up("SELECT uses FROM invite_uses WHERE room = ? AND key = ?", room, key) or 0)
 
     def use_invite(self, room: int, key: bytes) -> None:
         """Count one use of an invite that has a limit. Raises StoreFull, StoreError."""
@@ -295,10 +280,13 @@ class Store:
 
     def address(self, room: int, asked: str) -> str:
         """Return the address that was given the last time ``asked`` was asked for, or ""."""
-        query = "SELECT given FROM addresses WHERE room = ? AND asked = ?"
+        return str(self._look_up("SELECT given FROM addresses WHERE room = ? AND asked = ?", room, asked) or "")
+
+    def _look_up(self, query: str, *values: object) -> Any:
+        """Return the one column of the first row, None without a row. Raises StoreError."""
         with _reading():
-            row = self._reader.execute(query, (room, asked)).fetchone()
-        return row[0] if row else ""
+            (found,) = self._reader.execute(query, values).fetchone() or (None,)
+        return found
 
     def remember_address(self, room: int, asked: str, given: str) -> None:
         """Raises StoreFull, StoreError."""
@@ -393,10 +381,7 @@ _AFTER: Final = "SELECT min(at) FROM batches WHERE at > ? AND at <= ?"
 
 
 def _follow(rows: sqlite3.Cursor, base: int) -> Batch | None:
-    """Make one batch of rows that follow each other, as far as they are sound and 64 KiB go.
-
-    None where the first is damaged.
-    """
+    """Join rows that follow each other, as far as they are sound and 64 KiB go; None if the first is damaged."""
     first = frames_in_all = size = expected = 0
     parts: list[bytes] = []
     for at, frames, before, chain, data in rows:

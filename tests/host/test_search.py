@@ -21,7 +21,7 @@ import pytest
 from chat.core.log import Batch, Log
 from chat.core.wire import REPLY, SEQ_PREFIX, Author, Gap, Kind
 from chat.host import search
-from chat.host.search import Found, Hit, Index, SearchError
+from chat.host.search import Found, Index, SearchError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -105,7 +105,7 @@ async def opened(path: Path, log: Log) -> AsyncIterator[Index]:
 
 async def numbers(path: Path, log: Log, *queries: str, **more: int) -> list[list[int]]:
     async with opened(path, log) as index:
-        return [[hit.seq for hit in (await index.find(query, **more)).hits] for query in queries]
+        return [[seq for seq, _ in (await index.find(query, **more)).hits] for query in queries]
 
 
 def found(path: Path, log: Log, *queries: str, **more: int) -> list[list[int]]:
@@ -243,13 +243,13 @@ def test_the_newest_come_first_and_a_page_goes_on_where_the_last_ended(path: Pat
     async def scene() -> None:
         async with opened(path, book.log) as index:
             first = await index.find("word")
-            assert first == Found([Hit(seq, seq) for seq in said[:20]], True, book.log.end)
-            second = await index.find("word", before=first.hits[-1].seq, limit=30)
-            assert [hit.seq for hit in second.hits] == said[20:50]
+            assert first == Found([(seq, seq) for seq in said[:20]], True, book.log.end)
+            second = await index.find("word", before=first.hits[-1][0], limit=30)
+            assert [seq for seq, _ in second.hits] == said[20:50]
             assert len((await index.find("word", limit=10**9)).hits) == search.MAX_HITS
             assert len((await index.find("word", limit=-1)).hits) == 1
             last = await index.find("word", before=said[-2], limit=1)
-            assert last == Found([Hit(said[-1], said[-1])], False, book.log.end)
+            assert last == Found([(said[-1], said[-1])], False, book.log.end)
             assert (await index.find("word", before=1)).hits == []
             assert (await index.find("word", before=2**63 - 1)).hits == first.hits
 
@@ -264,14 +264,14 @@ def test_an_edit_takes_the_place_of_what_was_said(path: Path, book: Book) -> Non
         async with opened(path, book.log) as index:
             first = book.say("teh cat")
             later = book.say("another cat")
-            assert [hit.seq for hit in (await index.find("cat")).hits] == [later, first]
+            assert [seq for seq, _ in (await index.find("cat")).hits] == [later, first]
             edit = book.say("the dog", author=3, kind=Kind.EDIT, target=first)  # the same key, another process
             assert (await index.find("teh")).hits == []
-            assert (await index.find("cat")).hits == [Hit(later, later)]
-            assert (await index.find("dog")).hits == [Hit(first, edit)]
+            assert (await index.find("cat")).hits == [(later, later)]
+            assert (await index.find("dog")).hits == [(first, edit)]
             again = book.say("the cat", kind=Kind.EDIT, target=first)
-            assert (await index.find("the")).hits == [Hit(first, again)]
-            assert (await index.find("cat")).hits == [Hit(later, later), Hit(first, again)]  # by the message's number
+            assert (await index.find("the")).hits == [(first, again)]
+            assert (await index.find("cat")).hits == [(later, later), (first, again)]  # by the message's number
             assert (await index.find("dog")).hits == []
 
     run(scene())
@@ -357,7 +357,7 @@ def test_a_batch_of_which_part_was_taken_is_not_taken_twice(path: Path, book: Bo
             joined = Batch(1, book.log.end - 1, b"".join(batch.data for batch in book.batches))
             pieces = [joined, joined] if cut == "behind" else [Gap(first=1, count=one), joined, Gap(first=1, count=1)]
             await index._do(index._take, pieces)
-            assert (await index.find("word")).hits == [Hit(two, two), Hit(one, one)]
+            assert (await index.find("word")).hits == [(two, two), (one, one)]
             assert not index._mended  # by building it anew
 
     run(scene())
@@ -384,11 +384,11 @@ def test_a_query_catches_up_and_says_how_far_it_came(path: Path, book: Book) -> 
         async with opened(path, book.log) as index:
             first = await index.find("word", limit=100)
             assert wanted[0] < first.indexed < book.log.end
-            assert first.hits[0].seq == first.indexed - 1
+            assert first.hits[0][0] == first.indexed - 1
             while (found := await index.find("word")).indexed < book.log.end:
                 assert found.indexed > first.indexed
                 first = found
-            assert found.hits[0].seq == wanted[-1]
+            assert found.hits[0][0] == wanted[-1]
 
     run(scene())
 
@@ -475,7 +475,7 @@ def test_closing_in_the_middle_is_quick_and_loses_nothing(path: Path, book: Book
                 pass
             return found
 
-    assert [hit.seq for hit in run(rest()).hits] == said[::-1][:100]
+    assert [seq for seq, _ in run(rest()).hits] == said[::-1][:100]
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("SELECT count(*) FROM messages").fetchone() == (300,)
 
@@ -505,7 +505,7 @@ def test_a_query_opens_a_file_that_is_being_closed(path: Path, book: Book, monke
     async def scene() -> None:
         async with opened(path, book.log) as index:
             for _ in range(50):
-                assert (await index.find("word")).hits == [Hit(seq, seq)]
+                assert (await index.find("word")).hits == [(seq, seq)]
 
     run(scene())
 
@@ -518,7 +518,7 @@ def test_indexes_share_a_thread(path: Path, book: Book) -> None:
         async with opened(path, book.log) as index:
             second = Index(path.with_name("other.db"), other.log, index._thread)
             found = await asyncio.gather(index.find("word"), second.find("word"), index.find("word"))
-            assert [[hit.seq for hit in each.hits] for each in found] == [[mine], [theirs], [mine]]
+            assert [[seq for seq, _ in each.hits] for each in found] == [[mine], [theirs], [mine]]
             await second.aclose()
             assert len((await index.find("word")).hits) == 1
 
@@ -536,7 +536,7 @@ def test_a_caller_that_gives_up_harms_nobody(path: Path, book: Book) -> None:
                     await asyncio.sleep(0)
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
-            assert [hit.seq for hit in (await index.find("word")).hits] == said[::-1]
+            assert [seq for seq, _ in (await index.find("word")).hits] == said[::-1]
 
     run(scene())
 
@@ -640,7 +640,7 @@ def test_damage_met_later_is_told_and_mended(path: Path, book: Book, what: str) 
         async with opened(path, book.log) as index:
             with pytest.raises(SearchError, match=r"was damaged \(.+\) and is built anew; try again"):
                 await index.find("word")
-            assert (await index.find("word")).hits == [Hit(seq, seq)]
+            assert (await index.find("word")).hits == [(seq, seq)]
 
     run(scene())
 
@@ -678,7 +678,7 @@ def test_pages_full_of_noise_never_break_the_room(path: Path, book: Book) -> Non
                         hits = (await index.find(query, limit=100)).hits
                     except SearchError:
                         continue  # and is built anew
-                    assert all(hit.seq in said for hit in hits)
+                    assert all(seq in said for seq, _ in hits)
 
         run(scene())
 
@@ -694,11 +694,11 @@ def test_a_disk_that_is_full_is_told_and_what_is_there_is_found(path: Path, book
             await index._do(index._database.execute, limit % 1)  # SQLite takes the size it has
             later = [book.say(" ".join(f"word w{number}x{word}" for word in range(1000))) for number in range(20)]
             found = await index.find("word")
-            assert found == Found([Hit(seq, seq)], False, seq + 1)
+            assert found == Found([(seq, seq)], False, seq + 1)
             with pytest.raises(SearchError, match=r"cannot be used: database or disk is full; the host tries again"):
                 await index._step()
             await index._do(index._database.execute, limit % (1 << 30))
-            assert [hit.seq for hit in (await index.find("word")).hits] == [*later[::-1], seq][:20]
+            assert [seq for seq, _ in (await index.find("word")).hits] == [*later[::-1], seq][:20]
 
     run(scene())
 

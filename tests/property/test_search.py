@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from chat.core.log import Log
 from chat.core.wire import SEQ_PREFIX, Author, Kind
-from chat.host.search import Found, Hit, Index, SearchError, cut
+from chat.host.search import Found, Index, SearchError, cut
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -81,7 +81,7 @@ def test_any_query_has_an_answer_or_a_line_that_says_why_not(queries: list[str],
                     assert said.isprintable()
                     assert "damage" not in said
                 else:
-                    assert {hit.seq for hit in found.hits} <= set(range(4, log.end))
+                    assert {seq for seq, _ in found.hits} <= set(range(4, log.end))
         finally:
             await index.aclose()
 
@@ -101,7 +101,7 @@ def test_a_text_is_found_by_any_of_its_words_and_by_all_of_them(text: str) -> No
         try:
             for query in (f'"{text}"', *(f'"{word}"' for word in words[:10])):
                 if _PART_OF_A_WORD.search(cut(query)):
-                    assert Hit(4, 4) in (await index.find(query)).hits, query
+                    assert (4, 4) in (await index.find(query)).hits, query
         finally:
             await index.aclose()
 
@@ -120,7 +120,7 @@ def test_characters_without_spaces_are_found_exactly_where_they_stand(text: str,
     async def scene(folder: Path) -> None:
         index = Index(folder / "search.db", log, THREAD)
         try:
-            hits = {hit.seq for hit in (await index.find(wanted)).hits}
+            hits = {seq for seq, _ in (await index.find(wanted)).hits}
         finally:
             await index.aclose()
         assert hits == {seq for seq, held in ((4, [text]), (5, [text, text[::-1]])) if any(wanted in t for t in held)}

@@ -63,7 +63,7 @@ from chat.core.wire import (
     pack,
     unpack,
 )
-from chat.host.process import _OneLine
+from chat.host.process import Log
 from chat.host.programs import _write_log
 from chat.local.identity import Identity
 from chat.local.known_hosts import KnownHosts
@@ -571,10 +571,10 @@ def test_rooms_of_this_machine_are_listed_without_what_a_terminal_obeys(capfd: p
     assert told.out.count("\n") == 2 * len(rooms)
 
 
-def test_what_programs_print_on_standard_error_is_filtered_in_the_log() -> None:
+def test_what_programs_print_on_standard_error_is_filtered_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat.host.process._LOG_RATE", sys.maxsize)
     stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(_OneLine())
+    handler = Log(stream)
     logger = logging.getLogger("chat")
     logger.addHandler(handler)
     try:
