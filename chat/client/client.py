@@ -28,7 +28,6 @@ from chat.local.identity import host_hash
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
-    from types import TracebackType
 
     from chat.client.events import ClientEvent
     from chat.client.target import Target
@@ -98,9 +97,7 @@ class Client:
         self.connection.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         if kind is None:
             self._settle()  # else the program may have failed before it dealt with what it took last
         self.board.leave()
@@ -110,7 +107,7 @@ class Client:
 
     async def aclose(self) -> None:
         """Leave, for programs that cannot use ``async with``."""
-        await self.__aexit__(None, None, None)
+        await self.__aexit__(None)
 
     async def _close(self) -> None:
         self.events.end()

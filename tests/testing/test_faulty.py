@@ -10,43 +10,21 @@ import pytest
 
 from chat import testing
 from chat.core.errors import LinkBroken
+from chat.testing.faults import Faults, WrappedTransport
 from chat.transport import Address, Site
 from tests.harness import Memory
 from transports.memory import transport
 
 if TYPE_CHECKING:
-    from chat.transport import Link, Listener, Transport
+    from chat.transport import Transport
 
 SITE = Site(Path(), Path())
-
-
-class FaultyListener:
-    def __init__(self, listener: Listener) -> None:
-        self.listener = listener
-        self.address = listener.address
-
-    async def accept(self) -> Link:
-        return testing.FaultyLink(await self.listener.accept(), seed=0)
-
-    async def aclose(self) -> None:
-        await self.listener.aclose()
-
-
-class FaultyTransport:
-    scheme = "memory"
-    summary = "memory, on a bad day"
-
-    async def listen(self, address: Address, site: Site) -> Listener:
-        return FaultyListener(await transport.listen(address, site))
-
-    async def dial(self, address: Address) -> Link:
-        return testing.FaultyLink(await transport.dial(address), seed=1)
 
 
 class Faulty(Memory):
     @property
     def transport(self) -> Transport:
-        return FaultyTransport()
+        return WrappedTransport(transport, Faults(seed=0))
 
 
 @pytest.mark.parametrize("clause", testing.CLAUSES)
