@@ -48,6 +48,7 @@ import socket
 import ssl
 from collections import deque
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -63,7 +64,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from chat.transport import Site
-
 
 PORT: Final = 7711
 DIAL_TIMEOUT: Final = 10.0  # seconds for a dial: names, all addresses, TLS
@@ -245,21 +245,17 @@ async def _race(resolved: Sequence[_Resolved]) -> socket.socket:
     the_other = [one for one in resolved if one.family != resolved[0].family]
     waiting = deque(one for pair in zip_longest(one_family, the_other) for one in pair if one is not None)
     started: list[asyncio.Task[socket.socket]] = []
-    winner = failure = None
+    winner: asyncio.Task[socket.socket] | None = None
     try:
-        running: set[asyncio.Task[socket.socket]] = set()
         while winner is None:
             if waiting:
                 started.append(asyncio.get_running_loop().create_task(_connect(waiting.popleft())))
-                running.add(started[-1])
-            elif not running:
-                assert failure is not None
-                raise failure
+            running = [task for task in started if not task.done()]
+            if not running:
+                return started[0].result()  # which raises
             patience = STAGGER if waiting else None
-            done, running = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                failure = failure or task.exception()
-                winner = winner or (None if task.exception() else task)
+            done, _ = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            winner = next((task for task in done if not task.exception()), None)
         return winner.result()
     finally:
         for task in started:
@@ -415,10 +411,8 @@ def _server_context(certificate: Path) -> ssl.SSLContext:
     return context
 
 
-def _addresses(
-    address: Address, place: _Place, sockets: Sequence[socket.socket], site: Site
-) -> tuple[Address, Address]:
-    """Return the address of these sockets for this machine, and the one for others. Raises AddressError."""
+def _where(place: _Place, sockets: Sequence[socket.socket], site: Site) -> tuple[str, str]:
+    """Return where these sockets are for this machine, and for others. Raises AddressError."""
     bound = [ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]) for sock in sockets]
     host, port = place.host, sockets[0].getsockname()[1]
     elsewhere, its_port = host, port
@@ -430,10 +424,7 @@ def _addresses(
             elsewhere, its_port = _split(site.advertise, port)
         except ValueError as error:
             raise AddressError("cannot advertise {place!r}: {why}", place=site.advertise, why=error) from None
-    return (
-        Address(address.scheme, _join(host, port), address.options),
-        Address(address.scheme, _join(elsewhere, its_port), address.options),
-    )
+    return _join(host, port), _join(elsewhere, its_port)
 
 
 class TcpTransport:
@@ -443,7 +434,7 @@ class TcpTransport:
 
     async def listen(self, address: Address, site: Site) -> TcpListener:
         place = _read(address)
-        here = Address(address.scheme, _join(place.host or ANY, place.port), address.options)
+        here = replace(address, place=_join(place.host or ANY, place.port))
         try:
             context = _server_context(site.certificate) if place.tls else None
             sockets = _listen(await _resolve(address, place, socket.AI_PASSIVE), place.port, site.previous)
@@ -451,7 +442,8 @@ class TcpTransport:
             why = _reason(error, _LISTEN_ADVICE, place.host)
             raise ListenFailed("cannot listen on {here}: {why}", here=here, why=why) from None
         try:
-            return TcpListener(*_addresses(address, place, sockets, site), sockets, context)
+            here, elsewhere = (replace(address, place=at) for at in _where(place, sockets, site))
+            return TcpListener(here, elsewhere, sockets, context)
         except AddressError:
             for sock in sockets:
                 sock.close()
@@ -493,9 +485,7 @@ async def _demo() -> None:
     print(f"ann listens on {listener.address}; she sees {ann.peer.text}, bob sees {bob.peer.text}")
     print(f"bob sends a line, {bob.send(b'hello')} bytes taken")
     print(f"ann sends it back, {ann.send(await ann.receive())} bytes taken; bob reads {await bob.receive()!r}")
-    taken = 0
-    while count := bob.send(bytes(65536)):
-        taken += count
+    taken = sum(iter(lambda: bob.send(bytes(65536)), 0))
     print(f"bob sends while ann does not read: after {taken} bytes the kernels hold no more")
     await bob.aclose()
     while piece := await ann.receive():
