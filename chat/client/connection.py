@@ -33,8 +33,8 @@ from chat.core.errors import (
     TransportError,
     Untrusted,
 )
-from chat.core.session import Answered, Challenged, Joined, LinkState, Numbered, Ranged
-from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE
+from chat.core.session import Answered, Joined, LinkState, Numbered, Ranged
+from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE, Challenge
 from chat.local.identity import fingerprint, host_hash, transcript, verify
 from chat.transport.registry import find
 
@@ -69,7 +69,7 @@ class _Handshake:
         if self.key:
             self._expect(self.key)
 
-    def hello(self, challenge: Challenged) -> dict[str, bytes]:
+    def hello(self, challenge: Challenge) -> dict[str, bytes]:
         """Return the fields of HELLO that prove who we are and that we were invited. Raises Untrusted."""
         if self.key not in (b"", challenge.key):
             raise RemoteProtocolError("the host names another key than the one its wire has proved")
@@ -189,7 +189,7 @@ class Connection:
                 raise LinkBroken("{address} closed the link before it let us in", address=address)
             self._receive(data)
 
-    def _challenged(self, event: Challenged) -> None:
+    def _challenged(self, event: Challenge) -> None:
         assert self._handshake is not None
         proof = self._handshake.hello(event)
         outbox = self._client.open_outbox(event.key)
@@ -219,7 +219,7 @@ class Connection:
         self._heard = time.monotonic()
         for event in self._session.receive_data(data):
             match event:
-                case Challenged():
+                case Challenge():
                     self._challenged(event)
                 case Numbered():
                     self._client.renumbered()

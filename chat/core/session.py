@@ -71,13 +71,6 @@ class LinkState(Enum):
     JOINED = "in the room"
 
 
-class Challenged(NamedTuple):
-    """The host shows its key. Decide whether to trust it, then call ``hello``."""
-
-    key: bytes
-    nonce: bytes
-
-
 class Joined(NamedTuple):
     """In the room. ``resumed``: the log goes on where it was, and nothing is shown again."""
 
@@ -152,7 +145,7 @@ class Answered(NamedTuple):
 
 
 Event: TypeAlias = (
-    Challenged
+    Challenge
     | Joined
     | Message
     | Stored
@@ -230,7 +223,7 @@ class Session:
         stream: int = 0,
         unsettled: Iterable[OutboxEntry] = (),
     ) -> None:
-        """Answer a Challenged event. ``stream`` and ``unsettled``, which an earlier process left there, count once."""
+        """Answer a Challenge whose key we trust. ``stream`` and what an earlier process left there count once."""
         if self.state is not LinkState.ASKED:
             raise LocalProtocolError(f"hello() while {self.state.value}")
         if not self.stream:
@@ -340,9 +333,8 @@ class Session:
             refusal = unpack(Refusal, frame)
             raise refusal.error(NoSuchRoom if refusal.code in NO_ROOM else Refused)
         if frame.kind == Kind.CHALLENGE and self.state is LinkState.WAITING:
-            challenge = unpack(Challenge, frame)
+            events.append(unpack(Challenge, frame))
             self.state = LinkState.ASKED
-            events.append(Challenged(challenge.key, challenge.nonce))
         elif frame.kind == Kind.WELCOME and self.state is LinkState.GREETED:
             self._welcome(unpack(Welcome, frame), events)
         elif self.state is not LinkState.JOINED or frame.kind in _NOT_IN_THE_ROOM:

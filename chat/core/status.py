@@ -36,9 +36,6 @@ class Level(IntEnum):
     ONLINE = 3
 
 
-_LEVELS: Final = {level.value: level for level in Level}
-
-
 class Status(NamedTuple):
     """What somebody shows of themselves."""
 
@@ -77,12 +74,12 @@ def unpack_slot(payload: bytes) -> tuple[Who, Status] | None:
     if not _STATE.size <= len(payload) <= _STATE.size + MAX_NOTE_BYTES:
         return None
     key, layout, level, flags, read, active, padded = _STATE.unpack_from(payload)
-    if layout != _LAYOUT or level not in _LEVELS or active >= YEAR_9999:
+    if layout != _LAYOUT or active >= YEAR_9999:
         return None
     try:
         note = _note(payload[_STATE.size :])
-        return _who(key, padded), Status(_LEVELS[level], note, bool(flags & _TYPING), read, active)
-    except ValueError:  # UnicodeDecodeError, too
+        return _who(key, padded), Status(Level(level), note, bool(flags & _TYPING), read, active)
+    except ValueError:  # of Level, and UnicodeDecodeError, too
         return None
 
 

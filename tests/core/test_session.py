@@ -12,7 +12,6 @@ from chat.core.log import digest
 from chat.core.outgoing import OutboxEntry, Outgoing
 from chat.core.session import (
     Answered,
-    Challenged,
     Here,
     Joined,
     LinkState,
@@ -109,7 +108,7 @@ def greet(session: Session, unsettled: Iterable[OutboxEntry] = (), stream: int =
     session.connected()
     assert session.data_to_send() == PREFACE
     challenge = pack(Kind.CHALLENGE, Challenge(key=b"h" * 32, nonce=b"n" * 32))
-    assert session.receive_data(PREFACE + challenge) == [Challenged(b"h" * 32, b"n" * 32)]
+    assert session.receive_data(PREFACE + challenge) == [Challenge(key=b"h" * 32, nonce=b"n" * 32)]
     session.hello(nonce=b"o" * 32, signature=b"s" * 64, stream=stream, unsettled=unsettled)
     (hello,) = frames(session)
     assert hello.kind == Kind.HELLO
@@ -153,7 +152,7 @@ def test_the_first_join() -> None:
     assert session.data_to_send() == b""
     assert session.receive_data(PREFACE) == []
     (challenged,) = session.receive_data(pack(Kind.CHALLENGE, Challenge(key=b"k", nonce=b"n")))
-    assert challenged == Challenged(b"k", b"n")
+    assert challenged == Challenge(key=b"k", nonce=b"n")
     session.hello(nonce=b"o", signature=b"s", invite=b"i", invite_proof=b"m", stream=STREAM)
     assert unpack(Hello, frames(session)[0]) == Hello(
         room="lobby",

@@ -27,7 +27,7 @@ from chat.core.ledger import RoomTables
 from chat.core.log import Batch, Log
 from chat.core.outgoing import OutboxEntry, Outgoing
 from chat.core.room import Member, Room
-from chat.core.session import Challenged, Joined, LinkState, Message, Numbered, Rejected, Session, Stored
+from chat.core.session import Joined, LinkState, Message, Numbered, Rejected, Session, Stored
 from chat.core.wire import (
     PREFACE,
     SEQ_PREFIX,
@@ -222,7 +222,7 @@ class Process:
         events = self.session.receive_data(data)
         for event in events:
             match event:
-                case Challenged():
+                case Challenge():
                     self.session.hello(
                         nonce=bytes(32),
                         signature=bytes(64),
