@@ -84,8 +84,9 @@ def fill(text: str) -> str:
 def show(*functions: Callable[..., object]) -> None:
     """Print the code that runs next."""
     for function in functions:
-        print(textwrap.indent(textwrap.dedent(inspect.getsource(function)), f"{INDENT}| ", lambda _: True))
-    sys.stdout.flush()
+        source = textwrap.dedent(inspect.getsource(function)).rstrip()
+        print(f"\n{textwrap.indent(source, f'{INDENT}| ', lambda _: True)}")
+    print(flush=True)
 
 
 def seen(kind: str, sentence: str, true: bool) -> None:
@@ -110,7 +111,7 @@ def begin(doc: str) -> None:
 
 def tell(number: str, part: Callable[..., None], arguments: Iterable[object]) -> None:
     title, _, text = (inspect.getdoc(part) or "").partition("\n")
-    print(f"\n{number}{title}\n\n{fill(text)}\n", flush=True)
+    print(f"\n{number}{title}\n\n{fill(text)}", flush=True)
     part(*arguments)
 
 

@@ -129,17 +129,22 @@ def part() -> None:
     between them, each recv() happens to return one message. To mark the borders, send a length before each message,
     or a newline after it, and receive until the message is complete.
     """
-    show(receive_exactly, send_message, receive_message)
+    show(receive_once)
     together = receive_lines(socket.socket.sendall, receive_once)
     seen("mistake", f"3 messages were sent, and recv() returned {together}", len(together) == 1)
     size = receive_large(send_message, receive_once)
     seen("mistake", f"1 message of {MEBIBYTE} bytes was sent, and recv() returned {size} bytes", 0 < size < MEBIBYTE)
+    show(receive_exactly, send_message, receive_message)
     apart = receive_lines(send_message, receive_message)
     seen("cure", f"with lengths: {apart}", [line.encode() for line in apart] == [*LINES])
     seen("cure", "and all of the large one", receive_large(send_message, receive_message) == MEBIBYTE)
 
 
 # -- 2. send --------------------------------------------------------------------------------------
+
+
+def send_once(sock: socket.socket, data: bytes) -> int:
+    return sock.send(data)
 
 
 def send_all(sock: socket.socket, data: bytes) -> int:
@@ -162,10 +167,11 @@ def send() -> None:
     sendall() repeats send() until all is sent; after a timeout in sendall() you do not know how much was. With an event
     loop, keep the rest, and send more when the socket is writable.
     """
-    show(send_all)
-    arrived = arrives(socket.socket.send)
+    show(send_once)
+    arrived = arrives(send_once)
     text = f"send() of {len(LARGE)} bytes took {arrived}, and the rest was never sent"
     seen("mistake", text, 0 < arrived < len(LARGE))
+    show(send_all)
     seen("cure", "repeated until nothing is left: all of them arrived", arrives(send_all) == len(LARGE))
 
 
@@ -205,9 +211,10 @@ def end() -> None:
     a whole processor for nothing. The end counts for one direction: after shutdown(SHUT_WR) a peer sends no more but
     still reads, so answer before you close. And an end is a good end only if it comes after a whole message.
     """
-    show(receive_after_end, ask_and_half_close)
+    show(receive_after_end)
     times = receive_after_end(0.1)
     seen("mistake", f"in a tenth of a second recv() returned b'' {times} times", times > 10)
+    show(ask_and_half_close)
     question, answer = ask_and_half_close()
     seen("cure", 'reading stopped at b"", and the answer was sent and received', (len(question), answer) == (17, b"17"))
 
@@ -322,9 +329,10 @@ def turns() -> None:
     even send. But nobody reads: one silent client stops the server for all others. Serve each client in a thread of its
     own, or, as here, wait for all sockets together (selectors, asyncio) and touch only those that are ready.
     """
-    show(serve_in_turn, serve_all)
+    show(serve_in_turn)
     stuck = not second_is_served(serve_in_turn, A_MOMENT)
     seen("mistake", "the first client was silent: the second connected, sent, and got no answer", stuck)
+    show(serve_all)
     seen("cure", "with a selector it got its answer", second_is_served(serve_all, ENOUGH))
 
 
@@ -378,11 +386,12 @@ def accept() -> None:
     of its descriptor may go to another file. Call accept() only when a client is there: wait for the listening socket
     together with a second one, over which anybody can say "stop". A signal can say it, too (signal.set_wakeup_fd).
     """
-    show(accept_one, accept_or_stop)
+    show(accept_one)
     if thread_ends(accept_one, A_MOMENT):
         seen("here", "close() ended the accept() of another thread; on Linux it does not", sys.platform != "linux")
     else:
         seen("mistake", "the socket was closed, and the thread still waited in accept()", True)
+    show(accept_or_stop)
     seen("cure", "with a second socket that says stop, the thread ended", thread_ends(accept_or_stop, ENOUGH))
 
 
@@ -622,12 +631,13 @@ def length() -> None:
     nonsense, you do not know where the next message begins. And since a stranger can announce 10 bytes and send 9, set
     a time in which a message must be complete.
     """
-    show(read_trusting, read_careful)
+    show(read_trusting)
     status = after_four_bytes(read_trusting)
     if status == Fate.LEFT:
         seen("here", "the memory of a process cannot be limited, so room for 4 GiB was made", sys.platform != "linux")
     else:
         seen("mistake", "four bytes arrived, and the reader ran out of memory", status == Fate.OUT_OF_MEMORY)
+    show(read_careful)
     refused = after_four_bytes(read_careful) == Fate.REFUSED
     seen("cure", f"four bytes arrived and were refused, since the longest message is {LONGEST}", refused)
 
@@ -651,7 +661,7 @@ def text() -> None:
     on a piece, though the whole is right; with errors="ignore" the character is lost without an error. English text
     has one byte for each character, so it never shows. Decode whole messages, or use an incremental decoder.
     """
-    show(decode_pieces, decode_stream)
+    show(decode_pieces)
     pieces = receive_pieces(3)
     try:
         decode_pieces(pieces)
@@ -661,6 +671,7 @@ def text() -> None:
     seen("mistake", f"{TEXT!r} came as {pieces[0]!r}, {pieces[1]!r} and so on: {error}", error != "")
     kept = "".join(piece.decode("utf-8", "ignore") for piece in pieces)
     seen("mistake", f"with errors='ignore' it became {kept!r}", kept != TEXT)
+    show(decode_stream)
     seen("cure", f"an incremental decoder made {decode_stream(pieces)!r} of it", decode_stream(pieces) == TEXT)
 
 
