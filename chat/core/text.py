@@ -252,18 +252,6 @@ def _name(text: str, what: Text) -> str:
         raise WrongValue("the {what} begins with a dash, a dot or a mark; begin it with a letter or a digit", what=what)
     if not any(char.isalnum() for char in name):
         raise WrongValue("the {what} has no letter and no digit; add one", what=what)
-    _check_size(name, what)
-    if not name.isascii():
-        _check_scripts(name, what)
-    return name
-
-
-def _not_in_names(char: str, what: Text) -> WrongValue:
-    point = f"U+{ord(char):04X} ({unicodedata.name(char, 'no name').lower()})"
-    return WrongValue("a {what} cannot hold {point}; use letters, digits and - _ . only", what=what, point=point)
-
-
-def _check_size(name: str, what: Text) -> None:
     from wcwidth import wcswidth  # imported here: it takes 20 to 60 ms, and most commands check no name
 
     columns, size = wcswidth(name), len(name.encode())
@@ -277,6 +265,14 @@ def _check_size(name: str, what: Text) -> None:
             limit=MAX_NAME_COLUMNS,
             bytes_limit=MAX_NAME_BYTES,
         )
+    if not name.isascii():
+        _check_scripts(name, what)
+    return name
+
+
+def _not_in_names(char: str, what: Text) -> WrongValue:
+    point = f"U+{ord(char):04X} ({unicodedata.name(char, 'no name').lower()})"
+    return WrongValue("a {what} cannot hold {point}; use letters, digits and - _ . only", what=what, point=point)
 
 
 def _check_scripts(name: str, what: Text) -> None:

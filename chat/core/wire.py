@@ -300,9 +300,7 @@ class Coded(Struct):
 
     def error(self, kind: type[CodedError]) -> CodedError:
         """Return an error of this kind that says the same."""
-        error = kind(self.code, self.words)
-        error.fields = self.fields
-        return error
+        return kind(self.code, self.words, **self.fields)
 
 
 class Rewind(Coded):
