@@ -8,13 +8,13 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
 
 from chat.core.errors import AddressError, UnknownScheme
-from chat.transport.api import Forking
+from chat.transport import Forking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from importlib.metadata import EntryPoint
 
-    from chat.transport.api import BoardMaker, Transport
+    from chat.transport import BoardMaker, Transport
 
 
 _lent: Final[dict[str, Transport]] = {}
