@@ -196,10 +196,10 @@ def test_a_client_that_sends_byte_by_byte(server: Server, ann: Peer, bob: Peer) 
 
 
 def test_a_client_that_reads_byte_by_byte_and_gets_all(server: Server, ann: Peer, bob: Peer) -> None:
-    with Peer(server, buffer=4096) as slow:
+    with Peer(server, buffer=16384) as slow:
         slow.say("carol")
         ann.read_until("* carol came")
-        lines = [f"{number} {'x' * 900}" for number in range(100)]
+        lines = [f"{number} {'x' * 900}" for number in range(250)]  # more than the kernel takes at once
         for line in lines:
             ann.say(line)
         bob.read_until(f"ann: {lines[-1]}")
