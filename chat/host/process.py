@@ -94,16 +94,9 @@ async def serve(
         host.open_room(room, open_to_all=open_to_all, folder=lock.folder)
         site = Site(lock.folder, host_key, advertise)
         listening = [await host.listen(address, site, room) for address in map(Address.parse, transports)]
-        invite = str(host.invite(room))
-        record = RoomRecord(
-            room=room,
-            addresses=[str(address) for address in listening],
-            host=host_hash(host.identity.key).hex(),
-            invite=invite,
-            pid=os.getpid(),
-            started=time.time_ns() // 1_000_000,
-        )
-        lock.write(record)
+        addresses, invite = list(map(str, listening)), str(host.invite(room))
+        key, now = host_hash(host.identity.key).hex(), time.time_ns() // 1_000_000
+        lock.write(RoomRecord(room=room, addresses=addresses, host=key, invite=invite, pid=os.getpid(), started=now))
         _announce(room, listening, invite, as_json=as_json)
         running = await stack.enter_async_context(aclosing(Programs(host, folder / "peers", restart=restart)))
         for program in programs:

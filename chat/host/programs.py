@@ -32,6 +32,7 @@ import traceback
 from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 from typing import IO, TYPE_CHECKING, Final, NoReturn
@@ -47,7 +48,7 @@ from chat.transport.link import Waiter
 from chat.transport.registry import forking
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
     from chat.client.client import Client
     from chat.host.host import Host
@@ -118,14 +119,11 @@ class Programs:
 
     def start(self, room: str, program: Program) -> None:
         """Start a program and keep it. Raises BadProgram if the room has one of this name."""
-        self._check_name(room, program.name)
-        self._keep_task(room, program.name, self._keep(room, program))
+        self._begin(room, program.name, partial(self._keep, room, program))
 
     def adopt(self, forked: Forked) -> None:
         """Attach a peer that was forked before there was a host. Raises BadProgram as ``start`` does."""
-        self._check_name(forked.room, forked.name)
-        self._keys[forked.name] = forked.key
-        self._keep_task(forked.room, forked.name, self._keep_forked(forked))
+        self._begin(forked.room, forked.name, partial(self._keep_forked, forked))
 
     async def aclose(self) -> None:
         """End them all: close their links, kill what has not left within 3 s, and leave no process behind."""
@@ -135,17 +133,15 @@ class Programs:
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
-    def _check_name(self, room: str, name: str) -> None:
-        if (room, name) in self._running:
-            raise BadProgram("program-running", name=name)
-
     def _start_by_hand(self, room: str, spec: str) -> str:
         program = Program.parse(spec)
         self.start(room, program)
         return program.name
 
-    def _keep_task(self, room: str, name: str, job: Awaitable[None]) -> None:
-        task = self._running[room, name] = asyncio.ensure_future(job)
+    def _begin(self, room: str, name: str, job: Callable[[], Coroutine[None, None, None]]) -> None:
+        if (room, name) in self._running:
+            raise BadProgram("program-running", name=name)
+        task = self._running[room, name] = asyncio.ensure_future(job())
         task.add_done_callback(lambda _: self._running.pop((room, name), None))
 
     async def _keep(self, room: str, program: Program) -> None:
@@ -169,6 +165,7 @@ class Programs:
             delay = min(2 * delay, _LAST_DELAY)
 
     async def _keep_forked(self, forked: Forked) -> None:
+        self._keys[forked.name] = forked.key
         self._announce_exit(forked.room, forked.name, await self._serve(forked))
 
     def _announce(self, room: str, name: str, code: str, **fields: str | int) -> None:
