@@ -81,12 +81,11 @@ class Home:
         return KnownHosts(self.folder / "known_hosts")
 
     def room(self, name: str) -> Path:
-        """Return the folder of a hosted room. It is named by a hash, since a room's name may be in any script."""
-        import hashlib
-
+        """Return the folder of a hosted room."""
         from chat.local.private_files import make_private
+        from chat.local.rooms import folder_name
 
-        return make_private(self.folder / "rooms") / hashlib.sha256(name.encode()).hexdigest()[:16]
+        return make_private(self.folder / "rooms") / folder_name(name)
 
     def typed(self, identity: Identity) -> Path:
         """The folder of what was typed in each room. Another nickname's is its own."""

@@ -123,10 +123,11 @@ def runtime_folder() -> Path:
 
 def room_folder(room: str) -> Path:
     """Return the room's folder (0700). It is named by a hash: a socket's path has at most 107 bytes."""
-    return make_private(runtime_folder() / _folder_name(room))
+    return make_private(runtime_folder() / folder_name(room))
 
 
-def _folder_name(room: str) -> str:
+def folder_name(room: str) -> str:
+    """Return 16 hex digits for a room, whose name may be in any script."""
     return hashlib.sha256(room.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -142,7 +143,7 @@ def find(room: str | None) -> RoomRecord:
     Raises NoSuchRoom; AddressError if several rooms are open; ChatError.
     """
     if room is not None:
-        record = _record_in(runtime_folder() / _folder_name(room))
+        record = _record_in(runtime_folder() / folder_name(room))
         if record is None:
             raise NoSuchRoom("not-open", room=room)
         return record
@@ -176,7 +177,7 @@ def _record_in(folder: Path) -> RoomRecord | None:
         found = msgspec.json.decode(read_private(record, MAX_RECORD), type=RoomRecord)
     except (OSError, ChatError, msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return found if _folder_name(found.room) == folder.name else None
+    return found if folder_name(found.room) == folder.name else None
 
 
 def _pid_in(lock: Path) -> str:
