@@ -176,7 +176,7 @@ class Ledger:
     @property
     def changed(self) -> bool:
         """Whether ``take_changes`` has something to give."""
-        return bool(self._touched or self._new_reads or self._new != _NOTHING)
+        return bool(self._touched or self._new_reads or any(vars(self._new).values()))
 
     def take_changes(self) -> RoomTables:
         """Return what changed since the last call, to be committed in one transaction with ``log.seal()``."""
@@ -196,6 +196,3 @@ class Ledger:
         self._new_rejections = before | self._new_rejections
         self._new_reads.update(key for key, _ in changes.reads)
         self._touched, self._committing = self._touched | self._committing, {}
-
-
-_NOTHING: Final = RoomTables()
