@@ -363,10 +363,10 @@ async def _whole_life(kit: Kit) -> None:
             await kit.clog(dialled)
             await kit.clog(accepted)
             await cancel_after(3, accepted.writable())
-        in_the_door = begin(kit.transport.dial(listener.address))
+        unaccepted = begin(kit.transport.dial(listener.address))
         await settle()
     with suppress(DialFailed):
-        await (await in_the_door).aclose()
+        await (await unaccepted).aclose()
 
 
 async def _dial_and_say(kit: Kit, listener: Listener, data: bytes) -> Link:

@@ -97,7 +97,7 @@ class _Disk(Store):
 
 
 @dataclass(eq=False)
-class _Seat:
+class _Member:
     """A member of the room: what it said, and what it received."""
 
     name: str
@@ -151,21 +151,21 @@ class _Seat:
 
 
 @dataclass
-class _Inn:
+class _Harness:
     """A room on a real host with a real disk, on listeners of the transports under test, and its members."""
 
     folder: Path  # for the host and its members
     site: Site
-    doors: list[Callable[[], Address]]
-    members: AsyncExitStack
-    seats: list[_Seat] = field(default_factory=list)
+    places: list[Callable[[], Address]]
+    stack: AsyncExitStack  # the members leave with it, before the host
+    members: list[_Member] = field(default_factory=list)
 
     async def open(self) -> None:
         self.store = _Disk(self.folder / "store")
         self.host = Host(load_host(self.site.certificate), self.store, rate=0)
-        self.kept = self.host.open_room(_ROOM, open_to_all=True)
+        self.hosted = self.host.open_room(_ROOM, open_to_all=True)
         self._running = begin(self.host.run())
-        self.addresses = [await self.host.listen(door(), self.site, _ROOM) for door in self.doors]
+        self.addresses = [await self.host.listen(place(), self.site, _ROOM) for place in self.places]
 
     async def aclose(self) -> None:
         """Close the host. Raises the error that it failed with, if any."""
@@ -175,7 +175,7 @@ class _Inn:
             self._running.result()
         self._running.cancel()
 
-    async def seat(self, name: str, *, reads_only: bool = False, roams: bool = False) -> _Seat:
+    async def join(self, name: str, *, reads_only: bool = False, roams: bool = False) -> _Member:
         """Add a member. If it ``roams``, it dials another of the host's addresses each time."""
         folder = self.folder / name
         identity = Identity.load(folder / "key")
@@ -183,7 +183,7 @@ class _Inn:
 
         def locate() -> Target:
             turn = next(turns) % len(self.addresses) if roams else 0
-            # Many times: who is cut at the door knocks again at once, and not only after a growing delay.
+            # Many times: a client that is cut while it joins dials again at once, without the growing delay.
             return Target((self.addresses[turn],) * 5, _ROOM, host_hash(self.host.identity.key))
 
         while True:
@@ -195,37 +195,37 @@ class _Inn:
                 nick=name,
                 silent=reads_only,
             )
-            with suppress(LinkBroken):  # cut at the door: the first time a client does not come back by itself
-                await self.members.enter_async_context(client)
-                self.seats.append(_Seat(name, identity.key, client))
-                return self.seats[-1]
+            with suppress(LinkBroken):  # cut while it joined: the first time, a client does not come back by itself
+                await self.stack.enter_async_context(client)
+                self.members.append(_Member(name, identity.key, client))
+                return self.members[-1]
 
     async def hear_all(self, speaking: Awaitable[object]) -> None:
         """Have everybody listen while some write, until the last text."""
 
         async def speak() -> None:
             await speaking
-            await self.seats[0].speak([_THE_END])
+            await self.members[0].speak([_THE_END])
 
-        await asyncio.gather(speak(), *(seat.hear(_THE_END) for seat in self.seats))
+        await asyncio.gather(speak(), *(member.hear(_THE_END) for member in self.members))
 
     async def speak_until_all_came_back(self, chance: random.Random) -> None:
         """Have everybody write, in rounds, until each has reconnected some times."""
-        due = {seat: len(seat.got(Up)) + _COMEBACKS for seat in self.seats}
-        while any(len(seat.got(Up)) < due[seat] for seat in self.seats):
-            await asyncio.gather(*(seat.speak(_texts(seat.name, chance)) for seat in self.seats))
+        due = {member: len(member.got(Up)) + _COMEBACKS for member in self.members}
+        while any(len(member.got(Up)) < due[member] for member in self.members):
+            await asyncio.gather(*(member.speak(_texts(member.name, chance)) for member in self.members))
 
-    def check(self, seats: list[_Seat], lines: list[Line] | None = None) -> None:
+    def check(self, members: list[_Member], lines: list[Line] | None = None) -> None:
         """Check that the log holds every text once and in order, and that all saw it so, except for reported gaps."""
-        lines = self.store.lines(self.kept.number) if lines is None else lines
-        for seat in seats:
-            mine = [(line.seq, line.text) for line in lines if line.nick == seat.name]
-            _alike("the log", [text for _, text in mine], f"what {seat.name} said", seat.said)
-            stored = [(event.seq, event.entry.body.decode()) for event in seat.got(Stored)]
-            _alike(f"what {seat.name} was told is stored", stored, "the log", mine)
-            gone = {seq for gap in seat.got(Gap) for seq in range(gap.first, gap.first + gap.count)}
+        lines = self.store.lines(self.hosted.number) if lines is None else lines
+        for member in members:
+            mine = [(line.seq, line.text) for line in lines if line.nick == member.name]
+            _alike("the log", [text for _, text in mine], f"what {member.name} said", member.said)
+            stored = [(event.seq, event.entry.body.decode()) for event in member.got(Stored)]
+            _alike(f"what {member.name} was told is stored", stored, "the log", mine)
+            gone = {seq for gap in member.got(Gap) for seq in range(gap.first, gap.first + gap.count)}
             due = [line for line in lines if line.seq not in gone]
-            _alike(f"what {seat.name} was shown", seat.shown(), "the log", due)
+            _alike(f"what {member.name} was shown", member.shown(), "the log", due)
 
 
 def _texts(name: str, chance: random.Random, many: int = _ROUND) -> list[str]:
@@ -244,16 +244,16 @@ def _alike(what: str, got: Sequence[object], other: str, due: Sequence[object]) 
 
 
 @asynccontextmanager
-async def _hosting(kit: Kit, *doors: tuple[Transport, Callable[[], Address]]) -> AsyncIterator[_Inn]:
+async def _hosting(kit: Kit, *places: tuple[Transport, Callable[[], Address]]) -> AsyncIterator[_Harness]:
     with TemporaryDirectory(dir=kit.folder) as folder:
         async with AsyncExitStack() as stack:  # the members leave before the host
-            for transport, _ in doors:
+            for transport, _ in places:
                 stack.enter_context(lend(transport))
             site = Site(kit.folder, Path(folder) / "host.pem")
-            inn = _Inn(Path(folder), site, [address for _, address in doors], stack)
-            await inn.open()
-            stack.push_async_callback(inn.aclose)
-            yield inn
+            harness = _Harness(Path(folder), site, [address for _, address in places], stack)
+            await harness.open()
+            stack.push_async_callback(harness.aclose)
+            yield harness
 
 
 def _also_over_faulty_links(check: Callable[[Kit, Transport], Awaitable[None]]) -> Check:
@@ -270,12 +270,12 @@ def _also_over_faulty_links(check: Callable[[Kit, Transport], Awaitable[None]]) 
 async def one_order(kit: Kit, transport: Transport) -> None:
     """When many write at once, everybody sees every message once, in the order of the log on disk."""
     chance = random.Random("R1")
-    async with _hosting(kit, (transport, kit.address)) as inn:
-        seats = [await inn.seat(name) for name in ("ann", "bob", "cid")]
-        await inn.seat("dan", reads_only=True)
-        await inn.hear_all(asyncio.gather(*(seat.speak(_texts(seat.name, chance, 60)) for seat in seats)))
-        inn.check(inn.seats)
-        _none(Lost, inn.seats)
+    async with _hosting(kit, (transport, kit.address)) as harness:
+        members = [await harness.join(name) for name in ("ann", "bob", "cid")]
+        await harness.join("dan", reads_only=True)
+        await harness.hear_all(asyncio.gather(*(member.speak(_texts(member.name, chance, 60)) for member in members)))
+        harness.check(harness.members)
+        _none(Lost, harness.members)
 
 
 @clause("R2", ROOM_CLAUSES)
@@ -283,33 +283,33 @@ async def cut_and_come_back(kit: Kit) -> None:
     """Links may be cut anywhere, and the host may end: members reconnect, and nothing is lost or doubled."""
     chance = random.Random("R2")
     faults = Faults(seed=2, cutting=True)
-    async with _hosting(kit, (WrappedTransport(kit.transport, faults), kit.address)) as inn:
-        seats = [await inn.seat(name) for name in ("ann", "bob", "cid")]
+    async with _hosting(kit, (WrappedTransport(kit.transport, faults), kit.address)) as harness:
+        members = [await harness.join(name) for name in ("ann", "bob", "cid")]
 
         async def speak() -> None:
-            await inn.speak_until_all_came_back(chance)
+            await harness.speak_until_all_came_back(chance)
             for full_to_the_last in (True, False):
-                inn.store.full = True
-                for seat in seats:
-                    seat.disk_full.clear()
-                for seat in seats:
-                    await seat.say(_texts(seat.name, chance))
-                for seat in seats:
-                    await seat.disk_full.wait()
+                harness.store.full = True
+                for member in members:
+                    member.disk_full.clear()
+                for member in members:
+                    await member.say(_texts(member.name, chance))
+                for member in members:
+                    await member.disk_full.wait()
                 faults.cutting = False
                 faults.cut()  # whoever comes back must not take for stored what is only accepted
-                for seat in seats:
-                    await seat.all_accepted()
+                for member in members:
+                    await member.all_accepted()
                 faults.cutting = True
-                inn.store.full = full_to_the_last  # it ends with or without storing that; the next knows only the disk
-                await inn.aclose()
-                await inn.open()
-                await inn.speak_until_all_came_back(chance)
+                harness.store.full = full_to_the_last  # the next host knows only what this one has stored
+                await harness.aclose()
+                await harness.open()
+                await harness.speak_until_all_came_back(chance)
             faults.cutting = False
 
-        await inn.hear_all(speak())
-        inn.check(seats)
-        _none(Gap, seats)
+        await harness.hear_all(speak())
+        harness.check(members)
+        _none(Gap, members)
 
 
 @clause("R3", ROOM_CLAUSES)
@@ -318,28 +318,28 @@ async def stalled_member(kit: Kit, transport: Transport) -> None:
     """A stalled member delays nobody, and is told its exact gap if messages it lacks are gone."""
     gate = asyncio.Event()
     gate.set()
-    async with _hosting(kit, (transport, kit.address)) as inn:
-        ann, bob = [await inn.seat(name) for name in ("ann", "bob")]
+    async with _hosting(kit, (transport, kit.address)) as harness:
+        ann, bob = [await harness.join(name) for name in ("ann", "bob")]
         with lend(WrappedTransport(transport, lambda link: GatedLink(link, gate))):
-            cid = await inn.seat("cid")
+            cid = await harness.join("cid")
         gate.clear()
-        log = inn.kept.room.log
+        log = harness.hosted.room.log
         log._limit = MAX_BATCH  # what cid lacks comes from the disk, as it would after a long time
-        (cursor,) = (member.cursor for member in inn.kept.room.members if member.key == cid.key)
+        (cursor,) = (member.cursor for member in harness.hosted.room.members if member.key == cid.key)
         while log.end - cursor.seq < _LACKS:  # until its link is full; the others have got everything by then
             texts = [f"{len(ann.said) + n} ".ljust(MAX_TEXT, "x") for n in range(_ROUND)]
             heard = asyncio.gather(ann.speak(texts), ann.hear(texts[-1]), bob.hear(texts[-1]))
             await within(kit, heard, "what ann said, on its way to bob with cid stalled,")
             if len(ann.said) * MAX_TEXT > CLOG_LIMIT:
                 fail(f"a member that reads nothing was sent {len(ann.said)} messages of 16 KiB: its link has no bound")
-        inn.check([ann, bob])
-        gaps = inn.store.lose_some(inn.kept.number, cursor.seq)
+        harness.check([ann, bob])
+        gaps = harness.store.lose_some(harness.hosted.number, cursor.seq)
         gate.set()
-        await inn.hear_all(ann.speak(_texts("ann", random.Random("R3"))))
-        inn.check(inn.seats, ann.shown())
+        await harness.hear_all(ann.speak(_texts("ann", random.Random("R3"))))
+        harness.check(harness.members, ann.shown())
         _alike("what cid was told of gaps", cid.got(Gap), "the store", gaps)
         _none(Gap, [ann, bob])
-        _none(Lost, inn.seats)
+        _none(Lost, harness.members)
 
 
 @clause("R4", ROOM_CLAUSES)
@@ -349,23 +349,23 @@ async def resume_elsewhere(kit: Kit) -> None:
     faults = Faults(seed=4, cutting=True)
     elsewhere = kit.elsewhere or Address(next(name for name in schemes() if name != kit.transport.scheme))
     here, there = WrappedTransport(kit.transport, faults), WrappedTransport(find(elsewhere.scheme), faults)
-    async with _hosting(kit, (there, lambda: elsewhere), (here, kit.address)) as inn:
-        seats = [await inn.seat(name, roams=True) for name in ("ann", "bob", "cid")]
+    async with _hosting(kit, (there, lambda: elsewhere), (here, kit.address)) as harness:
+        members = [await harness.join(name, roams=True) for name in ("ann", "bob", "cid")]
 
         async def speak() -> None:
-            await inn.speak_until_all_came_back(chance)
+            await harness.speak_until_all_came_back(chance)
             faults.cutting = False
 
-        await inn.hear_all(speak())
-        inn.check(seats)
-        _none(Gap, seats)
-        for seat in seats:
-            if (over := {str(up.address) for up in seat.got(Up)}) != set(map(str, inn.addresses)):
-                fail(f"{seat.name} was to roam between {inn.addresses}, and was only over {over}")
+        await harness.hear_all(speak())
+        harness.check(members)
+        _none(Gap, members)
+        for member in members:
+            if (over := {str(up.address) for up in member.got(Up)}) != set(map(str, harness.addresses)):
+                fail(f"{member.name} was to roam between {harness.addresses}, and was only over {over}")
 
 
-def _none(kind: type[Gap | Lost], seats: list[_Seat]) -> None:
+def _none(kind: type[Gap | Lost], members: list[_Member]) -> None:
     trouble = "lost its link" if kind is Lost else "was told of a gap where everything was to be had"
-    for seat in seats:
-        if got := seat.got(kind):
-            fail(f"{seat.name} {trouble}: {got[0]}")
+    for member in members:
+        if got := member.got(kind):
+            fail(f"{member.name} {trouble}: {got[0]}")
