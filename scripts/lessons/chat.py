@@ -18,9 +18,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
-LONGEST = 4096  # bytes of a frame; whoever announces more is sent away
+LONGEST = 4096  # bytes of a frame; a peer that announces more is sent away
 LINE = 960  # characters of a line: even with 4 bytes each and a name in front, they fit into a frame
-UNSENT = 256 * 1024  # bytes that we keep for a slow reader; whoever lets more pile up is sent away
+UNSENT = 256 * 1024  # bytes that we keep for a slow reader; one that lets more pile up is sent away
 MEMBERS = 230  # at once, since macOS lets a process open 256 files; the kernel keeps others waiting
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -144,7 +144,7 @@ class Room:
         self.members.remove(member)
         self.selector.unregister(member.sock)
         with suppress(OSError):
-            member.flush()  # who has stopped sending may still read
+            member.flush()  # it may have stopped sending and still read
         member.sock.close()
         if member.name:
             self.tell(f"* {member.name} {why}")

@@ -32,7 +32,8 @@ def check(output: str) -> None:
     assert all(float(trip) > 0 for trip in trips)
 
 
-def test_it_is_right_where_there_is_no_terminal() -> None:
+def test_it_is_right_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     done = run(ALL)
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
