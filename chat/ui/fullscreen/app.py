@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import signal
 import sys
 import termios
@@ -45,6 +46,7 @@ from prompt_toolkit.layout.menus import CompletionsMenu
 from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 from prompt_toolkit.layout.screen import Char
 from prompt_toolkit.layout.utils import explode_text_fragments
+from prompt_toolkit.styles import DynamicStyle
 
 from chat.core.text import visible
 from chat.local.streams import drop_unwritten
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.key_binding.key_processor import KeyPress
     from prompt_toolkit.layout.mouse_handlers import MouseHandlers
     from prompt_toolkit.layout.screen import Screen, WritePosition
+    from prompt_toolkit.styles import Style
 
     from chat.ui.fullscreen.face import FullScreen
 
@@ -84,7 +87,7 @@ class App(Application[None]):
         super().__init__(
             self._layout_of(face),
             key_bindings=bindings(face),
-            style=theme.style(face.theme),
+            style=DynamicStyle(self._style),
             include_default_pygments_style=False,
             mouse_support=Condition(lambda: face.mouse),
             full_screen=True,
@@ -95,6 +98,9 @@ class App(Application[None]):
         self.key_processor.after_key_press += lambda keys: self._wait_for_more(keys.key_buffer)
         self.before_render += lambda _app: self._turn_pane()
         self.after_render += lambda _app: self._rendered()
+
+    def _style(self) -> Style:
+        return theme.style(theme.choose(self.face.controller.settings.theme, os.environ))
 
     # -- beginning and ending --------------------------------------------------------------------
 

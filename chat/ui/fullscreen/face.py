@@ -10,7 +10,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import time
 from contextlib import contextmanager, suppress
@@ -85,7 +84,6 @@ class FullScreen(Face[View]):
         hosts: bool = False,
     ) -> None:
         self.keys = rebind(KEYS, settings.keys)
-        self.theme = theme.choose(settings.theme, os.environ)
         self.mouse = settings.mouse
         self.controller = Controller(self, View(client, settings), settings, opener, file)
         self.composer: Final = Composer(
@@ -143,19 +141,7 @@ class FullScreen(Face[View]):
             _("/help lists commands and keys; /quit leaves"),
         ]
         self.composer.restore(first.name)
-        await self.app.live(self._start)
-
-    def _start(self) -> None:
-        self.spawn(self._follow_first())
-        self.spawn(self.watcher.look())
-
-    async def _follow_first(self) -> None:
-        try:
-            await self.follow(self.controller.rooms[0])
-        except Exception as error:
-            self.app.leave(error)
-        else:
-            self.app.leave()
+        await self.app.live(self.watcher.begin)
 
     async def follow(self, room: View) -> None:
         await self.watcher.follow(room)
@@ -364,10 +350,7 @@ class FullScreen(Face[View]):
 
     def changed(self, name: str) -> None:
         settings = self.controller.settings
-        if name == "theme":
-            self.theme = theme.choose(settings.theme, os.environ)
-            self.app.style = theme.style(self.theme)
-        elif name == "mouse":
+        if name == "mouse":
             self.mouse = settings.mouse
         elif name == "paste_confirm_lines":
             self.composer.confirm_lines = settings.paste_confirm_lines
@@ -382,15 +365,31 @@ class Watcher:
         self._face = face
         self._touched = time.monotonic()  # the last key
 
+    def begin(self) -> None:
+        self._face.spawn(self._follow_first())
+        self._face.spawn(self._look())
+
+    async def _follow_first(self) -> None:
+        """Follow the first room; leave when its client ends."""
+        try:
+            await self.follow(self._face.controller.rooms[0])
+        except Exception as error:
+            self._face.app.leave(error)
+        else:
+            self._face.app.leave()
+
     async def follow(self, room: View) -> None:
         while events := await room.client.next_events():
             for event in events:
                 self.take(room, event)
-            room.taken()
+            past_is_here = room.taken()
             for typed in typed_again(room.rejected):
                 self._face.composer.offer(typed, room.name, busy=self._face.controller.begun is not None)
             room.rejected.clear()
-            self._face.app.redraw_soon()
+            if past_is_here:
+                self._face.app.invalidate()  # at once: the screen has been empty
+            else:
+                self._face.app.redraw_soon()
 
     def take(self, view: View, event: ClientEvent) -> None:
         if isinstance(event, Rewound):
@@ -421,7 +420,7 @@ class Watcher:
         self._touched = time.monotonic()
         self._face.controller.touch()
 
-    async def look(self) -> None:
+    async def _look(self) -> None:
         """Go on looking at the clock, and at what others show of themselves."""
         face, controller = self._face, self._face.controller
         while True:

@@ -118,15 +118,20 @@ class View(Viewport, Room):
                 self.note(text, last_seq=last_seq)
         return ""
 
-    def taken(self) -> None:
-        """All events so far were taken. Who is here may be known before the past is, or after it."""
-        if self._beginning and self._listed and self.session.next_seq >= self._end:
-            self._beginning = False
-            self.timeline.read_state.mark_read(self._read_before or (0 if self._called else self.timeline.last_seq))
-            self.timeline.read_state.place_marker()
-            self._called = False
-            for text in self.greeting if self._read_before else (*self.greeting, *self.introduction):
-                self.note(text)
+    def taken(self) -> bool:
+        """All events so far were taken. Return whether the past has just become complete.
+
+        Who is here may be known before the past is, or after it.
+        """
+        if not (self._beginning and self._listed and self.session.next_seq >= self._end):
+            return False
+        self._beginning = False
+        self.timeline.read_state.mark_read(self._read_before or (0 if self._called else self.timeline.last_seq))
+        self.timeline.read_state.place_marker()
+        self._called = False
+        for text in self.greeting if self._read_before else (*self.greeting, *self.introduction):
+            self.note(text)
+        return True
 
     def _take_message(self, message: Message) -> str:
         self.heard(message)

@@ -29,6 +29,7 @@ from chat.client.events import Lost
 from chat.core.errors import Refused
 from chat.core.session import Here, Rewound
 from chat.core.wire import Gap, Kind, Notice, Rewind
+from chat.ui.fullscreen.app import App
 from chat.ui.fullscreen.face import FullScreen
 from chat.ui.fullscreen.wrapping import columns
 from chat.ui.theme import roles_of
@@ -221,6 +222,16 @@ def test_several_mentions_at_once_ring_once() -> None:
 
 
 @pytest.mark.usefixtures("utc")
+def test_what_was_said_before_is_drawn_as_soon_as_it_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        script = Script(IN, message(1, "said before"))
+        async with staged(script.client) as stage:
+            await stage.until("said before")
+
+    monkeypatch.setattr(App, "redraw_soon", lambda _app, _seconds=0.0: None)
+    run(story())
+
+
 def test_a_screen_of_80_columns_and_24_rows() -> None:
     async def story() -> None:
         terminal = Terminal(80, 24)
