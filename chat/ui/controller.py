@@ -55,9 +55,19 @@ _ABOUT: Final = {"reply": Kind.SAY, "edit": Kind.EDIT}  # the kind of what is sa
 
 
 class Rooms(Generic[R]):
-    """The rooms that are open in one face, and what is said in them. ``opener`` makes a client of a TARGET."""
+    """The rooms that are open in one face, and what is said in them.
 
-    def __init__(self, face: Face[R], room: R, settings: Settings, opener: Callable[[str], Client] | None) -> None:
+    ``opener`` makes a client of a TARGET, for ``/join``. ``file`` is where settings are changed.
+    """
+
+    def __init__(
+        self,
+        face: Face[R],
+        room: R,
+        settings: Settings,
+        opener: Callable[[str], Client] | None = None,
+        file: Path | None = None,
+    ) -> None:
         self.settings = settings
         self.rooms = [room]
         self.room = room
@@ -65,6 +75,9 @@ class Rooms(Generic[R]):
         self._face = face
         self._opener = opener
         self._turn = asyncio.Lock()
+        self.active = now()  # when the user last did something
+        self._idle = False
+        self._file = file
 
     # -- messages --------------------------------------------------------------------------------
 
@@ -240,20 +253,7 @@ class Rooms(Generic[R]):
 
 
 class Controller(Rooms[R]):
-    """What one user does in one face. ``file`` is where settings are changed."""
-
-    def __init__(
-        self,
-        face: Face[R],
-        room: R,
-        settings: Settings,
-        opener: Callable[[str], Client] | None = None,
-        file: Path | None = None,
-    ) -> None:
-        super().__init__(face, room, settings, opener)
-        self.active = now()
-        self._file = file
-        self._idle = False
+    """What one user does in one face."""
 
     def do(self, name: str, argument: str = "") -> Work:
         """Do a command of the table; return what is left to wait for. Raises ChatError, ValueError."""

@@ -100,28 +100,21 @@ class _Part(NamedTuple):
 def _inline(line: str, outer: str, mentioned: _Mentions) -> list[Fragment]:
     """Return the fragments of one line; they all have the role ``outer``."""
     fragments: list[Fragment] = []
-    open_roles: list[str] = []
+    open_roles = [outer] if outer else []
     at = 0
-
-    def add(role: str, start: int, end: int) -> None:
-        roles = " ".join(filter(None, (outer, *open_roles, role)))
-        if role:
-            fragments.append((roles, line[start:end]))
-            return
-        for is_mention, stop in mentioned.pieces(line, start, end):
-            if start < stop:
-                fragments.append((f"{roles} mention".lstrip() if is_mention else roles, line[start:stop]))
-            start = stop
-
-    for start, end, role in _parts(line):
-        add("", at, start)
+    for start, end, role in (*_parts(line), _Part(len(line), len(line), "")):
+        roles = " ".join(open_roles)
+        for is_mention, stop in mentioned.pieces(line, at, start):
+            if at < stop:
+                fragments.append((f"{roles} mention".lstrip() if is_mention else roles, line[at:stop]))
+            at = stop
         if role.startswith("/"):
             open_roles.remove(role[1:])
-        add("delimiter" if role in _BOUNDS else role, start, end)
+        if role:
+            fragments.append((" ".join((*open_roles, "delimiter" if role in _BOUNDS else role)), line[start:end]))
         if role in _OPENS:
             open_roles.append(role)
         at = end
-    add("", at, len(line))
     return fragments or [(outer, "")]
 
 
