@@ -120,7 +120,8 @@ class Linear(Face[Room]):
             await self._flush()
         self._touch()
         try:
-            await converse(first.client, self._out, self._read(), lambda event: self._lines_of(first, event))
+            reader = self._read() if self._is_typed else self._read_text()
+            await converse(first.client, self._out, reader, lambda event: self._lines_of(first, event))
         finally:
             if self._away_later is not None:
                 self._away_later.cancel()
@@ -194,9 +195,6 @@ class Linear(Face[Room]):
     # -- what is typed ---------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        if not self._is_typed:
-            await self._read_text()
-            return
         async for line in lines(sys.stdin):
             self._touch()
             await self._enter(line)

@@ -94,7 +94,7 @@ class _Part(NamedTuple):
 
     start: int
     end: int
-    role: str
+    role: str  # what a delimiter opens, or "/" and what it closes; else the role of the piece
 
 
 def _inline(line: str, outer: str, mentioned: _Mentions) -> list[Fragment]:
@@ -111,15 +111,12 @@ def _inline(line: str, outer: str, mentioned: _Mentions) -> list[Fragment]:
         if role.startswith("/"):
             open_roles.remove(role[1:])
         if role:
-            fragments.append((" ".join((*open_roles, "delimiter" if role in _BOUNDS else role)), line[start:end]))
-        if role in _OPENS:
+            shown = "delimiter" if role.removeprefix("/") in _DELIMITERS.values() else role
+            fragments.append((" ".join((*open_roles, shown)), line[start:end]))
+        if role in _DELIMITERS.values():
             open_roles.append(role)
         at = end
     return fragments or [(outer, "")]
-
-
-_OPENS: Final = frozenset(_DELIMITERS.values())
-_BOUNDS: Final = _OPENS | {f"/{role}" for role in _OPENS} | {"tick"}
 
 
 def _parts(line: str) -> list[_Part]:
@@ -135,10 +132,10 @@ def _parts(line: str) -> list[_Part]:
         if token["ticks"]:
             runs = ticks[at - start]
             after = bisect_right(runs, start)
-            if after < len(runs) and runs[after] > at:
-                end = runs[after]
-                parts += (_Part(start, at, "tick"), _Part(at, end, "code"), _Part(end, end + at - start, "tick"))
-                at = end + at - start
+            if after < len(runs):
+                code, end = at, runs[after]
+                at = end + code - start
+                parts += (_Part(start, code, "delimiter"), _Part(code, end, "code"), _Part(end, at, "delimiter"))
         elif token["link"]:
             at = start + len(_without_end(token["link"]))
             parts.append(_Part(start, at, "link"))
