@@ -127,9 +127,7 @@ async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts:
 )
 @option("--restart", is_flag=True, help="Restart these programs when they end.")
 @options.count(
-    "--bot-turns",
-    default=20,
-    help="Turns that programs may take among themselves before they are muted; 0: no limit.",
+    "--bot-turns", default=20, help="Turns that programs may take among themselves before they are muted; 0: no limit."
 )
 @option("--headless", is_flag=True, help="Only serve the room: open no window.")
 @option("--control-fd", type=int, default=-1, hidden=True)

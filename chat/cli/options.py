@@ -99,12 +99,7 @@ data: Final = option(
     help="Folder for keys, outboxes and hosted rooms.",
 )
 transport: Final = option(
-    "-t",
-    "--transport",
-    metavar="NAME",
-    default="",
-    shell_complete=complete_transport,
-    help="Use only this transport.",
+    "-t", "--transport", metavar="NAME", default="", shell_complete=complete_transport, help="Use only this transport."
 )
 target: Final = click.argument("target", default="", shell_complete=complete_room)
 nick: Final = option(

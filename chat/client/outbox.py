@@ -52,7 +52,7 @@ REWRITE_AT: Final = 1024 * 1024  # bytes of settled records in a file before it 
 _HEAD: Final = struct.Struct("!III")
 _INVERTED: Final = 0xFFFFFFFF
 _STREAM_NAME: Final = re.compile(r"[0-9a-f]{16}")
-_MAX_SPELLINGS: Final = 4096  # of a nickname with 12 letters; 20 ms
+_MAX_SPELLINGS: Final = 256  # all those of 8 letters; 2 ms
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
@@ -71,8 +71,8 @@ def outbox_folder(outboxes: Path, *, host: bytes, key: bytes, room: str, nick: s
 
 
 def _spellings(nick: str) -> Iterator[str]:
-    """Yield a nickname as it is typed, and in other cases."""
-    yield from (nick, nick.capitalize(), nick.title(), nick.upper())
+    """Yield a nickname as it is typed, as new folders have it, and in other cases, the likely ones first."""
+    yield from (nick, nick.casefold(), nick.capitalize(), nick.title(), nick.upper())
     either = [dict.fromkeys((letter, letter.lower(), letter.upper())) for letter in nick]
     yield from map("".join, islice(product(*either), _MAX_SPELLINGS))
 
