@@ -22,15 +22,12 @@ import os
 import signal
 import sys
 import termios
-import unicodedata
-from bisect import bisect_left
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.filters import Condition
-from prompt_toolkit.formatted_text import fragment_list_to_text
 from prompt_toolkit.layout import (
     ConditionalContainer,
     Dimension,
@@ -43,17 +40,13 @@ from prompt_toolkit.layout import (
     Window,
 )
 from prompt_toolkit.layout.menus import CompletionsMenu
-from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 from prompt_toolkit.layout.screen import Char
-from prompt_toolkit.layout.utils import explode_text_fragments
 from prompt_toolkit.styles import DynamicStyle
 
-from chat.core.text import visible
 from chat.local.streams import drop_unwritten
 from chat.ui import theme
 from chat.ui.fullscreen import bars
 from chat.ui.fullscreen.keys import bindings
-from chat.ui.fullscreen.wrapping import FLAGS, JOINED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +55,6 @@ if TYPE_CHECKING:
     from prompt_toolkit.key_binding.key_processor import KeyPress
     from prompt_toolkit.layout.mouse_handlers import MouseHandlers
     from prompt_toolkit.layout.screen import Screen, WritePosition
-    from prompt_toolkit.styles import Style
 
     from chat.ui.fullscreen.face import FullScreen
 
@@ -82,12 +74,11 @@ class App(Application[None]):
         self.rings = False  # the bell, at the next redraw
         self._redraw_due = False
         self._drawn_at = 0.0  # the end of the last redraw, by the loop's clock
-        side_bar = bars.SIDE_BAR + 1
-        self._pane_window = Window(face.pane, width=lambda: self._rest(side_bar if self._is_wide() else 0))
+        self._pane_window = Window(face.pane, width=lambda: self._rest(bars.SIDE_BAR + 1 if self._is_wide() else 0))
         super().__init__(
             self._layout_of(face),
             key_bindings=bindings(face),
-            style=DynamicStyle(self._style),
+            style=DynamicStyle(lambda: theme.style(theme.choose(face.controller.settings.theme, os.environ))),
             include_default_pygments_style=False,
             mouse_support=Condition(lambda: face.mouse),
             full_screen=True,
@@ -96,11 +87,8 @@ class App(Application[None]):
         self.ttimeoutlen = _ESCAPE
         self.key_processor.before_key_press += lambda _keys: face.touch()
         self.key_processor.after_key_press += lambda keys: self._wait_for_more(keys.key_buffer)
-        self.before_render += lambda _app: self._turn_pane()
+        self.before_render += lambda _app: setattr(self._pane_window, "content", face.pane)
         self.after_render += lambda _app: self._rendered()
-
-    def _style(self) -> Style:
-        return theme.style(theme.choose(self.face.controller.settings.theme, os.environ))
 
     # -- beginning and ending --------------------------------------------------------------------
 
@@ -200,9 +188,6 @@ class App(Application[None]):
         menu = ConditionalContainer(_Menu(max_height=8), Condition(lambda: face.input.text != face.refused))
         return Layout(FloatContainer(root, [Float(menu, xcursor=True, ycursor=True)]), focused_element=typing)
 
-    def _turn_pane(self) -> None:
-        self._pane_window.content = self.face.pane
-
     def _rest(self, taken: int) -> Dimension:
         """All columns but those. Said outright, since prompt_toolkit hands them out one by one at each redraw."""
         return Dimension.exact(max(self.size[0] - taken, 0))
@@ -244,32 +229,3 @@ def _blank_halves(screen: Screen, rows: range) -> None:
                 row[x] = Char(" ", row[x].style)
             elif row[x].width == 1 and not row[x + 1].char:
                 row[x + 1] = Char(" ", row[x + 1].style)
-
-
-class AsShown(Processor):
-    """Shows the input as the pane will show the message, so that the cursor stands where the terminal has it."""
-
-    def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
-        fragments = explode_text_fragments(transformation_input.fragments)
-        text = fragment_list_to_text(fragments)
-        joined = {at for match in JOINED.finditer(text) for at in range(*match.span())}
-        kept = [at for at in range(len(text)) if at not in joined and _as_typed(text[at])]
-        return Transformation(
-            [(fragments[at][0], _as_typed(text[at])) for at in kept],
-            lambda at: bisect_left(kept, at),
-            lambda at: kept[at] if at < len(kept) else len(text),
-        )
-
-
-@lru_cache(maxsize=4096)
-def _as_typed(char: str) -> str:
-    """Return one character of the input as it may stand on the screen, "" for one that nobody would see.
-
-    A quote or a paste was a peer's text. One character for one: prompt_toolkit would show ^[ and <9b>, and count
-    none of their columns.
-    """
-    if char in "\u200c\u200d\ufe0f":
-        return char  # see JOINED
-    if unicodedata.category(char) == "Cc":
-        return " " if char == "\t" else visible(char)[-1] if char < "\x80" else "\ufffd"
-    return visible("x" + char, lines=False)[1:].translate(FLAGS)

@@ -105,7 +105,7 @@ def side_bar(face: FullScreen, rows: int) -> StyleAndTextTuples:
         for number, other in enumerate(views, 1):
             news = f" {unread(other)}" if other.timeline.read_state.unread and other is not view else ""
             style = "class:bold" if other is view or other.asks_for_you else ""
-            name = clip(f"{number} {sanitize(other.name, lines=False)}", SIDE_BAR - len(news))
+            name = clip(f"{number} {other.name}", SIDE_BAR - len(news))
             entries.append((style, name + news))
         entries.append(("", ""))
     here = sorted(view.session.here, key=lambda who: who[1].casefold())

@@ -21,8 +21,10 @@ import hashlib
 import json
 import os
 import shlex
+import unicodedata
+from bisect import bisect_left
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
@@ -35,6 +37,8 @@ from prompt_toolkit.formatted_text import fragment_list_to_text
 from prompt_toolkit.history import History
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.layout import BufferControl, UIContent
+from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
+from prompt_toolkit.layout.utils import explode_text_fragments
 from prompt_toolkit.utils import get_cwidth
 
 from chat.core.errors import ChatError, reason
@@ -43,14 +47,11 @@ from chat.core.wire import MAX_TEXT
 from chat.i18n import _, plural, translate
 from chat.local.private_files import make_private, replace_private
 from chat.ui.fullscreen.completer import BEGUN, Completer
-from chat.ui.fullscreen.wrapping import clean
+from chat.ui.fullscreen.wrapping import FLAGS, JOINED, clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from prompt_toolkit.layout.processors import Processor
-
-CONFIRM_LINES: Final = 20  # a paste of more is asked about
 _COUNT_FROM: Final = 2048  # bytes that are left of a message when the counter begins to show them
 _MAX_HISTORY: Final = 256 * 1024  # bytes of a history that are read; its file is cut at twice the size
 _MAX_EDITED: Final = 1024 * 1024  # bytes of the editor's file that are read
@@ -158,6 +159,21 @@ class _Control(BufferControl):
         return _Rows(made.get_line, made.line_count, made.cursor_position, made.menu_position)
 
 
+class _AsShown(Processor):
+    """Shows the input as the pane will show the message, so that the cursor stands where the terminal has it."""
+
+    def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
+        fragments = explode_text_fragments(transformation_input.fragments)
+        text = fragment_list_to_text(fragments)
+        joined = {at for match in JOINED.finditer(text) for at in range(*match.span())}
+        kept = [at for at in range(len(text)) if at not in joined and _as_typed(text[at])]
+        return Transformation(
+            [(fragments[at][0], _as_typed(text[at])) for at in kept],
+            lambda at: bisect_left(kept, at),
+            lambda at: kept[at] if at < len(kept) else len(text),
+        )
+
+
 class Composer:
     """The input. ``control`` goes into a ``Window``; call ``restore`` for the first room, too.
 
@@ -172,10 +188,12 @@ class Composer:
         *,
         slow: Mapping[str, Callable[[], Iterable[str]]] | None = None,
         folder: Path | None = None,
-        confirm_lines: int = CONFIRM_LINES,
-        processors: list[Processor] | None = None,
+        confirm_lines: int = 0,
     ) -> None:
-        """``confirm_lines`` 0: every paste is accepted. Raises ChatError if the folder is not private."""
+        """A paste of more than ``confirm_lines`` is asked about; 0: none is.
+
+        Raises ChatError if the folder is not private.
+        """
         self.confirm_lines = confirm_lines
         self.editing = False  # an editor has the terminal
         self._report = report
@@ -183,7 +201,7 @@ class Composer:
         self._completer = Completer(sources, slow or {})
         self._drafts: dict[str, Draft] = {}
         self.buffer = self._draft("")  # of the current room; ``reset(append_to_history=True)`` it after sending
-        self.control: Final = _Control(self.buffer, input_processors=processors, key_bindings=self._keys())
+        self.control: Final = _Control(self.buffer, input_processors=[_AsShown()], key_bindings=self._keys())
 
     # -- rooms -----------------------------------------------------------------------------------
 
@@ -302,6 +320,20 @@ class Composer:
             self._report(translate(error))
         finally:
             self.editing = False
+
+
+@lru_cache(maxsize=4096)
+def _as_typed(char: str) -> str:
+    """Return one character of the input as it may stand on the screen, "" for one that nobody would see.
+
+    A quote or a paste was a peer's text. One character for one: prompt_toolkit would show ^[ and <9b>, and count
+    none of their columns.
+    """
+    if char in "\u200c\u200d\ufe0f":
+        return char  # see JOINED
+    if unicodedata.category(char) == "Cc":
+        return " " if char == "\t" else visible(char)[-1] if char < "\x80" else "\ufffd"
+    return visible("x" + char, lines=False)[1:].translate(FLAGS)
 
 
 async def _edit(text: str) -> str:

@@ -31,7 +31,7 @@ from chat.ui.commands import SCREEN, Command, help_lines, parse, typed_again
 from chat.ui.controller import Controller, open_here, quoted
 from chat.ui.face import Face
 from chat.ui.fullscreen import bars
-from chat.ui.fullscreen.app import App, AsShown
+from chat.ui.fullscreen.app import App
 from chat.ui.fullscreen.composer import Composer
 from chat.ui.fullscreen.navigation import Navigator
 from chat.ui.fullscreen.view import View
@@ -98,7 +98,6 @@ class FullScreen(Face[View]):
             slow={"TARGET": open_here},
             folder=history,
             confirm_lines=settings.paste_confirm_lines,
-            processors=[AsShown()],
         )
         self.navigator: Final = Navigator(self)
         self.watcher: Final = Watcher(self)
