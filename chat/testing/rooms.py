@@ -137,13 +137,16 @@ class _Member:
 
     async def hear(self, last: str) -> None:
         """Take events until this text is shown."""
-        while all(message.text != last for message in self.got(Message)):
+        heard = any(message.text == last for message in self.got(Message))
+        while not heard:
             events = await self.client.next_events()
             if not events:
                 fail(f"{self.name} was closed before it was shown {last!r}")
             self.events += events
             for event in events:
                 match event:
+                    case Message(text=text):
+                        heard |= text == last
                     case Notice(code="disk-full"):
                         self.disk_full.set()
                     case Rewound(why):

@@ -397,21 +397,15 @@ class StreamLink:
         if self._draining is not None:
             self._draining.cancel()  # closing the writer would not wake it while a piece is left
         self._reader.feed_eof()  # wakes receive; closing the writer alone would not while it has bytes to flush
-        self._writer.close()
-        task = asyncio.get_running_loop().create_task(self._linger())
-        task.add_done_callback(self._lingered)
+        self._writer.close()  # flushes, but not forever: a peer that has stopped reading would keep the descriptor open
+        abort = self._writer.transport.abort
+        timer = asyncio.get_running_loop().call_later(LINGER, abort)
 
-    async def _linger(self) -> bool:
-        """Let the writer flush, but not forever: a peer that has stopped reading would keep the descriptor open."""
-        try:
-            async with asyncio.timeout(LINGER):
-                await self._writer.wait_closed()
-        except TimeoutError:
-            return False
-        except OSError:
-            pass
-        return True
+        def closed(closing: asyncio.Future[None]) -> None:
+            timer.cancel()
+            if closing.cancelled():  # the loop ends, perhaps before the task began
+                abort()
+            else:
+                closing.exception()  # nobody asks why it broke
 
-    def _lingered(self, task: asyncio.Task[bool]) -> None:
-        if task.cancelled() or not task.result():  # cancelled: the loop ends, perhaps before the task began
-            self._writer.transport.abort()
+        asyncio.ensure_future(self._writer.wait_closed()).add_done_callback(closed)
