@@ -212,7 +212,7 @@ class _Lines:
         async for line in lines(sys.stdin, MAX_TEXT):
             rest = line
             while rest.strip():
-                piece = _head(rest)
+                piece = rest.encode()[:MAX_TEXT].decode("utf-8", "ignore")
                 rest = rest[len(piece) :]
                 if len(self._client.session.unsettled) >= WINDOW // 2:
                     self.hurry.set()
@@ -223,7 +223,9 @@ class _Lines:
         while events := await self._client.next_events():
             for event in events:
                 if isinstance(event, Rejected):
-                    sys.stderr.write(_not_sent(event))
+                    entry = event.entry  # COMMAND's lines have no place for it
+                    text = split_body(entry.kind, entry.flags, entry.body)[0][:_EXCERPT]
+                    sys.stderr.write(visible(f"not sent: {event.why}: {text}", lines=False) + "\n")
             shown = [line for event in events for line in self._show(event)]
             if not shown:
                 continue
@@ -257,16 +259,3 @@ class _Lines:
         nick = visible(event.author.nick, lines=False)
         before = {int(Kind.SAY): f"{nick}: ", int(Kind.ACTION): f"* {nick} "}.get(event.kind)
         return [before + line for line in visible(event.text).split("\n")] if before else []
-
-
-def _not_sent(event: Rejected) -> str:
-    """Return the line about it for our standard error: COMMAND's lines have no place for it."""
-    text = split_body(event.entry.kind, event.entry.flags, event.entry.body)[0][:_EXCERPT]
-    return visible(f"not sent: {event.why}: {text}", lines=False) + "\n"
-
-
-def _head(line: str) -> str:
-    """Return as much of a line as fits a message."""
-    if len(line) * 4 <= MAX_TEXT:
-        return line
-    return line.encode()[:MAX_TEXT].decode("utf-8", "ignore")

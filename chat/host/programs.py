@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL, Popen
-from typing import IO, TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from chat.core import text
 from chat.core.codes import REASONS
@@ -194,7 +194,18 @@ class Programs:
             with os.fdopen(its_errors, "wb") as its_log:
                 pair = forking().pair()
                 unless_started.callback(pair.close)
-                process = self._spawn(room, program, home, pair, its_log)
+                process = Popen(  # noqa: ASYNC220 - to start one is quick, and nothing waits for its end here
+                    [
+                        *(sys.executable, "-P", "-m", "chat", "peer", room, program.name),
+                        *(f"--dial={pair.address}", f"--host={host_hash(self._host.identity.key).hex()}"),
+                        *(f"--home={home}", *(["--json"] if program.as_json else []), "--", *program.command),
+                    ],
+                    stdin=DEVNULL,
+                    stdout=its_log,  # it has nothing to print; COMMAND's output is another pipe
+                    stderr=its_log,
+                    pass_fds=pair.fds,
+                    process_group=0,
+                )
             unless_started.pop_all()
         log = asyncio.ensure_future(_log(errors, program.name))
         try:
@@ -204,20 +215,6 @@ class Programs:
             log.cancel()
             await asyncio.wait([log])
         self._announce_exit(room, program.name, code)
-
-    def _spawn(self, room: str, program: Program, home: Path, pair: Pair, its_log: IO[bytes]) -> Popen[bytes]:
-        return Popen(
-            [
-                *(sys.executable, "-P", "-m", "chat", "peer", room, program.name),
-                *(f"--dial={pair.address}", f"--host={host_hash(self._host.identity.key).hex()}"),
-                *(f"--home={home}", *(["--json"] if program.as_json else []), "--", *program.command),
-            ],
-            stdin=DEVNULL,
-            stdout=its_log,  # it has nothing to print; COMMAND's output is another pipe
-            stderr=its_log,
-            pass_fds=pair.fds,
-            process_group=0,
-        )
 
     async def _serve(self, peer: Forked) -> int:
         """Serve a peer process until it ends, clean up, and return its exit code, negative for a signal's number."""

@@ -83,7 +83,13 @@ class Store:
         path = folder / "log.db"
         with ExitStack() as opened:
             try:
-                opened.callback(os.close, _lock(folder))
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                lock = try_lock(folder / "lock")
+                if lock is None:
+                    raise StoreError(
+                        "another host uses {folder}; stop it, or choose another folder with --data", folder=folder
+                    )
+                opened.callback(os.close, lock)
                 self._database = schema.connect(path, any_thread=True)
                 opened.callback(self._database.close)
                 for setting in _SETTINGS:
@@ -403,14 +409,6 @@ def _reading() -> Iterator[None]:
         yield
     except _SQLITE_ERRORS as error:
         raise StoreError("the database cannot be read: {why}; restore a backup", why=error) from None
-
-
-def _lock(folder: Path) -> int:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = try_lock(folder / "lock")
-    if fd is None:
-        raise StoreError("another host uses {folder}; stop it, or choose another folder with --data", folder=folder)
-    return fd
 
 
 def _link(chain: bytes, first: int, frames: int, data: bytes) -> bytes:
