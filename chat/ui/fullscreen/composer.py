@@ -47,7 +47,7 @@ from chat.core.wire import MAX_TEXT
 from chat.i18n import _, plural, translate
 from chat.local.private_files import make_private, replace_private
 from chat.ui.fullscreen.completer import BEGUN, Completer
-from chat.ui.fullscreen.wrapping import FLAGS, JOINED, clean
+from chat.ui.fullscreen.wrapping import FLAGS, JOINED, between_graphemes, clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -120,13 +120,33 @@ class RoomHistory(History):
 
 
 class Draft(Buffer):
-    """What is being written in one room."""
+    """What is being written in one room.
+
+    Keys move over whole graphemes and delete whole ones: half a flag is another letter, and would be sent.
+    """
 
     def __init__(self, sent: RoomHistory, completer: Completer) -> None:
         self.sent: Final = sent
         self.pasted = ""  # a paste that waits to be confirmed: Enter accepts it, Escape and Ctrl+C discard it
         while_typing = Condition(lambda: bool(BEGUN.search(self.document.text_before_cursor[-256:])))
         super().__init__(multiline=True, history=sent, completer=completer, complete_while_typing=while_typing)
+
+    @property
+    def cursor_position(self) -> int:
+        return super().cursor_position
+
+    @cursor_position.setter
+    def cursor_position(self, value: int) -> None:
+        back = value < self.cursor_position
+        vars(Buffer)["cursor_position"].__set__(self, between_graphemes(self.text, value, before=back))
+
+    def delete_before_cursor(self, count: int = 1) -> str:
+        at = self.cursor_position
+        return super().delete_before_cursor(at - between_graphemes(self.text, at - count, before=True))
+
+    def delete(self, count: int = 1) -> str:
+        at = self.cursor_position
+        return super().delete(between_graphemes(self.text, at + count, before=False) - at)
 
 
 class _Rows(UIContent):

@@ -12,7 +12,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Final
 
 from prompt_toolkit import utils
-from wcwidth import iter_graphemes
+from wcwidth import grapheme_boundary_before, iter_graphemes
 
 from chat.core.text import visible
 from chat.ui.theme import classes
@@ -51,6 +51,14 @@ def clean(text: str) -> str:
     """Return typed or pasted text with one kind of line break and without control characters; tabs stay."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return _SURROGATE.sub("\ufffd", _CONTROL.sub("", text))
+
+
+def between_graphemes(text: str, at: int, *, before: bool) -> int:
+    """Return ``at`` if it is between two graphemes (UAX #29), else where the grapheme around it begins, or ends."""
+    if at <= 0 or at >= len(text) or text[at - 1 : at + 1].isascii():
+        return min(max(at, 0), len(text))
+    begins = grapheme_boundary_before(text, at + 1)
+    return begins if before or begins == at else begins + len(next(iter_graphemes(text, begins)))
 
 
 def columns(text: str) -> int:

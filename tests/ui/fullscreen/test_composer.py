@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from prompt_toolkit.application import Application, create_app_session
+from prompt_toolkit.document import Document
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.layout import Layout, Window
@@ -261,3 +262,51 @@ def test_the_counter_shows_when_the_text_nears_the_limit(text: str, counter: str
     composer.restore("lobby")
     composer.buffer.text = text
     assert composer.counter == counter
+
+
+# -- graphemes ----------------------------------------------------------------------------------------
+
+GRAPHEMES = {
+    "flag": "🇩🇪",
+    "family": "👨\u200d👩\u200d👧\u200d👦",
+    "skin": "👍🏾",
+    "heart": "❤\ufe0f",
+    "accent": "e\u0301",
+    "keycap": "1\ufe0f\u20e3",
+    "hindi": "नि",
+    "hangul": "\u1112\u1161\u11ab",
+}
+
+
+@pytest.mark.parametrize("one", GRAPHEMES.values(), ids=GRAPHEMES)
+def test_keys_move_over_a_whole_grapheme_and_delete_it_whole(one: str) -> None:
+    two = "🇫🇷"
+
+    async def story() -> None:
+        async with staged() as stage:
+            for keys, kept in {
+                "\x7f": f"a{one}z",  # Backspace
+                "\x7f\x7f": "az",
+                "\x1b[D\x1b[Dx": f"ax{one}{two}z",  # Left
+                "\x1b[D\x1b[D\x1b[Cx": f"a{one}x{two}z",  # and Right
+                "\x1b[D\x1b[D\x1b[3~": f"a{two}z",  # Delete
+                "\x1b[D\x1b[D\x04\x04": "az",  # Ctrl+D
+                "\x02\x02\x06x": f"a{one}x{two}z",  # Ctrl+B, Ctrl+F
+            }.items():
+                stage.composer.buffer.document = Document(f"a{one}{two}z", len(f"a{one}{two}"))
+                stage.type(f"{keys}\r")
+                await stage.until(lambda: stage.sent)
+                assert stage.sent.pop() == kept, keys
+
+    run(story())
+
+
+def test_the_row_above_is_entered_between_graphemes() -> None:
+    async def story() -> None:
+        async with staged() as stage:
+            stage.composer.buffer.document = Document("a🇩🇪z\n\nab", len("a🇩🇪z\n\nab"))
+            stage.type("\x1b[A\x1b[Ax\r")
+            await stage.until(lambda: stage.sent)
+            assert stage.sent == ["ax🇩🇪z\n\nab"]
+
+    run(story())

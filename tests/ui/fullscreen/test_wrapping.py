@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wcwidth import iter_graphemes
 
-from chat.ui.fullscreen.wrapping import clip, columns, sanitize, wrap
+from chat.ui.fullscreen.wrapping import between_graphemes, clip, columns, sanitize, wrap
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
 
@@ -81,3 +82,13 @@ def test_ascii_is_cut_where_other_letters_of_one_column_are(text: str, width: in
     other = text.replace("a", "é").replace("b", "ö")
     assert [row.replace("é", "a").replace("ö", "b") for row in wrap(other, width)] == wrap(text, width)
     assert clip(other, width).replace("é", "a").replace("ö", "b") == clip(text, width)
+
+
+@given(st.text(st.sampled_from("a\n é你🇩🇪👨👩\u200d\ufe0f\U0001f3fe\u0301कि\u094d\u1100\u1161"), max_size=60))
+def test_a_place_within_a_grapheme_is_moved_to_its_beginning_or_its_end(text: str) -> None:
+    borders = [0]
+    for grapheme in iter_graphemes(text):
+        borders.append(borders[-1] + len(grapheme))
+    for at in range(len(text) + 1):
+        assert between_graphemes(text, at, before=True) == max(n for n in borders if n <= at)
+        assert between_graphemes(text, at, before=False) == min(n for n in borders if n >= at)
