@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from chat import i18n
-from chat.cli import config, doctor, member, oneshot, options
+from chat.cli import config, disk, doctor, export, member, oneshot, options
 from chat.cli.help import Group, usage_error
 from chat.cli.home import complain, warn
 from chat.core.errors import DONE, FAILED, INTERRUPTED, USAGE, ChatError, reason
@@ -118,6 +118,12 @@ for _command in (
     oneshot.rooms,
     oneshot.who,
     oneshot.invite,
+    disk.check,
+    disk.repair,
+    disk.backup,
+    disk.restore,
+    export.export,
+    export.import_room,
     member.show_id,
     member.list_transports,
     config.config,

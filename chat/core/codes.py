@@ -12,6 +12,7 @@ REFUSALS: Final = {  # why a peer may not enter
     "no-room": "this host has no room {room!r}; ask its owner for an invite",
     "no-shared-room": "you share no room with that key on this host",
     "not-open": "room {room!r} is not open on this machine; open it with: chat host {room}",
+    "not-here": "room {room!r} is not hosted here: there is no {folder}; choose another data folder with --data",
     "none-open": "no room is open on this machine; open one with: chat host",
     "not-invited": "room {room} is by invite only; ask a member for an invite",
     "direct-room": "a direct room is only for its two members",
@@ -27,7 +28,7 @@ REFUSALS: Final = {  # why a peer may not enter
     "disk-full": "the host's disk is full, so nobody new can enter; try again later",
     "protocol": "the host says that we broke the protocol: {why}",
 }
-NO_ROOM: Final = frozenset({"no-room", "no-shared-room", "not-open", "none-open"})  # exit code 4, not 3
+NO_ROOM: Final = frozenset({"no-room", "no-shared-room", "not-open", "not-here", "none-open"})  # exit code 4, not 3
 
 NOTICES: Final = {
     "disk-full": "the host's disk is full; your messages wait until it has space",
@@ -100,6 +101,10 @@ REWOUND: Final = {  # why the host's log is not a continuation of what a member 
     "another-log": "this is another log of the same name; the host has lost or replaced the one you knew",
     "older-copy": (
         "the host's log ends at {end}, but you hold messages up to {held}; the host went back to an older copy"
+    ),
+    "ends-before": (
+        "the host's log ends at {end}, before the message {number} that you asked for; if there was one, the host went "
+        "back to an older copy"
     ),
     "differs": (
         "message {number} differs from the one you hold; the host went back to an older copy and went on from there"

@@ -409,6 +409,8 @@ def _find_start(log: Log, hello: Hello) -> tuple[int, int, Rewind | None]:
             return start, start, None
     if hello.next_seq and not hello.epoch:  # it holds nothing and asks for the log from a number
         show = min(hello.next_seq, log.end)
+        if hello.next_seq > log.end:
+            rewound = Rewind(code="ends-before", fields={"end": log.end - 1, "number": hello.next_seq})
     else:
         show = log.start_of_last(min(hello.history, _MAX_HISTORY))
     return max(1, min(show, hello.since)) if hello.since else show, show, rewound

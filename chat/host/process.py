@@ -88,7 +88,7 @@ async def serve(
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
     async with AsyncExitStack() as stack:
         lock = stack.enter_context(closing(RoomLock.hold(room)))
-        store = stack.enter_context(closing(Store(folder)))
+        store = stack.enter_context(closing(Store(folder, room)))
         host = Host(load_host(host_key), store, owners=owners, rate=rate, bot_turns=bot_turns)
         await stack.enter_async_context(aclosing(host))
         host.open_room(room, open_to_all=open_to_all, folder=lock.folder)

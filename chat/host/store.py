@@ -22,6 +22,7 @@ import json
 import logging
 import os
 import secrets
+import shlex
 import sqlite3
 import struct
 import threading
@@ -37,19 +38,23 @@ from chat.host import schema
 from chat.local.private_files import try_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
 _logger: Final = logging.getLogger("chat.host.store")
-_ROOM_BITS: Final = 48  # a batch's row is room << 48 | its first number, so one tree finds both
-_SEQ_MASK: Final = (1 << _ROOM_BITS) - 1
+ROOM_BITS: Final = 48  # a batch's row is room << 48 | its first number, so one tree finds both
+SEQ_MASK: Final = (1 << ROOM_BITS) - 1
 _HIGH_WATER: Final = struct.Struct("!QQ16s")  # room, next number, the chain there; a digest of these follows
 _HIGH_WATER_SIZE: Final = 64
 _CHAINED: Final = struct.Struct("!QQ")  # what a link of the chain vouches for beside the data: first number, frames
 
 _SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # it may quote damaged text, which sqlite3 cannot decode
-_CHAIN_START: Final = bytes(16)
+_NO_DAMAGE: Final = {  # https://www.sqlite.org/rescode.html
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_IOERR),
+    *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_INTERRUPT),
+}
+CHAIN_START: Final = bytes(16)
 _SETTINGS: Final = (
     "busy_timeout = 5000",
     "journal_mode = WAL",
@@ -74,8 +79,9 @@ class RoomState(NamedTuple):
 class Store:
     """The database of one host. Raises StoreError if the folder is in use, or the database of a newer version."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, room: str = "ROOM") -> None:
         self._folder = folder
+        self._room = shlex.quote(room)  # the one that this folder is for, as it is typed
         self._chains: dict[int, bytes] = {}  # by room, as the next one
         self._chain_bases: dict[int, int] = {}
         self._writing = threading.Lock()
@@ -83,13 +89,7 @@ class Store:
         path = folder / "log.db"
         with ExitStack() as opened:
             try:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                lock = try_lock(folder / "lock")
-                if lock is None:
-                    raise StoreError(
-                        "another host uses {folder}; stop it, or choose another folder with --data", folder=folder
-                    )
-                opened.callback(os.close, lock)
+                opened.callback(os.close, lock_folder(folder))
                 self._database = schema.connect(path, any_thread=True)
                 opened.callback(self._database.close)
                 for setting in _SETTINGS:
@@ -102,7 +102,8 @@ class Store:
                 self._high_water_fd = os.open(folder / "log.mark", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 opened.callback(os.close, self._high_water_fd)
             except (OSError, *_SQLITE_ERRORS) as error:
-                raise StoreError("the database {path} cannot be opened: {why}", path=path, why=error) from None
+                why = self._explain(error)
+                raise StoreError("the database {path} cannot be opened: {why}", path=path, why=why) from None
             self._opened = opened.pop_all()
 
     def close(self) -> None:
@@ -110,7 +111,7 @@ class Store:
         self._opened.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
         """Run statements in one transaction that is on the disk at the end.
 
         Raises StoreFull (try again later) or StoreError (never again: stop acknowledging).
@@ -126,13 +127,27 @@ class Store:
                 if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
                     raise StoreFull("the disk is full; messages wait until there is room again") from None
                 self._failure = Text(
-                    "the database cannot be written: {why}; messages are no longer accepted", why=error
+                    "the database cannot be written: {why}; messages are no longer accepted", why=self._explain(error)
                 )
                 raise StoreError(self._failure) from None
             finally:
                 if self._database.in_transaction:
                     with suppress(sqlite3.Error):
                         self._database.execute("ROLLBACK")
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except _SQLITE_ERRORS as error:
+            raise StoreError("the database cannot be read: {why}", why=self._explain(error)) from None
+
+    def _explain(self, error: Exception) -> Text:
+        """Return what SQLite says, with the way out if it is about damage."""
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)  # what it quotes cannot be decoded
+        if isinstance(error, OSError) or code & 0xFF in _NO_DAMAGE:
+            return Text(str(error))
+        return Text("{why}; run: chat repair {room}", why=error, room=self._room)
 
     def search_path(self, room: int) -> Path:
         """Return where the room's search index belongs. It is made from the log."""
@@ -142,7 +157,7 @@ class Store:
 
     def open_room(self, name: str) -> RoomState:
         """Return the room of this name, perhaps a new one. Raises StoreError if messages or rooms were lost."""
-        with _reading():
+        with self._reading():
             query = "SELECT id, epoch, invite, chain_base FROM rooms WHERE name = ?"
             known = self._reader.execute(query, (name,)).fetchone()
             if known is None:
@@ -152,11 +167,11 @@ class Store:
             if not isinstance(room, int) or not isinstance(base, int):  # a flipped bit can change a column's type
                 raise sqlite3.DatabaseError("the table of rooms is damaged")
             self._chain_bases[room] = base
-            last = self._reader.execute(_HOLDS, (room << _ROOM_BITS, room << _ROOM_BITS | _SEQ_MASK)).fetchone()
-            next_seq, last_time, chain = 1, 0, _CHAIN_START
+            last = self._reader.execute(_HOLDS, (room << ROOM_BITS, room << ROOM_BITS | SEQ_MASK)).fetchone()
+            next_seq, last_time, chain = 1, 0, CHAIN_START
             if last is not None:
                 at, frames, chain = last
-                next_seq = (at & _SEQ_MASK) + frames
+                next_seq = (at & SEQ_MASK) + frames
                 found = self.read(room, next_seq - 1)  # a Gap if it is damaged; then the host's clock decides
                 last_time = max((f.time for f in split(found.data)), default=0) if isinstance(found, Batch) else 0
             self._check_high_water(room, name, next_seq)
@@ -170,16 +185,16 @@ class Store:
 
         return RoomTables(
             authors=[
-                Author(index=index, key=key, stream=_unsigned(stream), nick=nick, bot=bool(bot))
+                Author(index=index, key=key, stream=unsigned(stream), nick=nick, bot=bool(bot))
                 for index, key, stream, nick, bot in rows("authors")
             ],
-            high_water=[(key, _unsigned(stream), number) for key, stream, number in rows("streams")],
+            high_water=[(key, unsigned(stream), number) for key, stream, number in rows("streams")],
             nicks=rows("nicks"),
             members=rows("members"),
             invites=[(key, at, bool(counted)) for key, at, counted in rows("invites")],
             reads=rows("reads"),
             rejections=[
-                (key, _unsigned(stream), Rejection(number=number, count=count, code=code, fields=json.loads(fields)))
+                (key, unsigned(stream), Rejection(number=number, count=count, code=code, fields=json.loads(fields)))
                 for key, stream, number, count, code, fields in rows("rejections")
             ],
         )
@@ -189,7 +204,7 @@ class Store:
 
         Raises StoreError.
         """
-        with _reading():
+        with self._reading():
             return self._reader.execute(
                 """
                 SELECT rooms.name, other.key, (batches.at & ?) + batches.frames, ifnull(reads.seq, 0)
@@ -201,15 +216,26 @@ class Store:
                 LEFT JOIN reads ON reads.room = mine.room AND reads.key = mine.key
                 WHERE mine.key = ? ORDER BY rooms.id DESC LIMIT ?
                 """,
-                (_SEQ_MASK, _ROOM_BITS, _ROOM_BITS, _SEQ_MASK, key, limit),
+                (SEQ_MASK, ROOM_BITS, ROOM_BITS, SEQ_MASK, key, limit),
             ).fetchall()
 
     def _make_room(self, name: str) -> tuple[int, bytes, bytes, int]:
         epoch, invite = secrets.token_bytes(EPOCH_SIZE), secrets.token_bytes(16)
-        with self._transaction() as database:
+        with self.transaction() as database:
             made = database.execute("INSERT INTO rooms (name, epoch, invite) VALUES (?, ?, ?)", (name, epoch, invite))
             assert made.lastrowid is not None
             return made.lastrowid, epoch, invite, 0
+
+    def adopt(
+        self, name: str, room: RoomState, base: int, rows: Iterable[tuple[int, int, bytes, bytes, bytes]]
+    ) -> None:
+        """Make a room as it was elsewhere: its rows of the log, as they are, and its tables. Raises StoreError."""
+        with self.transaction() as database:
+            database.execute("INSERT INTO rooms VALUES (?, ?, ?, ?, ?)", (room.id, name, room.epoch, room.invite, base))
+            database.executemany("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", rows)
+        made = self.open_room(name)
+        self.commit(room.id, [], room.tables)
+        self._write_high_water(room.id, made.next_seq, self._chains[room.id])
 
     # -- the log ---------------------------------------------------------------------------------
 
@@ -218,9 +244,9 @@ class Store:
         chain, base = self._chains[room], self._chain_bases[room]
         rows = []
         for batch in batches:
-            before, chain = chain, _link(chain, base | batch.first, batch.frames, batch.data)
-            rows.append((room << _ROOM_BITS | batch.first, batch.frames, before, chain, batch.data))
-        with self._transaction() as database:
+            before, chain = chain, link(chain, base | batch.first, batch.frames, batch.data)
+            rows.append((room << ROOM_BITS | batch.first, batch.frames, before, chain, batch.data))
+        with self.transaction() as database:
             database.executemany("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", rows)
             for query, changed in (
                 (_PUT_AUTHOR, [(room, a.index, a.key, _signed(a.stream), a.nick, a.bot) for a in changes.authors]),
@@ -246,15 +272,15 @@ class Store:
 
         A row whose bytes are not what the chain says is damaged: it is a Gap, and an error in the host's log.
         """
-        base, top = room << _ROOM_BITS, room << _ROOM_BITS | _SEQ_MASK
-        with _reading():
+        base, top = room << ROOM_BITS, room << ROOM_BITS | SEQ_MASK
+        with self._reading():
             at, frames, _ = self._reader.execute(_HOLDS, (base, base | seq)).fetchone() or (base, 0, b"")
             if damaged := at + frames > base | seq:
                 found = self._read_from(at, top)
                 if found is not None:
                     return found
             (after,) = self._reader.execute(_AFTER, (base | seq, top)).fetchone()
-        end = (at + frames if after is None else after) & _SEQ_MASK
+        end = (at + frames if after is None else after) & SEQ_MASK
         if damaged:
             _logger.error("messages %d to %d on the disk are damaged; members are told of a gap", seq, end - 1)
         return Gap(first=seq, count=end - seq) if end > seq else None
@@ -263,14 +289,14 @@ class Store:
         """Return the sound rows from ``at`` on, as one batch. None where the first is damaged."""
         for limit in (512, 1):  # one alone where SQLite stops at the damage of another, or the disk does
             with suppress(sqlite3.DatabaseError), closing(self._reader.execute(_ROWS, (at, top, limit))) as rows:
-                return _follow(rows, self._chain_bases[at >> _ROOM_BITS])
+                return _follow(rows, self._chain_bases[at >> ROOM_BITS])
         return None
 
     # -- invites and addresses -------------------------------------------------------------------
 
     def add_invite(self, room: int, key: bytes, expires: int, uses: int) -> None:
         """Keep an invite by its public key: ``expires`` in ms, 0 for never; ``uses`` left, -1 for any number."""
-        with self._transaction() as database:
+        with self.transaction() as database:
             database.execute(_PUT_INVITE, (room, key, expires, uses >= 0))
             database.execute("INSERT INTO invite_uses VALUES (?, ?, ?)", (room, key, uses))
 
@@ -281,7 +307,7 @@ class Store:
     def use_invite(self, room: int, key: bytes) -> None:
         """Count one use of an invite that has a limit. Raises StoreFull, StoreError."""
         query = "UPDATE invite_uses SET uses = uses - 1 WHERE room = ? AND key = ? AND uses > 0"
-        with self._transaction() as database:
+        with self.transaction() as database:
             database.execute(query, (room, key))
 
     def address(self, room: int, asked: str) -> str:
@@ -290,13 +316,13 @@ class Store:
 
     def _look_up(self, query: str, *values: object) -> Any:
         """Return the one column of the first row, None without a row. Raises StoreError."""
-        with _reading():
+        with self._reading():
             (found,) = self._reader.execute(query, values).fetchone() or (None,)
         return found
 
     def remember_address(self, room: int, asked: str, given: str) -> None:
         """Raises StoreFull, StoreError."""
-        with self._transaction() as database:
+        with self.transaction() as database:
             database.execute("INSERT OR REPLACE INTO addresses VALUES (?, ?, ?)", (room, asked, given))
 
     # -- the mark --------------------------------------------------------------------------------
@@ -309,13 +335,7 @@ class Store:
             _logger.warning("the mark %s cannot be written: %s", self._folder / "log.mark", error.strerror)
 
     def _read_high_water(self, room: int) -> tuple[int, bytes]:
-        """Return the room's next number and its chain there; the beginning for a mark that is torn or missing."""
-        data = os.pread(self._high_water_fd, _HIGH_WATER_SIZE, room * _HIGH_WATER_SIZE)
-        record = data[: _HIGH_WATER.size]
-        if len(data) < _HIGH_WATER_SIZE or _digest(record) != data[_HIGH_WATER.size :]:
-            return 1, _CHAIN_START
-        _, next_seq, chain = _HIGH_WATER.unpack(record)
-        return next_seq, chain
+        return read_high_water(self._high_water_fd, room)
 
     def _check_high_water(self, room: int, name: str, next_seq: int) -> None:
         marked, chain = self._read_high_water(room)
@@ -327,8 +347,8 @@ class Store:
                 last=marked - 1,
                 advice=self._advice,
             )
-        row = self._reader.execute(_HOLDS, (room << _ROOM_BITS, room << _ROOM_BITS | marked - 1)).fetchone()
-        if (row[2] if row else _CHAIN_START) != chain:
+        row = self._reader.execute(_HOLDS, (room << ROOM_BITS, room << ROOM_BITS | marked - 1)).fetchone()
+        if (row[2] if row else CHAIN_START) != chain:
             raise StoreError(
                 "room {name!r} is not the log that members were shown, at message {last}; {advice}",
                 name=name,
@@ -354,8 +374,9 @@ class Store:
 
     @property
     def _advice(self) -> Text:
-        mark = self._folder / "log.mark"
-        return Text("restore a backup, or delete {mark} to go on; members will be told", mark=mark)
+        return Text(
+            "restore a backup, or keep what is left with: chat repair {room}; members will be told", room=self._room
+        )
 
 
 # A flipped bit can make a value one of another type: what the chain judges is read as the type it should have.
@@ -391,11 +412,11 @@ def _follow(rows: sqlite3.Cursor, base: int) -> Batch | None:
     first = frames_in_all = size = expected = 0
     parts: list[bytes] = []
     for at, frames, before, chain, data in rows:
-        if _link(before, base | at & _SEQ_MASK, frames, data) != chain:
+        if link(before, base | at & SEQ_MASK, frames, data) != chain:
             break
         if parts and (at != expected or size + len(data) > MAX_BATCH):
             break
-        first = first or at & _SEQ_MASK
+        first = first or at & SEQ_MASK
         frames_in_all += frames
         size += len(data)
         parts.append(data)
@@ -403,19 +424,29 @@ def _follow(rows: sqlite3.Cursor, base: int) -> Batch | None:
     return Batch(first, frames_in_all, b"".join(parts)) if parts else None
 
 
-@contextmanager
-def _reading() -> Iterator[None]:
-    try:
-        yield
-    except _SQLITE_ERRORS as error:
-        raise StoreError("the database cannot be read: {why}; restore a backup", why=error) from None
+def lock_folder(folder: Path) -> int:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = try_lock(folder / "lock")
+    if fd is None:
+        raise StoreError("another host uses {folder}; stop it, or choose another folder with --data", folder=folder)
+    return fd
 
 
-def _link(chain: bytes, first: int, frames: int, data: bytes) -> bytes:
+def link(chain: bytes, first: int, frames: int, data: bytes) -> bytes:
     digest = hashlib.sha256(chain)
     digest.update(_CHAINED.pack(first, frames))
     digest.update(data)
     return digest.digest()[:16]
+
+
+def read_high_water(fd: int, room: int) -> tuple[int, bytes]:
+    """Return the room's next number and its chain there; the beginning for a mark that is torn or missing."""
+    data = os.pread(fd, _HIGH_WATER_SIZE, room * _HIGH_WATER_SIZE)
+    record = data[: _HIGH_WATER.size]
+    if len(data) < _HIGH_WATER_SIZE or _digest(record) != data[_HIGH_WATER.size :]:
+        return 1, CHAIN_START
+    _, next_seq, chain = _HIGH_WATER.unpack(record)
+    return next_seq, chain
 
 
 def _digest(record: bytes) -> bytes:
@@ -427,5 +458,5 @@ def _signed(number: int) -> int:
     return number - (1 << 64) if number >> 63 else number
 
 
-def _unsigned(number: int) -> int:
+def unsigned(number: int) -> int:
     return number + (1 << 64) if number < 0 else number

@@ -27,6 +27,7 @@ from chat.core.wire import (
     Kind,
     Names,
     Rejection,
+    Rewind,
     Welcome,
     encode,
     pack,
@@ -329,12 +330,14 @@ def test_who_awaits_an_echo_begins_where_it_may_be_and_is_shown_only_its_history
     assert place(room.enter(hello(since=500, history=3))) == (9, 9)
 
 
-def test_who_asks_for_a_number_begins_there_and_never_beyond_the_end() -> None:
+def test_who_asks_for_a_number_begins_there_and_is_told_if_the_log_ends_before() -> None:
     room = a_room()
     fill(room, 10)
     assert place(room.enter(hello(next_seq=4, history=1))) == (4, 4)
     assert place(room.enter(hello(next_seq=12))) == (12, 12)
-    assert place(room.enter(hello(next_seq=13))) == (12, 12)  # it held nothing, so nothing was lost
+    beyond = room.enter(hello(next_seq=13)).welcome
+    assert (beyond.start, beyond.show) == (12, 12)
+    assert beyond.rewound == Rewind(code="ends-before", fields={"end": 11, "number": 13})
     assert place(room.enter(hello(next_seq=6, since=3))) == (3, 6)
 
 

@@ -449,7 +449,7 @@ def test_a_newer_database_is_left_alone(folder: Path) -> None:
 def test_what_is_no_database_is_said_so(folder: Path) -> None:
     folder.mkdir()
     (folder / "log.db").write_bytes(b"something else entirely" * 100)
-    with pytest.raises(StoreError, match=r"log\.db cannot be opened: file is not a database"):
+    with pytest.raises(StoreError, match=r"log\.db cannot be opened: file is not a database; run: chat repair ROOM"):
         Store(folder)
 
 
@@ -517,7 +517,7 @@ def test_an_older_copy_of_the_database_is_refused(folder: Path) -> None:
             store.open_room("lobby")
         assert str(caught.value) == (
             "room 'lobby' has lost messages 3 to 5, which members were shown; "
-            f"restore a backup, or delete {folder / 'log.mark'} to go on; members will be told"
+            "restore a backup, or keep what is left with: chat repair ROOM; members will be told"
         )
     (folder / "log.mark").unlink()
     with opened(folder) as store:

@@ -1,0 +1,183 @@
+"""A room's database as one file: made beside a running host, read back, put in place of another.
+
+Rules:
+
+1. A file counts as good only after every row of it was read back and its link of the chain checked.
+2. A database that is replaced is kept beside the new one, so nothing here loses messages.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import struct
+import tempfile
+from contextlib import closing, contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote
+
+from chat.core.errors import ChatError, StoreError
+from chat.core.wire import Gap
+from chat.host import schema
+from chat.host.keep import cut_of
+from chat.host.store import ROOM_BITS, SEQ_MASK, link, lock_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_LOG: Final = "log.db"
+_MARK: Final = "log.mark"
+
+
+class Saved(NamedTuple):
+    """What there is of one room: its numbers from 1 to ``last``, without the ``lost`` ones."""
+
+    name: str
+    last: int
+    lost: list[Gap]
+    first: int = 1  # the number that it begins with: --keep has let go of those before
+    unnamed: int = 0  # authors of whom nothing is left but their messages
+
+
+def verify(path: Path, *, named: Path | None = None, live: bool = False) -> list[Saved]:
+    """Read every row of a database, and return its rooms; the one it was made for comes first.
+
+    ``live``: a host may write to it meanwhile; what is read is of one moment. Raises StoreError if it is damaged
+    anywhere but in rows of the log, which are then among the ``lost``. Errors call it by the path ``named``.
+    """
+    with _reading(named or path), closing(_connect(path, "mode=ro" if live else "mode=ro&immutable=1")) as database:
+        database.execute("BEGIN")
+        (first, *_) = database.execute("PRAGMA integrity_check(1)").fetchone()
+        if first != "ok":
+            raise sqlite3.DatabaseError(first)
+        rooms = database.execute("SELECT id, name, chain_base FROM rooms ORDER BY id").fetchall()
+        return [_saved(database, *room) for room in rooms]
+
+
+def _saved(database: sqlite3.Connection, room: int, name: str, base: int) -> Saved:
+    lost: list[Gap] = []
+    cut = cut_of(database, room)
+    end, chain = cut.first, cut.chain
+    rows = database.execute(
+        "SELECT at & ?, frames, before, chain, data FROM batches WHERE at BETWEEN ? AND ? ORDER BY at",
+        (SEQ_MASK, room << ROOM_BITS, room << ROOM_BITS | SEQ_MASK),
+    )
+    for first, frames, before, after, data in rows:
+        if first > end:
+            lost.append(Gap(first=end, count=first - end))
+        if link(before, base | first, frames, data) != after or (first == end and before != chain):
+            lost.append(Gap(first=first, count=frames))
+        end, chain = first + frames, after
+    return Saved(name, end - 1, lost, cut.first)
+
+
+def backup(folder: Path, file: Path) -> list[Saved]:
+    """Copy a room's database to a new file, also while its host runs, and read it back.
+
+    It is of one moment, and holds everything that the host had confirmed by then. Raises StoreError, OSError.
+    """
+    if file.exists():
+        raise ChatError("{path} exists; choose another name, or remove it", path=file)
+    with tempfile.TemporaryDirectory(dir=file.absolute().parent, prefix=f".{file.name}-") as made:
+        copy = Path(made, _LOG)
+        os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # SQLite would go by the umask
+        try:
+            with closing(_connect(folder / _LOG, "mode=rw")) as database:
+                database.execute("PRAGMA busy_timeout = 60000")
+                database.execute("VACUUM INTO ?", (os.fsdecode(copy),))
+        except sqlite3.Error as error:
+            raise StoreError("cannot copy {path} to {file}: {why}", path=folder / _LOG, file=file, why=error) from None
+        _upgrade(copy, file)
+        saved = verify(copy)
+        _sync(copy)
+        copy.rename(file)
+    _sync(file.absolute().parent)
+    return saved
+
+
+def restore(file: Path, place: Callable[[str], Path]) -> tuple[Saved, Path | None]:
+    """Put a backup in the place of its room, whose folder ``place`` returns by name.
+
+    Returns what is there now, and where the database is that was there before. Raises StoreError, OSError.
+    """
+    folder = place(_room_in(file))
+    lock = lock_folder(folder)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix="restore-") as made:
+            copy = Path(made, _LOG)
+            shutil.copyfile(file, copy)
+            _upgrade(copy, file)
+            (saved, *_direct) = verify(copy, named=file)
+            return saved, replace_database(folder, copy)
+    finally:
+        os.close(lock)
+
+
+def _room_in(file: Path) -> str:
+    """Return the name of the room that a backup is of."""
+    found = None
+    with _reading(file), closing(_connect(file, "mode=ro&immutable=1")) as database:
+        found = database.execute("SELECT name FROM rooms ORDER BY id LIMIT 1").fetchone()
+    if found is None or found[0].startswith("@"):
+        raise StoreError("{path} is no backup of a room", path=file)
+    return str(found[0])
+
+
+def _upgrade(copy: Path, named: Path) -> None:
+    """Bring a copy that an older version has made up to date."""
+    with _reading(named), closing(_connect(copy, "mode=rw")) as database:
+        schema.prepare(database)
+        database.execute("PRAGMA journal_mode = DELETE")  # one file
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, TypeError, ValueError, struct.error) as error:  # some for a value of another type
+        raise StoreError("{path} is damaged: {why}", path=path, why=error) from None
+
+
+def replace_database(folder: Path, new: Path, mark: Path | None = None) -> Path | None:
+    """Put a closed database, and its mark, in the place of those in a folder that the caller has locked.
+
+    The old ones are kept: ``log.db.replaced-1`` and so on. Returns the old database's new path, None if there was none.
+    Raises OSError.
+    """
+    log = folder / _LOG
+    kept: Path | None = None
+    for path in filter(None, (new, mark)):
+        path.chmod(0o600)
+        _sync(path)
+    if log.exists():
+        kept = next(path for number in count(1) if not (path := folder / f"{_LOG}.replaced-{number}").exists())
+        for old, name in ((log, kept), (f"{log}-wal", f"{kept}-wal"), (folder / _MARK, f"{kept}.mark")):
+            with suppress(FileNotFoundError):
+                os.link(old, name)
+        _sync(folder)
+    for end in ("-wal", "-shm"):  # they belong to the old database; SQLite would take them for the new one's
+        Path(f"{log}{end}").unlink(missing_ok=True)
+    for index in folder.glob("search-*.db*"):  # made from the log, and made again
+        index.unlink()
+    new.replace(log)
+    if mark is not None:
+        mark.replace(folder / _MARK)
+    else:
+        (folder / _MARK).unlink(missing_ok=True)
+    _sync(folder)
+    return kept
+
+
+def _connect(path: Path, how: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(os.fsencode(path))}?{how}", uri=True, isolation_level=None)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,148 @@
+"""``--keep``: let go of a room's oldest messages, by the size of the database or by their age.
+
+Rules:
+
+1. Where the log begins now is stored in the transaction that deletes what was before: the number, and the chain there.
+   So what is kept is still proved from its first message on, and a loss is told from a cut.
+2. A message ages while the room is open, by the monotonic clock. The wall clock can only make it stay longer: one that
+   jumps a day ahead must not delete the room.
+3. Members who ask for what is gone are told of a gap. The newest batch always stays, since the log goes on from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from contextlib import suppress
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from chat.core.errors import AddressError, StoreFull
+from chat.core.wire import split
+from chat.host.store import ROOM_BITS, SEQ_MASK
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+    from chat.host.host import Host
+    from chat.host.store import Store
+
+_EVERY: Final = 60.0  # seconds between looks
+_AT_ONCE: Final = 200  # batches, deleted in one transaction
+_SIZES: Final = {"K": 2**10, "M": 2**20, "G": 2**30}
+_AGES: Final = {"h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}  # milliseconds
+_TABLE: Final = """
+CREATE TABLE IF NOT EXISTS cuts (room INTEGER PRIMARY KEY, first INTEGER, chain BLOB, horizon INTEGER)
+"""
+
+
+class Keep(NamedTuple):
+    """How much of a room to keep; 0: without a limit."""
+
+    size: int = 0  # bytes of the database
+    age: int = 0  # milliseconds
+
+    @classmethod
+    def parse_all(cls, limits: Iterable[str]) -> Keep:
+        """Read limits such as 500M and 30d. Raises AddressError."""
+        keep = cls()
+        for limit in limits:
+            found = re.fullmatch(r"([1-9]\d{0,5})([KMGhdw])", limit, re.ASCII)
+            if found is None:
+                raise AddressError("{limit!r} is neither a size like 500M nor an age like 30d", limit=limit)
+            number, unit = int(found[1]), found[2]
+            keep = keep._replace(size=number * _SIZES[unit]) if unit in _SIZES else keep._replace(age=number * _AGES[unit])
+        return keep
+
+
+class Cut(NamedTuple):
+    """Where a room's log begins."""
+
+    first: int
+    chain: bytes  # there
+    horizon: int = 0  # ms since 1970: older messages have been let go by their age
+
+
+class Horizon:
+    """The time before which messages are too old. It moves as the monotonic clock does, and stays behind the wall clock.
+
+    ``start``: where it was when the room was closed; it does not move meanwhile.
+    """
+
+    def __init__(self, start: int, age: int, monotonic: float) -> None:
+        self._start, self._age, self._began = start, age, monotonic
+
+    def at(self, wall: float, monotonic: float) -> int:
+        """Return it in ms since 1970, at a time of both clocks, in seconds."""
+        return min(self._start + round((monotonic - self._began) * 1000), round(wall * 1000) - self._age)
+
+
+async def keep_to(host: Host, room: str, keep: Keep) -> None:
+    """Keep a room within its limits, until cancelled: look now, and then every minute. Raises StoreError."""
+    hosted = host.rooms[room]
+    with host.store.transaction() as database:
+        cut = cut_of(database, hosted.number)
+    # With a new --keep, the newest message's time stands for today: the wall clock may be wrong just now.
+    horizon = Horizon(cut.horizon or hosted.last_time - keep.age, keep.age, time.monotonic())
+    while True:
+        with suppress(StoreFull):
+            more = True
+            while more:
+                too_old = horizon.at(time.time(), time.monotonic()) if keep.age else 0
+                async with host.disk:
+                    more = await asyncio.to_thread(cut_off, host.store, hosted.number, size=keep.size, too_old=too_old)
+        await asyncio.sleep(_EVERY)
+
+
+def cut_of(database: sqlite3.Connection, room: int) -> Cut:
+    """Return where a room's log begins in this database."""
+    if not database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'cuts'").fetchone():
+        return Cut(1, bytes(16))
+    found = database.execute("SELECT first, chain, horizon FROM cuts WHERE room = ?", (room,)).fetchone()
+    return Cut(*found) if found else Cut(1, bytes(16))
+
+
+def cut_off(store: Store, room: int, *, size: int = 0, too_old: int = 0) -> bool:
+    """Let go of the oldest batches over ``size`` bytes, or older than ``too_old`` (ms); return whether more may follow.
+
+    From any thread. Raises StoreFull, StoreError.
+    """
+    base, top = room << ROOM_BITS, room << ROOM_BITS | SEQ_MASK
+    query = "SELECT at, before, data FROM batches WHERE at BETWEEN ? AND ? ORDER BY at LIMIT ?"
+    with store.transaction() as database:
+        before = cut_of(database, room)
+        excess = _used(database) - size if size else 0
+        rows = database.execute(query, (base, top, _AT_ONCE + 1)).fetchall()
+        kept, gone = None, 0
+        for (_at, _before, data), following in pairwise(rows):
+            if excess <= 0 and max(frame.time for frame in split(data)) >= too_old:
+                break
+            excess -= len(data)
+            kept, gone = following, gone + 1
+        first, chain = (kept[0] & SEQ_MASK, kept[1]) if kept else before[:2]
+        cut = Cut(first, chain, too_old)
+        if cut != before and (kept or too_old):
+            database.execute("DELETE FROM batches WHERE at BETWEEN ? AND ?", (base, (base | first) - 1))
+            _put(database, room, cut)
+    return gone == _AT_ONCE
+
+
+def put_cut(store: Store, room: int, cut: Cut) -> None:
+    """Raises StoreFull, StoreError."""
+    with store.transaction() as database:
+        _put(database, room, cut)
+
+
+def _put(database: sqlite3.Connection, room: int, cut: Cut) -> None:
+    database.execute(_TABLE)
+    database.execute("INSERT OR REPLACE INTO cuts VALUES (?, ?, ?, ?)", (room, *cut))
+
+
+def _used(database: sqlite3.Connection) -> int:
+    """Return how many bytes of the database are not free. A file that has grown does not shrink; it is used again."""
+    pages, free, size = (
+        database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)

@@ -1,0 +1,343 @@
+"""Save what a damaged room still holds, or only look for damage.
+
+    log.db, log.db-wal ──▶ pages ──▶ rows that prove themselves ──▶ rows that fit together ──▶ a new log.db
+                      └──▶ SQLite, on a copy ──▶ what the other tables say ──────────────────────┘
+
+Rules:
+
+1. A row of the log is taken if its link of the chain holds: it is what was written. Nothing else has a proof, so who
+   wrote what, and how far each stream has come, is read from the log again.
+2. A loss in the middle of the log stays a gap. One at its end is known from the high-water mark.
+3. The damaged files are never changed. The new database takes their place once it has been read back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import sqlite3
+import tempfile
+from collections import Counter, defaultdict
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from chat.core import text
+from chat.core.errors import StoreError
+from chat.core.ledger import RoomTables
+from chat.core.room import BOT
+from chat.core.wire import EPOCH_SIZE, SPOKEN_END, Author, Gap, Kind, Rejection, direct_name, split
+from chat.host import schema
+from chat.host.backup import Saved, replace_database, verify
+from chat.host.keep import Cut, put_cut
+from chat.host.pages import Pages
+from chat.host.store import (
+    CHAIN_START,
+    ROOM_BITS,
+    SEQ_MASK,
+    RoomState,
+    Store,
+    link,
+    lock_folder,
+    read_high_water,
+    unsigned,
+)
+from chat.local.private_files import try_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_MAIN: Final = 1  # the number of the room that the folder is for; direct rooms are made later
+_NOBODY: Final = "?"  # the nickname of an author whose record is lost
+_TABLES: Final = {  # besides the log and what is read from it again: columns, and the types that they should have
+    "rooms": ("id, name, epoch, invite", (int, str, bytes, bytes)),
+    "authors": ("room, id, key, stream, nick, bot", (int, int, bytes, int, str, int)),
+    "nicks": ("room, skeleton, nick, key", (int, str, str, bytes)),
+    "members": ("room, key, role", (int, bytes, str)),
+    "invites": ("room, key, expires, counted", (int, bytes, int, int)),
+    "invite_uses": ("room, key, uses", (int, bytes, int)),
+    "admitted": ("room, key, invite", (int, bytes, bytes)),
+    "reads": ("room, key, seq", (int, bytes, int)),
+    "addresses": ("room, asked, given", (int, str, str)),
+    "cuts": ("room, first, chain, horizon", (int, int, bytes, int)),
+    "rejections": ("room, key, stream, number, count, code, fields", (int, bytes, int, int, int, str, str)),
+}
+
+
+class Row(NamedTuple):
+    """A row of the log whose link holds."""
+
+    room: int
+    first: int
+    frames: int
+    before: bytes
+    chain: bytes
+    base: int  # what its room's chain begins with
+    place: int  # of its data, in a database beside these
+
+    @property
+    def next_seq(self) -> int:
+        return self.first + self.frames
+
+
+class Report(NamedTuple):
+    rooms: list[Saved]
+    faults: list[str]  # what SQLite says about the files
+    kept: Path | None = None  # the damaged database
+
+    @property
+    def is_sound(self) -> bool:
+        return not self.faults and not any(room.lost or room.unnamed for room in self.rooms)
+
+
+def check(folder: Path, name: str) -> Report:
+    """Say what is wrong with a room, and what ``repair`` would save. Nothing is changed. Raises OSError.
+
+    A room that is open is read through SQLite, beside its host.
+    """
+    if (fd := try_lock(folder / "lock")) is None:
+        try:
+            return Report(verify(folder / "log.db", live=True), [])
+        except StoreError as error:
+            return Report([], [str(error)])
+    try:
+        with closing(_Salvage(folder, name)) as found:
+            return found.report()
+    finally:
+        os.close(fd)
+
+
+def repair(folder: Path, name: str) -> Report:
+    """Make a new database of what is proved, and put it in the place of the old one, which is kept beside it.
+
+    Raises StoreError, OSError; then the old files are as they were.
+    """
+    with ExitStack() as stack:
+        stack.callback(os.close, lock_folder(folder))
+        made = stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix="repair-"))
+        with closing(_Salvage(folder, name)) as found:
+            with closing(Store(Path(made))) as store:
+                found.write(store)
+            report = found.report()
+        verify(Path(made, "log.db"))
+        return report._replace(kept=replace_database(folder, Path(made, "log.db"), Path(made, "log.mark")))
+
+
+class _Salvage:
+    """What can be read of a damaged folder."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._data = sqlite3.connect("")  # a file of SQLite's own, which goes with the connection
+        self._data.execute("CREATE TABLE rows (place INTEGER PRIMARY KEY, data BLOB)")
+        self._rooms: dict[int, tuple[str, bytes, bytes]] = {}  # name, epoch, invite
+        self._tables, self._faults = _other_tables(folder / "log.db")
+        proved = self._read_pages()
+        for room, its_name, epoch, invite in self._tables["rooms"]:
+            self._rooms[room] = its_name, epoch, invite
+        self._rooms.setdefault(_MAIN, (name, b"", b""))
+        self._marks = _marks(folder, {*self._rooms, *proved})
+        self._rows = {room: _fit(rows, *self._marks[room]) for room, rows in proved.items()}
+        for room, rows in self._rows.items():
+            if room not in self._rooms and rows and (len(rows) > 1 or rows[0].first == 1):
+                self._rooms[room] = self._name_of(room), b"", b""
+        self._cuts = {room: Cut(1, CHAIN_START) for room in self._rooms}
+        self._cuts |= {room: Cut(*cut) for room, *cut in self._tables["cuts"] if room in self._rooms}
+        self._authors = {room: self._derive(room) for room in self._rooms}
+
+    def close(self) -> None:
+        self._data.close()
+
+    def _read_pages(self) -> dict[int, list[Row]]:
+        proved: dict[int, dict[tuple[int, bytes], Row]] = defaultdict(dict)
+        with closing(Pages(self._folder / "log.db")) as pages:
+            for at, versions in pages.rows():
+                for columns in versions:
+                    match columns:
+                        case [None, int(frames), bytes(before), bytes(chain), bytes(data)]:
+                            room, first = at >> ROOM_BITS, at & SEQ_MASK
+                            if (first, chain) in proved[room]:
+                                break
+                            base = _base(room, first, frames, before, chain, data)
+                            if base is not None:
+                                place = self._data.execute("INSERT INTO rows (data) VALUES (?)", (data,)).lastrowid
+                                assert place is not None
+                                proved[room][first, chain] = Row(room, first, frames, before, chain, base, place)
+                                break
+                        case [None, str(name), bytes(epoch), bytes(invite), *_] if len(epoch) == EPOCH_SIZE:
+                            self._rooms[at] = name, epoch, invite
+        return {room: list(rows.values()) for room, rows in proved.items()}
+
+    def _name_of(self, room: int) -> str:
+        """A direct room is named by its two keys."""
+        keys = [key for its_room, key, _role in self._tables["members"] if its_room == room]
+        return direct_name(*keys) if len(keys) == 2 else f"@lost-{room}"
+
+    def report(self) -> Report:
+        rooms = []
+        for room, (name, _epoch, _invite) in sorted(self._rooms.items()):
+            rows = self._rows.get(room, [])
+            marked, _chain = self._marks[room]
+            first = self._cuts[room].first
+            ends = [first, *(row.next_seq for row in rows)]
+            begins = [*(row.first for row in rows), max(ends[-1], marked)]
+            lost = [Gap(first=end, count=begin - end) for end, begin in zip(ends, begins, strict=True) if begin > end]
+            unnamed = sum(author.nick == _NOBODY for author in self._authors[room][0])
+            rooms.append(Saved(name, begins[-1] - 1, lost, first, unnamed))
+        return Report(rooms, self._faults)
+
+    # -- the new database ------------------------------------------------------------------------
+
+    def write(self, store: Store) -> None:
+        for room, (name, epoch, invite) in sorted(self._rooms.items()):
+            rows = self._rows.get(room, [])
+            base = Counter(row.base for row in rows).most_common(1)[0][0] if rows else 0
+            stored = (
+                (room << ROOM_BITS | row.first, row.frames, row.before, row.chain, self._read(row)) for row in rows
+            )
+            end = rows[-1].next_seq if rows else 1
+            state = RoomState(
+                *(room, epoch or secrets.token_bytes(EPOCH_SIZE), invite or secrets.token_bytes(16)),
+                *(end, 0, self._changes(room, end)),
+            )
+            store.adopt(name, state, base, stored)
+            if self._cuts[room].first > 1:
+                put_cut(store, room, self._cuts[room])
+            for _room, asked, given in self._of("addresses", room):
+                store.remember_address(room, asked, given)
+            for _room, key, uses in self._of("invite_uses", room):
+                expires = next(
+                    (expires for _room, its_key, expires, _ in self._of("invites", room) if its_key == key), 0
+                )
+                store.add_invite(room, key, expires, uses)
+
+    def _read(self, row: Row) -> bytes:
+        data: bytes = self._data.execute("SELECT data FROM rows WHERE place = ?", (row.place,)).fetchone()[0]
+        return data
+
+    def _of(self, table: str, room: int) -> Iterator[tuple[Any, ...]]:
+        return (row for row in self._tables[table] if row[0] == room)
+
+    def _derive(self, room: int) -> tuple[list[Author], dict[tuple[bytes, int], int]]:
+        """Return the authors, without a hole among their numbers, and how far each stream has come, by the log."""
+        found: dict[int, Author] = {}
+        numbers: dict[int, int] = {}  # author: the last number of its own
+        for row in self._rows.get(room, ()):
+            for frame in split(self._read(row)):
+                if frame.kind == Kind.AUTHOR:
+                    author = msgspec.msgpack.decode(frame.body, type=Author)
+                    found[author.index] = author
+                elif frame.kind < SPOKEN_END and frame.author:
+                    numbers[frame.author] = frame.number
+        for _room, index, key, stream, nick, bot in self._of("authors", room):
+            if 0 < index < 2**32 and _is_nick(nick):
+                found.setdefault(index, Author(index=index, key=key, stream=unsigned(stream), nick=nick, bot=bool(bot)))
+        for index in range(1, max([0, *numbers, *found]) + 1):
+            found.setdefault(index, Author(index=index, key=b"", stream=index, nick=_NOBODY))
+        high_water: dict[tuple[bytes, int], int] = {}
+        for index, number in numbers.items():
+            whose = found[index].key, found[index].stream
+            high_water[whose] = max(high_water.get(whose, 0), number)
+        return [author for _index, author in sorted(found.items())], high_water
+
+    def _changes(self, room: int, end: int) -> RoomTables:
+        authors, high_water = self._authors[room]
+        rejections = []
+        for _room, key, stream, number, count, code, fields in self._of("rejections", room):
+            with suppress(ValueError, msgspec.ValidationError):
+                said = {"number": number, "count": count, "code": code, "fields": json.loads(fields)}
+                rejections.append((key, unsigned(stream), msgspec.convert(said, Rejection)))
+        for key, stream, one in rejections:
+            high_water[key, stream] = max(high_water.get((key, stream), 0), one.number + one.count - 1)
+        known = [author for author in authors if author.key]
+        nicks = {skeleton: (nick, key) for _room, skeleton, nick, key in self._of("nicks", room) if _is_nick(nick)}
+        nicks |= {text.skeleton(author.nick): (author.nick, author.key) for author in known}
+        roles = {author.key: BOT if author.bot else "member" for author in known}
+        roles |= {key: role for _room, key, role in self._of("members", room)}
+        return RoomTables(
+            authors=authors,
+            high_water=[(*whose, number) for whose, number in high_water.items()],
+            nicks=[(skeleton, *whose) for skeleton, whose in nicks.items()],
+            members=list(roles.items()),
+            invites=[(key, expires, bool(counted)) for _room, key, expires, counted in self._of("invites", room)],
+            rejections=rejections,
+            reads=[(key, min(seq, end - 1)) for _room, key, seq in self._of("reads", room) if seq > 0],
+            admitted=[(key, invite) for _room, key, invite in self._of("admitted", room)],
+        )
+
+
+def _marks(folder: Path, rooms: Iterable[int]) -> dict[int, tuple[int, bytes]]:
+    try:
+        fd = os.open(folder / "log.mark", os.O_RDONLY)
+    except OSError:
+        return dict.fromkeys(rooms, (1, CHAIN_START))
+    try:
+        return {room: read_high_water(fd, room) for room in rooms}
+    finally:
+        os.close(fd)
+
+
+def _base(room: int, first: int, frames: int, before: bytes, chain: bytes, data: bytes) -> int | None:
+    """Return with which base the link holds, None if it does not."""
+    if not 0 < frames <= 2048:  # frames of 32 bytes that fill a batch
+        return None
+    return next((base for base in (0, room << ROOM_BITS) if link(before, base | first, frames, data) == chain), None)
+
+
+def _fit(rows: Iterable[Row], marked: int, mark: bytes) -> list[Row]:
+    """Return the rows that can belong to one log, from its end backwards.
+
+    Rows that touch must be linked. One row alone, behind the mark and linked to none, may be another room's whose
+    number was damaged.
+    """
+    ordered = sorted(rows, key=lambda row: (row.next_seq, row.frames))
+    ends = {(row.next_seq, row.chain) for row in ordered}
+    taken: list[Row] = []
+    for row in reversed(ordered):
+        if not taken:
+            if mark == CHAIN_START or row.next_seq <= marked or (row.first, row.before) in ends:
+                taken.append(row)
+        elif row.next_seq < taken[-1].first or (row.next_seq, row.chain) == (taken[-1].first, taken[-1].before):
+            taken.append(row)
+    return taken[::-1]
+
+
+def _other_tables(path: Path) -> tuple[dict[str, list[tuple[Any, ...]]], list[str]]:
+    """Return the rows that SQLite can read in a copy of the files, and what it says is wrong with them."""
+    tables: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
+    faults: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        copied = Path(folder, "log.db")
+        for end in ("", "-wal"):
+            with suppress(FileNotFoundError):
+                shutil.copyfile(f"{path}{end}", f"{copied}{end}")
+        try:
+            with closing(schema.connect(copied)) as database:
+                schema.prepare(database)
+                database.text_factory = lambda raw: raw.decode("utf-8", "replace")
+                faults += [line for (line,) in database.execute("PRAGMA integrity_check(10)") if line != "ok"]
+                for table, (columns, types) in _TABLES.items():
+                    tables[table] = [row for row in _rows(database, table, columns) if tuple(map(type, row)) == types]
+        except sqlite3.Error as error:
+            faults.append(str(error))
+    return tables, faults
+
+
+def _rows(database: sqlite3.Connection, table: str, columns: str) -> set[tuple[Any, ...]]:
+    """Return what can be read from either end of a table: SQLite stops at a damaged page."""
+    found = set()
+    for order in ("", " ORDER BY 1 DESC, 2 DESC"):
+        with suppress(sqlite3.Error):
+            for row in database.execute(f"SELECT {columns} FROM {table}{order}"):  # noqa: S608  our own words only
+                found.add(row)
+    return found
+
+
+def _is_nick(nick: str) -> bool:
+    with suppress(ValueError):
+        return text.nickname(nick) == nick
+    return False
