@@ -129,6 +129,12 @@ async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts:
 @options.count(
     "--bot-turns", default=20, help="Turns that programs may take among themselves before they are muted; 0: no limit."
 )
+@option(
+    "--keep",
+    multiple=True,
+    metavar="SIZE|AGE",
+    help="Delete the oldest messages over this size (500M) or age (30d). Default: keep all.",
+)
 @option("--headless", is_flag=True, help="Only serve the room: open no window.")
 @option("--control-fd", type=int, default=-1, hidden=True)
 @options.nick
@@ -146,6 +152,7 @@ def host(
     peer_json: tuple[str, ...],
     restart: bool,
     bot_turns: int,
+    keep: tuple[str, ...],
     headless: bool,
     control_fd: int,
     nick: str,
@@ -159,6 +166,7 @@ def host(
     With --headless there is no window, and the room stays open until SIGTERM or Ctrl-C.
     """
     from chat.core.text import room_name
+    from chat.host.keep import Keep
     from chat.host.programs import Program
     from chat.transport import Address
     from chat.transport.registry import find, local_scheme
@@ -168,6 +176,7 @@ def host(
     if not (headless and asked) and (local := local_scheme()) not in asked:
         transport = (*transport, local)
     programs = Program.parse_all(peer, peer_json)
+    limits = Keep.parse_all(keep)
     home = Home(data)
     if headless:
         from chat.host.process import failed, serve
@@ -186,6 +195,7 @@ def host(
                     bot_turns=bot_turns,
                     programs=programs,
                     restart=restart,
+                    keep=limits,
                     as_json=json,
                     control_fd=control_fd,
                 )
@@ -202,6 +212,7 @@ def host(
     arguments = [f"--transport={address}" for address in transport]
     arguments += ["--invite-only" if invite_only else "--open", f"--advertise={advertise}", f"--rate={rate}"]
     arguments += [*(f"--peer={spec}" for spec in peer), *(f"--peer-json={spec}" for spec in peer_json)]
+    arguments += [f"--keep={limit}" for limit in keep]
     arguments += [*(["--restart"] if restart else []), f"--bot-turns={bot_turns}", f"--lang={i18n.current_language()}"]
     log = make_private(home.room(room)) / "host.log"
     with closing(HostProcess(room, arguments, home.folder, log)) as hosted:

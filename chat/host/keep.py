@@ -34,7 +34,7 @@ _AT_ONCE: Final = 200  # batches, deleted in one transaction
 _SIZES: Final = {"K": 2**10, "M": 2**20, "G": 2**30}
 _AGES: Final = {"h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}  # milliseconds
 _TABLE: Final = """
-CREATE TABLE IF NOT EXISTS cuts (room INTEGER PRIMARY KEY, first INTEGER, chain BLOB, horizon INTEGER)
+CREATE TABLE IF NOT EXISTS cuts (room INTEGER PRIMARY KEY, first INTEGER, chain BLOB, time INTEGER)
 """
 
 
@@ -53,7 +53,9 @@ class Keep(NamedTuple):
             if found is None:
                 raise AddressError("{limit!r} is neither a size like 500M nor an age like 30d", limit=limit)
             number, unit = int(found[1]), found[2]
-            keep = keep._replace(size=number * _SIZES[unit]) if unit in _SIZES else keep._replace(age=number * _AGES[unit])
+            keep = (
+                keep._replace(size=number * _SIZES[unit]) if unit in _SIZES else keep._replace(age=number * _AGES[unit])
+            )
         return keep
 
 
@@ -62,37 +64,40 @@ class Cut(NamedTuple):
 
     first: int
     chain: bytes  # there
-    horizon: int = 0  # ms since 1970: older messages have been let go by their age
+    time: int = 0  # of the room's clock, when it was made
 
 
-class Horizon:
-    """The time before which messages are too old. It moves as the monotonic clock does, and stays behind the wall clock.
+class RoomClock:
+    """The time by which messages age. It moves with the monotonic clock, and stays behind the wall clock.
 
-    ``start``: where it was when the room was closed; it does not move meanwhile.
+    ``start`` is where it was when the room was closed, in ms since 1970: it does not move meanwhile.
     """
 
-    def __init__(self, start: int, age: int, monotonic: float) -> None:
-        self._start, self._age, self._began = start, age, monotonic
+    def __init__(self, start: int, monotonic: float) -> None:
+        self._start, self._began = start, monotonic
 
     def at(self, wall: float, monotonic: float) -> int:
-        """Return it in ms since 1970, at a time of both clocks, in seconds."""
-        return min(self._start + round((monotonic - self._began) * 1000), round(wall * 1000) - self._age)
+        """Return its time in ms since 1970, at a time of both clocks, in seconds."""
+        return min(self._start + round((monotonic - self._began) * 1000), round(wall * 1000))
 
 
 async def keep_to(host: Host, room: str, keep: Keep) -> None:
     """Keep a room within its limits, until cancelled: look now, and then every minute. Raises StoreError."""
     hosted = host.rooms[room]
+    log = hosted.room.log
+    newest = log.frame_at(log.end - 1)
     with host.store.transaction() as database:
-        cut = cut_of(database, hosted.number)
-    # With a new --keep, the newest message's time stands for today: the wall clock may be wrong just now.
-    horizon = Horizon(cut.horizon or hosted.last_time - keep.age, keep.age, time.monotonic())
+        start = cut_of(database, hosted.number).time
+    if not start:  # with a new --keep, the newest message says what time it is: the wall clock may be wrong just now
+        start = next(split(newest)).time if newest else round(time.time() * 1000)
+    clock = RoomClock(start, time.monotonic())
     while True:
         with suppress(StoreFull):
             more = True
             while more:
-                too_old = horizon.at(time.time(), time.monotonic()) if keep.age else 0
+                now = clock.at(time.time(), time.monotonic())
                 async with host.disk:
-                    more = await asyncio.to_thread(cut_off, host.store, hosted.number, size=keep.size, too_old=too_old)
+                    more = await asyncio.to_thread(cut_off, host.store, hosted.number, keep, now)
         await asyncio.sleep(_EVERY)
 
 
@@ -100,21 +105,23 @@ def cut_of(database: sqlite3.Connection, room: int) -> Cut:
     """Return where a room's log begins in this database."""
     if not database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'cuts'").fetchone():
         return Cut(1, bytes(16))
-    found = database.execute("SELECT first, chain, horizon FROM cuts WHERE room = ?", (room,)).fetchone()
+    found = database.execute("SELECT first, chain, time FROM cuts WHERE room = ?", (room,)).fetchone()
     return Cut(*found) if found else Cut(1, bytes(16))
 
 
-def cut_off(store: Store, room: int, *, size: int = 0, too_old: int = 0) -> bool:
-    """Let go of the oldest batches over ``size`` bytes, or older than ``too_old`` (ms); return whether more may follow.
+def cut_off(store: Store, room: int, keep: Keep, now: int = 0) -> bool:
+    """Let go of the oldest batches that are too many or too old at ``now`` (ms); return whether more may follow.
 
     From any thread. Raises StoreFull, StoreError.
     """
-    base, top = room << ROOM_BITS, room << ROOM_BITS | SEQ_MASK
+    base = room << ROOM_BITS
+    marked, _chain = store.high_water(room)  # the batch before it stays, since the mark is compared with it
     query = "SELECT at, before, data FROM batches WHERE at BETWEEN ? AND ? ORDER BY at LIMIT ?"
     with store.transaction() as database:
         before = cut_of(database, room)
-        excess = _used(database) - size if size else 0
-        rows = database.execute(query, (base, top, _AT_ONCE + 1)).fetchall()
+        excess = _used(database) - keep.size if keep.size else 0
+        too_old = now - keep.age if keep.age else 0
+        rows = database.execute(query, (base, base | marked - 1, _AT_ONCE + 1)).fetchall()
         kept, gone = None, 0
         for (_at, _before, data), following in pairwise(rows):
             if excess <= 0 and max(frame.time for frame in split(data)) >= too_old:
@@ -122,8 +129,8 @@ def cut_off(store: Store, room: int, *, size: int = 0, too_old: int = 0) -> bool
             excess -= len(data)
             kept, gone = following, gone + 1
         first, chain = (kept[0] & SEQ_MASK, kept[1]) if kept else before[:2]
-        cut = Cut(first, chain, too_old)
-        if cut != before and (kept or too_old):
+        cut = Cut(first, chain, now if keep.age else before.time)
+        if cut != before:
             database.execute("DELETE FROM batches WHERE at BETWEEN ? AND ?", (base, (base | first) - 1))
             _put(database, room, cut)
     return gone == _AT_ONCE

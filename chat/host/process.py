@@ -26,6 +26,7 @@ import click
 from chat.core.errors import ChatError, Text
 from chat.core.text import visible
 from chat.host.host import Host
+from chat.host.keep import keep_to
 from chat.host.orphans import adopt_orphans
 from chat.host.programs import Programs
 from chat.host.store import Store
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from pathlib import Path
 
+    from chat.host.keep import Keep
     from chat.host.programs import Program
 
 _LOG_LIMIT: Final = 1024 * 1024  # bytes of a host's log; a longer one is emptied at the next start
@@ -78,6 +80,7 @@ async def serve(
     bot_turns: int,
     programs: Sequence[Program],
     restart: bool,
+    keep: Keep,
     as_json: bool,
     control_fd: int,
 ) -> None:
@@ -101,6 +104,8 @@ async def serve(
         running = await stack.enter_async_context(aclosing(Programs(host, folder / "peers", restart=restart)))
         for program in programs:
             running.start(room, program)
+        if any(keep):
+            host.start(keep_to(host, room, keep))
         ended = [Waiter.for_reading(control_fd).wait()] if control_fd >= 0 else []
         await _first_of(host.run(), terminated.wait(), *ended)
 

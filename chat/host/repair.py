@@ -63,7 +63,7 @@ _TABLES: Final = {  # besides the log and what is read from it again: columns, a
     "admitted": ("room, key, invite", (int, bytes, bytes)),
     "reads": ("room, key, seq", (int, bytes, int)),
     "addresses": ("room, asked, given", (int, str, str)),
-    "cuts": ("room, first, chain, horizon", (int, int, bytes, int)),
+    "cuts": ("room, first, chain, time", (int, int, bytes, int)),
     "rejections": ("room, key, stream, number, count, code, fields", (int, bytes, int, int, int, str, str)),
 }
 
@@ -141,12 +141,14 @@ class _Salvage:
             self._rooms[room] = its_name, epoch, invite
         self._rooms.setdefault(_MAIN, (name, b"", b""))
         self._marks = _marks(folder, {*self._rooms, *proved})
-        self._rows = {room: _fit(rows, *self._marks[room]) for room, rows in proved.items()}
+        self._cuts = defaultdict(lambda: Cut(1, CHAIN_START), {room: Cut(*cut) for room, *cut in self._tables["cuts"]})
+        self._rows = {
+            room: _fit((row for row in rows if row.first >= self._cuts[room].first), *self._marks[room])
+            for room, rows in proved.items()  # what --keep has let go of still lies in free pages
+        }
         for room, rows in self._rows.items():
             if room not in self._rooms and rows and (len(rows) > 1 or rows[0].first == 1):
                 self._rooms[room] = self._name_of(room), b"", b""
-        self._cuts = {room: Cut(1, CHAIN_START) for room in self._rooms}
-        self._cuts |= {room: Cut(*cut) for room, *cut in self._tables["cuts"] if room in self._rooms}
         self._authors = {room: self._derive(room) for room in self._rooms}
 
     def close(self) -> None:
@@ -205,7 +207,7 @@ class _Salvage:
                 *(end, 0, self._changes(room, end)),
             )
             store.adopt(name, state, base, stored)
-            if self._cuts[room].first > 1:
+            if room in self._cuts:
                 put_cut(store, room, self._cuts[room])
             for _room, asked, given in self._of("addresses", room):
                 store.remember_address(room, asked, given)

@@ -334,11 +334,11 @@ class Store:
         except OSError as error:  # a full disk: what was committed is committed, with an older mark beside it
             _logger.warning("the mark %s cannot be written: %s", self._folder / "log.mark", error.strerror)
 
-    def _read_high_water(self, room: int) -> tuple[int, bytes]:
+    def high_water(self, room: int) -> tuple[int, bytes]:
         return read_high_water(self._high_water_fd, room)
 
     def _check_high_water(self, room: int, name: str, next_seq: int) -> None:
-        marked, chain = self._read_high_water(room)
+        marked, chain = self.high_water(room)
         if marked > next_seq:
             raise StoreError(
                 "room {name!r} has lost messages {first} to {last}, which members were shown; {advice}",
@@ -360,7 +360,7 @@ class Store:
         """A database that lost its beginning is empty. It must not take a lost room for a new one."""
         (highest,) = self._reader.execute("SELECT coalesce(max(id), 0) FROM rooms").fetchone()
         slots = os.fstat(self._high_water_fd).st_size // _HIGH_WATER_SIZE
-        marks = [self._read_high_water(room)[0] for room in range(highest + 1, slots)]
+        marks = [self.high_water(room)[0] for room in range(highest + 1, slots)]
         lost = [mark - 1 for mark in marks if mark > 1]
         if lost:
             raise StoreError(

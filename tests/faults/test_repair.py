@@ -37,7 +37,8 @@ def fill(store: Store, name: str, messages: int, seed: int = 1) -> dict[int, byt
     state = store.open_room(name)
     log = Log(state.epoch, next_seq=state.next_seq, older=lambda seq: store.read(state.id, seq))
     ledger = Ledger(log, state.tables)
-    numbers = dict.fromkeys(KEYS, 0)
+    high_water = {key: number for key, _stream, number in state.tables.high_water}
+    numbers = {nick: high_water.get(key, 0) for nick, key in KEYS.items()}
     said = 0
     while said < messages:
         batch: list[Submission] = []
