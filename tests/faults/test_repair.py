@@ -34,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("leaves_nothing")
 def fill(store: Store, name: str, messages: int, seed: int = 1) -> dict[int, bytes]:
     """Say so many messages in a room, in commits as a busy host makes them; return the log's frames by number."""
     chance = random.Random(seed)
+    store._database.execute("PRAGMA synchronous = OFF")  # nobody cuts the power here, and fsync takes seconds
     state = store.open_room(name)
     log = Log(state.epoch, next_seq=state.next_seq, older=lambda seq: store.read(state.id, seq))
     ledger = Ledger(log, state.tables)
