@@ -116,6 +116,19 @@ class Pages:
         return found
 
 
+def copy_readable(path: Path, to: Path) -> None:
+    """Copy a file, with zeros for what the disk cannot read; nothing if there is no such file. Raises OSError."""
+    fd = _open(path)
+    try:
+        size = os.fstat(fd).st_size
+        if size:
+            with to.open("wb") as file:
+                for at in range(0, size, _USUAL):
+                    file.write(_read(fd, at, min(_USUAL, size - at)))
+    finally:
+        os.close(fd)
+
+
 def _open(path: Path | str) -> int:
     """Open a file; an empty one stands for one that is missing."""
     try:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import sqlite3
 import tempfile
 from collections import Counter, defaultdict
@@ -34,7 +33,7 @@ from chat.core.wire import EPOCH_SIZE, SPOKEN_END, Author, Gap, Kind, Rejection,
 from chat.host import schema
 from chat.host.backup import Saved, replace_database, verify
 from chat.host.keep import Cut, put_cut
-from chat.host.pages import Pages
+from chat.host.pages import Pages, copy_readable
 from chat.host.store import (
     CHAIN_START,
     ROOM_BITS,
@@ -53,9 +52,11 @@ if TYPE_CHECKING:
 
 _MAIN: Final = 1  # the number of the room that the folder is for; direct rooms are made later
 _NOBODY: Final = "?"  # the nickname of an author whose record is lost
+_NO_CUT: Final = Cut(1, CHAIN_START)
 _TABLES: Final = {  # besides the log and what is read from it again: columns, and the types that they should have
     "rooms": ("id, name, epoch, invite", (int, str, bytes, bytes)),
     "authors": ("room, id, key, stream, nick, bot", (int, int, bytes, int, str, int)),
+    "streams": ("room, key, stream, high_water", (int, bytes, int, int)),
     "nicks": ("room, skeleton, nick, key", (int, str, str, bytes)),
     "members": ("room, key, role", (int, bytes, str)),
     "invites": ("room, key, expires, counted", (int, bytes, int, int)),
@@ -139,9 +140,9 @@ class _Salvage:
         proved = self._read_pages()
         for room, its_name, epoch, invite in self._tables["rooms"]:
             self._rooms[room] = its_name, epoch, invite
-        self._rooms.setdefault(_MAIN, (name, b"", b""))
+        self._rooms[_MAIN] = name, *self._rooms.get(_MAIN, ("", b"", b""))[1:]  # the folder is named by it
         self._marks = _marks(folder, {*self._rooms, *proved})
-        self._cuts = defaultdict(lambda: Cut(1, CHAIN_START), {room: Cut(*cut) for room, *cut in self._tables["cuts"]})
+        self._cuts = defaultdict(lambda: _NO_CUT, {room: Cut(*cut) for room, *cut in self._tables["cuts"]})
         self._rows = {
             room: _fit((row for row in rows if row.first >= self._cuts[room].first), *self._marks[room])
             for room, rows in proved.items()  # what --keep has let go of still lies in free pages
@@ -207,8 +208,8 @@ class _Salvage:
                 *(end, 0, self._changes(room, end)),
             )
             store.adopt(name, state, base, stored)
-            if room in self._cuts:
-                put_cut(store, room, self._cuts[room])
+            if (cut := self._cuts[room]) != _NO_CUT:
+                put_cut(store, room, cut)
             for _room, asked, given in self._of("addresses", room):
                 store.remember_address(room, asked, given)
             for _room, key, uses in self._of("invite_uses", room):
@@ -244,6 +245,9 @@ class _Salvage:
         for index, number in numbers.items():
             whose = found[index].key, found[index].stream
             high_water[whose] = max(high_water.get(whose, 0), number)
+        if self._cuts[room] != _NO_CUT:  # all that somebody said may have been let go of
+            for _room, key, stream, number in self._of("streams", room):
+                high_water.setdefault((key, unsigned(stream)), number)
         return [author for _index, author in sorted(found.items())], high_water
 
     def _changes(self, room: int, end: int) -> RoomTables:
@@ -315,8 +319,7 @@ def _other_tables(path: Path) -> tuple[dict[str, list[tuple[Any, ...]]], list[st
     with tempfile.TemporaryDirectory() as folder:
         copied = Path(folder, "log.db")
         for end in ("", "-wal"):
-            with suppress(FileNotFoundError):
-                shutil.copyfile(f"{path}{end}", f"{copied}{end}")
+            copy_readable(Path(f"{path}{end}"), Path(f"{copied}{end}"))
         try:
             with closing(schema.connect(copied)) as database:
                 schema.prepare(database)

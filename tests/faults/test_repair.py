@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import shutil
 import sqlite3
@@ -279,6 +281,25 @@ def test_a_file_that_sqlite_does_not_know_any_more(busy: Busy, tmp_path: Path, f
     with closing(Store(folder)) as store:
         assert content(store, "lobby") == busy.frames
         assert store.open_room("lobby").epoch == epoch
+
+
+def test_a_disk_that_cannot_read_some_of_its_sectors(
+    busy: Busy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(busy.stopped, tmp_path / "room")
+    pages, pread = {50, 60}, os.pread
+
+    def fail(fd: int, size: int, at: int) -> bytes:
+        if size == PAGE and at // PAGE + 1 in pages:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(fd, size, at)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("chat.host.pages.os.pread", fail)
+        report = repair(folder, "lobby")
+    with closing(Store(folder)) as store:
+        missing = busy.frames.keys() - content(store, "lobby").keys()
+    assert numbers(report.rooms[0].lost) == missing == busy.rows[50] | busy.rows[60]
 
 
 def test_a_row_that_another_room_may_own_is_not_taken(tmp_path: Path) -> None:
