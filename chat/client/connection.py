@@ -5,7 +5,8 @@ Rules:
 1. A host whose key is not the expected one gets nothing from us, not our key, not a beat: a link that fails the
    handshake is closed at once. A key is remembered only after the host has proved that it holds it.
 2. When a link is lost the client dials again, at once and then ever more slowly, over whatever address the
-   target offers by then; the session resumes.
+   target offers by then; the session resumes. So it does after junk, which may be a flipped bit or another program
+   on the host's port; only if that happens again and again, and nothing moves on, it gives up.
 3. A program that does not take its events stops the reading, so a flood costs bounded memory.
 """
 
@@ -28,6 +29,7 @@ from chat.core.errors import (
     LinkClosed,
     NoSuchRoom,
     OtherHost,
+    Refused,
     RemoteProtocolError,
     Text,
     TransportError,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 _EVENTS: Final = 4096  # events not yet taken before the link is no longer read
 _FIRST_DELAY: Final = 0.1  # seconds before the second try; doubled each time
 _LAST_DELAY: Final = 5.0
+_FAULTS: Final = 12  # attempts in a row that end in junk before we give up: about half a minute
 
 
 @dataclass
@@ -121,6 +124,8 @@ class Connection:
         self._pushing: asyncio.Task[None] | None = None
         self._flush_due = False
         self._heard = 0.0
+        self._faults = 0  # in a row
+        self._progress = (0, 0)  # the next message, and the first of ours that is unsettled, at the last fault
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -267,7 +272,16 @@ class Connection:
         try:
             while True:
                 assert self.link is not None
-                why = await self._read(self.link)
+                joined, fault = time.monotonic(), None
+                try:
+                    why = await self._read(self.link)
+                except (RemoteProtocolError, Refused) as error:
+                    fault, why = error, error.words
+                if time.monotonic() - joined > SILENCE:
+                    self._faults = 0
+                if fault is not None:
+                    self._count(fault)
+                    fault = None  # its traceback holds the link
                 await self._drop(self.link)
                 self._events.put(Lost(why))
                 await self._come_back()
@@ -293,14 +307,32 @@ class Connection:
         return Text("{address} closed the link", address=self._client.address.brief)
 
     async def _come_back(self) -> None:
-        delay = _FIRST_DELAY
+        delay = min(_FIRST_DELAY * 2**self._faults, _LAST_DELAY) if self._faults else 0.0
         while True:
+            # A random wait, or all members would dial a restarted host at the same moment.
+            await asyncio.sleep(delay * (0.5 + random.random()))
+            delay = min(max(2 * delay, _FIRST_DELAY), _LAST_DELAY)
             try:
                 return await self.connect()
             except (TransportError, NoSuchRoom):
-                # A random wait, or all members would dial a restarted host at the same moment.
-                await asyncio.sleep(delay * (0.5 + random.random()))
-                delay = min(2 * delay, _LAST_DELAY)
+                pass
+            except (RemoteProtocolError, Refused) as error:
+                self._count(error)
+
+    def _count(self, fault: RemoteProtocolError | Refused) -> None:
+        """Count a fault that may pass. Raises it if it cannot, or after several without any progress in between."""
+        if isinstance(fault, Refused) and not isinstance(fault, Untrusted) and fault.code != "protocol":
+            raise fault
+        refused = isinstance(fault, Refused)
+        progress = self._session.next_seq, self._session.unsettled.sent()[0]
+        if progress[refused] != self._progress[refused]:  # a refusal is about what we send
+            self._faults = 0
+        self._progress = progress
+        self._faults += 1
+        if self._faults >= _FAULTS:
+            if refused:
+                raise fault
+            raise RemoteProtocolError("gave up after {count} attempts: {why}", count=_FAULTS, why=fault.words)
 
     async def _keep_alive(self) -> None:
         while True:

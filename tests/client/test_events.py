@@ -85,6 +85,7 @@ def test_what_ends_the_client_is_told_to_all_who_wait(
     why: str,
 ) -> None:
     monkeypatch.setattr(client_module, "WINDOW", 1)
+    monkeypatch.setattr(connection_module, "_FAULTS", 1)
 
     async def scene() -> None:
         fixture = HostFixture(tmp_path)

@@ -108,6 +108,7 @@ def test_a_host_that_cannot_prove_its_key_is_not_remembered(tmp_path: Path) -> N
 def test_nothing_is_sent_to_whoever_took_the_hosts_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It shows the host's key, which all have seen, and does not hold it. Not even a beat, nor what waits."""
     monkeypatch.setattr(connection_module, "BEAT", 0.01)
+    monkeypatch.setattr(connection_module, "_FAULTS", 1)
 
     async def scene() -> None:
         async with HostFixture(tmp_path, "memory:stolen-place") as fixture, fixture.client("ann") as ann:
