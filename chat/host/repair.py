@@ -20,6 +20,7 @@ import sqlite3
 import tempfile
 from collections import Counter, defaultdict
 from contextlib import ExitStack, closing, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -157,19 +158,23 @@ class _Salvage:
 
     def _read_pages(self) -> dict[int, list[Row]]:
         proved: dict[int, dict[tuple[int, bytes], Row]] = defaultdict(dict)
-        with closing(Pages(self._folder / "log.db")) as pages:
-            for at, versions in pages.rows():
+        log = self._folder / "log.db"
+        # Where a repair was killed, the WAL is already beside the other name of the same database.
+        others = [path for path in log.parent.glob("log.db.replaced-*") if log.exists() and path.samefile(log)]
+        with ExitStack() as opened:
+            every = [opened.enter_context(closing(Pages(path))) for path in (log, *others)]
+            for at, versions in chain.from_iterable(pages.rows() for pages in every):
                 for columns in versions:
                     match columns:
-                        case [None, int(frames), bytes(before), bytes(chain), bytes(data)]:
+                        case [None, int(frames), bytes(before), bytes(after), bytes(data)]:
                             room, first = at >> ROOM_BITS, at & SEQ_MASK
-                            if (first, chain) in proved[room]:
+                            if (first, after) in proved[room]:
                                 break
-                            base = _base(room, first, frames, before, chain, data)
+                            base = _base(room, first, frames, before, after, data)
                             if base is not None:
                                 place = self._data.execute("INSERT INTO rows (data) VALUES (?)", (data,)).lastrowid
                                 assert place is not None
-                                proved[room][first, chain] = Row(room, first, frames, before, chain, base, place)
+                                proved[room][first, after] = Row(room, first, frames, before, after, base, place)
                                 break
                         case [None, str(name), bytes(epoch), bytes(invite), *_] if len(epoch) == EPOCH_SIZE:
                             self._rooms[at] = name, epoch, invite

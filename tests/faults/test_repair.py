@@ -7,8 +7,10 @@ import os
 import random
 import shutil
 import sqlite3
+import warnings
 from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import pytest
 
@@ -23,7 +25,7 @@ from chat.host.store import Store
 from tests.cli.programs import host, run
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from chat.core.sequencer import Submission
 
@@ -342,6 +344,49 @@ def test_the_damaged_files_are_kept_and_a_failed_repair_changes_nothing(
     assert (folder / "log.db.replaced-1.mark").read_bytes() == before["log.mark"]
     with closing(Store(folder)), pytest.raises(StoreError, match="another host uses"):
         repair(folder, "lobby")
+
+
+def test_a_repair_may_be_killed_anywhere(busy: Busy, tmp_path: Path) -> None:
+    """Whatever of the swap was done, the next repair finds every message."""
+    code = 1
+    for steps in range(20):
+        folder = shutil.copytree(busy.killed, tmp_path / str(steps))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python 3.12: this process has threads; the child needs none of them
+            pid = os.fork()
+        if not pid:
+            repair_and_die(folder, steps)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert repair(folder, "lobby").rooms[0].lost == [], steps
+        with closing(Store(folder)) as store:
+            assert content(store, "lobby") == busy.frames, steps
+        if not code:  # it came to its end
+            break
+    assert (code, steps > 5) == (0, True)
+
+
+def repair_and_die(folder: Path, steps: int) -> NoReturn:
+    """Repair, in a process that ends with the next change of a name after so many."""
+    left = steps
+
+    def counted(do: Callable[..., object]) -> Any:
+        def step(*arguments: object, **more: object) -> object:
+            nonlocal left
+            if not left:
+                os._exit(1)
+            left -= 1
+            return do(*arguments, **more)
+
+        return step
+
+    code = 2
+    try:
+        for owner, name in ((os, "link"), (Path, "unlink"), (Path, "replace")):
+            setattr(owner, name, counted(getattr(owner, name)))
+        repair(folder, "lobby")
+        code = 0
+    finally:
+        os._exit(code)
 
 
 def test_errors_lead_to_repair_and_repair_to_an_open_room(tmp_path: Path) -> None:
