@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,3 +64,16 @@ def what(lesson: str, expression: str, start: str = "spawn", *, has_helpers: boo
     assert (answer["zombie"], answer["children"]) == (0, [])
     assert has_helpers or not answer["running"]
     return answer["result"]
+
+
+def other_python(version: str) -> Path | None:
+    """Return a Python of this version, unless it is our own."""
+    found = shutil.which(f"python{version}")
+    if found is None or version == f"{sys.version_info.major}.{sys.version_info.minor}":
+        return None
+    # What pyenv puts on PATH runs only the versions that are switched on; look for the others beside it.
+    installed = Path(found).parents[1].glob(f"versions/{version}.*/bin/python{version}")
+    for path in (Path(found), *installed):
+        if subprocess.run([path, "-c", ""], capture_output=True, check=False, timeout=60).returncode == 0:
+            return path
+    return None

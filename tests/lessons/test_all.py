@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import pty
 import re
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.lessons.programs import LESSONS, PATIENCE, run
+from tests.lessons.programs import LESSONS, PATIENCE, other_python, run
 
 ALL = LESSONS / "all"
 NAMES = ["pipe", "queue", "socket", "shared memory"]
@@ -73,19 +71,6 @@ def test_what_is_not_so_ends_it(lie: str) -> None:
     done = run("-c", program)
     assert done.returncode == 1
     assert done.stderr == "all: on this machine it was not as the lessons say\n"
-
-
-def other_python(version: str) -> Path | None:
-    """Return a Python of this version, unless it is our own."""
-    found = shutil.which(f"python{version}")
-    if found is None or version == f"{sys.version_info.major}.{sys.version_info.minor}":
-        return None
-    # What pyenv puts on PATH runs only the versions that are switched on; look for the others beside it.
-    installed = Path(found).parents[1].glob(f"versions/{version}.*/bin/python{version}")
-    for path in (Path(found), *installed):
-        if subprocess.run([path, "-c", ""], capture_output=True, check=False, timeout=60).returncode == 0:
-            return path
-    return None
 
 
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])

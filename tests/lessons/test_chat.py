@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from tests.lessons.programs import LESSONS
+from tests.lessons.programs import LESSONS, other_python
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,9 +26,11 @@ PATIENCE = 60  # seconds, for what takes none
 ROOT = LESSONS.parents[1]
 
 
-def start(*arguments: str, stdin: int = subprocess.PIPE) -> subprocess.Popen[str]:
+def start(
+    *arguments: str, stdin: int = subprocess.PIPE, python: str | Path = sys.executable, wrapper: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-W", "error", str(CHAT), *arguments],
+        [python, "-B", "-W", "error", *wrapper, str(CHAT), *arguments],
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -44,8 +46,8 @@ def finish(program: subprocess.Popen[str], typed: str | None = None) -> tuple[st
 
 
 class Server:
-    def __init__(self) -> None:
-        self.program = start("serve", "--port", "0", stdin=subprocess.DEVNULL)
+    def __init__(self, python: str | Path = sys.executable, wrapper: tuple[str, ...] = ()) -> None:
+        self.program = start("serve", "--port", "0", stdin=subprocess.DEVNULL, python=python, wrapper=wrapper)
         assert self.program.stdout is not None
         self.port = int(re.findall(r"port (\d+)", self.program.stdout.readline())[0])
 
@@ -141,14 +143,32 @@ def bob(server: Server, ann: Peer) -> Iterator[Peer]:
 
 
 def test_two_people_talk(server: Server) -> None:
+    talk(server, sys.executable)
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+def test_two_people_talk_on_another_python(version: str) -> None:
+    python = other_python(version)
+    if python is None:
+        pytest.skip(f"no other Python {version} here")
+    server = Server(python)
+    try:
+        talk(server, python)
+        server.end()
+    finally:
+        server.program.kill()
+        server.program.wait()
+
+
+def talk(server: Server, python: str | Path) -> None:
     with Peer(server, "carol") as carol:
-        program = start("join", "dave", "--port", str(server.port))
+        program = start("join", "dave", "--port", str(server.port), python=python)
         assert program.stdin is not None
         assert program.stdout is not None
         carol.read_until("* dave came")
-        program.stdin.write("good evening, 你好\n")
+        program.stdin.write("good\tevening, 你好 👩‍💻\n")
         program.stdin.flush()
-        assert carol.read() == "dave: good evening, 你好"
+        assert carol.read() == "dave: good evening, 你好 👩‍💻"
         carol.say("is anybody here?")
         assert [program.stdout.readline() for _ in range(2)] == ["* dave came\n", "carol: is anybody here?\n"]
         assert finish(program, "good night") == ("", "", 0)  # no newline at its end
@@ -184,6 +204,31 @@ def test_a_port_in_use_and_a_server_that_is_not_there_are_one_line_each(server: 
     output, errors, status = finish(start("join", "ann", "--port", str(server.port)))
     assert (output, status) == ("", 1)
     assert re.fullmatch(r"chat: .*refused\n", errors)
+    _, errors, status = finish(start("join", "ann", "--port", "99999"))
+    assert (errors.count("\n"), errors[:6], status) == (1, "chat: ", 1)
+
+
+def test_a_server_that_is_killed_is_missed(server: Server, ann: Peer) -> None:
+    program = start("join", "bob", "--port", str(server.port))
+    ann.read_until("* bob came")
+    server.program.kill()
+    server.program.communicate()
+    _, errors, status = program.communicate(timeout=PATIENCE)[0], finish(program)[1], program.returncode
+    assert (errors, status) == ("chat: the server vanished\n", 1)
+
+
+def test_a_reader_of_the_output_that_leaves_is_one_line(server: Server, ann: Peer) -> None:
+    program = start("join", "bob", "--port", str(server.port))
+    ann.read_until("* bob came")
+    assert program.stdout is not None
+    assert program.stdout.readline() == "* bob came\n"
+    program.stdout.close()
+    ann.say("good evening")
+    assert program.wait(PATIENCE) == 1
+    assert program.stderr is not None
+    assert re.fullmatch(r"chat: .*Broken pipe\n", program.stderr.read())
+    ann.read_until("* bob left")
+    finish(program)
 
 
 def test_a_client_that_sends_byte_by_byte(server: Server, ann: Peer, bob: Peer) -> None:
@@ -308,6 +353,43 @@ def test_more_than_fit_wait_until_somebody_leaves(server: Server) -> None:
         late.read_until("* late came")
 
 
+def test_without_descriptors_the_others_wait_and_nobody_asks_again_and_again() -> None:
+    program = """
+import resource, runpy, socket, sys
+calls, accept = [], socket.socket.accept
+socket.socket.accept = lambda sock: calls.append(0) or accept(sock)
+resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+print(len(calls))
+"""
+    server = Server(wrapper=("-c", program))
+    with ExitStack() as stack:
+        stack.callback(server.program.wait)
+        stack.callback(server.program.kill)
+        first, second, *_ = [stack.enter_context(Peer(server, f"p{number}")) for number in range(5)]
+        waiting = [stack.enter_context(Peer(server)) for _ in range(20)]
+        for _ in range(20):
+            first.say("is anybody here?")
+            second.read_until("p0: is anybody here?")
+        waiting[-1].say("late")
+        for peer in waiting[:-1]:
+            peer.close()
+        second.read_until("* late came")
+        server.program.terminate()
+        output, errors, status = finish(server.program)
+    assert (errors, status) == ("", 0)
+    assert int(output) <= 60  # 25 of them succeed
+
+
+def test_many_short_lines_at_once_send_nobody_away_who_reads(server: Server, bob: Peer) -> None:
+    with Peer(server) as peer:
+        name = "\N{GRINNING FACE}" * 32  # 128 bytes in front of each line
+        peer.sock.sendall(frame(name) + frame("y") * 3000)
+        bob.read_until(f"* {name} came")
+        assert {bob.read() for _ in range(3000)} == {f"{name}: y"}
+
+
 def test_a_file_is_sent_whole(server: Server, ann: Peer, tmp_path: Path) -> None:
     file = tmp_path / "talk.txt"
     file.write_text("first\n\n" + "你" * 2000 + "\n" + "x" * 300_000 + "\nlast")
@@ -332,4 +414,4 @@ def test_the_list_at_its_end_leads_somewhere() -> None:
     places = re.findall(r"\b(?:chat|transports|docs)/[\w/-]+\.\w+", source.partition("# What it lacks")[2])
     assert len(places) >= 10
     assert [place for place in places if not (ROOT / place).is_file()] == []
-    assert source.count("\n") < 240
+    assert source.count("\n") < 220
