@@ -11,10 +11,12 @@ import multiprocessing
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import textwrap
+from contextlib import suppress
 from multiprocessing.context import ForkContext, ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 if not sys.executable:  # started by a bare name without PATH: children could not be started
     sys.executable = shutil.which("python3", path=os.defpath) or str(Path("/proc/self/exe").readlink())
     multiprocessing.set_executable(sys.executable)
+
+if multiprocessing.current_process().name != "MainProcess":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a child needs no traceback at Ctrl-C, either
 
 Context: TypeAlias = ForkContext | SpawnContext | ForkServerContext
 
@@ -67,25 +72,41 @@ def run(program: str) -> tuple[str, int]:
     return done.stdout, done.returncode
 
 
+def columns() -> int:
+    """Return the columns to fill."""
+    return min(shutil.get_terminal_size().columns, 100) - 1
+
+
 def fill(text: str) -> str:
     """Break paragraphs for this terminal. Drawings and lists, which are indented or numbered, stay as they are."""
-    width = min(shutil.get_terminal_size().columns, 100) - 1
     paragraphs = []
     for paragraph in re.split(r"\n\n+", text.strip("\n")):
         if paragraph[:1].isspace():
             paragraphs.append(textwrap.indent(paragraph, INDENT))
         else:
             paragraphs.append(
-                textwrap.fill(paragraph, width, initial_indent=INDENT, subsequent_indent=INDENT, break_on_hyphens=False)
+                textwrap.fill(
+                    paragraph, columns(), initial_indent=INDENT, subsequent_indent=INDENT, break_on_hyphens=False
+                )
             )
     return "\n\n".join(paragraphs)
+
+
+def broken(line: str) -> str:
+    """Break a line of code for this terminal, so that what does not fit stands to the right of where it began."""
+    bar = f"{INDENT}| "
+    further = bar + " " * (len(line) - len(line.lstrip()) + 8)
+    return textwrap.fill(
+        line, columns(), initial_indent=bar, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def show(*functions: Callable[..., object]) -> None:
     """Print the code that runs next."""
     for function in functions:
-        source = textwrap.dedent(inspect.getsource(function)).rstrip()
-        print(f"\n{textwrap.indent(source, f'{INDENT}| ', lambda _: True)}")
+        print()
+        for line in textwrap.dedent(inspect.getsource(function)).rstrip().split("\n"):
+            print(f"{INDENT}| {line}" if len(line) < columns() - 4 else broken(line))
     print(flush=True)
 
 
@@ -93,9 +114,8 @@ def seen(kind: str, sentence: str, true: bool) -> None:
     """Print an observation; end the lesson if it is not true."""
     if not true:
         sys.exit(f"lesson: not so on this machine: {sentence}")
-    width = min(shutil.get_terminal_size().columns, 100) - 1
     label = f"{INDENT}{kind:8} "
-    print(textwrap.fill(sentence, width, initial_indent=label, subsequent_indent=" " * len(label)), flush=True)
+    print(textwrap.fill(sentence, columns(), initial_indent=label, subsequent_indent=" " * len(label)), flush=True)
 
 
 def begin(doc: str) -> None:
@@ -115,6 +135,20 @@ def tell(number: str, part: Callable[..., None], arguments: Iterable[object]) ->
     part(*arguments)
 
 
+def quietly(program: Callable[[], int]) -> int:
+    """Run a program; end it without a traceback at Ctrl-C, or when nobody reads what it prints (``| head``)."""
+    try:
+        return program()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        with suppress(BrokenPipeError):
+            sys.stdout.flush()  # fails again if it was this pipe, since what could not be printed is still there
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its end
+        return 1
+
+
 def main(doc: str, first: Callable[..., None] | None, mistakes: dict[str, Callable[..., None]], *, starts: bool) -> int:
     """Run a lesson: all of it, or the one mistake that the command line names.
 
@@ -132,11 +166,15 @@ def main(doc: str, first: Callable[..., None] | None, mistakes: dict[str, Callab
         )
     chosen = parser.parse_args()
     arguments: list[Any] = [multiprocessing.get_context(chosen.start)] if starts else []
-    if chosen.mistake is None:
-        begin(doc)
-        if first is not None:
-            tell("", first, arguments)
-    for number, (name, mistake) in enumerate(mistakes.items(), 1):
-        if chosen.mistake in (None, name):
-            tell(f"{number}. {name}: ", mistake, arguments)
-    return 0
+
+    def lesson() -> int:
+        if chosen.mistake is None:
+            begin(doc)
+            if first is not None:
+                tell("", first, arguments)
+        for number, (name, mistake) in enumerate(mistakes.items(), 1):
+            if chosen.mistake in (None, name):
+                tell(f"{number}. {name}: ", mistake, arguments)
+        return 0
+
+    return quietly(lesson)

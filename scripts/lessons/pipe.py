@@ -13,11 +13,11 @@ such a number. A new process starts as a copy of another one, its parent, and th
 import os
 
 reader, writer = os.pipe()  # two descriptors, one for each end
-if os.fork() == 0:  # from here on there are two processes; 0 says "you are the copy", the child
+if os.fork() == 0:  # now there are two processes; 0 says "you are the child"
     os.write(writer, b"good evening")
     os._exit(0)  # the child ends here
-os.close(writer)  # the child has its own; with ours open, too, the loop below would never end
-while received := os.read(reader, 1024):  # waits for bytes; b"" says that nobody can write any more
+os.close(writer)  # the child has its own; with ours open, no end would come
+while received := os.read(reader, 1024):  # waits; b"" says: no writer left
     print(received.decode())
 os.wait()  # ask how the child ended; then the kernel can forget it
 -------------------------------- what it prints

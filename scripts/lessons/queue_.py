@@ -12,7 +12,7 @@ def work(jobs, results):  # run by the child
     while (job := jobs.get()) is not None:  # waits for a job
         results.put(job * job)
 
-if __name__ == "__main__":  # the child may read this file, too, and must not start a child of its own
+if __name__ == "__main__":  # not in the child, which may read this file, too
     jobs, results = Queue(), Queue()
     child = Process(target=work, args=(jobs, results))
     child.start()
@@ -27,9 +27,9 @@ if __name__ == "__main__":  # the child may read this file, too, and must not st
 These lines rely on having one worker and on knowing how many results will come. The rest of this lesson does without
 either.
 
-     producer                                    the kernel                 consumers
+     producer                               the kernel               consumers
        put ──▶ [ ...... ] ── feeder thread ──▶ [ ..#### ] ── one lock ──▶ get
-                 a buffer, no bound              a pipe, 64 KiB     └────▶ get
+            a buffer, no bound               a pipe, 64 KiB       └─────▶ get
 
 How to run it
 

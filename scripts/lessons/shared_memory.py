@@ -10,11 +10,11 @@ from multiprocessing import Process, Value
 def write(board):  # run by the child
     board.value = 42
 
-if __name__ == "__main__":  # the child may read this file, too, and must not start a child of its own
+if __name__ == "__main__":  # not in the child, which may read this file, too
     board = Value("q", 0)  # a whole number of 64 bits that both processes see
     child = Process(target=write, args=(board,))
     child.start()
-    child.join()  # wait until the child has ended: nothing else would tell us that it has written
+    child.join()  # until it has ended: nothing else says that it has written
     print("the board says", board.value)
 -------------------------------- what it prints
 the board says 42

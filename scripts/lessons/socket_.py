@@ -14,13 +14,13 @@ two kernels keep a TCP connection: what one end sends arrives at the other compl
 import os
 import socket
 
-server = socket.create_server(("127.0.0.1", 0))  # listens; port 0 means "any free one"
-if os.fork() == 0:  # from here on there are two processes; 0 says "you are the child"
+server = socket.create_server(("127.0.0.1", 0))  # listens on any free port
+if os.fork() == 0:  # now there are two processes; 0 says "you are the child"
     with socket.create_connection(server.getsockname()) as connection:
         connection.sendall(b"good evening")
     os._exit(0)  # the child ends here
-connection, address = server.accept()  # waits for a client; returns a new socket, for that client alone
-while received := connection.recv(1024):  # waits for bytes; b"" says that the client sends no more
+connection, address = server.accept()  # waits; a new socket, for one client
+while received := connection.recv(1024):  # waits; b"" says: no more comes
     print(received.decode())
 os.wait()  # ask how the child ended; then the kernel can forget it
 -------------------------------- what it prints

@@ -46,6 +46,7 @@ def test_the_smallest_program_runs_as_it_stands(harness: ModuleType, lesson: str
 def test_it_comes_first_and_is_small(harness: ModuleType, lesson: str) -> None:
     lines = harness.opening(docstring(lesson)).program.splitlines()
     assert len([line for line in lines if line.strip()]) <= 12
+    assert max(map(len, lines)) < 80
     assert not [line for line in lines if "->" in line or "harness" in line]
     source = (LESSONS / f"{lesson}.py").read_text()
     assert source.startswith('"""A lesson on ')
@@ -62,9 +63,21 @@ def test_a_smallest_program_that_prints_something_else_ends_the_lesson(tmp_path:
     assert done.stderr.startswith("lesson: not so on this machine: the smallest program")
 
 
-def test_what_runs_is_what_is_shown() -> None:
+def test_what_runs_is_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     done = run("-c", "import pipe, harness; harness.show(pipe.states)")
-    source = (LESSONS / "pipe.py").read_text()
-    shown = "\n".join(line[5:] for line in done.stdout.splitlines()).strip()
-    assert shown.startswith("def states(")
-    assert shown in source
+    assert max(map(len, done.stdout.splitlines())) < 80  # a long line is broken, and nothing else is changed
+    shown = " ".join(line.removeprefix("   |") for line in done.stdout.splitlines()).split()
+    assert shown[:2] == ["def", "states(context:"]
+    assert " ".join(shown) in " ".join((LESSONS / "pipe.py").read_text().split())
+
+
+@pytest.mark.parametrize("lesson", [*WITH_OPENING, "all"])
+def test_a_reader_of_the_output_that_leaves_sees_no_traceback(lesson: str) -> None:
+    program = next(path for path in LESSONS.iterdir() if path.stem == lesson)
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-B", program]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60)
+    os.close(writer)
+    assert (done.stderr, done.returncode) == (b"", 1)
