@@ -61,6 +61,7 @@ from typing import Final
 
 from chat.transport import Address, AddressError, DialFailed, LinkClosed, ListenFailed, Peer, Site, Text, reason
 from chat.transport.link import DescriptorLink, Waiter
+from chat.transport.patience import patience
 
 DIAL_TIMEOUT: Final = 3.0  # seconds that a host has to open a dialler's FIFOs
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
@@ -281,7 +282,7 @@ async def _connect(entry: Path) -> DescriptorLink:
             failed.callback(os.close, sink)
             os.write(sender, name.encode() + b"\n")
             readable = Waiter.for_reading(source)
-            async with asyncio.timeout(DIAL_TIMEOUT):
+            async with patience(DIAL_TIMEOUT):
                 await readable.wait()
             if os.read(source, len(_GREETING)) != _GREETING:
                 raise ConnectionRefusedError(errno.ECONNREFUSED, "it was closed before it let us in")

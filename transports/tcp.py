@@ -59,6 +59,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from chat.transport import Address, AddressError, DialFailed, LinkClosed, ListenFailed, Peer, Text, WrongValue, reason
 from chat.transport.link import NotTls, SocketLink, TlsLink, Waiter, begin_tls
+from chat.transport.patience import patience
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -327,7 +328,7 @@ class TcpListener:
 
     async def _handshake(self, connection: socket.socket, peer: Peer, context: ssl.SSLContext) -> None:
         try:
-            async with asyncio.timeout(HANDSHAKE_TIMEOUT):
+            async with patience(HANDSHAKE_TIMEOUT):
                 tls = await begin_tls(connection, context, server_side=True)
         except TimeoutError:
             log.warning("%s was refused: no TLS handshake within %g s", peer.text, HANDSHAKE_TIMEOUT)
@@ -456,7 +457,7 @@ class TcpTransport:
                 "cannot dial {address}: port 0 is for listening; give the port that the host shows", address=address
             )
         try:
-            async with asyncio.timeout(DIAL_TIMEOUT):
+            async with patience(DIAL_TIMEOUT):
                 sock = await _race(await _resolve(address, place, 0))
                 try:
                     text = f"tcp {_join(*sock.getpeername()[:2])}"

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import secrets
 import time
@@ -36,8 +37,9 @@ from chat.core.errors import (
     Untrusted,
 )
 from chat.core.session import Answered, Joined, LinkState, Numbered, Ranged
-from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE, Challenge
+from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE, STALL, Challenge
 from chat.local.identity import fingerprint, host_hash, transcript, verify
+from chat.transport.patience import patience
 from chat.transport.registry import find
 
 if TYPE_CHECKING:
@@ -123,7 +125,7 @@ class Connection:
         self._out = bytearray()
         self._pushing: asyncio.Task[None] | None = None
         self._flush_due = False
-        self._heard = 0.0
+        self._heard = math.inf  # when; infinity while we do not listen
         self._faults = 0  # in a row
         self._progress = (0, 0)  # the next message, and the first of ours that is unsettled, at the last fault
         self._tasks: list[asyncio.Task[None]] = []
@@ -165,7 +167,7 @@ class Connection:
     async def _join(self, link: Link, target: Target, address: Address) -> None:
         """Join over a new link, or close it: not even a beat may go to a host that did not prove its key."""
         try:
-            async with asyncio.timeout(HELLO_TIMEOUT):
+            async with patience(HELLO_TIMEOUT):
                 await self._shake_hands(link, target, address)
         except TimeoutError:
             await self._drop(link)
@@ -297,6 +299,7 @@ class Connection:
                 self._receive(data)
                 self.flush()
                 while len(self._events) > _EVENTS:
+                    self._heard = math.inf
                     await self._events.taken()
                     self._heard = time.monotonic()
         except LinkClosed:  # by _keep_alive
@@ -335,18 +338,26 @@ class Connection:
             raise RemoteProtocolError("gave up after {count} attempts: {why}", count=_FAULTS, why=fault.words)
 
     async def _keep_alive(self) -> None:
+        """Send a beat every 4 s; close a link from which nothing has come for 12 s, counting only when we listened."""
+        beat = time.monotonic() + BEAT
         while True:
-            await asyncio.sleep(BEAT)
-            if self.target is not None:
-                self._client.board.beat(self.target.board)
-            self._session.beat()
-            self.flush()
-            reading = len(self._events) <= _EVENTS
-            if self.link is not None and reading and time.monotonic() - self._heard > self._silence:
+            wake = min(beat, self._heard + self._silence)
+            await asyncio.sleep(wake - time.monotonic())
+            now = time.monotonic()
+            if now - wake > STALL:  # this process stood still, and what came meanwhile is unread
+                self._heard += min(now - wake, max(0.0, now - self._heard))
+            if now >= beat:
+                beat = now + BEAT
+                if self.target is not None:
+                    self._client.board.beat(self.target.board)
+                self._session.beat()
+                self.flush()
+            if self.link is not None and now >= self._heard + self._silence:
+                self._heard = math.inf
                 await self.link.aclose()  # ends receive(), and _stay dials again
 
     async def _drop(self, link: Link) -> None:
-        self.link, self._client.wire = None, ()
+        self.link, self._client.wire, self._heard = None, (), math.inf
         self._client.board.close()
         self._session.lost()
         self._out = bytearray()  # not clear(): the traceback of a failed send may still look into the old one

@@ -47,6 +47,7 @@ HELLO_TIMEOUT: Final = 5.0  # seconds that a peer has to send HELLO
 BEAT: Final = 4.0  # seconds between beats when there is nothing else to send
 YEAR_9999: Final = 253_370_764_800_000  # ms since 1970; later times, and those before 1970, break calendars
 SILENCE: Final = 12.0  # seconds without a byte after which a peer counts as gone
+STALL: Final = 0.5  # seconds that a timer may be late; later, this process stood still and could not hear its peers
 
 VERSION: Final = "chat/2"
 PREFACE: Final = f"{VERSION} manywire\n".encode()

@@ -32,6 +32,7 @@ from chat.core.errors import (
 from chat.core.wire import HELLO_TIMEOUT, Direct, Frame, Hello, Kind, Parser, Refusal, pack
 from chat.host.hosted_room import DISK_FULL
 from chat.local.identity import transcript, verify
+from chat.transport.patience import patience
 
 if TYPE_CHECKING:
     from chat.core.room import Member
@@ -103,7 +104,7 @@ class AdmissionControl:
     async def _meet(self, link: Link, slot: ExitStack) -> None:
         parser = Parser(limit=wire.MAX_HELLO)
         nonce = secrets.token_bytes(32)
-        async with asyncio.timeout(HELLO_TIMEOUT):
+        async with patience(HELLO_TIMEOUT):
             challenge = wire.Challenge(key=self._host.identity.key, nonce=nonce)
             await _send_all(link, wire.PREFACE + pack(Kind.CHALLENGE, challenge))
             hello = await _first_frame(link, parser)

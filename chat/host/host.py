@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from chat.core.log import Log
 from chat.core.loopguard import LIMIT
 from chat.core.room import BOT, Room
-from chat.core.wire import BEAT, MAX_CONTROL, SILENCE, Direct, Kind, pack
+from chat.core.wire import BEAT, MAX_CONTROL, SILENCE, STALL, Direct, Kind, pack
 from chat.host.admission import AdmissionControl
 from chat.host.board import HostBoard
 from chat.host.hosted_room import HostedRoom
@@ -189,18 +189,19 @@ class Host:
                 hosted.poll()
 
     async def _watch(self) -> None:
-        """Every 4 s, send beats to quiet members and drop silent ones."""
-        now = time.monotonic()
+        """Send beats to quiet members every 4 s; drop those silent for 12 s, not counting when we stood still."""
+        beat = time.monotonic() + BEAT
         while True:
-            before = now
-            await asyncio.sleep(BEAT)
+            wake = min(beat, SILENCE + min((hosted.heard() for hosted in self.rooms.values()), default=beat))
+            await asyncio.sleep(wake - time.monotonic())
             now = time.monotonic()
-            if now - before > SILENCE:  # this process was stopped: what members sent meanwhile is still unread
-                for hosted in self.rooms.values():
-                    for connection in hosted.connections.values():
-                        connection.heard = max(connection.heard, now)
+            stood_still = now - wake if now - wake > STALL else 0.0
             for hosted in self.rooms.values():
-                hosted.beat(now, SILENCE)
+                hosted.drop_silent(now, SILENCE, stood_still)
+                if now >= beat:
+                    hosted.beat()
+            if now >= beat:
+                beat = now + BEAT
 
     async def aclose(self) -> None:
         """Stop listening, store what was accepted, close all links."""

@@ -107,17 +107,26 @@ class HostedRoom:
                 _logger.info("%s (%s) is gone: %s", member.nick or "a reader", connection.link.peer.text, why)
             connection.task.cancel()
 
-    def beat(self, now: float, silence: float) -> None:
-        """Drop members that have been silent for so many seconds; send a beat to those with nothing else to read."""
+    def heard(self) -> float:
+        """Return when the most silent member was last heard, infinity if there is none."""
+        return min((connection.heard for connection in self.connections.values()), default=math.inf)
+
+    def drop_silent(self, now: float, silence: float, stood_still: float) -> None:
+        """Drop members that have been silent for so many seconds, besides those in which this process stood still."""
+        for connection in list(self.connections.values()):
+            connection.heard += min(stood_still, max(0.0, now - connection.heard))
+            if now >= connection.heard + silence:
+                self.drop(connection.member, f"nothing was heard of it for {silence:g} s")
+
+    def beat(self) -> None:
+        """Send a beat to members with nothing else to read."""
         for member in self.board.beat():
             self._post(member, _BOARD_FULL)
         self.board.note_reads()
         if self.room.changed:
             self.wake()
         for connection in list(self.connections.values()):
-            if now - connection.heard > silence:
-                self.drop(connection.member, f"nothing was heard of it for {silence:g} s")
-            elif connection.clogged is None and connection.member.cursor.at_border:
+            if connection.clogged is None and connection.member.cursor.at_border:
                 connection.member.cursor.post(_BEAT_FRAME)
                 connection.send()
 
