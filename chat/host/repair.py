@@ -34,18 +34,17 @@ from chat.core.wire import EPOCH_SIZE, SPOKEN_END, Author, Gap, Kind, Rejection,
 from chat.host import schema
 from chat.host.backup import Saved, replace_database, verify
 from chat.host.keep import Cut, put_cut
+from chat.host.marks import CHAIN_START, read_marks
 from chat.host.pages import Pages, copy_readable
 from chat.host.store import (
-    CHAIN_START,
     ROOM_BITS,
     SEQ_MASK,
     RoomState,
     Store,
     link,
     lock_folder,
-    read_high_water,
-    unsigned,
 )
+from chat.host.tables import unsigned
 from chat.local.private_files import try_lock
 
 if TYPE_CHECKING:
@@ -282,14 +281,10 @@ class _Salvage:
 
 
 def _marks(folder: Path, rooms: Iterable[int]) -> dict[int, tuple[int, bytes]]:
-    try:
-        fd = os.open(folder / "log.mark", os.O_RDONLY)
-    except OSError:
-        return dict.fromkeys(rooms, (1, CHAIN_START))
-    try:
-        return {room: read_high_water(fd, room) for room in rooms}
-    finally:
-        os.close(fd)
+    marks: dict[int, tuple[int, bytes]] = {}
+    with suppress(OSError):
+        marks = read_marks(folder / "log.mark")
+    return {room: marks.get(room, (1, CHAIN_START)) for room in rooms}
 
 
 def _base(room: int, first: int, frames: int, before: bytes, chain: bytes, data: bytes) -> int | None:
@@ -331,7 +326,8 @@ def _other_tables(path: Path) -> tuple[dict[str, list[tuple[Any, ...]]], list[st
                 database.text_factory = lambda raw: raw.decode("utf-8", "replace")
                 faults += [line for (line,) in database.execute("PRAGMA integrity_check(10)") if line != "ok"]
                 for table, (columns, types) in _TABLES.items():
-                    tables[table] = [row for row in _rows(database, table, columns) if tuple(map(type, row)) == types]
+                    rows = _rows(database, table, columns)
+                    tables[table] = [row for row in rows if tuple(map(type, row)) == types]
         except sqlite3.Error as error:
             faults.append(str(error))
     return tables, faults

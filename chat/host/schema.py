@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from chat.core.errors import StoreError
 from chat.local.invite import signer
@@ -12,7 +15,7 @@ from chat.local.invite import signer
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERSION: Final = 6  # PRAGMA user_version
+VERSION: Final = 7  # PRAGMA user_version
 
 _NEW: Final = """
 -- What a room's order makes, alike on every host of it:
@@ -57,6 +60,32 @@ INSERT INTO invites SELECT room, invite_key(secret), expires, uses >= 0 FROM sec
 INSERT INTO invite_uses SELECT room, invite_key(secret), uses FROM secrets;
 DROP TABLE secrets;
 """
+# Until version 6 a row had no digest. Each room gets its first checkpoint when it is opened, from its whole log.
+_COLUMNS: Final = {
+    "authors": "room, id, key, stream, nick, bot",
+    "streams": "room, key, stream, high_water",
+    "nicks": "room, skeleton, nick, key",
+    "members": "room, key, role",
+    "rooms": "id, name, epoch, invite, chain_base",
+    "reads": "room, key, seq",
+    "addresses": "room, asked, given",
+    "rejections": "room, key, stream, number, count, code, fields",
+    "invites": "room, key, expires, counted",
+    "invite_uses": "room, key, uses",
+    "admitted": "room, key, invite",
+}
+_ADD_DIGESTS: Final = "ALTER TABLE {0} ADD COLUMN digest BLOB; UPDATE {0} SET digest = row_digest('{0}', {1});"
+_SINCE_VERSION_7: Final = """
+CREATE TABLE checkpoints (room INTEGER PRIMARY KEY, next_seq INTEGER, chain BLOB, total BLOB, digest BLOB);
+""" + "".join(_ADD_DIGESTS.format(table, columns) for table, columns in _COLUMNS.items())
+
+
+def row_digest(table: str, *row: object) -> bytes:
+    """Return what the last column of a row holds: 8 bytes over the table's name and the other columns.
+
+    A flipped bit may change a value's type; each type is packed in its own way.
+    """
+    return hashlib.sha256(msgspec.msgpack.encode((table, *row))).digest()[:8]
 
 
 def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
@@ -72,7 +101,12 @@ def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
 def prepare(database: sqlite3.Connection) -> None:
     """Make the tables in a new database, or bring an older one up to date. Raises StoreError for a newer one."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
-    steps = {0: _NEW + _SINCE_VERSION_3, 3: _BEFORE + _SINCE_VERSION_3 + _AFTER, VERSION: ""}
+    steps = {
+        0: _NEW + _SINCE_VERSION_3 + _SINCE_VERSION_7,
+        3: _BEFORE + _SINCE_VERSION_3 + _AFTER + _SINCE_VERSION_7,
+        6: _SINCE_VERSION_7,
+        VERSION: "",
+    }
     if version not in steps:
         raise StoreError(
             "the database is of version {version}, this program knows {known}; upgrade manywire",
@@ -83,5 +117,6 @@ def prepare(database: sqlite3.Connection) -> None:
         (usual,) = database.execute("PRAGMA secure_delete").fetchone()
         database.execute("PRAGMA secure_delete = ON")  # else the secrets of invites would stay in unused pages
         database.create_function("invite_key", 1, lambda secret: signer(secret).key)
+        database.create_function("row_digest", -1, row_digest)
         database.executescript(f"BEGIN; {steps[version]} PRAGMA user_version = {VERSION}; COMMIT;")
         database.execute(f"PRAGMA secure_delete = {usual}")

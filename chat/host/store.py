@@ -18,7 +18,6 @@ Rules:
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import secrets
@@ -27,26 +26,26 @@ import sqlite3
 import struct
 import threading
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 
 from chat.core.errors import StoreError, StoreFull, Text
-from chat.core.ledger import REJECTIONS_KEPT, RoomTables
+from chat.core.ledger import RoomTables
 from chat.core.log import Batch
-from chat.core.wire import EPOCH_SIZE, MAX_BATCH, Author, Gap, Rejection, split
-from chat.host import schema
+from chat.core.wire import EPOCH_SIZE, MAX_BATCH, Gap, split
+from chat.host import schema, tables
+from chat.host.marks import CHAIN_START, Marks
 from chat.local.private_files import try_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 
 _logger: Final = logging.getLogger("chat.host.store")
 ROOM_BITS: Final = 48  # a batch's row is room << 48 | its first number, so one tree finds both
 SEQ_MASK: Final = (1 << ROOM_BITS) - 1
-_HIGH_WATER: Final = struct.Struct("!QQ16s")  # room, next number, the chain there; a digest of these follows
-_HIGH_WATER_SIZE: Final = 64
 _CHAINED: Final = struct.Struct("!QQ")  # what a link of the chain vouches for beside the data: first number, frames
 
 _SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # it may quote damaged text, which sqlite3 cannot decode
@@ -54,7 +53,6 @@ _NO_DAMAGE: Final = {  # https://www.sqlite.org/rescode.html
     *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_IOERR),
     *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_INTERRUPT),
 }
-CHAIN_START: Final = bytes(16)
 _SETTINGS: Final = (
     "busy_timeout = 5000",
     "journal_mode = WAL",
@@ -82,8 +80,9 @@ class Store:
     def __init__(self, folder: Path, room: str = "ROOM") -> None:
         self._folder = folder
         self._room = shlex.quote(room)  # the one that this folder is for, as it is typed
-        self._chains: dict[int, bytes] = {}  # by room, as the next one
+        self._checked: dict[int, tables.Checked] = {}  # by room, as the next two
         self._chain_bases: dict[int, int] = {}
+        self._stored: Callable[[], None] | None = None  # to be called once the current transaction is stored
         self._writing = threading.Lock()
         self._failure = ""  # why nothing is written any more
         path = folder / "log.db"
@@ -99,8 +98,10 @@ class Store:
                 self._reader = sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro", uri=True)
                 opened.callback(self._reader.close)
                 self._reader.execute("PRAGMA mmap_size = 0")
-                self._high_water_fd = os.open(folder / "log.mark", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                opened.callback(os.close, self._high_water_fd)
+                self._reader.text_factory = _decode
+                self._reader.create_function("row_digest", -1, schema.row_digest, deterministic=True)
+                self._marks = Marks(folder / "log.mark")
+                opened.callback(self._marks.close)
             except (OSError, *_SQLITE_ERRORS) as error:
                 why = self._explain(error)
                 raise StoreError("the database {path} cannot be opened: {why}", path=path, why=why) from None
@@ -123,6 +124,8 @@ class Store:
                 self._database.execute("BEGIN IMMEDIATE")
                 yield self._database
                 self._database.execute("COMMIT")
+                if self._stored is not None:
+                    self._stored()
             except sqlite3.Error as error:
                 if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
                     raise StoreFull("the disk is full; messages wait until there is room again") from None
@@ -131,6 +134,7 @@ class Store:
                 )
                 raise StoreError(self._failure) from None
             finally:
+                self._stored = None
                 if self._database.in_transaction:
                     with suppress(sqlite3.Error):
                         self._database.execute("ROLLBACK")
@@ -158,14 +162,13 @@ class Store:
     def open_room(self, name: str) -> RoomState:
         """Return the room of this name, perhaps a new one. Raises StoreError if messages or rooms were lost."""
         with self._reading():
-            query = "SELECT id, epoch, invite, chain_base FROM rooms WHERE name = ?"
-            known = self._reader.execute(query, (name,)).fetchone()
+            known = self._reader.execute("SELECT * FROM rooms WHERE name = ?", (name,)).fetchone()
             if known is None:
                 self._check_no_room_lost(name)
                 known = self._make_room(name)
-            room, epoch, invite, base = known
-            if not isinstance(room, int) or not isinstance(base, int):  # a flipped bit can change a column's type
+            if not tables.is_sound("rooms", known):
                 raise sqlite3.DatabaseError("the table of rooms is damaged")
+            room, _, epoch, invite, base, _ = known
             self._chain_bases[room] = base
             last = self._reader.execute(_HOLDS, (room << ROOM_BITS, room << ROOM_BITS | SEQ_MASK)).fetchone()
             next_seq, last_time, chain = 1, 0, CHAIN_START
@@ -175,29 +178,12 @@ class Store:
                 found = self.read(room, next_seq - 1)  # a Gap if it is damaged; then the host's clock decides
                 last_time = max((f.time for f in split(found.data)), default=0) if isinstance(found, Batch) else 0
             self._check_high_water(room, name, next_seq)
-            self._chains[room] = chain
-            return RoomState(room, epoch, invite, next_seq, last_time, self._tables(room))
-
-    def _tables(self, room: int) -> RoomTables:
-        def rows(table: str) -> list[Any]:
-            query = f"SELECT * FROM {table} WHERE room = ?"  # noqa: S608  our own words only
-            return [row[1:] for row in self._reader.execute(query, (room,))]
-
-        return RoomTables(
-            authors=[
-                Author(index=index, key=key, stream=unsigned(stream), nick=nick, bot=bool(bot))
-                for index, key, stream, nick, bot in rows("authors")
-            ],
-            high_water=[(key, unsigned(stream), number) for key, stream, number in rows("streams")],
-            nicks=rows("nicks"),
-            members=rows("members"),
-            invites=[(key, at, bool(counted)) for key, at, counted in rows("invites")],
-            reads=rows("reads"),
-            rejections=[
-                (key, unsigned(stream), Rejection(number=number, count=count, code=code, fields=json.loads(fields)))
-                for key, stream, number, count, code, fields in rows("rejections")
-            ],
-        )
+            rows, checked, anew = tables.load(self._reader, room, next_seq, chain, partial(self.read, room))
+            self._checked[room] = checked
+            if anew:
+                with suppress(StoreFull), self.transaction() as database:  # the next time, then
+                    self._stored = tables.write_anew(database, room, rows, checked)
+            return RoomState(room, epoch, invite, next_seq, last_time, rows)
 
     def direct_rooms(self, key: bytes, limit: int) -> list[tuple[str, bytes, int, int]]:
         """Return (name, the other's key, next number, the last one read) of this key's newest rooms that hold anything.
@@ -214,58 +200,55 @@ class Store:
                 JOIN batches ON batches.at = (
                     SELECT max(at) FROM batches WHERE at BETWEEN mine.room << ? AND mine.room << ? | ?)
                 LEFT JOIN reads ON reads.room = mine.room AND reads.key = mine.key
-                WHERE mine.key = ? ORDER BY rooms.id DESC LIMIT ?
+                WHERE mine.key = ?
+                AND mine.digest = row_digest('members', mine.room, mine.key, mine.role)
+                AND other.digest = row_digest('members', other.room, other.key, other.role)
+                AND rooms.digest = row_digest(
+                    'rooms', rooms.id, rooms.name, rooms.epoch, rooms.invite, rooms.chain_base)
+                ORDER BY rooms.id DESC LIMIT ?
                 """,
                 (SEQ_MASK, ROOM_BITS, ROOM_BITS, SEQ_MASK, key, limit),
             ).fetchall()
 
-    def _make_room(self, name: str) -> tuple[int, bytes, bytes, int]:
+    def _make_room(self, name: str) -> tuple[Any, ...]:
         epoch, invite = secrets.token_bytes(EPOCH_SIZE), secrets.token_bytes(16)
         with self.transaction() as database:
-            made = database.execute("INSERT INTO rooms (name, epoch, invite) VALUES (?, ?, ?)", (name, epoch, invite))
-            assert made.lastrowid is not None
-            return made.lastrowid, epoch, invite, 0
+            (room,) = database.execute("SELECT coalesce(max(id), 0) + 1 FROM rooms").fetchone()
+            row = (room, name, epoch, invite, 0)
+            tables.put_row(database, "rooms", *row)
+        return (*row, schema.row_digest("rooms", *row))
 
     def adopt(
-        self, name: str, room: RoomState, base: int, rows: Iterable[tuple[int, int, bytes, bytes, bytes]]
+        self, name: str, room: RoomState, chain_base: int, rows: Iterable[tuple[int, int, bytes, bytes, bytes]]
     ) -> None:
         """Make a room as it was elsewhere: its rows of the log, as they are, and its tables. Raises StoreError."""
         with self.transaction() as database:
-            database.execute("INSERT INTO rooms VALUES (?, ?, ?, ?, ?)", (room.id, name, room.epoch, room.invite, base))
+            tables.put_row(database, "rooms", room.id, name, room.epoch, room.invite, chain_base)
             database.executemany("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", rows)
-        made = self.open_room(name)
-        self.commit(room.id, [], room.tables)
-        self._write_high_water(room.id, made.next_seq, self._chains[room.id])
+            base = room.id << ROOM_BITS
+            last = database.execute(_HOLDS, (base, base | SEQ_MASK)).fetchone()
+            at, frames, chain = last or (base, 1, CHAIN_START)
+            checked = tables.Checked((at & SEQ_MASK) + frames, chain)
+            self._stored = checked.put(database, room.id, room.tables)
+        self.open_room(name)
+        self._marks.write(room.id, checked.next_seq, chain)
 
     # -- the log ---------------------------------------------------------------------------------
 
     def commit(self, room: int, batches: list[Batch], changes: RoomTables) -> None:
-        """Put batches and changes on the disk, all or nothing, from any thread. Raises as ``_transaction`` does."""
-        chain, base = self._chains[room], self._chain_bases[room]
+        """Put batches and changes on the disk, all or nothing, from any thread. Raises as ``transaction`` does."""
+        checked, base = self._checked[room], self._chain_bases[room]
+        next_seq, chain = checked.next_seq, checked.chain
         rows = []
         for batch in batches:
             before, chain = chain, link(chain, base | batch.first, batch.frames, batch.data)
             rows.append((room << ROOM_BITS | batch.first, batch.frames, before, chain, batch.data))
+            next_seq = batch.next_seq
         with self.transaction() as database:
             database.executemany("INSERT INTO batches VALUES (?, ?, ?, ?, ?)", rows)
-            for query, changed in (
-                (_PUT_AUTHOR, [(room, a.index, a.key, _signed(a.stream), a.nick, a.bot) for a in changes.authors]),
-                (_PUT_STREAM, [(room, key, _signed(stream), number) for key, stream, number in changes.high_water]),
-                (_PUT_NICK, [(room, *nick) for nick in changes.nicks]),
-                (_PUT_MEMBER, [(room, *member) for member in changes.members]),
-                (_PUT_INVITE, [(room, *invite) for invite in changes.invites]),
-                (_PUT_ADMITTED, [(room, *admitted) for admitted in changes.admitted]),
-                (_PUT_READ, [(room, *read) for read in changes.reads]),
-            ):
-                if changed:
-                    database.executemany(query, changed)
-            for key, stream, one in changes.rejections:
-                owner = (room, key, _signed(stream))
-                database.execute(_PUT_REJECTION, (*owner, one.number, one.count, one.code, json.dumps(one.fields)))
-                database.execute(_FORGET_REJECTIONS, (*owner, *owner, REJECTIONS_KEPT))
-        self._chains[room] = chain
+            self._stored = checked.put(database, room, changes, (next_seq, chain))
         if batches:
-            self._write_high_water(room, batches[-1].next_seq, chain)
+            self._marks.write(room, next_seq, chain)
 
     def read(self, room: int, seq: int) -> Batch | Gap | None:
         """Return up to 64 KiB of the log that hold ``seq``, as one batch; None if nothing is stored from there on.
@@ -297,47 +280,51 @@ class Store:
     def add_invite(self, room: int, key: bytes, expires: int, uses: int) -> None:
         """Keep an invite by its public key: ``expires`` in ms, 0 for never; ``uses`` left, -1 for any number."""
         with self.transaction() as database:
-            database.execute(_PUT_INVITE, (room, key, expires, uses >= 0))
-            database.execute("INSERT INTO invite_uses VALUES (?, ?, ?)", (room, key, uses))
+            changes = RoomTables(invites=[(key, expires, uses >= 0)])
+            self._stored = self._checked[room].put(database, room, changes)
+            tables.put_row(database, "invite_uses", room, key, uses)
 
     def uses_left(self, room: int, key: bytes) -> int:
         """Return how often this host may still let somebody in by an invite whose uses are counted."""
-        return int(self._look_up("SELECT uses FROM invite_uses WHERE room = ? AND key = ?", room, key) or 0)
+        return self._look_up("invite_uses", "key", room, key) or 0
 
     def use_invite(self, room: int, key: bytes) -> None:
         """Count one use of an invite that has a limit. Raises StoreFull, StoreError."""
-        query = "UPDATE invite_uses SET uses = uses - 1 WHERE room = ? AND key = ? AND uses > 0"
-        with self.transaction() as database:
-            database.execute(query, (room, key))
+        if (uses := self.uses_left(room, key)) > 0:
+            with self.transaction() as database:
+                tables.put_row(database, "invite_uses", room, key, uses - 1)
 
     def address(self, room: int, asked: str) -> str:
         """Return the address that was given the last time ``asked`` was asked for, or ""."""
-        return str(self._look_up("SELECT given FROM addresses WHERE room = ? AND asked = ?", room, asked) or "")
+        return self._look_up("addresses", "asked", room, asked) or ""
 
-    def _look_up(self, query: str, *values: object) -> Any:
-        """Return the one column of the first row, None without a row. Raises StoreError."""
+    def _look_up(self, table: str, column: str, room: int, value: object) -> Any:
+        """Return the last value of the row, None without a row or for a damaged one. Raises StoreError."""
+        query = f"SELECT * FROM {table} WHERE room = ? AND {column} = ?"  # noqa: S608  our own words only
         with self._reading():
-            (found,) = self._reader.execute(query, values).fetchone() or (None,)
-        return found
+            row = self._reader.execute(query, (room, value)).fetchone()
+        if row is None or tables.is_sound(table, row):
+            return row and row[-2]
+        _logger.error("a row of the table %s is damaged and not used", table)
+        return None
 
     def remember_address(self, room: int, asked: str, given: str) -> None:
         """Raises StoreFull, StoreError."""
         with self.transaction() as database:
-            database.execute("INSERT OR REPLACE INTO addresses VALUES (?, ?, ?)", (room, asked, given))
+            tables.put_row(database, "addresses", room, asked, given)
 
-    # -- the mark --------------------------------------------------------------------------------
-
-    def _write_high_water(self, room: int, next_seq: int, chain: bytes) -> None:
-        record = _HIGH_WATER.pack(room, next_seq, chain)
-        try:
-            os.pwrite(self._high_water_fd, record + _digest(record), room * _HIGH_WATER_SIZE)
-        except OSError as error:  # a full disk: what was committed is committed, with an older mark beside it
-            _logger.warning("the mark %s cannot be written: %s", self._folder / "log.mark", error.strerror)
+    # -- what was lost ---------------------------------------------------------------------------
 
     def high_water(self, room: int) -> tuple[int, bytes]:
-        return read_high_water(self._high_water_fd, room)
+        """Return the room's next number and its chain there, as they were marked."""
+        return self._marks.read(room)
 
     def _check_high_water(self, room: int, name: str, next_seq: int) -> None:
+        if room in self._marks.damaged:
+            _logger.error(
+                "the high-water mark of room %r cannot be read; nobody can tell whether its last messages are lost",
+                name,
+            )
         marked, chain = self.high_water(room)
         if marked > next_seq:
             raise StoreError(
@@ -358,10 +345,12 @@ class Store:
 
     def _check_no_room_lost(self, name: str) -> None:
         """A database that lost its beginning is empty. It must not take a lost room for a new one."""
-        (highest,) = self._reader.execute("SELECT coalesce(max(id), 0) FROM rooms").fetchone()
-        slots = os.fstat(self._high_water_fd).st_size // _HIGH_WATER_SIZE
-        marks = [self.high_water(room)[0] for room in range(highest + 1, slots)]
-        lost = [mark - 1 for mark in marks if mark > 1]
+        rows = self._reader.execute("SELECT * FROM rooms NOT INDEXED ORDER BY id").fetchall()
+        if [row[0] for row in rows] != list(range(1, len(rows) + 1)) or not all(
+            tables.is_sound("rooms", row) and row[1] != name for row in rows
+        ):
+            raise sqlite3.DatabaseError("the table of rooms is damaged")
+        lost = [self._marks.read(room)[0] - 1 for room in self._marks.rooms() if room > len(rows)]
         if lost:
             raise StoreError(
                 "cannot make room {name!r}: the database has lost {count} of its rooms, with messages 1 to "
@@ -389,20 +378,6 @@ _ROWS: Final = """
 SELECT at, max(1, min(2048, ifnull(cast(frames AS INTEGER), 1))), ifnull(cast(before AS BLOB), x''),
     ifnull(cast(chain AS BLOB), x''), ifnull(cast(data AS BLOB), x'')
 FROM batches WHERE at >= ? AND at <= ? ORDER BY at LIMIT ?
-"""
-_PUT_AUTHOR: Final = "INSERT INTO authors VALUES (?, ?, ?, ?, ?, ?)"
-_PUT_STREAM: Final = (
-    "INSERT INTO streams VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET high_water = excluded.high_water"
-)
-_PUT_NICK: Final = "INSERT OR REPLACE INTO nicks VALUES (?, ?, ?, ?)"
-_PUT_MEMBER: Final = "INSERT OR REPLACE INTO members VALUES (?, ?, ?)"
-_PUT_INVITE: Final = "INSERT OR REPLACE INTO invites VALUES (?, ?, ?, ?)"
-_PUT_ADMITTED: Final = "INSERT OR IGNORE INTO admitted VALUES (?, ?, ?)"
-_PUT_READ: Final = "INSERT INTO reads VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)"
-_PUT_REJECTION: Final = "INSERT OR REPLACE INTO rejections VALUES (?, ?, ?, ?, ?, ?, ?)"
-_FORGET_REJECTIONS: Final = """
-DELETE FROM rejections WHERE room = ? AND key = ? AND stream = ? AND number <= (
-    SELECT number FROM rejections WHERE room = ? AND key = ? AND stream = ? ORDER BY number DESC LIMIT 1 OFFSET ?)
 """
 _AFTER: Final = "SELECT min(at) FROM batches WHERE at > ? AND at <= ?"
 
@@ -439,24 +414,6 @@ def link(chain: bytes, first: int, frames: int, data: bytes) -> bytes:
     return digest.digest()[:16]
 
 
-def read_high_water(fd: int, room: int) -> tuple[int, bytes]:
-    """Return the room's next number and its chain there; the beginning for a mark that is torn or missing."""
-    data = os.pread(fd, _HIGH_WATER_SIZE, room * _HIGH_WATER_SIZE)
-    record = data[: _HIGH_WATER.size]
-    if len(data) < _HIGH_WATER_SIZE or _digest(record) != data[_HIGH_WATER.size :]:
-        return 1, CHAIN_START
-    _, next_seq, chain = _HIGH_WATER.unpack(record)
-    return next_seq, chain
-
-
-def _digest(record: bytes) -> bytes:
-    return hashlib.sha256(record).digest()[: _HIGH_WATER_SIZE - _HIGH_WATER.size]
-
-
-def _signed(number: int) -> int:
-    """SQLite's integers are signed; a stream's id is not."""
-    return number - (1 << 64) if number >> 63 else number
-
-
-def unsigned(number: int) -> int:
-    return number + (1 << 64) if number < 0 else number
+def _decode(raw: bytes) -> str:
+    """A flipped bit may leave bytes that are not UTF-8: the row's digest tells."""
+    return raw.decode("utf-8", "replace")

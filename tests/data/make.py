@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Self
 
 import pyte
 
+from chat.host.store import Store
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -237,11 +239,15 @@ def interrupt(maker: Maker) -> None:
 
 def finish(maker: Maker) -> None:
     """Date the invite for an hour back by a day, and leave each database in one file."""
+    for folder in (maker.top / "ann").glob("rooms/*"):
+        with closing(Store(folder)) as store:
+            room = store.open_room("lobby")
+            for key, expires, counted in room.tables.invites:
+                if expires:
+                    uses = store.uses_left(room.id, key) if counted else -1
+                    store.add_invite(room.id, key, expires - 86400000, uses)
     for database in (maker.top / "ann").glob("rooms/*/*.db"):
-        with closing(sqlite3.connect(database)) as opened, opened:
-            if database.name == "log.db":
-                opened.execute("UPDATE invites SET expires = expires - 86400000 WHERE expires > 0")
-            opened.commit()
+        with closing(sqlite3.connect(database)) as opened:
             opened.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 

@@ -186,7 +186,7 @@ def test_an_invite_whose_use_cannot_be_counted_lets_nobody_in(tmp_path: Path) ->
             execute = fixture.store._database.execute
             execute("CREATE TABLE ballast (data BLOB)")
             heavy = "INSERT INTO ballast VALUES (zeroblob(100000))"  # so that this one write does not fit any more
-            execute(f"CREATE TRIGGER heavy BEFORE UPDATE ON invite_uses BEGIN {heavy}; END")
+            execute(f"CREATE TRIGGER heavy BEFORE INSERT ON invite_uses BEGIN {heavy}; END")
             fill_disk(fixture)
             assert "disk is full" in await refused(fixture, "ann", "disk-full", invite)
             await refused(fixture, "ann", "disk-full", invite)  # and no second try gets in

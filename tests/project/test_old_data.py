@@ -45,7 +45,7 @@ LOG = [  # number, nickname, kind, text, target
 UNCONFIRMED, WAITING = "stored, and ann never knew", "said while the host was away"
 
 
-@pytest.fixture(params=["format-1", "format-2"])
+@pytest.fixture(params=["format-1", "format-2", "format-3"])
 def old(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy with the modes that the program had set; git does not keep them."""
     folder = tmp_path / "old"

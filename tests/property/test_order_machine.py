@@ -101,10 +101,12 @@ class Host:
                 member.cursor.advance(len(piece))
 
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Everything that is stored of the room, less its number."""
+        """Everything that is stored of the room, less its number, which the digest of a row covers."""
         with sqlite3.connect(f"file:{self.folder.name}/log.db?mode=ro", uri=True) as database:
             found = {
-                table: sorted(row[1:] for row in database.execute(f"SELECT * FROM {table} WHERE room = ?", (self.id,)))
+                table: sorted(
+                    row[1:-1] for row in database.execute(f"SELECT * FROM {table} WHERE room = ?", (self.id,))
+                )
                 for table in TABLES
             }
             query = "SELECT at & ?, frames, before, chain, data FROM batches WHERE at >> 48 = ? ORDER BY at"
