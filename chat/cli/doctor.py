@@ -103,7 +103,7 @@ def examine(data: Path | None = None) -> Iterator[Finding]:
         "transports": _transports,
         "sockets": _sockets,
         "rooms": _rooms,
-        "clock": lambda: _clock(time.time()),
+        "clock": lambda: _clock(time.time(), folder),
     }
     for name, check in terminal.items():
         yield from _tried(name, check)
@@ -452,10 +452,21 @@ def _rooms() -> Rows:
     yield OK, Text("open on this machine: {rooms}", rooms=names or Text("none"))
 
 
-def _clock(now: float) -> Rows:
+def _clock(now: float, folder: Path) -> Rows:
     shown = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(now))
     if now < _RELEASED:
         text = Text("it shows {time}, which is before this program was released", time=shown)
         yield FAIL, text, Text("set it, preferably with NTP")
-    else:
+        return
+    written = {mark.parent.name: mark.stat().st_mtime - now for mark in folder.glob("rooms/*/log.mark")}
+    ahead = {room: seconds for room, seconds in written.items() if seconds > _SKEW}
+    for room, seconds in ahead.items():
+        text = Text(
+            "it shows {time}, but room {room} was written {seconds} s later",
+            time=shown,
+            room=room,
+            seconds=f"{seconds:.0f}",
+        )
+        yield WARN, text, Text("it was ahead then, or is behind now: set it with NTP")
+    if not ahead:
         yield OK, shown

@@ -33,6 +33,8 @@ NO_ROOM: Final = frozenset({"no-room", "no-shared-room", "not-open", "not-here",
 NOTICES: Final = {
     "disk-full": "the host's disk is full; your messages wait until it has space",
     "disk": "the host's disk has space again; the messages that waited are stored",
+    "clock-ahead": "the host's clock went forward by {seconds} s; if it is wrong, so is the time of new messages",
+    "clock-back": "the host's clock went back by {seconds} s; new messages show earlier times, and stay in order",
     "board-full": "the room's board is full, so nobody can see your status",
     "loop-slowed": "{nick} and other programs answer each other; they are slowed down",
     "loop-muted": "{nick} and other programs answer each other; they are muted until a person speaks",

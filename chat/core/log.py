@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chat.core import wire
 from chat.core.errors import LocalProtocolError
-from chat.core.wire import LAST, MAX_BATCH, MAX_PIECE, Gap, Kind
+from chat.core.wire import LAST, MAX_BATCH, MAX_PIECE, YEAR_9999, Gap, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 WINDOW: Final = 8 * 1024 * 1024  # bytes of published batches kept in memory; older ones come from the store
+MAX_AHEAD: Final = 5_000  # milliseconds that a message's time may be ahead of the clock, so that it need not go back
 _FRESH: Final = 64  # batches kept as they were sent; the ones before are joined
 _MESSAGES: Final = frozenset((Kind.SAY, Kind.ACTION))
 _first: Final = attrgetter("first")
@@ -67,6 +68,7 @@ class Log:
         self.next_seq = next_seq  # the number that the next append gives
         self.end = next_seq  # below this, frames are stored and may be read
         self.unpublished = 0  # bytes appended but not yet published
+        self.went_back = 0  # milliseconds by which times have gone back, and nobody has been told yet
         self._last_time = last_time
         self._older = older
         self._limit = window
@@ -78,7 +80,11 @@ class Log:
         self._window_size = 0
 
     def append(self, kind: int, body: bytes, *, time: int, author: int = 0, number: int = 0, flags: int = 0) -> int:
-        """Number a frame and return its number. ``time`` (ms) never goes back, even if the clock does."""
+        """Number a frame and return its number.
+
+        ``time`` (ms) does not go back if the clock goes back by at most 5 s. Beyond that it follows the clock:
+        the numbers give the order.
+        """
         data = wire.encode(kind, body, flags=flags, number=number)
         self.append_run(data, [len(data)], time=time, author=author, number=number)
         return self.next_seq - 1
@@ -88,7 +94,12 @@ class Log:
 
         The bytes become the log's once their headers are stamped: no message is decoded, so each costs little.
         """
-        self._last_time = time = max(time, self._last_time)
+        time = min(max(time, 0), YEAR_9999 - 1)  # members refuse any other
+        if self._last_time - time > MAX_AHEAD:
+            self.went_back += self._last_time - time
+        else:
+            time = max(time, self._last_time)
+        self._last_time = time
         run = bytearray(memoryview(data)[: ends[-1]])
         wire.stamp(run, ends, author=author, number=number, seq=self.next_seq, time=time)
         frames = start = 0  # how much of the run is in batches

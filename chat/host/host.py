@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from chat.core.log import Log
+from chat.core.log import MAX_AHEAD, Log
 from chat.core.loopguard import LIMIT
 from chat.core.room import BOT, Room
 from chat.core.wire import BEAT, MAX_CONTROL, SILENCE, STALL, Direct, Kind, pack
@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 
 RATE: Final = 5_000  # frames a second that a member may keep sending; faster members are read more slowly
 POLL: Final = 0.5  # seconds between polls of the board, and as much more for every 100 members
+
+
+def _wall_clock() -> float:
+    """Return what the wall clock shows beyond the time since the machine started: it changes when somebody sets it."""
+    # Not CLOCK_MONOTONIC where there is another: on Linux that one stands still while the machine sleeps.
+    return time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Host:
@@ -64,6 +70,7 @@ class Host:
         self.disk = asyncio.Lock()  # held while a thread writes; a write from the loop waits for it
         self.commit_time = 0.0  # seconds, a running mean
         self.closed = False
+        self._clock = _wall_clock()
         self._owners = owners
         self._bot_turns = bot_turns
         self._listeners: list[Listener] = []
@@ -185,6 +192,7 @@ class Host:
         while True:
             members = sum(len(hosted.connections) for hosted in self.rooms.values())
             await asyncio.sleep(POLL + POLL * members / 100)
+            self._check_clock()
             for hosted in self.rooms.values():
                 hosted.poll()
 
@@ -202,6 +210,13 @@ class Host:
                     hosted.beat()
             if now >= beat:
                 beat = now + BEAT
+
+    def _check_clock(self) -> None:
+        """Tell the rooms if the clock was set forward. That it was set back, a room sees at its next message."""
+        before, self._clock = self._clock, _wall_clock()
+        if (ahead := int(self._clock - before)) * 1000 > MAX_AHEAD:
+            for hosted in self.rooms.values():
+                hosted.announce("clock-ahead", seconds=ahead)
 
     async def aclose(self) -> None:
         """Stop listening, store what was accepted, close all links."""

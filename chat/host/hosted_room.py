@@ -205,6 +205,9 @@ class HostedRoom:
         host = self.host
         if host.closed:
             return
+        if back := self.room.log.went_back:
+            self.room.log.went_back = 0
+            self.announce("clock-back", seconds=back // 1000)
         if self.committing is None and self.retry is None:
             if host.commit_time < SLOW_COMMIT and not host.disk.locked():
                 self._commit_now()

@@ -176,7 +176,7 @@ class Store:
                 at, frames, chain = last
                 next_seq = (at & SEQ_MASK) + frames
                 found = self.read(room, next_seq - 1)  # a Gap if it is damaged; then the host's clock decides
-                last_time = max((f.time for f in split(found.data)), default=0) if isinstance(found, Batch) else 0
+                last_time = [f.time for f in split(found.data)][-1] if isinstance(found, Batch) else 0
             self._check_high_water(room, name, next_seq)
             rows, checked, anew = tables.load(self._reader, room, next_seq, chain, partial(self.read, room))
             self._checked[room] = checked

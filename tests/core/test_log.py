@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.core.errors import LocalProtocolError
-from chat.core.log import Batch, Cursor, Log, digest
+from chat.core.log import MAX_AHEAD, Batch, Cursor, Log, digest
 from chat.core.wire import (
     HEADER_SIZE,
     LAST,
     MAX_BATCH,
     MAX_FRAME,
+    YEAR_9999,
     Gap,
     Kind,
     encode,
@@ -100,12 +101,23 @@ def test_a_frame_of_the_log_has_all_that_it_was_given() -> None:
     assert batch == Batch(1, 1, encode(Kind.REACT, b"body", flags=2, author=3, number=4, seq=1, time=6))
 
 
-def test_time_never_goes_backwards() -> None:
+def test_time_goes_back_only_with_a_clock_that_went_back_further_than_a_little() -> None:
     log = Log(EPOCH)
-    for time in (5, 3, 7, 6):
+    day = 86_400_000
+    for time in (5, 3, 7, 6, day, day - MAX_AHEAD, day - MAX_AHEAD - 1, 9, 8):
         log.append(Kind.SAY, b"", time=time)
     (batch,) = log.seal()
-    assert [found.time for found in split(batch.data)] == [5, 5, 7, 7]
+    times = [found.time for found in split(batch.data)]
+    assert times == [5, 5, 7, 7, day, day, day - MAX_AHEAD - 1, 9, 9]
+    assert log.went_back == day - 9
+
+
+def test_no_clock_makes_a_time_that_members_refuse() -> None:
+    log = Log(EPOCH)
+    for time in (-(10**15), 10**16):
+        log.append(Kind.SAY, b"", time=time)
+    (batch,) = log.seal()
+    assert [found.time for found in split(batch.data)] == [0, YEAR_9999 - 1]
 
 
 def test_a_frame_that_is_too_long_takes_no_number() -> None:

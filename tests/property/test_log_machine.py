@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from chat.core.errors import LocalProtocolError
 from chat.core.ledger import RoomTables
-from chat.core.log import Batch, Cursor, Log
+from chat.core.log import MAX_AHEAD, Batch, Cursor, Log
 from chat.core.wire import HEADER_SIZE, MAX_BATCH, MAX_FRAME, Gap, Kind, Parser, encode, kind_at, unpack
 from chat.host.store import Store
 
@@ -80,13 +80,13 @@ class LogMachine(RuleBasedStateMachine):
     @rule(
         kind=st.sampled_from([Kind.SAY, Kind.ACTION, Kind.REACT]),
         sizes=st.lists(SIZES, min_size=1, max_size=4),
-        time=st.integers(0, 99),
+        time=st.integers(0, 99) | st.integers(0, 3 * MAX_AHEAD),
     )
     def append(self, kind: int, sizes: list[int], time: int) -> None:
         for size in sizes:
             seq = len(self.said) + 1
             body = seq.to_bytes(4, "big") * (size // 4)
-            self.time = max(self.time, time)
+            self.time = time if self.time - time > MAX_AHEAD else max(self.time, time)
             self.said.append(encode(kind, body, number=seq % 7, author=size % 5, flags=1, seq=seq, time=self.time))
             assert self.log.append(kind, body, time=time, number=seq % 7, author=size % 5, flags=1) == seq
 
