@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from chat.core.errors import INTERRUPTED
 from chat.i18n import _
 
 if TYPE_CHECKING:
@@ -131,9 +131,34 @@ def ask_which(target: str) -> str:
 
 
 def run(job: Coroutine[Any, Any, None]) -> None:
+    """Run a command until it is done, or a signal asks it to end: the first one cancels it.
+
+    Further signals change nothing, neither while it stores, reports and leaves, nor after that. A signal that our
+    parent ignores, as nohup(1) does, stays ignored. Raises Exit with 128 and the signal's number, as shells report it.
+    """
     import asyncio
 
+    first = 0
+    numbers = [n for n in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+
+    async def stoppable() -> None:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+
+        def stop(number: int, _frame: object) -> None:
+            nonlocal first
+            if not first and not loop.is_closed():
+                first = number
+                loop.call_soon_threadsafe(task.cancel)
+
+        for number in numbers:
+            signal.signal(number, stop)
+        await job
+
     try:
-        asyncio.run(job)
-    except KeyboardInterrupt:
-        raise click.exceptions.Exit(INTERRUPTED) from None  # click would print an empty line for it
+        asyncio.run(stoppable())
+    except asyncio.CancelledError:
+        raise click.exceptions.Exit(128 + first) from None
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)  # Python takes its own handlers away before the process has ended

@@ -16,11 +16,13 @@ from chat import i18n
 from chat.cli import options
 from chat.cli.help import command
 from chat.cli.home import Home, run, warn
-from chat.core.errors import FAILED, ChatError, Refused
+from chat.core.errors import FAILED, INTERRUPTED, ChatError, Refused
 from chat.i18n import _, plural, translate
 
 if TYPE_CHECKING:
     from chat.client.client import Client
+    from chat.ui.fullscreen.face import FullScreen
+    from chat.ui.linear import Linear
 
 
 @command()
@@ -49,58 +51,74 @@ def join(
 
 
 async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts: bool = False) -> None:
-    """Join and show the room in NDJSON, line by line, or on the full screen."""
-    if as_json:
-        from chat.ndjson import dump
-        from chat.ui import ndjson
-
-        try:
-            async with client:
-                await ndjson.run(client)
-        except Refused as error:
-            click.echo(dump({"event": "refused", "code": error.code, "fields": error.fields, "message": str(error)}))
-            raise
-        return
-    from chat.local import settings
-
-    found = settings.load()
-    complaint = translate(settings.complaint(found.problems)) if found.problems else ""
-    unsent = 0
-
-    def opener(target: str) -> Client:
-        return home.client(target, "", nick=client.nick, speaks=True, history=options.HISTORY, looks=True)
-
+    """Join and show the room in NDJSON, line by line, or on the full screen. At the end, say how much is not stored."""
+    clients = [client]
     try:
-        async with client:
-            if plain or os.environ.get("TERM", "dumb") == "dumb" or not (sys.stdout.isatty() and sys.stdin.isatty()):
-                from chat.ui.linear import Linear
-
-                if complaint:
-                    warn(f"chat: {complaint}")
-                unsent = await Linear(client, found.settings, opener, found.path).run()
-            else:
-                import gc
-
-                from chat.ui.fullscreen.face import FullScreen
-
-                gc.freeze()  # what is loaded stays: collecting over it would delay keys by 50 ms
-                await FullScreen(
-                    client,
-                    settings=found.settings,
-                    opener=opener,
-                    file=found.path,
-                    history=home.typed(client.identity),
-                    complaint=complaint,
-                    hosts=hosts,
-                ).run()
+        if as_json:
+            await _show_json(client)
+        else:
+            await _show_lines_or_screen(clients, home, plain=plain, hosts=hosts)
     finally:
-        if unsettled := len(client.session.unsettled):
+        if unsettled := sum(len(client.session.unsettled) for client in clients):
             message = plural(
                 "1 message is not stored yet; it stays in the outbox until {nick} joins again",
                 "{count} messages are not stored yet; they stay in the outbox until {nick} joins again",
                 unsettled,
             )
             warn(f"chat: {message.format(count=unsettled, nick=client.nick)}")
+
+
+async def _show_json(client: Client) -> None:
+    from chat.ndjson import dump
+    from chat.ui import ndjson
+
+    try:
+        async with client:
+            await ndjson.run(client)
+    except Refused as error:
+        click.echo(dump({"event": "refused", "code": error.code, "fields": error.fields, "message": str(error)}))
+        raise
+
+
+async def _show_lines_or_screen(clients: list[Client], home: Home, *, plain: bool, hosts: bool) -> None:
+    """Show the room of the only one of ``clients``, which at the end are those of all rooms that are open here."""
+    from chat.local import settings
+
+    found = settings.load()
+    complaint = translate(settings.complaint(found.problems)) if found.problems else ""
+    face: Linear | FullScreen
+    (client,) = clients
+    unsent = 0
+
+    def opener(target: str) -> Client:
+        return home.client(target, "", nick=client.nick, speaks=True, history=options.HISTORY, looks=True)
+
+    async with client:
+        if plain or os.environ.get("TERM", "dumb") == "dumb" or not (sys.stdout.isatty() and sys.stdin.isatty()):
+            from chat.ui.linear import Linear
+
+            if complaint:
+                warn(f"chat: {complaint}")
+            face = Linear(client, found.settings, opener, found.path)
+        else:
+            import gc
+
+            from chat.ui.fullscreen.face import FullScreen
+
+            gc.freeze()  # what is loaded stays: collecting over it would delay keys by 50 ms
+            face = FullScreen(
+                client,
+                settings=found.settings,
+                opener=opener,
+                file=found.path,
+                history=home.typed(client.identity),
+                complaint=complaint,
+                hosts=hosts,
+            )
+        try:
+            unsent = await face.run() or 0
+        finally:
+            clients[:] = [room.client for room in face.controller.rooms]
     if unsent:
         raise click.exceptions.Exit(FAILED)
 
@@ -200,6 +218,9 @@ def host(
                     control_fd=control_fd,
                 )
             )
+        except click.exceptions.Exit as end:
+            if end.exit_code == INTERRUPTED:
+                raise  # but SIGTERM and SIGHUP are how a service ends
         except ChatError as error:
             if control_fd >= 0:
                 click.echo(failed(error))  # for the window to report

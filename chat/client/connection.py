@@ -37,7 +37,7 @@ from chat.core.errors import (
     Untrusted,
 )
 from chat.core.session import Answered, Joined, LinkState, Numbered, Ranged
-from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE, STALL, Challenge
+from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE, STALL, Challenge, Notice
 from chat.local.identity import fingerprint, host_hash, transcript, verify
 from chat.transport.patience import patience
 from chat.transport.registry import find
@@ -122,6 +122,7 @@ class Connection:
         self._events = client.events
         self._silence = SILENCE if silence is None else silence
         self._handshake: _Handshake | None = None
+        self._closing = False  # the host has said that it closes the room
         self._out = bytearray()
         self._pushing: asyncio.Task[None] | None = None
         self._flush_due = False
@@ -189,6 +190,7 @@ class Connection:
         self._handshake = _Handshake(client.identity, client.known_hosts, target, address, link.peer.key or b"")
         client.board.open(target.board)
         self._session.connected()
+        self._closing = False
         while self._session.state is not LinkState.JOINED:
             self.flush()
             data = await link.receive()
@@ -236,6 +238,8 @@ class Connection:
                     self._client.queries.ranged(event)
                 case Joined():
                     self._joined(event)
+                case Notice(code="closing"):
+                    self._closing = True  # people read it once, when the link ends
                 case _:
                     self._events.put(event)
 
@@ -305,7 +309,10 @@ class Connection:
         except LinkClosed:  # by _keep_alive
             return Text("nothing was heard of the host for {seconds:g} s", seconds=self._silence)
         except TransportError as error:
-            return error.words
+            if not self._closing:
+                return error.words
+        if self._closing:
+            return Text("the host has closed the room")
         assert self._client.address is not None
         return Text("{address} closed the link", address=self._client.address.brief)
 

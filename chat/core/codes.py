@@ -31,6 +31,7 @@ REFUSALS: Final = {  # why a peer may not enter
 NO_ROOM: Final = frozenset({"no-room", "no-shared-room", "not-open", "not-here", "none-open"})  # exit code 4, not 3
 
 NOTICES: Final = {
+    "closing": "the host is closing the room",
     "disk-full": "the host's disk is full; your messages wait until it has space",
     "disk": "the host's disk has space again; the messages that waited are stored",
     "clock-ahead": "the host's clock went forward by {seconds} s; if it is wrong, so is the time of new messages",

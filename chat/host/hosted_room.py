@@ -51,6 +51,7 @@ ORDER_TIMEOUT: Final = 5.0  # seconds that a newcomer waits for the sequencer
 _BEAT_FRAME: Final = encode(Kind.BEAT)
 DISK_FULL: Final = pack(Kind.NOTICE, Notice(code="disk-full"))
 _DISK_FREE: Final = pack(Kind.NOTICE, Notice(code="disk"))
+_CLOSING: Final = pack(Kind.NOTICE, Notice(code="closing"))
 _BOARD_FULL: Final = pack(Kind.NOTICE, Notice(code="board-full"))
 
 
@@ -274,7 +275,7 @@ class HostedRoom:
         self.wake()
 
     async def finish(self) -> None:
-        """Store what was accepted, and send what the links take. The last tick of a host that closes."""
+        """Store what was accepted, say that we close, and send what the links take. The last tick of a host."""
         if self.retry is not None:
             self.retry.cancel()
             self.retry = None
@@ -282,6 +283,7 @@ class HostedRoom:
             await asyncio.wait([self.committing])
         self.board.note_reads()
         self._commit_now()
+        self._tell(_CLOSING)
         self._send_all()
 
 

@@ -84,11 +84,9 @@ async def serve(
     as_json: bool,
     control_fd: int,
 ) -> None:
-    """Host a room until SIGINT, SIGTERM, or the end of the control pipe. Raises ChatError."""
+    """Host a room until cancelled, or the end of the control pipe. Raises ChatError."""
     logging.getLogger("chat").addHandler(Log())
     adopt_orphans()  # what a program leaves behind if its peer process is killed
-    terminated = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
     async with AsyncExitStack() as stack:
         lock = stack.enter_context(closing(RoomLock.hold(room)))
         store = stack.enter_context(closing(Store(folder, room)))
@@ -107,7 +105,7 @@ async def serve(
         if any(keep):
             host.start(keep_to(host, room, keep))
         ended = [Waiter.for_reading(control_fd).wait()] if control_fd >= 0 else []
-        await _first_of(host.run(), terminated.wait(), *ended)
+        await _first_of(host.run(), *ended)
 
 
 async def _first_of(*jobs: Coroutine[None, None, object]) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
-from chat.i18n import translate
+import click
+
+from chat.core.session import LinkState
+from chat.i18n import plural, translate
 from chat.ui.people import People, names_of
 
 if TYPE_CHECKING:
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     from chat.local.streams import Output
     from chat.ui.entry import MessageEntry
     from chat.ui.timeline import Timeline
+
+_WAITS_SILENTLY: Final = 3.0  # seconds for which the end waits without a word for a host that is away
 
 Work: TypeAlias = "Coroutine[Any, Any, object] | None"  # what is left to wait for
 
@@ -148,7 +154,7 @@ async def converse(
         await _first_of(reading, writing)
     finally:
         # What was said before a bad line, or before the input broke off, must still be stored and shown.
-        settling = asyncio.ensure_future(client.settled())
+        settling = asyncio.ensure_future(settled(client))
         try:
             if reading.done():
                 await _first_of(settling, writing)
@@ -160,6 +166,34 @@ async def converse(
                 task.cancel()
             await asyncio.gather(reading, writing, settling, return_exceptions=True)
             await out.write([line for event in client.take() for line in show(event)])
+
+
+async def settled(client: Client) -> None:
+    """Return when everything said is stored; if there is no host to do that, say what we wait for.
+
+    Raises what ended the client.
+    """
+    waiting = asyncio.ensure_future(client.settled())
+    told = False
+    try:
+        while not (await asyncio.wait([waiting], timeout=None if told else _WAITS_SILENTLY))[0]:
+            told = client.session.state is not LinkState.JOINED
+            if told:
+                message = plural(
+                    "waiting for the host to come back and store 1 message; Ctrl+C leaves it in the outbox",
+                    "waiting for the host to come back and store {count} messages; Ctrl+C leaves them in the outbox",
+                    count := len(client.session.unsettled),
+                )
+                complain(message.format(count=count))
+        waiting.result()
+    finally:
+        waiting.cancel()
+
+
+def complain(text: str) -> None:
+    """Write a line to standard error; nobody may be reading it any more."""
+    with suppress(OSError):
+        click.echo(f"chat: {text}", err=True)
 
 
 async def _first_of(*tasks: asyncio.Future[None]) -> None:

@@ -26,7 +26,6 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import click
 from msgspec.structs import replace
 
 from chat.client.queries import fetch, find
@@ -104,6 +103,8 @@ class Linear(Face[Room]):
         self._numbers = True
         self._number = 0  # of the message that the command at hand names
         self._unsent = 0  # lines that were not typed, and are not text, or were rejected
+        self._taken = 0  # lines that were not typed, and were dealt with
+        self._ended = False  # there are no more of them
         self._said: dict[int, OutboxEntry] = {}  # what we said and the host has not confirmed, by identity
         self._leaving = False
         self._away_later: asyncio.TimerHandle | None = None
@@ -122,6 +123,11 @@ class Linear(Face[Room]):
         try:
             reader = self._read() if self._is_typed else self._read_text()
             await converse(first.client, self._out, reader, lambda event: self._lines_of(first, event))
+        except asyncio.CancelledError:
+            if not (self._is_typed or self._ended):
+                text = _("the input was taken up to line {number}; the rest was not sent")
+                face.complain(text.format(number=self._taken))
+            raise
         finally:
             if self._away_later is not None:
                 self._away_later.cancel()
@@ -202,22 +208,21 @@ class Linear(Face[Room]):
             if self._leaving:
                 break
         for room in self.controller.rooms[1:]:
-            await room.client.settled()
+            await face.settled(room.client)
 
     async def _read_text(self) -> None:
         """Say each line as it is; blank ones say nothing."""
-        number = 0
         async for line in whole_lines(sys.stdin, MAX_TEXT):
-            number += 1
             if isinstance(line, WrongValue):
                 self._unsent += 1
-                text = _("line {number} was not sent: {why}").format(number=number, why=translate(line))
-                with suppress(OSError):  # nobody reads our errors any more; the other lines are sent all the same
-                    click.echo(f"chat: {text}", err=True)
+                text = _("line {number} was not sent: {why}").format(number=self._taken + 1, why=translate(line))
+                face.complain(text)
             elif line.strip() and (work := self.controller.say(line)):
                 self._touch()
                 await work
                 await self._flush()
+            self._taken += 1
+        self._ended = True
 
     async def _enter(self, line: str) -> None:
         if not line.strip():

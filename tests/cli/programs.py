@@ -71,6 +71,12 @@ class Program:
             if self.seen[-1]["event"] == event and wanted(self.seen[-1]):
                 return self.seen[-1]
 
+    def line(self, text: str) -> str:
+        """Return the next line with ``text`` in it, of a program that does not speak NDJSON."""
+        while text not in (line := self._lines.get(timeout=PATIENCE)):
+            assert line, f"ended before {text!r}; it said {self.errors()!r}"
+        return line
+
     def say(self, text: str, name: str = "") -> None:
         self.write(json.dumps({"say": text, "id": name} if name else {"say": text}))
 
@@ -98,6 +104,10 @@ class Program:
         self.process.wait()
         self._complaints.seek(0)
         return self._complaints.read().decode()
+
+    def told(self) -> str:
+        """What it has written to standard error so far."""
+        return os.pread(self._complaints.fileno(), 1 << 20, 0).decode()
 
     def texts(self) -> list[str]:
         return [event["text"] for event in self.seen if event["event"] == "message"]

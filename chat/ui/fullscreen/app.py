@@ -98,8 +98,10 @@ class App(Application[None]):
         loop = asyncio.get_running_loop()
         before = loop.get_exception_handler()
         loop.set_exception_handler(self._fault)
-        for number in (signal.SIGHUP, signal.SIGTERM):
-            loop.add_signal_handler(number, self.leave)
+        handlers = {
+            number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(self.leave))
+            for number in (signal.SIGHUP, signal.SIGTERM)
+        }
         try:
             await self.run_async(pre_run=begin, set_exception_handler=False)
         except EOFError:
@@ -112,8 +114,8 @@ class App(Application[None]):
                 self.output.enable_autowrap()
                 self.output.flush()
             drop_unwritten()
-            for number in (signal.SIGHUP, signal.SIGTERM):
-                loop.remove_signal_handler(number)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
             loop.set_exception_handler(before)
 
     def leave(self, error: BaseException | None = None) -> None:

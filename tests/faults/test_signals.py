@@ -1,0 +1,120 @@
+"""Signals that ask a program to end: it leaves, says what is not stored, and no second signal cuts that short."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.programs import PATIENCE, Program, host, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENDS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+KEPT = "chat: 1 message is not stored yet; it stays in the outbox until ann joins again\n"
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_a_headless_host_that_is_asked_to_end_tells_its_members(tmp_path: Path, number: signal.Signals) -> None:
+    with host(tmp_path / "host") as room, Program(tmp_path / "ann", "join", "--json", "--as", "ann") as ann:
+        ann.until("joined")
+        ann.say("hello", "1")
+        ann.until("stored")
+        room.process.send_signal(number)
+        assert ann.until("link", lambda e: e["state"] == "lost")["why"] == "the host has closed the room"
+        assert room.process.wait(PATIENCE) == (130 if number == signal.SIGINT else 0)
+        assert room.told() == ""
+
+
+def test_a_host_that_is_killed_says_nothing(tmp_path: Path) -> None:
+    with host(tmp_path / "host") as room, Program(tmp_path / "ann", "join", "--json") as ann:
+        ann.until("joined")
+        room.kill()
+        assert ann.until("link", lambda e: e["state"] == "lost")["why"].endswith("closed the link")
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_a_member_says_once_what_is_not_stored_however_often_it_is_asked_to_end(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with host(tmp_path / "host") as room, Program(tmp_path / "ann", "join", "--json", "--as", "ann") as ann:
+        ann.until("joined")
+        room.process.send_signal(signal.SIGSTOP)
+        try:
+            ann.say("kept", "1")
+            until(lambda: any(b"kept" in file.read_bytes() for file in outboxes(tmp_path)), "it is in the outbox")
+            for one in (number, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, number):
+                ann.process.send_signal(one)
+            assert ann.process.wait(PATIENCE) - 128 in ENDS  # of those that wait, the system delivers any first
+            assert ann.told() == KEPT
+        finally:
+            room.process.send_signal(signal.SIGCONT)
+        with Program(tmp_path / "ann", "join", "--json", "--as", "ann") as again:
+            assert again.until("message")["text"] == "kept"
+
+
+@pytest.mark.parametrize("command", ["log -f .", "join --plain .", "join --json ."])
+def test_every_command_ends_in_order(tmp_path: Path, command: str) -> None:
+    with host(tmp_path / "host"), Program(tmp_path / "bob", "send", ".", "hello") as bob:
+        assert bob.process.wait(PATIENCE) == 0
+        for number in ENDS:
+            with Program(tmp_path / "ann", *command.split()) as ann:
+                ann.line("hello")
+                ann.process.send_signal(number)
+                assert ann.process.wait(PATIENCE) == 128 + number
+                assert "Traceback" not in ann.told()
+
+
+def test_an_ignored_hangup_stays_ignored(tmp_path: Path) -> None:
+    """As nohup(1) does it."""
+    with host(tmp_path / "host"):
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            ann = Program(tmp_path / "ann", "join", "--json")
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        with ann:
+            ann.until("joined")
+            ann.process.send_signal(signal.SIGHUP)
+            ann.say("still here", "1")
+            ann.until("stored")
+            assert ann.finish() == 0
+
+
+def test_piped_text_is_told_how_much_of_it_was_taken(tmp_path: Path) -> None:
+    with host(tmp_path / "host") as room, Program(tmp_path / "ann", "join", "--as", "ann") as ann:
+        ann.line("each line is a message")
+        room.process.send_signal(signal.SIGSTOP)
+        try:
+            ann.write("\n".join(f"line {n}." for n in range(1, 3001)))
+            until(lambda: any(b"line 1024." in file.read_bytes() for file in outboxes(tmp_path)), "the window is full")
+            ann.process.send_signal(signal.SIGTERM)
+            assert ann.process.wait(PATIENCE) == 143
+        finally:
+            room.process.send_signal(signal.SIGCONT)
+        assert ann.told().splitlines() == [
+            "chat: the input was taken up to line 1024; the rest was not sent",
+            "chat: 1024 messages are not stored yet; they stay in the outbox until ann joins again",
+        ]
+
+
+@pytest.mark.parametrize("face", ["--json", "--plain"])
+def test_the_end_of_input_without_a_host_is_no_silent_wait(tmp_path: Path, face: str) -> None:
+    with host(tmp_path / "host") as room, Program(tmp_path / "ann", "join", face, "--as", "ann") as ann:
+        ann.line("you are ann" if face == "--plain" else "joined")
+        room.kill()
+        ann.line("closed the link")
+        ann.write('{"say": "kept"}')
+        assert ann.process.stdin is not None
+        ann.process.stdin.close()
+        waits = "chat: waiting for the host to come back and store 1 message; Ctrl+C leaves it in the outbox\n"
+        until(lambda: ann.told() == waits, "it says what it waits for")
+        ann.process.send_signal(signal.SIGINT)
+        assert ann.process.wait(PATIENCE) == 130
+        assert ann.told() == waits + KEPT
+
+
+def outboxes(folder: Path) -> list[Path]:
+    return [path for path in (folder / "ann" / "outboxes").rglob("*") if path.is_file()]
