@@ -257,9 +257,9 @@ def _quiet(fd: int, out: int) -> Iterator[None]:
     try:
         yield
     finally:
-        os.write(out, b"\r\x1b[K")
         termios.tcflush(fd, termios.TCIFLUSH)  # a late answer would be typed into the shell
         termios.tcsetattr(fd, termios.TCSANOW, before)
+        os.write(out, b"\r\x1b[K")  # last: it may fail
 
 
 def _ask(fd: int, out: int, question: bytes) -> bytes:

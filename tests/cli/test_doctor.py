@@ -283,6 +283,17 @@ def test_a_good_terminal(tmp_path: Path, terminal: Callable[..., Terminal]) -> N
     assert "^[[" not in written, "no answer is shown"
 
 
+def test_a_terminal_that_takes_no_more_is_given_back_as_it_was(terminal: Callable[..., Terminal]) -> None:
+    one = terminal()
+    read_only = os.open(os.ttyname(one.theirs), os.O_RDONLY | os.O_NOCTTY)
+    try:
+        with pytest.raises(OSError, match="Bad file descriptor"), doctor._quiet(one.theirs, read_only):
+            assert termios.tcgetattr(one.theirs) != one.before
+    finally:
+        os.close(read_only)
+    assert termios.tcgetattr(one.theirs) == one.before
+
+
 @pytest.mark.parametrize(
     ("widths", "told"),
     [

@@ -49,12 +49,14 @@ class Navigator:
         async def run() -> None:
             try:
                 if before is not None:
-                    await _ended(before)
+                    await asyncio.wait([before])
                 await work()
             except ChatError as error:
                 self._face.show(translate(error), room=view)
 
         def done(task: asyncio.Task[None]) -> None:  # also called for one that was stopped before its first step
+            if before is not None and task.cancelled():
+                before.cancel()
             if view.work is task:
                 view.work = None
             self._face.app.invalidate()
@@ -370,12 +372,3 @@ class Search:
     def _is_hidden(self, hit: Hit) -> bool:
         entry = self._found[hit]
         return isinstance(entry, MessageEntry) and (entry.key in self._timeline.ignored or entry.retracted)
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    """Wait for the end of a task, however it ends; being cancelled meanwhile cancels it, too."""
-    try:
-        await asyncio.wait([task])
-    except asyncio.CancelledError:
-        task.cancel()
-        raise

@@ -55,6 +55,20 @@ def test_escape_stops_the_loading_of_older_messages_until_one_scrolls_on() -> No
     run(story())
 
 
+def test_work_that_is_stopped_before_it_has_begun_stops_what_it_waits_for_too() -> None:
+    async def story() -> None:
+        script = Script(IN, *lines(1000, 1060))
+        async with staged(script.client, Blind(80, 10)) as stage:
+            await stage.until("line 1060")
+            stage.type("\x1b[5~" * 5)
+            await stage.until("loading older messages (Escape) [")
+            stage.face.navigator.top()
+            stage.face.navigator.stop()
+            await stage.until("stopped; PageUp continues", gone="loading")
+
+    run(story())
+
+
 class Unreachable(Script):
     async def range(self, first: int, before: int, reached: Callable[[int], None]) -> list[Message | Gap]:
         self.ranges += 1
