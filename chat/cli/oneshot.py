@@ -94,6 +94,7 @@ async def send_text(client: Client, text: str, seconds: float) -> None:
     """
     import asyncio
 
+    from chat.client.events import LocalNotice
     from chat.core.session import Rejected, Stored
     from chat.ui.describe import describe
 
@@ -108,8 +109,8 @@ async def send_text(client: Client, text: str, seconds: float) -> None:
                     for event in await client.next_events():
                         if isinstance(event, Stored | Rejected) and event.entry is entry:
                             outcome = event
-                        elif isinstance(event, Rejected):  # the outbox forgets it, and nobody else reports it
-                            others += 1
+                        elif isinstance(event, Rejected | LocalNotice):  # nobody else reports it
+                            others += isinstance(event, Rejected)
                             for line in describe(event):
                                 _note(line)
     except TimeoutError:

@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from chat.client.board import MemberBoard
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from chat.local.known_hosts import KnownHosts
     from chat.transport import Address
 
+_SILENT: Final = {"unknown", "unconfirmed"}  # codes of messages of which the host says nothing
 WINDOW: Final = 1024  # messages that may be unsettled before ``say`` waits
 
 
@@ -145,6 +147,11 @@ class Client:
         self._settle()
         events = self.events.take()
         self._taken = [event for event in events if isinstance(event, Stored | Rejected)]
+        silent = [one for one in self._taken if isinstance(one, Rejected) and one.code in _SILENT]
+        if silent and self._outbox is not None:
+            with suppress(OSError):  # its text is in the event, too
+                paths = [self._outbox.keep(event.entry) for event in silent]
+                events.append(LocalNotice(code="unsent", fields={"path": str(paths[0])}))
         return events
 
     async def __aiter__(self) -> AsyncIterator[ClientEvent]:

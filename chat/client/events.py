@@ -99,7 +99,7 @@ def as_object(event: ClientEvent, client: Client) -> dict[str, Any] | None:
         case Message():
             return message_object(event)
         case Stored(entry, seq):
-            return {"event": "stored", "id": entry.id, "seq": seq or None} if entry.id else None
+            return {"event": "stored", "id": entry.id, "seq": seq} if entry.id else None
         case Rejected(entry, code, why, fields):
             return {"event": "rejected", "id": entry.id, "code": code, "fields": fields, "message": why}
         case Joined(room, epoch, next_seq, nick, role, resumed):

@@ -1,6 +1,7 @@
 """The outbox: a process's unsettled messages on disk, so that a message survives the process that wrote it.
 
     FOLDER/                          0700: one per host, room, key and nickname
+      00c0ffee5eed1234.unsent.txt    what is not stored, or perhaps not: for people, to send again or to delete
       00c0ffee5eed1234.lock          held (flock) by the process that owns the outbox
       00c0ffee5eed1234.outbox        its records; replaced as a whole now and then, so the lock is a file of its own
 
@@ -38,7 +39,7 @@ import msgspec
 
 from chat.core.codes import LOCAL
 from chat.core.errors import StoreError, StoreFull, Text, phrase, reason
-from chat.core.outgoing import OutboxEntry
+from chat.core.outgoing import OutboxEntry, split_body
 from chat.local.private_files import make_private, replace_private, try_lock, unlock
 
 if TYPE_CHECKING:
@@ -175,6 +176,14 @@ class Outbox:
             raise _failed(Text("cannot write {path} anew", path=self._path), error) from None
         self._records = deque(kept)
         self._records.extend((entry.number, len(record)) for entry, record in zip(entries, records, strict=True))
+
+    def keep(self, entry: OutboxEntry) -> Path:
+        """Append the text of a message that may not be stored to a file for people; return its path. Raises OSError."""
+        path = self._path.with_suffix(".unsent.txt")
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(split_body(entry.kind, entry.flags, entry.body)[0] + "\n")
+        return path
 
     def close(self) -> None:
         """Leave the unsettled messages to the next process. Idempotent."""

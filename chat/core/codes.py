@@ -64,6 +64,7 @@ LOCAL: Final = {  # what the client itself says; a host that sends one of these 
         "messages that no host has confirmed yet are damaged from byte {number} of {size} on; the {count} before "
         "that will be sent, look for the rest in {path}"
     ),
+    "unsent": "what is not stored is kept in {path}; send it again from there, or delete the file",
     "host-key": "the invite names a new key for {address}, and the host has proved that it holds it",
 }
 
@@ -98,6 +99,10 @@ REJECTED: Final = {  # why one message was not taken
     "too-long": "the message is too long ({size} bytes, the limit is {limit}); send it in parts",
     "no-target": "the message that it refers to is not in this room's log",
     "unknown": "the host did not take it and no longer knows why",
+    "unconfirmed": (
+        "the host has lost the part of its log where this should be, so nobody knows whether it was stored; look for "
+        "it, and send it again if it is not there"
+    ),
 }
 
 REWOUND: Final = {  # why the host's log is not a continuation of what a member holds

@@ -4,8 +4,8 @@ Rules:
 
 1. A message's outcome is its echo or its rejection. Outcomes come in the order of the messages.
 2. The host has dealt with everything that was numbered before an echo.
-3. If a message has no echo, though we saw all of the log where it would be, it was rejected: the host forgets reasons
-   in time. If a gap may hide the echo, the message counts as stored, with an unknown number.
+3. Silence is no receipt. If a message has no echo, though we saw all of the log where it would be, it is not stored,
+   whatever the host's mark says. If a gap may hide the echo, nobody knows. Either way its sender gets it back.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def split_body(kind: int, flags: int, body: bytes) -> tuple[str, int]:
     return body.decode("utf-8", "replace"), target
 
 
-Outcome: TypeAlias = tuple[OutboxEntry, int, Rejection | None]  # the echo's number, 0 if unknown; or why not
+Outcome: TypeAlias = tuple[OutboxEntry, int, Rejection | None]  # the echo's number; or why there is none
 
 
 class Unsettled(deque[OutboxEntry]):
@@ -89,6 +89,7 @@ class Unsettled(deque[OutboxEntry]):
         self.unseen_end = 0  # below this number of the log, an echo may have passed unseen
         self._epoch = b""
         self._rejections: dict[int, Rejection] = {}  # of these entries, by number
+        self._echoes: dict[int, int] = {}  # by id(): where the echo was of an entry whose turn has not come
         self._first_unsettled = 0  # the host had dealt with the numbers below this when we came
         self._settled_at = 0  # once the log has come so far, their echoes have passed
         self._rejected = 0  # and once REJECTED has come so far, their rejections have; 0 for that
@@ -122,14 +123,13 @@ class Unsettled(deque[OutboxEntry]):
 
     def echo(self, frame: Frame) -> Iterator[Outcome]:
         """A message of ours is in the log: yield the outcomes up to it."""
-        if self and frame.number < self[0].number and any(entry.number == frame.number for entry in self):
-            self.unseen_end = frame.seq + 1  # its turn has not come: numbers began anew among them
-        while self and 0 < self[0].number <= frame.number:
-            is_echo = self[0].number == frame.number
-            if is_echo and self[0].body != frame.body:
-                # A host that went back may have given a number twice, and this is the echo of the other.
-                is_echo, self.unseen_end = False, frame.seq + 1
-            yield self._settle(frame.seq if is_echo else 0)
+        if self and frame.number < self[0].number:  # its turn has not come: numbers began anew among them
+            self._echoes.update((id(entry), frame.seq) for entry in self if _is_echo(entry, frame))
+        # What is older than the entry has its number from before: the host's mark went back.
+        while self and 0 < self[0].number <= frame.number and self[0].since <= frame.seq:
+            if self[0].number == frame.number and not _is_echo(self[0], frame):
+                self.unseen_end = frame.seq + 1  # a host that went back may have given the number to another
+            yield self._settle(frame.seq if _is_echo(self[0], frame) else 0)
         yield from self._known_rejections()
 
     def rejected(self, rejection: Rejection, next_seq: int) -> Iterator[Outcome]:
@@ -157,6 +157,11 @@ class Unsettled(deque[OutboxEntry]):
         """Drop the oldest entry and return its outcome. ``seq`` is its echo's number, 0 for none."""
         entry = self.popleft()
         rejection = self._rejections.pop(entry.number, None)
-        if seq or (rejection is None and (entry.since < self.unseen_end or not entry.since)):
+        if seq := seq or self._echoes.pop(id(entry), 0):
             return entry, seq, None
-        return entry, 0, rejection or Rejection(number=entry.number, code="unknown")
+        is_hidden = entry.since < self.unseen_end or not entry.since
+        return entry, 0, rejection or Rejection(number=entry.number, code="unconfirmed" if is_hidden else "unknown")
+
+
+def _is_echo(entry: OutboxEntry, frame: Frame) -> bool:
+    return entry.number == frame.number and entry.body == frame.body and entry.since <= frame.seq

@@ -97,14 +97,14 @@ class Message(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A message is on the host's disk with number ``seq``, 0 if the number is lost."""
+    """A message is on the host's disk with number ``seq``."""
 
     entry: OutboxEntry
     seq: int
 
 
 class Rejected(NamedTuple):
-    """A message is not in the log and never will be. It may be said again, as a new message."""
+    """A message is not in the log and never will be, or nobody can tell (``unconfirmed``). It may be said again."""
 
     entry: OutboxEntry
     code: str

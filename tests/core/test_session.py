@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import pytest
 
+from chat.core.codes import REJECTED
 from chat.core.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError, Text
 from chat.core.log import digest
 from chat.core.outgoing import OutboxEntry, Outgoing
@@ -121,6 +122,10 @@ def joined(
     session = session or Session("lobby", ME, nick="me")
     greet(session, unsettled, stream)
     return session, session.receive_data(welcome(**more))
+
+
+def unconfirmed(entry: OutboxEntry) -> Rejected:
+    return Rejected(entry, "unconfirmed", Text(REJECTED["unconfirmed"]))
 
 
 def say(session: Session, text: str = "hi") -> OutboxEntry:
@@ -577,7 +582,7 @@ def test_what_is_said_before_the_first_join_gets_its_number_there() -> None:
     before = left(4, since=2)
     _, events = joined(session, [before], start=9, next_seq=9, first_unsettled=5)
     assert Numbered() in events
-    assert events[-1] == Stored(before, 0)  # said before, and held
+    assert events[-1] == unconfirmed(before)  # said before, and its echo is not in what we are sent
     assert (early.number, early.epoch, early.since) == (5, EPOCH, 9)
     assert numbers(session) == [5]
     assert say(session).number == 6
@@ -617,11 +622,11 @@ def test_it_is_taken_over_once() -> None:
     assert len(session.unsettled) == 1
 
 
-def test_entries_whose_echo_is_not_to_be_had_are_told_as_stored() -> None:
+def test_entries_whose_echo_is_not_to_be_had_come_back() -> None:
     session = Session("lobby", ME)
     entries = [left(4), left(5)]
     _, events = joined(session, entries, start=30, next_seq=30, first_unsettled=6)
-    assert events[1:] == [Stored(entries[0], 0), Stored(entries[1], 0)]
+    assert events[1:] == [unconfirmed(entries[0]), unconfirmed(entries[1])]
     assert not session.unsettled
 
 
@@ -630,17 +635,17 @@ def test_an_echo_after_the_missing_one_settles_both() -> None:
     entries = [left(4), left(5)]
     joined(session, entries, start=20, show=30, next_seq=30, first_unsettled=6)
     events = session.receive_data(introduce(OWN, 20) + said(21, OWN, 5))
-    assert events == [Stored(entries[0], 0), Stored(entries[1], 21)]
+    assert events == [unconfirmed(entries[0]), Stored(entries[1], 21)]
 
 
-def test_a_gap_over_the_echo_settles_when_all_has_passed() -> None:
+def test_what_a_gap_may_hide_comes_back_when_all_has_passed() -> None:
     session, _ = joined(Session("lobby", ME), [left(4)], start=20, show=30, next_seq=30, first_unsettled=5)
     gap = control(Kind.GAP, first=20, count=9)
     assert session.receive_data(gap) == [Gap(first=20, count=9)]
     (stored,) = session.receive_data(introduce(ANNS, 29))
-    assert stored == Stored(left(4), 0)
+    assert stored == unconfirmed(left(4))
     session, _ = joined(Session("lobby", ME), [left(4)], start=20, show=30, next_seq=30, first_unsettled=5)
-    assert session.receive_data(control(Kind.GAP, first=20, count=99))[1:] == [Stored(left(4), 0)]
+    assert session.receive_data(control(Kind.GAP, first=20, count=99))[1:] == [unconfirmed(left(4))]
 
 
 # -- what the host rejects -----------------------------------------------------------------------
@@ -724,7 +729,7 @@ def test_what_was_appended_by_an_unknown_author_may_be_an_echo() -> None:
     entry = left(4, since=20)
     session, _ = joined(Session("lobby", ME), [entry], start=20, show=30, next_seq=21, first_unsettled=5)
     assert session.receive_data(said(20, OWN, 4)) == []  # asks who that is
-    assert session.receive_data(control(Kind.NAMES, authors=[], asked=[OWN.index])) == [Stored(entry, 0)]
+    assert session.receive_data(control(Kind.NAMES, authors=[], asked=[OWN.index])) == [unconfirmed(entry)]
 
 
 def test_an_entry_that_is_sent_again_to_a_shorter_log_has_its_place_there() -> None:
@@ -747,15 +752,41 @@ def test_of_two_entries_of_one_number_only_the_one_that_came_back_has_its_place(
     lost, now = OutboxEntry(4, Kind.SAY, 0, b"lost", epoch=EPOCH, since=3), left(4, since=5)
     session, _ = joined(Session("lobby", ME), [lost, now], start=3, show=9, next_seq=9, first_unsettled=5)
     events = session.receive_data(introduce(OWN, 3) + introduce(ANNS, 4) + said(5, OWN, 4, now.body))
-    assert events == [Stored(lost, 0), Stored(now, 5)]
+    assert events == [unconfirmed(lost), Stored(now, 5)]
 
 
 def test_entries_whose_numbers_do_not_ascend_are_each_told_once() -> None:
     entries = [left(8), left(4), left(5)]  # 8 was given before the host went back to 3
-    session, _ = joined(Session("lobby", ME), entries, start=3, show=9, next_seq=9, first_unsettled=6)
+    session, _ = joined(Session("lobby", ME), entries, start=3, show=9, next_seq=6, first_unsettled=6)
     assert numbers(session) == [6]
     events = session.receive_data(introduce(OWN, 3) + said(4, OWN, 4) + said(5, OWN, 5) + said(6, OWN, 6))
-    assert events == [Stored(entries[0], 6), Stored(entries[1], 0), Stored(entries[2], 0)]
+    assert events == [Stored(entries[0], 6), Stored(entries[1], 4), Stored(entries[2], 5)]
+
+
+def test_a_mark_that_is_too_high_makes_no_receipt() -> None:
+    """A bit flipped on the host's disk: by its mark it holds what it never got."""
+    session, _ = joined(start=20, next_seq=20, first_unsettled=4)
+    entries = [say(session, text) for text in ("one", "two")]
+    session.lost()
+    session.data_to_send()
+    _, events = joined(session, start=20, next_seq=22, first_unsettled=12)
+    assert numbers(session) == []
+    assert [type(event) for event in events] == [Joined]
+    events = session.receive_data(introduce(ANNS, 20) + said(21))
+    assert events[1:] == [Rejected(entry, "unknown", Text(UNKNOWN)) for entry in entries]
+
+
+def test_a_mark_that_is_too_low_makes_no_receipt() -> None:
+    """What is waiting gets numbers that earlier messages have; their echoes are not its own."""
+    session = Session("lobby", ME, history=100)
+    entries = [left(6, since=20), left(7, since=20)]
+    joined(session, entries, start=1, next_seq=20, first_unsettled=2)
+    assert [entry.number for entry in entries] == numbers(session) == [2, 3]
+    past = b"".join(said(seq, OWN, seq, b"%d" % seq) for seq in range(2, 6))
+    assert len(session.receive_data(introduce(OWN, 1) + past + control(Kind.GAP, first=6, count=14))) == 5
+    assert list(session.unsettled) == entries
+    events = session.receive_data(said(20, OWN, 2) + said(21, OWN, 3))
+    assert [event for event in events if isinstance(event, Stored)] == [Stored(entries[0], 20), Stored(entries[1], 21)]
 
 
 def test_an_entry_without_a_place_in_time_moves_no_start() -> None:
