@@ -23,7 +23,7 @@ from chat.core.errors import ChatError, StoreError
 from chat.core.wire import Gap
 from chat.host import schema
 from chat.host.keep import cut_of
-from chat.host.store import ROOM_BITS, SEQ_MASK, link, lock_folder
+from chat.host.store import KEPT_WAL, ROOM_BITS, SEQ_MASK, link, lock_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,11 +154,16 @@ def replace_database(folder: Path, new: Path, mark: Path | None = None) -> Path 
         _sync(path)
     if log.exists():
         kept = next(path for number in count(1) if not (path := folder / f"{_LOG}.replaced-{number}").exists())
-        for old, name in ((log, kept), (f"{log}-wal", f"{kept}-wal"), (folder / _MARK, f"{kept}.mark")):
-            with suppress(FileNotFoundError):
-                os.link(old, name)
+        names = {_LOG: kept.name, f"{_LOG}-wal": f"{kept.name}-wal", KEPT_WAL: f"{kept.name}-wal"}
+        for old, name in {**names, _MARK: f"{kept.name}.mark"}.items():
+            with suppress(FileNotFoundError, FileExistsError):
+                os.link(folder / old, folder / name)
         _sync(folder)
-    for end in ("-wal", "-shm"):  # they belong to the old database; SQLite would take them for the new one's
+    for end in (
+        "-wal",
+        "-wal.kept",
+        "-shm",
+    ):  # they belong to the old database; SQLite would take them for the new one's
         Path(f"{log}{end}").unlink(missing_ok=True)
     for index in folder.glob("search-*.db*"):  # made from the log, and made again
         index.unlink()

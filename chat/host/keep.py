@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from chat.core.errors import AddressError, StoreFull
 from chat.core.wire import split
 from chat.host.store import ROOM_BITS, SEQ_MASK
+from chat.host.tables import is_sound, put_row
 
 if TYPE_CHECKING:
     import sqlite3
@@ -34,7 +35,7 @@ _AT_ONCE: Final = 200  # batches, deleted in one transaction
 _SIZES: Final = {"K": 2**10, "M": 2**20, "G": 2**30}
 _AGES: Final = {"h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}  # milliseconds
 _TABLE: Final = """
-CREATE TABLE IF NOT EXISTS cuts (room INTEGER PRIMARY KEY, first INTEGER, chain BLOB, time INTEGER)
+CREATE TABLE IF NOT EXISTS cuts (room INTEGER PRIMARY KEY, first INTEGER, chain BLOB, time INTEGER, digest BLOB)
 """
 
 
@@ -105,8 +106,8 @@ def cut_of(database: sqlite3.Connection, room: int) -> Cut:
     """Return where a room's log begins in this database."""
     if not database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'cuts'").fetchone():
         return Cut(1, bytes(16))
-    found = database.execute("SELECT first, chain, time FROM cuts WHERE room = ?", (room,)).fetchone()
-    return Cut(*found) if found else Cut(1, bytes(16))
+    found = database.execute("SELECT * FROM cuts WHERE room = ?", (room,)).fetchone()
+    return Cut(*found[1:-1]) if found and is_sound("cuts", found) else Cut(1, bytes(16))
 
 
 def cut_off(store: Store, room: int, keep: Keep, now: int = 0) -> bool:
@@ -144,7 +145,7 @@ def put_cut(store: Store, room: int, cut: Cut) -> None:
 
 def _put(database: sqlite3.Connection, room: int, cut: Cut) -> None:
     database.execute(_TABLE)
-    database.execute("INSERT OR REPLACE INTO cuts VALUES (?, ?, ?, ?)", (room, *cut))
+    put_row(database, "cuts", room, *cut)
 
 
 def _used(database: sqlite3.Connection) -> int:

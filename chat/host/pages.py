@@ -35,8 +35,8 @@ _NOT_A_ROW: Final = (IndexError, struct.error, ValueError, OverflowError)
 class Pages:
     """Every version of every page of a database and its WAL; the newest first, as far as the files tell."""
 
-    def __init__(self, path: Path) -> None:
-        self._main, self._wal = _open(path), _open(f"{path}-wal")
+    def __init__(self, path: Path, wal: Path) -> None:
+        self._main, self._wal = _open(path), _open(wal)
         self.size, reserved = self._page_size()
         self._usable = self.size - reserved
         self._count = -(-os.fstat(self._main).st_size // self.size)
@@ -129,7 +129,7 @@ def copy_readable(path: Path, to: Path) -> None:
         os.close(fd)
 
 
-def _open(path: Path | str) -> int:
+def _open(path: Path) -> int:
     """Open a file; an empty one stands for one that is missing."""
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

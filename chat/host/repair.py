@@ -37,6 +37,7 @@ from chat.host.keep import Cut, put_cut
 from chat.host.marks import CHAIN_START, read_marks
 from chat.host.pages import Pages, copy_readable
 from chat.host.store import (
+    KEPT_WAL,
     ROOM_BITS,
     SEQ_MASK,
     RoomState,
@@ -44,7 +45,7 @@ from chat.host.store import (
     link,
     lock_folder,
 )
-from chat.host.tables import unsigned
+from chat.host.tables import is_sound, unsigned
 from chat.local.private_files import try_lock
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ _MAIN: Final = 1  # the number of the room that the folder is for; direct rooms 
 _NOBODY: Final = "?"  # the nickname of an author whose record is lost
 _NO_CUT: Final = Cut(1, CHAIN_START)
 _TABLES: Final = {  # besides the log and what is read from it again: columns, and the types that they should have
-    "rooms": ("id, name, epoch, invite", (int, str, bytes, bytes)),
+    "rooms": ("id, name, epoch, invite, chain_base", (int, str, bytes, bytes, int)),
     "authors": ("room, id, key, stream, nick, bot", (int, int, bytes, int, str, int)),
     "streams": ("room, key, stream, high_water", (int, bytes, int, int)),
     "nicks": ("room, skeleton, nick, key", (int, str, str, bytes)),
@@ -138,7 +139,7 @@ class _Salvage:
         self._rooms: dict[int, tuple[str, bytes, bytes]] = {}  # name, epoch, invite
         self._tables, self._faults = _other_tables(folder / "log.db")
         proved = self._read_pages()
-        for room, its_name, epoch, invite in self._tables["rooms"]:
+        for room, its_name, epoch, invite, _base in self._tables["rooms"]:
             self._rooms[room] = its_name, epoch, invite
         self._rooms[_MAIN] = name, *self._rooms.get(_MAIN, ("", b"", b""))[1:]  # the folder is named by it
         self._marks = _marks(folder, {*self._rooms, *proved})
@@ -149,7 +150,7 @@ class _Salvage:
         }
         for room, rows in self._rows.items():
             if room not in self._rooms and rows and (len(rows) > 1 or rows[0].first == 1):
-                self._rooms[room] = self._name_of(room), b"", b""
+                self._rooms[room] = self._name_of(room, f"@lost-{room}"), b"", b""
         self._authors = {room: self._derive(room) for room in self._rooms}
 
     def close(self) -> None:
@@ -160,8 +161,9 @@ class _Salvage:
         log = self._folder / "log.db"
         # Where a repair was killed, the WAL is already beside the other name of the same database.
         others = [path for path in log.parent.glob("log.db.replaced-*") if log.exists() and path.samefile(log)]
+        wals = [self._folder / KEPT_WAL, *(Path(f"{path}-wal") for path in (log, *others))]
         with ExitStack() as opened:
-            every = [opened.enter_context(closing(Pages(path))) for path in (log, *others)]
+            every = [opened.enter_context(closing(Pages(log, wal))) for wal in wals]
             for at, versions in chain.from_iterable(pages.rows() for pages in every):
                 for columns in versions:
                     match columns:
@@ -176,13 +178,13 @@ class _Salvage:
                                 proved[room][first, after] = Row(room, first, frames, before, after, base, place)
                                 break
                         case [None, str(name), bytes(epoch), bytes(invite), *_] if len(epoch) == EPOCH_SIZE:
-                            self._rooms[at] = name, epoch, invite
+                            self._rooms[at] = self._name_of(at, name), epoch, invite
         return {room: list(rows.values()) for room, rows in proved.items()}
 
-    def _name_of(self, room: int) -> str:
+    def _name_of(self, room: int, otherwise: str) -> str:
         """A direct room is named by its two keys."""
         keys = [key for its_room, key, _role in self._tables["members"] if its_room == room]
-        return direct_name(*keys) if len(keys) == 2 else f"@lost-{room}"
+        return direct_name(*keys) if len(keys) == 2 else otherwise
 
     def report(self) -> Report:
         rooms = []
@@ -320,6 +322,8 @@ def _other_tables(path: Path) -> tuple[dict[str, list[tuple[Any, ...]]], list[st
         copied = Path(folder, "log.db")
         for end in ("", "-wal"):
             copy_readable(Path(f"{path}{end}"), Path(f"{copied}{end}"))
+        if not Path(f"{copied}-wal").exists():
+            copy_readable(path.with_name(KEPT_WAL), Path(f"{copied}-wal"))
         try:
             with closing(schema.connect(copied)) as database:
                 schema.prepare(database)
@@ -327,7 +331,9 @@ def _other_tables(path: Path) -> tuple[dict[str, list[tuple[Any, ...]]], list[st
                 faults += [line for (line,) in database.execute("PRAGMA integrity_check(10)") if line != "ok"]
                 for table, (columns, types) in _TABLES.items():
                     rows = _rows(database, table, columns)
-                    tables[table] = [row for row in rows if tuple(map(type, row)) == types]
+                    tables[table] = [
+                        row[:-1] for row in rows if tuple(map(type, row[:-1])) == types and is_sound(table, row)
+                    ]
         except sqlite3.Error as error:
             faults.append(str(error))
     return tables, faults
@@ -338,7 +344,7 @@ def _rows(database: sqlite3.Connection, table: str, columns: str) -> set[tuple[A
     found = set()
     for order in ("", " ORDER BY 1 DESC, 2 DESC"):
         with suppress(sqlite3.Error):
-            for row in database.execute(f"SELECT {columns} FROM {table}{order}"):  # noqa: S608  our own words only
+            for row in database.execute(f"SELECT {columns}, digest FROM {table}{order}"):  # noqa: S608  our own words only
                 found.add(row)
     return found
 

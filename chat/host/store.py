@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger("chat.host.store")
 ROOM_BITS: Final = 48  # a batch's row is room << 48 | its first number, so one tree finds both
+KEPT_WAL: Final = "log.db-wal.kept"  # another name of the last WAL, until it is known that nothing was lost with it
 SEQ_MASK: Final = (1 << ROOM_BITS) - 1
 _CHAINED: Final = struct.Struct("!QQ")  # what a link of the chain vouches for beside the data: first number, frames
 
@@ -89,6 +90,8 @@ class Store:
         with ExitStack() as opened:
             try:
                 opened.callback(os.close, lock_folder(folder))
+                with suppress(OSError):  # SQLite removes what a killed host left here, also if it cannot read it
+                    os.link(f"{path}-wal", folder / KEPT_WAL)
                 self._database = schema.connect(path, any_thread=True)
                 opened.callback(self._database.close)
                 for setting in _SETTINGS:
@@ -178,6 +181,7 @@ class Store:
                 found = self.read(room, next_seq - 1)  # a Gap if it is damaged; then the host's clock decides
                 last_time = [f.time for f in split(found.data)][-1] if isinstance(found, Batch) else 0
             self._check_high_water(room, name, next_seq)
+            (self._folder / KEPT_WAL).unlink(missing_ok=True)
             rows, checked, anew = tables.load(self._reader, room, next_seq, chain, partial(self.read, room))
             self._checked[room] = checked
             if anew:
