@@ -22,23 +22,16 @@ from chat.cli.help import Group, usage_error
 from chat.cli.home import complain, warn
 from chat.core.errors import DONE, FAILED, INTERRUPTED, USAGE, ChatError, reason
 from chat.i18n import _, translate
+from chat.local.descriptors import drop_unwritten, open_standard_streams
 
 
 def main() -> None:
     """Run the command and exit with its code."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # the caller closed it: our next file must not take its descriptor
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8", closefd=False))
+    open_standard_streams()
     try:
         sys.exit(_exit_code())
     finally:
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        except OSError:
-            from chat.local.streams import drop_unwritten  # only now: `chat --help` should not pay for it
-
-            drop_unwritten()
+        drop_unwritten()
 
 
 def _exit_code() -> int:

@@ -72,12 +72,13 @@ def send(target: str, words: tuple[str, ...], transport: str, nick: str, wait: i
 def _whole_input() -> str:
     """Return standard input as one message, without its last newline. Raises WrongValue if it cannot be one."""
     from chat.core.wire import MAX_TEXT
+    from chat.local.descriptors import BOM
 
     data = sys.stdin.buffer.read(MAX_TEXT + 2)
     if len(data) > MAX_TEXT + 1:
         raise WrongValue("standard input is longer than one message ({limit} bytes); send it in parts", limit=MAX_TEXT)
     try:
-        return data.decode().removesuffix("\n")
+        return data.removeprefix(BOM).decode().removesuffix("\n")
     except UnicodeDecodeError as error:
         raise WrongValue("standard input is not UTF-8 text: byte {number} is wrong", number=error.start) from None
 

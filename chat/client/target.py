@@ -17,7 +17,8 @@ from chat.core import text
 from chat.core.errors import AddressError, DialFailed, Text, WrongValue
 from chat.core.wire import direct_name
 from chat.i18n import _
-from chat.local import rooms
+from chat.local import descriptors, rooms
+from chat.local.descriptors import BOM
 from chat.local.invite import Invite
 from chat.transport import Address
 from chat.transport.registry import cost, find
@@ -101,8 +102,8 @@ def room_name(name: str) -> str:
 def _first_line() -> str:
     """Read one line from standard input and not a byte more: the rest is for the face."""
     if os.isatty(0):
-        os.write(2, _("paste the invite, then press Enter: ").encode())
+        descriptors.write(2, _("paste the invite, then press Enter: ").encode())
     line = bytearray()
-    while len(line) < _MAX_LINE and (byte := os.read(0, 1)) not in {b"", b"\n"}:
+    while len(line) < _MAX_LINE and (byte := descriptors.read(0, 1)) not in {b"", b"\n"}:
         line += byte
-    return line.decode("utf-8", "replace").strip()
+    return line.removeprefix(BOM).decode("utf-8", "replace").strip()

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from chat.client.client import WINDOW, Client
 from chat.client.target import Target
-from chat.core.errors import ChatError, StoreError, reason
+from chat.core.errors import ChatError, StoreError, WrongValue, reason
 from chat.core.outgoing import split_body
 from chat.core.session import Message, Rejected
 from chat.core.text import visible
@@ -209,7 +209,10 @@ class _Lines:
         self.hurry = asyncio.Event()  # COMMAND needs its echoes: do not wait for it to read
 
     async def read(self) -> None:
-        async for line in lines(sys.stdin, MAX_TEXT):
+        async for line in lines(sys.stdin, MAX_TEXT, in_pieces=True):
+            if isinstance(line, WrongValue):
+                sys.stderr.write(f"not sent: {line}\n")
+                continue
             rest = line
             while rest.strip():
                 piece = rest.encode()[:MAX_TEXT].decode("utf-8", "ignore")

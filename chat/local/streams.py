@@ -7,6 +7,7 @@ non-blocking would break those programs, and a file cannot be polled, so a threa
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 import sys
@@ -14,7 +15,9 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final, TextIO
 
-from chat.core.errors import WrongValue
+from chat.core.errors import ChatError, WrongValue, reason
+from chat.local import descriptors
+from chat.local.descriptors import BOM
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,43 +27,32 @@ _AHEAD: Final = 4  # reads waiting to be taken before the thread stops reading
 _GRACE: Final = 0.2  # seconds that a cancelled write has to end
 
 
-async def lines(stream: TextIO, limit: int = 1024 * 1024) -> AsyncIterator[str]:
-    """Yield each line of a stream, without its end, until the stream ends; the last one needs no newline.
+async def lines(stream: TextIO, limit: int, *, in_pieces: bool = False) -> AsyncIterator[str | WrongValue]:
+    """Yield each line of a stream as it is, or why it is not text: over ``limit`` bytes, or not UTF-8.
 
-    Bytes that are not UTF-8 become U+FFFD. A line over ``limit`` bytes is yielded in pieces.
+    A line ends with LF or CRLF; the last one needs neither. A byte order mark at its start is no part of it: files
+    that were joined have some. ``in_pieces``: a line that is too long is yielded in several, and not complained about.
+    Raises ChatError if the stream cannot be read.
     """
+    longest = sys.maxsize if in_pieces else limit
     rest = b""
     async for data in _chunks(stream.fileno()):
         *whole, rest = (rest + data).split(b"\n")
         for line in whole:
-            yield line.decode("utf-8", "replace").removesuffix("\r")
-        while len(rest) > limit:
+            yield _text(line, longest)
+        while in_pieces and len(rest) > limit:
             cut = limit
             while cut > limit - 3 and rest[cut] & 0xC0 == 0x80:  # not within a character (RFC 3629)
                 cut -= 1
-            yield rest[:cut].decode("utf-8", "replace")
+            yield _text(rest[:cut], longest)
             rest = rest[cut:]
+        rest = rest[: limit + len(BOM) + 2]  # enough to see that it is too long, with a CR at its end too
     if rest:
-        yield rest.decode("utf-8", "replace").removesuffix("\r")
-
-
-async def whole_lines(stream: TextIO, limit: int) -> AsyncIterator[str | WrongValue]:
-    """Yield each line of a stream as it is, or why it is not text: over ``limit`` bytes, or not UTF-8.
-
-    A line ends with LF or CRLF; the last one needs neither.
-    """
-    rest = b""
-    async for data in _chunks(stream.fileno()):
-        *whole, rest = (rest + data).split(b"\n")
-        for line in whole:
-            yield _text(line, limit)
-        rest = rest[: limit + 2]  # enough to see that it is too long, with a CR at its end too
-    if rest:
-        yield _text(rest, limit)
+        yield _text(rest, longest)
 
 
 def _text(line: bytes, limit: int) -> str | WrongValue:
-    line = line.removesuffix(b"\r")
+    line = line.removeprefix(BOM).removesuffix(b"\r")
     if len(line) > limit:
         return WrongValue("it is longer than {limit} bytes", limit=limit)
     try:
@@ -71,17 +63,18 @@ def _text(line: bytes, limit: int) -> str | WrongValue:
 
 async def _chunks(fd: int) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
-    queue: asyncio.Queue[bytes] = asyncio.Queue()
+    queue: asyncio.Queue[bytes | OSError] = asyncio.Queue()
     room = threading.Semaphore(_AHEAD)
+    is_terminal = os.isatty(fd)
 
     def read() -> None:
-        data = b"begin"
-        while data:
+        data: bytes | OSError = b"begin"
+        while data and not isinstance(data, OSError):
             room.acquire()
             try:
-                data = os.read(fd, _READ_SIZE)
-            except OSError:
-                data = b""
+                data = descriptors.read(fd, _READ_SIZE)
+            except OSError as error:
+                data = b"" if is_terminal and error.errno == errno.EIO else error  # it is gone
             try:
                 loop.call_soon_threadsafe(queue.put_nowait, data)
             except RuntimeError:
@@ -90,6 +83,8 @@ async def _chunks(fd: int) -> AsyncIterator[bytes]:
     # A daemon: a read(2) on a terminal cannot be cancelled, and must not keep the program from ending.
     threading.Thread(target=read, daemon=True, name="reader of standard input").start()
     while data := await queue.get():
+        if isinstance(data, OSError):
+            raise ChatError("standard input cannot be read: {why}", why=reason(data))
         yield data
         room.release()
 
@@ -150,18 +145,4 @@ def _write_all(fd: int, data: bytes) -> None:
         end = len(data)
         if end - at > select.PIPE_BUF:
             end = data.rfind(b"\n", at, at + select.PIPE_BUF) + 1 or data.index(b"\n", at) + 1
-        at += os.write(fd, memoryview(data)[at:end])
-
-
-def drop_unwritten() -> None:
-    """Flush the standard streams, and point one whose reader is gone at /dev/null.
-
-    Python keeps what it could not write and flushes again at exit; failing there makes the exit code 120.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, stream.fileno())
-            os.close(null)
+        at += descriptors.write(fd, memoryview(data)[at:end])

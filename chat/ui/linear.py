@@ -35,7 +35,7 @@ from chat.core.text import visible
 from chat.core.wire import MAX_TEXT, Direct, Kind
 from chat.i18n import _, later, translate
 from chat.local.settings import DEFAULTS
-from chat.local.streams import Output, lines, whole_lines
+from chat.local.streams import Output, lines
 from chat.ui import face
 from chat.ui.commands import LINES, commands_of, parse, written
 from chat.ui.controller import OWN, Controller
@@ -201,9 +201,12 @@ class Linear(Face[Room]):
     # -- what is typed ---------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        async for line in lines(sys.stdin):
+        async for line in lines(sys.stdin, MAX_TEXT):
             self._touch()
-            await self._enter(line)
+            if isinstance(line, WrongValue):
+                self.show(_("this line was not sent: {why}").format(why=translate(line)))
+            else:
+                await self._enter(line)
             await self._flush()
             if self._leaving:
                 break
@@ -212,7 +215,7 @@ class Linear(Face[Room]):
 
     async def _read_text(self) -> None:
         """Say each line as it is; blank ones say nothing."""
-        async for line in whole_lines(sys.stdin, MAX_TEXT):
+        async for line in lines(sys.stdin, MAX_TEXT):
             if isinstance(line, WrongValue):
                 self._unsent += 1
                 text = _("line {number} was not sent: {why}").format(number=self._taken + 1, why=translate(line))

@@ -20,7 +20,7 @@ from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected
 from chat.core.wire import U63, Kind
 from chat.local.settings import Settings
-from chat.local.streams import Output, whole_lines
+from chat.local.streams import Output, lines
 from chat.ndjson import dump, person_object
 from chat.ui.commands import COMMANDS
 from chat.ui.controller import Controller
@@ -67,7 +67,7 @@ async def read(client: Client, out: Output) -> None:
     """Say and do what a program writes. Raises ChatError at the end if some of its lines were not said or done."""
     program = _Program(client)
     number = failed = 0
-    async for line in whole_lines(sys.stdin, _LONGEST):
+    async for line in lines(sys.stdin, _LONGEST):
         number += 1
         if isinstance(line, str) and not line.strip():
             continue

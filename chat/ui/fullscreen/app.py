@@ -43,7 +43,7 @@ from prompt_toolkit.layout.menus import CompletionsMenu
 from prompt_toolkit.layout.screen import Char
 from prompt_toolkit.styles import DynamicStyle
 
-from chat.local.streams import drop_unwritten
+from chat.local.descriptors import drop_unwritten
 from chat.ui import theme
 from chat.ui.fullscreen import bars
 from chat.ui.fullscreen.keys import bindings

@@ -1,0 +1,93 @@
+"""Standard streams in every state that a caller may leave them in, and bytes that are no text."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import struct
+import subprocess
+import termios
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+import pytest
+
+from tests.cli.programs import CHAT, PATIENCE, host, run, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Path]:
+    """The data folder of a running host."""
+    with host(tmp_path / "host"):
+        yield tmp_path / "host"
+
+
+@contextmanager
+def pipe() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """The two ends of a non-blocking pipe."""
+    reading, writing = os.pipe()
+    for fd in (reading, writing):
+        os.set_blocking(fd, False)
+    with os.fdopen(reading, "rb", buffering=0) as ours, os.fdopen(writing, "wb", buffering=0) as theirs:
+        yield ours, theirs
+
+
+@contextmanager
+def chat(folder: Path, *arguments: str, **streams: int | IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([*CHAT, *arguments, f"--data={folder}"], **streams) as program:  # type: ignore[call-overload]
+        try:
+            yield program
+        finally:
+            program.kill()
+
+
+def texts(folder: Path) -> list[str]:
+    return [json.loads(line)["text"] for line in run(folder, "log", "--json").stdout.splitlines()]
+
+
+def held(fd: IO[bytes]) -> int:
+    """How many bytes wait in a pipe."""
+    return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0])
+
+
+# -- shared with a program that has made them non-blocking -------------------------------------------
+
+
+@pytest.mark.parametrize("command", [("join", "--plain"), ("join", "--json"), ("send", ".")])
+def test_input_that_is_not_there_yet_is_waited_for(room: Path, command: tuple[str, ...]) -> None:
+    said = '{"say": "late"}\n' if "--json" in command else "late\n"
+    with pipe() as (ours, theirs), chat(room, *command, stdin=ours) as program:
+        theirs.write(said[:3].encode())
+        until(lambda: not held(ours), "it has read that and wants more")
+        theirs.write(said[3:].encode())
+        theirs.close()
+        assert program.wait(PATIENCE) == 0
+    assert texts(room) == ["late"]
+
+
+def test_output_that_is_not_read_yet_waits(room: Path) -> None:
+    said = [f"{number:03} {'x' * 1000}" for number in range(200)]
+    assert run(room, "join", "--plain", stdin="\n".join(said)).returncode == 0
+    with pipe() as (ours, theirs), chat(room, "log", stdout=theirs, stderr=subprocess.PIPE) as program:
+        theirs.close()
+        until(lambda: held(ours) > 32 * 1024, "the pipe is nearly full")
+        os.set_blocking(ours.fileno(), True)  # the other end has flags of its own
+        read = ours.read().decode().splitlines()
+        assert program.wait(PATIENCE) == 0
+    assert [line.partition(": ")[2] for line in read] == said
+
+
+@pytest.mark.parametrize("command", [("join", "--plain"), ("join", "--json"), ("send", "."), ("join", "-")])
+def test_input_that_cannot_be_read_is_a_failure(room: Path, command: tuple[str, ...]) -> None:
+    with (room / "host.pem").open("ab") as write_only:
+        done = subprocess.run(
+            [*CHAT, *command, f"--data={room}"], stdin=write_only, capture_output=True, timeout=PATIENCE, check=False
+        )
+    assert done.returncode == 1
+    assert b"bad file descriptor" in done.stderr
+    assert done.stderr.count(b"\n") == 1
