@@ -172,6 +172,11 @@ class Log:
         count = (window[0].first if window else self.end) - seq
         return Gap(first=seq, count=min(found.count, count) if found else count)
 
+    @property
+    def in_memory_from(self) -> int:
+        """The lowest number that is read without the disk."""
+        return self._window[0].first if self._window else self.end
+
     def frame_at(self, seq: int) -> bytes | None:
         """Return the bytes of one frame, or None if they are gone."""
         found = self.read(seq) if seq > 0 else None

@@ -424,7 +424,8 @@ def _wrong_with(log: Log, frame: Frame) -> tuple[str, dict[str, str | int]] | No
         if len(frame.raw) < HEADER_SIZE + SEQ_PREFIX.size:
             return "no-target", {}
         (target,) = SEQ_PREFIX.unpack_from(frame.raw, HEADER_SIZE)
-        found = log.frame_at(target)  # None also for what is gone, which may have been a message
+        # What is older may be no message either, but to read it from the disk for each message would hold up everybody.
+        found = log.frame_at(target) if target >= log.in_memory_from else None
         if not 0 < target < log.end or (found is not None and kind_at(found, 0) >= SPOKEN_END):
             return "no-target", {}
     return None

@@ -616,6 +616,16 @@ def test_what_refers_to_a_message_must_refer_to_one_that_is_stored(kind: int, bo
     assert room.log.end == 12 + taken
 
 
+def test_what_refers_to_an_old_message_does_not_make_the_room_read_the_disk() -> None:
+    def older(seq: int) -> None:
+        raise AssertionError(f"{seq} was read")
+
+    room = Room("lobby", Log(EPOCH, next_seq=100_000, older=older))
+    ann = enter(room, hello(stream=77))
+    room.handle(ann, frame(encode(Kind.REACT, SEQ_PREFIX.pack(5), number=1)), 0)
+    assert not rejected(store(room))
+
+
 def test_rejections_in_a_row_for_one_reason_are_one() -> None:
     room = a_room()
     ann = enter(room, hello())
