@@ -145,11 +145,13 @@ def log(
     All of them, unless -n or --since asks for less. If the output is a file or a pipe and it takes a
     while, standard error shows a progress bar.
     """
+    from chat.local.streams import while_read
+
     if since and history is not None:
         raise WrongValue("-n and --since cannot be combined; give one")
     first = since or (1 if history is None else 0)
     client = Home(data).client(target, transport, speaks=False, silent=True, history=history or 0, since=first)
-    run(print_log(client, follow=follow, as_json=json))
+    run(while_read(print_log(client, follow=follow, as_json=json)))
 
 
 async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:

@@ -70,7 +70,8 @@ def write(fd: int, data: ReadableBuffer) -> int:
 
 def is_lost(fd: int) -> bool:
     """Whether nobody can read what is written to ``fd``: the other end of a pipe, socket or terminal is closed."""
-    return bool(_poll(fd, 0).poll(0))  # without any event asked for, poll(2) still tells POLLERR and POLLHUP
+    lost = select.POLLERR | select.POLLHUP  # poll(2) tells of these without being asked
+    return any(event & lost for _fd, event in _poll(fd, 0).poll(0))
 
 
 def _wait(fd: int, event: int) -> None:

@@ -13,17 +13,18 @@ import select
 import sys
 import threading
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from chat.core.errors import ChatError, WrongValue, reason
 from chat.local import descriptors
 from chat.local.descriptors import BOM
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
 
 _READ_SIZE: Final = 64 * 1024
 _AHEAD: Final = 4  # reads waiting to be taken before the thread stops reading
+_LOOK: Final = 0.5  # seconds between two looks whether there is still a reader
 _GRACE: Final = 0.2  # seconds that a cancelled write has to end
 
 
@@ -87,6 +88,22 @@ async def _chunks(fd: int) -> AsyncIterator[bytes]:
             raise ChatError("standard input cannot be read: {why}", why=reason(data))
         yield data
         room.release()
+
+
+async def while_read(job: Coroutine[Any, Any, None]) -> None:
+    """Run ``job`` as long as somebody can read standard output; raise BrokenPipeError when nobody can any more.
+
+    Otherwise a follower in a quiet room would notice that only when it writes the next message.
+    """
+    running = asyncio.ensure_future(job)
+    try:
+        while not (await asyncio.wait([running], timeout=_LOOK))[0]:
+            if descriptors.is_lost(sys.stdout.fileno()):
+                raise BrokenPipeError
+        running.result()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 class Output:

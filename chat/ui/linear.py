@@ -35,7 +35,7 @@ from chat.core.text import visible
 from chat.core.wire import MAX_TEXT, Direct, Kind
 from chat.i18n import _, later, translate
 from chat.local.settings import DEFAULTS
-from chat.local.streams import Output, lines
+from chat.local.streams import Output, lines, while_read
 from chat.ui import face
 from chat.ui.commands import LINES, commands_of, parse, written
 from chat.ui.controller import OWN, Controller
@@ -122,7 +122,8 @@ class Linear(Face[Room]):
         self._touch()
         try:
             reader = self._read() if self._is_typed else self._read_text()
-            await converse(first.client, self._out, reader, lambda event: self._lines_of(first, event))
+            talk = converse(first.client, self._out, reader, lambda event: self._lines_of(first, event))
+            await while_read(talk)
         except asyncio.CancelledError:
             if not (self._is_typed or self._ended):
                 text = _("the input was taken up to line {number}; the rest was not sent")

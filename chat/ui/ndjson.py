@@ -20,7 +20,7 @@ from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected
 from chat.core.wire import U63, Kind
 from chat.local.settings import Settings
-from chat.local.streams import Output, lines
+from chat.local.streams import Output, lines, while_read
 from chat.ndjson import dump, person_object
 from chat.ui.commands import COMMANDS
 from chat.ui.controller import Controller
@@ -58,7 +58,7 @@ async def run(client: Client) -> None:
         made = as_object(event, client)
         return [dump(made)] if made else []
 
-    await converse(client, out, read(client, out), show)
+    await while_read(converse(client, out, read(client, out), show))
     if rejected:
         raise ChatError(f"{rejected} messages were rejected; the events of that kind say why")
 

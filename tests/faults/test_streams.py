@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import struct
 import subprocess
 import termios
@@ -13,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 
-from tests.cli.programs import CHAT, PATIENCE, host, run, until
+from tests.cli.programs import CHAT, PATIENCE, Program, host, run, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,3 +92,53 @@ def test_input_that_cannot_be_read_is_a_failure(room: Path, command: tuple[str, 
     assert done.returncode == 1
     assert b"bad file descriptor" in done.stderr
     assert done.stderr.count(b"\n") == 1
+
+
+# -- closed ------------------------------------------------------------------------------------------
+
+
+def test_closed_streams_are_as_good_as_null(room: Path) -> None:
+    """Our next file would take a closed descriptor's number, and be read from or written to as the stream."""
+    each = ("send . one <&-", "send . two <&- >&- 2>&-", "rooms >&-", "log 2>&-", "join --plain >&- 2>&-")
+    script = "\n".join(f"{' '.join(CHAT)} {line} || exit 1" for line in each)
+    done = subprocess.run(
+        ["sh", "-c", script],
+        input=b"three",
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+        env={**os.environ, "CHAT_DATA": str(room)},
+    )
+    assert (done.returncode, done.stderr, done.stdout.count(b"\n")) == (0, b"", 2)
+    assert texts(room) == ["one", "two", "three"]
+
+
+def test_a_host_with_closed_streams_serves_its_room(tmp_path: Path) -> None:
+    """Its database and listeners must not become its standard output."""
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *CHAT, "host", "--headless", f"--data={tmp_path / 'host'}"]
+    with subprocess.Popen(command) as program:
+        until(lambda: run(tmp_path / "ann", "send", ".", "hi").returncode == 0, "the host is there")
+        program.terminate()
+        assert program.wait(PATIENCE) == 0
+    with host(tmp_path / "host"):
+        assert texts(tmp_path / "ann") == ["hi"]
+
+
+# -- whose reader is gone ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [("log", "-f"), ("join", "--json"), ("join", "--plain")])
+def test_a_command_whose_reader_leaves_ends_and_leaves_the_room(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Without waiting for the next message: in a quiet room that may take days."""
+    with host(tmp_path / "host"), Program(tmp_path / "ann", "join", "--as=ann", "--json") as ann:
+        ann.say("hi")
+        ann.until("message")
+        with subprocess.Popen(
+            [*CHAT, *command, f"--data={tmp_path / 'bob'}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as program:
+            assert program.stdout is not None
+            os.read(program.stdout.fileno(), 1)
+            program.stdout.close()
+            assert program.wait(PATIENCE) == -signal.SIGPIPE
+        if command[0] == "join":
+            ann.until("presence", lambda event: bool(event["went"]))
