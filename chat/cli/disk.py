@@ -12,7 +12,7 @@ from chat.cli import options
 from chat.cli.help import command
 from chat.cli.home import Home
 from chat.core.errors import ChatError, NoSuchRoom
-from chat.i18n import _, plural
+from chat.i18n import _, plural, translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,7 +70,7 @@ def check(room: str, data: Path | None) -> None:
     report = check(folder, room)
     _list(report.rooms)
     for fault in report.faults:
-        _say(_("damaged: {what}").format(what=fault))
+        _say(_("damaged: {what}").format(what=translate(fault)))
     if not report.is_sound:
         raise ChatError("room {room} is damaged; stop its host, then run: chat repair {room}", room=shlex.quote(room))
 

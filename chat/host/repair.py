@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from chat.core import text
-from chat.core.errors import StoreError
+from chat.core.errors import StoreError, Text
 from chat.core.ledger import RoomTables
 from chat.core.room import BOT
 from chat.core.wire import EPOCH_SIZE, SPOKEN_END, Author, Gap, Kind, Rejection, direct_name, split
@@ -334,6 +334,8 @@ def _other_tables(path: Path) -> tuple[dict[str, list[tuple[Any, ...]]], list[st
                     tables[table] = [
                         row[:-1] for row in rows if tuple(map(type, row[:-1])) == types and is_sound(table, row)
                     ]
+                    if wrong := len(rows) - len(tables[table]):
+                        faults.append(Text("rows of the table {table}: {count}", count=wrong, table=table))
         except sqlite3.Error as error:
             faults.append(str(error))
     return tables, faults

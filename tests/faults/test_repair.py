@@ -239,7 +239,12 @@ def test_who_wrote_what_and_how_much_is_read_from_the_log(tmp_path: Path) -> Non
         database.execute("UPDATE streams SET high_water = high_water + 64")
         database.execute("DELETE FROM nicks")
         database.commit()
+    assert check(folder, "lobby").faults == [
+        "rows of the table authors: 1",
+        f"rows of the table streams: {len(before.high_water)}",
+    ]
     repair(folder, "lobby")
+    assert check(folder, "lobby").is_sound
     with closing(Store(folder)) as store:
         after = store.open_room("lobby").tables
     assert (after.authors, sorted(after.high_water)) == (before.authors, sorted(before.high_water))
