@@ -26,6 +26,7 @@ from chat.core.errors import (
     AddressError,
     ChatError,
     DialFailed,
+    HostBusy,
     LinkBroken,
     LinkClosed,
     NoSuchRoom,
@@ -324,7 +325,7 @@ class Connection:
             delay = min(max(2 * delay, _FIRST_DELAY), _LAST_DELAY)
             try:
                 return await self.connect()
-            except (TransportError, NoSuchRoom):
+            except (TransportError, NoSuchRoom, HostBusy):
                 pass
             except (RemoteProtocolError, Refused) as error:
                 self._count(error)

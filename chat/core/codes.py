@@ -25,6 +25,7 @@ REFUSALS: Final = {  # why a peer may not enter
     "too-many-nicks": "your key already has {count} nicknames here; use one of them",
     "too-many-links": "your key already has {count} links to this room; close one of them",
     "too-many-rooms": "you have {count} direct rooms open on this host, which is the limit",
+    "busy": "the host has as many links as it can open (ulimit -n); try again later",
     "disk-full": "the host's disk is full, so nobody new can enter; try again later",
     "protocol": "the host says that we broke the protocol: {why}",
 }

@@ -153,6 +153,12 @@ class NoSuchRoom(Refused):
     exit_code = UNREACHABLE
 
 
+class HostBusy(Refused):
+    """The host can open no more links just now; it may later."""
+
+    exit_code = UNREACHABLE
+
+
 class Untrusted(Refused):
     """We do not trust the host. Its codes are ours alone, so no host can raise it."""
 

@@ -20,7 +20,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from chat.core.codes import NO_ROOM
-from chat.core.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError, Text
+from chat.core.errors import HostBusy, LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError, Text
 from chat.core.incoming import Incoming, Range
 from chat.core.log import digest
 from chat.core.outgoing import OutboxEntry, Unsettled, split_body
@@ -331,7 +331,8 @@ class Session:
     def _control_frame(self, frame: Frame, events: list[Event]) -> None:
         if frame.kind == Kind.REFUSED:
             refusal = unpack(Refusal, frame)
-            raise refusal.error(NoSuchRoom if refusal.code in NO_ROOM else Refused)
+            kind = NoSuchRoom if refusal.code in NO_ROOM else HostBusy if refusal.code == "busy" else Refused
+            raise refusal.error(kind)
         if frame.kind == Kind.CHALLENGE and self.state is LinkState.WAITING:
             events.append(unpack(Challenge, frame))
             self.state = LinkState.ASKED

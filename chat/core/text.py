@@ -163,6 +163,12 @@ def skeleton(nick: str) -> str:
     return unicodedata.normalize("NFD", "".join(map(_look, letters)))
 
 
+def load() -> None:
+    """Load the tables that judge names, for a process that may have no descriptor left for them later."""
+    _check_scripts("", Text("nickname"))
+    _prototypes()
+
+
 def mentions(text: str, nick: str) -> bool:
     """Whether ``text`` addresses ``nick``: the name as a word of its own, or after an ``@``.
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 _logger: Final = logging.getLogger("chat.host.host")
 
 MAX_UNAUTHENTICATED: Final = 64  # links that have not said HELLO, at most
+RESERVE: Final = 8  # descriptors that no member gets: to tell newcomers that we are busy, and for files of our own
 MAX_LINKS_A_KEY: Final = 128  # of one key in one room: each costs the others a descriptor and a slot of the board
 MAX_DIRECT_ROOMS: Final = 256  # direct rooms of one key that may be open at a time
 _DIRECT_LISTED: Final = 24  # of which WELCOME is followed by: as many as fit into the member's control queue
@@ -102,6 +103,9 @@ class AdmissionControl:
             await _close(link)
 
     async def _meet(self, link: Link, slot: ExitStack) -> None:
+        if not _descriptors_left():
+            await _send_all(link, wire.PREFACE)
+            raise Refused("busy")
         parser = Parser(limit=wire.MAX_HELLO)
         nonce = secrets.token_bytes(32)
         async with patience(HELLO_TIMEOUT):
@@ -222,6 +226,17 @@ class AdmissionControl:
         if entry.replaced is not None:
             hosted.drop(entry.replaced)
         return member
+
+
+def _descriptors_left() -> bool:
+    """Whether a member may take a descriptor, and the reserve for the rest of us is still there."""
+    with ExitStack() as opened:
+        try:
+            for _ in range(RESERVE):
+                opened.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            return False
+    return True
 
 
 async def _first_frame(link: Link, parser: Parser) -> Frame | None:

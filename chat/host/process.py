@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 import click
 
 from chat.core.errors import ChatError, Text
-from chat.core.text import visible
+from chat.core.text import load, visible
 from chat.host.host import Host
 from chat.host.keep import keep_to
 from chat.host.orphans import adopt_orphans
@@ -86,6 +86,7 @@ async def serve(
 ) -> None:
     """Host a room until cancelled, or the end of the control pipe. Raises ChatError."""
     logging.getLogger("chat").addHandler(Log())
+    load()
     adopt_orphans()  # what a program leaves behind if its peer process is killed
     async with AsyncExitStack() as stack:
         lock = stack.enter_context(closing(RoomLock.hold(room)))

@@ -33,6 +33,7 @@ CODED: tuple[type[Coded], ...] = (Refusal, Notice, Answer, Rewind)
 RAISED = {
     "Refused": codes.REFUSALS,
     "NoSuchRoom": codes.REFUSALS,
+    "HostBusy": codes.REFUSALS,
     "Untrusted": codes.LOCAL,
     "OtherHost": codes.LOCAL,
     "LocalNotice": codes.LOCAL,
