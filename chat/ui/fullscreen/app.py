@@ -11,7 +11,8 @@ Rules:
 
 1. Texts from peers are only ever text: ``pane`` filters them, and no style, HTML or ANSI is made of them.
 2. Keys are drawn at once, events at most 30 times a second.
-3. However this ends, the terminal is as it was before.
+3. A terminal that takes nothing for a while stops the redraws, and nothing else.
+4. However this ends, the terminal is as it was before.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import sys
 import termios
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.filters import Condition
@@ -41,12 +42,14 @@ from prompt_toolkit.layout import (
 )
 from prompt_toolkit.layout.menus import CompletionsMenu
 from prompt_toolkit.layout.screen import Char
+from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.styles import DynamicStyle
 
 from chat.local.descriptors import drop_unwritten
 from chat.ui import theme
 from chat.ui.fullscreen import bars
 from chat.ui.fullscreen.keys import bindings
+from chat.ui.fullscreen.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
 _FRAME: Final = 1 / 30  # seconds between redraws for events
 _ESCAPE: Final = 0.1  # seconds in which a key after Escape makes it Alt and that key
 _SEQUENCE: Final = 1.0  # seconds in which Ctrl+E makes Ctrl+X the editor's key
+_LAST_WORDS: Final = 1.0  # seconds in which a terminal should take what restores it, before the room is left
 _ABOVE_MENU: Final = 10**9  # prompt_toolkit draws the menu at 10**8
 _SIDE_BAR_FROM: Final = 60  # columns of the screen
 
@@ -72,6 +76,8 @@ class App(Application[None]):
         self.face = face
         self.terminal: list[Any] | None = None  # as it was before, if standard input is one
         self.rings = False  # the bell, at the next redraw
+        self._writer: Terminal | None = None
+        self._is_stale = False  # a redraw waits until the terminal has taken the last one
         self._redraw_due = False
         self._drawn_at = 0.0  # the end of the last redraw, by the loop's clock
         self._pane_window = Window(face.pane, width=lambda: self._rest(bars.SIDE_BAR + 1 if self._is_wide() else 0))
@@ -95,6 +101,9 @@ class App(Application[None]):
     async def live(self, begin: Callable[[], None]) -> None:
         """Show the screen until ``leave``. ``begin`` is called once there is one. Raises what ``leave`` was given."""
         self.terminal = termios.tcgetattr(sys.stdin) if sys.stdin.isatty() else None
+        if isinstance(self.output, Vt100_Output) and self.output.stdout.isatty():
+            self.output.stdout = cast("TextIO", writer := Terminal(self.output.stdout.fileno(), self._written))
+            self._writer = writer
         loop = asyncio.get_running_loop()
         before = loop.get_exception_handler()
         loop.set_exception_handler(self._fault)
@@ -113,6 +122,9 @@ class App(Application[None]):
             with suppress(OSError):  # prompt_toolkit leaves it off if the last redraw fails
                 self.output.enable_autowrap()
                 self.output.flush()
+            if self._writer is not None:
+                with suppress(TimeoutError):  # a terminal that has stopped takes the rest once it goes on
+                    await asyncio.wait_for(self._writer.written(), _LAST_WORDS)
             drop_unwritten()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -153,10 +165,20 @@ class App(Application[None]):
             loop.call_at(self._drawn_at + seconds, self._redraw_if_due, seconds)
             return
         self._redraw_due = False
-        if self.rings:
+        if self.rings and not self._is_stale:
             self.rings = False
             self.output.bell()  # once, however many messages ask for it
         self.invalidate()
+
+    def _redraw(self, render_as_done: bool = False) -> None:
+        """Called by prompt_toolkit, for whatever reason there is to draw."""
+        self._is_stale = self._writer is not None and self._writer.is_behind and not render_as_done
+        if not self._is_stale:
+            super()._redraw(render_as_done)
+
+    def _written(self) -> None:
+        if self._is_stale:
+            self.redraw_soon()
 
     def _rendered(self) -> None:
         self._drawn_at = asyncio.get_running_loop().time()

@@ -29,7 +29,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
-from prompt_toolkit.application import get_app, in_terminal
+from prompt_toolkit.application import get_app
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
@@ -47,6 +47,7 @@ from chat.core.wire import MAX_TEXT
 from chat.i18n import _, plural, translate
 from chat.local.private_files import make_private, replace_private
 from chat.ui.fullscreen.completer import BEGUN, Completer
+from chat.ui.fullscreen.terminal import lent_terminal
 from chat.ui.fullscreen.wrapping import FLAGS, JOINED, between_graphemes, clean
 
 if TYPE_CHECKING:
@@ -373,7 +374,7 @@ async def _edit(text: str) -> str:
             file = Path(folder) / "message.md"
             file.touch(0o600)
             file.write_bytes(text.encode("utf-8", "replace"))
-            async with in_terminal():
+            async with lent_terminal():
                 code = await _run([*words, str(file)])
             if code:
                 text = "the editor {name} failed with code {code}; the input is as it was"

@@ -11,13 +11,14 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from prompt_toolkit.application import in_terminal
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.key_binding.bindings.mouse import load_mouse_bindings
 from prompt_toolkit.key_binding.key_processor import KeyPress
 from prompt_toolkit.keys import Keys
+
+from chat.ui.fullscreen.terminal import lent_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +99,7 @@ def _mouse(event: KeyPressEvent) -> object:
 
 async def _suspend(before: list[Any] | None) -> None:
     """Stop all of our process group, as Ctrl-Z does, with the terminal as it was: prompt_toolkit leaves IXON off."""
-    async with in_terminal():
+    async with lent_terminal():
         if before is None:
             os.kill(0, signal.SIGTSTP)
             return
