@@ -219,7 +219,11 @@ class _Lines:
                 rest = rest[len(piece) :]
                 if len(self._client.session.unsettled) >= WINDOW // 2:
                     self.hurry.set()
-                await self._client.say(piece)
+                try:
+                    await self._client.say(piece)
+                except StoreError as error:
+                    self._client.events.check()  # raises what has ended the client
+                    sys.stderr.write(f"not sent: {error}\n")
                 self.hurry.clear()
 
     async def hear(self) -> None:

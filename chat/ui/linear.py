@@ -217,14 +217,18 @@ class Linear(Face[Room]):
     async def _read_text(self) -> None:
         """Say each line as it is; blank ones say nothing."""
         async for line in lines(sys.stdin, MAX_TEXT):
-            if isinstance(line, WrongValue):
+            try:
+                if isinstance(line, WrongValue):
+                    raise line
+                if line.strip() and (work := self.controller.say(line)):
+                    self._touch()
+                    await work
+            except (ChatError, WrongValue) as error:
+                self.controller.room.client.events.check()  # raises what has ended the client
                 self._unsent += 1
-                text = _("line {number} was not sent: {why}").format(number=self._taken + 1, why=translate(line))
+                text = _("line {number} was not sent: {why}").format(number=self._taken + 1, why=translate(error))
                 face.complain(text)
-            elif line.strip() and (work := self.controller.say(line)):
-                self._touch()
-                await work
-                await self._flush()
+            await self._flush()
             self._taken += 1
         self._ended = True
 

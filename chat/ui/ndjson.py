@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from chat.client.events import as_object
-from chat.core.errors import ChatError, LocalProtocolError, RequestFailed, TransportError, WrongValue
+from chat.core.errors import ChatError, LocalProtocolError, RequestFailed, StoreError, TransportError, WrongValue
 from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected
 from chat.core.wire import U63, Kind
@@ -84,13 +84,19 @@ async def read(client: Client, out: Output) -> None:
                 break
             if done is not None:
                 await out.write([dump({"event": "done", "id": name, "command": wanted.command, **done})])
-        except (msgspec.DecodeError, LocalProtocolError, RequestFailed, TransportError, WrongValue) as error:
+        except (msgspec.DecodeError, ChatError, WrongValue) as error:
+            client.events.check()  # raises what has ended the client: no later line can fare better
             failed += 1
             made: dict[str, Any] = {"event": "error", "line": number, "id": name, "message": f"{what}: {error}"}
-            if isinstance(error, RequestFailed):
-                made |= {"code": error.code, "fields": error.fields}
-            else:
-                made |= {"code": "no-link" if isinstance(error, TransportError) else "bad-line", "fields": {}}
+            match error:
+                case RequestFailed():
+                    made |= {"code": error.code, "fields": error.fields}
+                case TransportError():
+                    made |= {"code": "no-link", "fields": {}}
+                case StoreError():
+                    made |= {"code": "own-disk", "fields": {}}
+                case _:
+                    made |= {"code": "bad-line", "fields": {}}
             await out.write([dump(made)])
     if failed:
         raise ChatError(f"{failed} of {number} lines were not said or done; the events of kind error say why")

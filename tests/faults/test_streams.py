@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -142,3 +143,86 @@ def test_a_command_whose_reader_leaves_ends_and_leaves_the_room(tmp_path: Path, 
             assert program.wait(PATIENCE) == -signal.SIGPIPE
         if command[0] == "join":
             ann.until("presence", lambda event: bool(event["went"]))
+
+
+# -- a line that cannot be done ----------------------------------------------------------------------
+
+DEEP = "[" * 1000 + "]" * 1000  # Python's own limit on recursion is 1,000
+LINES = [
+    DEEP,
+    f'{{"say": {DEEP}}}',
+    f'{{"say": "hi", "more": {"[" * 200_000}{"]" * 200_000}}}',
+    "[" * 1_000_000,
+    '{"a":' * 100_000,
+    '{"say": "\\ud800"}',
+    '{"command": "edit", "target": 1e400}',
+    '{"command": "away", "text": "' + "x" * 100_000 + '"}',
+    '{"say": 1' + "0" * 5000 + "}",
+    '{"command": "invite", "id": "\\udfff"}',
+]
+
+
+def test_no_line_ends_the_conversation_of_a_program(room: Path) -> None:
+    done = run(room, "join", "--json", stdin="\n".join([*LINES, '{"say": "the end"}']))
+    errors = [event for event in map(json.loads, done.stdout.splitlines()) if event["event"] == "error"]
+    assert [event["line"] for event in errors] == [*range(1, len(LINES) + 1)]
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert texts(room) == ["the end"]
+
+
+def test_no_line_ends_a_program_of_the_host(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    said.write_text("\n".join([*LINES, '{"say": "the end"}', ""]))
+    with (
+        host(tmp_path / "host", f"--peer-json=bot=cat {said} -"),
+        Program(tmp_path / "host", "join", "--json") as ann,
+    ):
+        assert ann.until("message")["text"] == "the end"
+        ann.say("go on")
+        assert ann.until("message")["text"] == "go on"
+        assert not [event for event in ann.seen if event["event"] == "notice"]
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux fills another process's disk")
+def test_a_full_disk_on_our_own_side_costs_a_program_one_line(tmp_path: Path) -> None:
+    with host(tmp_path / "host"), Program(tmp_path / "ann", "join", "--json") as ann:
+        ann.until("joined")
+        with full_disk(ann.process.pid):
+            ann.say("lost", "1")
+            error = ann.until("error")
+            assert (error["id"], error["line"], error["code"]) == ("1", 1, "own-disk")
+        ann.say("kept", "2")
+        assert ann.until("stored")["id"] == "2"
+        assert ann.finish() == 1
+        assert ann.texts() == ["kept"]
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux fills another process's disk")
+def test_a_full_disk_on_our_own_side_costs_a_pipe_one_line(room: Path) -> None:
+    with subprocess.Popen(
+        [*CHAT, "join", "--plain", f"--data={room}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+    ) as program:
+        assert program.stdin and program.stdout and program.stderr
+        program.stdout.read(1)
+        with full_disk(program.pid):
+            program.stdin.write(b"lost\n")
+            assert b"line 1 was not sent" in program.stderr.readline()
+        program.stdin.write(b"kept\n")
+        program.stdin.close()
+        assert program.wait(PATIENCE) == 1
+    assert texts(room) == ["kept"]
+
+
+@contextmanager
+def full_disk(pid: int) -> Iterator[None]:
+    """Let a process write to no file: it gets EFBIG."""
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
