@@ -1,12 +1,15 @@
-"""What happens around the mistakes in the lesson on sockets: connections, children, senders and slow readers.
+"""What makes the mistakes in the lesson on sockets happen: connections, children, senders and slow readers.
 
 No mistake and no cure is in this file.
 """
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
 import resource
+import signal
 import socket
 import sys
 import threading
@@ -15,7 +18,8 @@ from contextlib import contextmanager, suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from harness import ENOUGH, MEBIBYTE
+import cable
+from harness import A_MOMENT, ENOUGH, MEBIBYTE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +38,7 @@ class Fate(IntEnum):
     OUT_OF_MEMORY = 4
     REFUSED = 5
     LEFT = 6
+    NOTICED = 7
 
 
 def connected() -> tuple[socket.socket, socket.socket]:
@@ -113,7 +118,7 @@ def arrives(send: Callable[[socket.socket, bytes], int]) -> int:
             while some := peer.recv(MEBIBYTE):
                 arrived += len(some)
 
-    receiver = threading.Thread(target=receive)
+    receiver = threading.Timer(0.1, receive)  # a slow reader, or send() could take everything
     receiver.start()
     with client:
         send(client, LARGE)
@@ -121,7 +126,106 @@ def arrives(send: Callable[[socket.socket, bytes], int]) -> int:
     return arrived
 
 
-def read_from_stranger(sock: socket.socket, read: Callable[[socket.socket], bytes]) -> None:
+def frozen_peer(
+    beat: Callable[[socket.socket], None], hears: Callable[[socket.socket, float], bool]
+) -> tuple[bool, bool, bool]:
+    """Return whether beats are heard, whether we can send to a stopped peer, and whether its silence is noticed."""
+    client, peer = connected()
+    with client, peer, child(beat, peer) as process:
+        peer.close()  # ours; the child has its own
+        heard = hears(client, ENOUGH)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        sent = client.send(b"are you there?") > 0
+        hears(client, A_MOMENT)  # what it sent before it was stopped
+        return heard, sent, not hears(client, A_MOMENT)
+
+
+def pull_cable() -> cable.Cut:
+    reader, writer = PROCESSES.Pipe(duplex=False)
+    with reader, writer, child(cable.pull, writer):
+        return reader.recv() if reader.poll(ENOUGH) else cable.Cut(refused="no answer")
+
+
+def second_is_served(serve: Callable[[socket.socket], None], patience: float) -> bool:
+    """Return whether a client gets an answer while another one is connected and silent."""
+    with socket.create_server((HERE, 0)) as server, child(serve, server):
+        address = server.getsockname()
+        with socket.create_connection(address), socket.create_connection(address, patience) as second:
+            second.sendall(b"good evening")
+            with suppress(TimeoutError):
+                return second.recv(1024) == b"good evening"
+    return False
+
+
+def thread_ends(
+    accept: Callable[[socket.socket, socket.socket], None], patience: float, *, close: bool = False
+) -> bool:
+    """Return whether a thread that waits for clients ends when we say stop, and ``close`` its socket."""
+    server = socket.create_server((HERE, 0))
+    address = server.getsockname()
+    stop, stop_now = socket.socketpair()
+    thread = threading.Thread(target=accept, args=(server, stop), daemon=True)
+    thread.start()
+    time.sleep(0.1)  # until it waits; if that is too short, the mistake is not seen
+    stop_now.close()  # a stop that is ready to be read: b""
+    if close:
+        server.close()
+    thread.join(patience)
+    ended = not thread.is_alive()
+    with suppress(OSError):
+        socket.create_connection(address).close()  # a client wakes accept
+    thread.join(ENOUGH)
+    server.close()
+    stop.close()
+    return ended
+
+
+def error_of(listen: Callable[..., None], port: int, *, reuse: bool) -> str:
+    """Return the name of the error when a new socket listens on this port; empty if there is none."""
+    with socket.socket() as server:
+        try:
+            listen(server, port, reuse=reuse)
+        except OSError as error:
+            return errno.errorcode.get(error.errno or 0, str(error))
+    return ""
+
+
+def has_ipv6() -> bool:
+    with suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+@contextmanager
+def answering(receive: Callable[[socket.socket], bytes]) -> Iterator[socket.socket]:
+    """Yield a client to which a thread sends back what it receives."""
+    client, peer = connected()
+
+    def answer() -> None:
+        with suppress(EOFError):
+            while True:
+                peer.sendall(receive(peer))
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    with peer:
+        with client:
+            yield client
+        thread.join()
+
+
+def both_answer(dial: Callable[[list[tuple[str, int]]], str]) -> list[str]:
+    """Listen on both addresses, on one port; return what answers at each."""
+    for _ in range(20):  # another program may have the port at the second address
+        with socket.create_server((HERE, 0)) as first, suppress(OSError):
+            number = first.getsockname()[1]
+            with socket.create_server(("::1", number), family=socket.AF_INET6):
+                return [dial([(HERE, number)]), dial([("::1", number)])]
+    return []
+
+
+def read_from_stranger(sock: socket.socket, read: Callable[[socket.socket], object]) -> None:
     """Run by a child that has 2 GiB of memory, like a small server."""
     with suppress(ValueError, OSError):  # not every system has this limit
         resource.setrlimit(resource.RLIMIT_AS, (2048 * MEBIBYTE, 2048 * MEBIBYTE))
@@ -132,10 +236,12 @@ def read_from_stranger(sock: socket.socket, read: Callable[[socket.socket], byte
             sys.exit(Fate.OUT_OF_MEMORY)
         except ValueError:
             sys.exit(Fate.REFUSED)
+        except OSError:  # macOS receives at most 2 GiB at once
+            pass
     sys.exit(Fate.LEFT)
 
 
-def after_four_bytes(read: Callable[[socket.socket], bytes]) -> int | None:
+def after_four_bytes(read: Callable[[socket.socket], object]) -> int | None:
     """Return how a reader ends to which a stranger announces 4 GiB and sends nothing."""
     client, peer = connected()
     with client:

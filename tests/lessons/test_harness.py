@@ -77,7 +77,7 @@ def test_a_reader_of_the_output_that_leaves_sees_no_traceback(lesson: str) -> No
     program = next(path for path in LESSONS.iterdir() if path.stem == lesson)
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-B", program]
+    command = [sys.executable, "-B", str(program)]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60)
     os.close(writer)
     assert (done.stderr, done.returncode) == (b"", 1)

@@ -45,18 +45,20 @@ def test_an_unknown_mistake_is_refused_in_one_line() -> None:
 
 def test_messages_run_together_and_lengths_keep_them_apart() -> None:
     lines = ["good evening", "is anybody here?", "good night"]
-    assert what("receive_lines(socket.socket.sendall, receive_once)") == ["".join(lines)]
-    assert what("receive_lines(send_message, receive_message)") == lines
+    assert what("peers.receive_lines(socket.socket.sendall, receive_once)") == ["".join(lines)]
+    assert what("peers.receive_lines(send_message, receive_message)") == lines
 
 
 def test_one_recv_gets_a_part_of_a_large_message_and_a_loop_gets_all() -> None:
-    once, all_of_it = what("[receive_large(send_message, receive) for receive in (receive_once, receive_message)]")
+    once, all_of_it = what(
+        "[peers.receive_large(send_message, receive) for receive in (receive_once, receive_message)]"
+    )
     assert 0 < once < MEBIBYTE
     assert all_of_it == MEBIBYTE
 
 
 def test_one_send_takes_a_part_and_a_loop_sends_all() -> None:
-    once, all_of_it = what("[arrives(send) for send in (send_once, send_all)]")
+    once, all_of_it = what("[peers.arrives(send) for send in (send_once, send_all)]")
     assert 0 < once < 32 * MEBIBYTE
     assert all_of_it == 32 * MEBIBYTE
 
@@ -67,11 +69,11 @@ def test_the_end_is_no_pause_and_counts_for_one_direction() -> None:
 
 
 def test_a_stopped_peer_takes_what_we_send_and_only_its_silence_shows() -> None:
-    assert what("frozen_peer()") == [True, True, True]
+    assert what("peers.frozen_peer(beat, hears)") == [True, True, True]
 
 
 def test_keepalive_notices_a_pulled_cable() -> None:
-    cut = what("pull_cable()._asdict()")
+    cut = what("peers.pull_cable()._asdict()")
     if cut["refused"]:
         pytest.skip(f"no network of our own: {cut['refused']}")
     assert cut["sent"]
@@ -79,14 +81,14 @@ def test_keepalive_notices_a_pulled_cable() -> None:
 
 
 def test_a_silent_client_stops_a_server_that_serves_in_turn_and_no_other() -> None:
-    assert what("second_is_served(serve_in_turn, A_MOMENT)") is False
-    assert what("second_is_served(serve_all, ENOUGH)") is True
+    assert what("peers.second_is_served(serve_in_turn, A_MOMENT)") is False
+    assert what("peers.second_is_served(serve_all, ENOUGH)") is True
 
 
 def test_a_thread_in_accept_ends_when_it_is_told_and_not_when_its_socket_is_closed() -> None:
-    assert what("thread_ends(accept_or_stop, ENOUGH)") is True
+    assert what("peers.thread_ends(accept_or_stop, ENOUGH)") is True
     if sys.platform == "linux":
-        assert what("thread_ends(accept_one, A_MOMENT)") is False
+        assert what("peers.thread_ends(accept_one, A_MOMENT, close=True)") is False
 
 
 def test_a_port_is_free_again_at_once_only_with_reuse() -> None:
@@ -94,9 +96,9 @@ def test_a_port_is_free_again_at_once_only_with_reuse() -> None:
 
 
 def test_a_client_that_dials_every_address_gets_through() -> None:
-    if not what("has_ipv6()"):
+    if not what("peers.has_ipv6()"):
         pytest.skip("no ::1 here")
-    assert what("both_answer()") == ["127.0.0.1", "::1"]
+    assert what("peers.both_answer(dial)") == ["127.0.0.1", "::1"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other kernels acknowledge at other times")
@@ -110,23 +112,23 @@ def test_small_pieces_wait_for_each_other() -> None:
 
 
 def test_sigpipe_kills_who_does_not_ignore_it() -> None:
-    fates = what("[fate(send_to_closed, handling) for handling in (signal.SIG_DFL, signal.SIG_IGN)]")
-    assert fates == [-13, what("NOTICED")]
+    fates = what("[peers.fate(send_to_closed, handling) for handling in (signal.SIG_DFL, signal.SIG_IGN)]")
+    assert fates == [-13, what("peers.Fate.NOTICED")]
 
 
 def test_four_bytes_of_a_stranger_are_refused_by_who_compares_them() -> None:
-    trusting, careful = what("[after_four_bytes(read) for read in (read_trusting, read_careful)]")
-    assert careful == what("Fate.REFUSED")
+    trusting, careful = what("[peers.after_four_bytes(read) for read in (read_trusting, read_careful)]")
+    assert careful == what("peers.Fate.REFUSED")
     if sys.platform == "linux":
-        assert trusting == what("Fate.OUT_OF_MEMORY")
+        assert trusting == what("peers.Fate.OUT_OF_MEMORY")
 
 
 @pytest.mark.parametrize("size", range(1, 8))
 def test_text_cut_anywhere_is_whole_again(size: int) -> None:
-    assert what(f"decode_stream(receive_pieces({size})) == TEXT") is True
+    assert what(f"decode_stream(peers.receive_pieces({size})) == peers.TEXT") is True
 
 
 def test_a_character_cut_in_two_cannot_be_decoded() -> None:
-    done = run("-c", "import socket_; socket_.decode_pieces(socket_.receive_pieces(3))")
+    done = run("-c", "import socket_; socket_.decode_pieces(socket_.peers.receive_pieces(3))")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("UnicodeDecodeError: ")
