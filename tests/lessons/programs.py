@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Returns when every process that inherited the output is gone, not only the first one."""
     with subprocess.Popen(
         [sys.executable, "-W", "error", *arguments],
-        env=os.environ | {"PYTHONPATH": str(LESSONS), "PYTHONDONTWRITEBYTECODE": "1"},
+        env=os.environ | {"PYTHONPATH": str(LESSONS), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "80"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -51,6 +52,12 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
             os.killpg(program.pid, signal.SIGKILL)  # a lesson that hangs has children that hang
             raise
     return subprocess.CompletedProcess(program.args, program.returncode, output, errors)
+
+
+@cache
+def story(lesson: str) -> subprocess.CompletedProcess[str]:
+    """Run a whole lesson, once for all tests."""
+    return run(LESSONS / lesson)
 
 
 def what(lesson: str, expression: str, start: str = "spawn", *, has_helpers: bool = False) -> Any:

@@ -1,4 +1,4 @@
-"""scripts/lessons/all: four columns and a table, on a terminal and elsewhere, and on every Python that is here."""
+"""scripts/lessons/all: four columns and a table, on a terminal and elsewhere; and what all lessons have in common."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ import pty
 import re
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 
-from tests.lessons.programs import LESSONS, PATIENCE, other_python, run
+from tests.lessons.programs import LESSONS, PATIENCE, other_python, run, story
 
 ALL = LESSONS / "all"
 NAMES = ["pipe", "queue", "socket", "shared memory"]
 NUMBER = re.compile(r"\d+\.\d+")
+
+
+def width(line: str) -> int:
+    """Return the columns that a terminal needs."""
+    return len(line) + sum(unicodedata.east_asian_width(char) in "FW" for char in line)
 
 
 def check(output: str) -> None:
@@ -30,9 +36,8 @@ def check(output: str) -> None:
     assert all(float(trip) > 0 for trip in trips)
 
 
-def test_it_is_right_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)
-    done = run(ALL)
+def test_it_is_right_where_there_is_no_terminal() -> None:
+    done = story("all")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
     check(done.stdout)
@@ -73,23 +78,30 @@ def test_what_is_not_so_ends_it(lie: str) -> None:
     assert done.stderr == "all: on this machine it was not as the lessons say\n"
 
 
-@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
-def test_other_pythons_run_every_lesson_without_an_environment(version: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "lesson"),
+    [("3.11", "all"), ("3.12", "pipe.py"), ("3.13", "shared_memory.py"), ("3.14", "socket_.py")],
+)
+def test_other_pythons_run_a_lesson_without_an_environment(version: str, lesson: str) -> None:
+    """One each, since a lesson takes a second of a processor; .ci/run has them run all."""
     python = other_python(version)
     if python is None:
         pytest.skip(f"no other Python {version} here")
-    programs = {
-        name: subprocess.Popen(
-            [python, "-B", "-W", "error", LESSONS / name],
-            env={},  # as env -i
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for name in ("pipe.py", "queue_.py", "shared_memory.py", "socket_.py", "all")
-    }
-    for name, program in programs.items():  # together, since they mostly wait
-        output, errors = program.communicate(timeout=PATIENCE)
-        assert (name, program.returncode, errors) == (name, 0, "")
-        assert output
+    done = subprocess.run(
+        [python, "-B", "-W", "error", LESSONS / lesson],
+        env={},  # as env -i
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+@pytest.mark.parametrize("lesson", ["pipe.py", "queue_.py", "shared_memory.py", "socket_.py"])
+def test_no_line_of_a_lesson_is_wider_than_80_columns(lesson: str) -> None:
+    lines = story(lesson).stdout.splitlines()
+    assert lines
+    assert [line for line in lines if width(line) > 80] == []

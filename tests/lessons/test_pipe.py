@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from tests.lessons import programs
-from tests.lessons.programs import LESSONS, STARTS, run
+from tests.lessons.programs import LESSONS, STARTS, run, story
 
 LINES = ["good evening", "is anybody here?", "good night"]
 what = partial(programs.what, "pipe")
@@ -16,7 +16,7 @@ what = partial(programs.what, "pipe")
 
 @pytest.mark.parametrize("start", STARTS)
 def test_the_whole_story_is_true(start: str) -> None:
-    done = run(LESSONS / "pipe.py", "--start", start)
+    done = story("pipe.py") if start == "spawn" else run(LESSONS / "pipe.py", "--start", start)
     assert (done.returncode, done.stderr) == (0, "")
     headings = [line.partition(":")[0] for line in done.stdout.splitlines() if line[:1].isdigit()]
     assert headings == ["1. ends", "2. full", "3. pickle", "4. fork", "5. zombie"]

@@ -9,14 +9,14 @@ from itertools import chain
 import pytest
 
 from tests.lessons import programs
-from tests.lessons.programs import LESSONS, STARTS, run
+from tests.lessons.programs import LESSONS, STARTS, run, story
 
 what = partial(programs.what, "queue_")
 
 
 @pytest.mark.parametrize("start", STARTS)
 def test_the_whole_story_is_true(start: str) -> None:
-    done = run(LESSONS / "queue_.py", "--start", start)
+    done = story("queue_.py") if start == "spawn" else run(LESSONS / "queue_.py", "--start", start)
     assert (done.returncode, done.stderr) == (0, "")
     headings = [line.partition(":")[0] for line in done.stdout.splitlines() if line[:1].isdigit()]
     assert headings == ["1. sentinel", "2. full", "3. death", "4. join"]

@@ -8,14 +8,14 @@ from functools import partial
 import pytest
 
 from tests.lessons import programs
-from tests.lessons.programs import LESSONS, STARTS, run
+from tests.lessons.programs import LESSONS, STARTS, run, story
 
 what = partial(programs.what, "shared_memory", has_helpers=True)
 
 
 @pytest.mark.parametrize("start", STARTS)
 def test_the_whole_story_is_true(start: str) -> None:
-    done = run(LESSONS / "shared_memory.py", "--start", start)
+    done = story("shared_memory.py") if start == "spawn" else run(LESSONS / "shared_memory.py", "--start", start)
     assert (done.returncode, done.stderr) == (0, "")  # no tracker complains of what was left, either
     headings = [line.partition(":")[0] for line in done.stdout.splitlines() if line[:1].isdigit()]
     assert headings == ["1. count", "2. torn", "3. dead", "4. tracker"]
