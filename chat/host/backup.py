@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
-from chat.core.errors import ChatError, StoreError
+from chat.core.errors import ChatError, StoreError, StoreFull
 from chat.core.wire import Gap
 from chat.host import schema
 from chat.host.keep import cut_of
@@ -104,14 +104,23 @@ def restore(file: Path, place: Callable[[str], Path]) -> tuple[Saved, Path | Non
     Returns what is there now, and where the database is that was there before. Raises StoreError, OSError.
     """
     folder = place(_room_in(file))
+    with workplace(folder, "restore-") as made:
+        copy = made / _LOG
+        shutil.copyfile(file, copy)
+        _upgrade(copy, file)
+        (saved, *_direct) = verify(copy, named=file)
+        return saved, replace_database(folder, copy)
+
+
+@contextmanager
+def workplace(folder: Path, prefix: str) -> Iterator[Path]:
+    """Lock a room's folder, and make one in it for a new database, which is gone at the end. Raises StoreError."""
     lock = lock_folder(folder)
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix="restore-") as made:
-            copy = Path(made, _LOG)
-            shutil.copyfile(file, copy)
-            _upgrade(copy, file)
-            (saved, *_direct) = verify(copy, named=file)
-            return saved, replace_database(folder, copy)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=prefix) as made:
+            yield Path(made)
+    except StoreFull:
+        raise StoreError("the disk is full; nothing was changed") from None
     finally:
         os.close(lock)
 

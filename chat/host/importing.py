@@ -9,10 +9,8 @@ Rules:
 
 from __future__ import annotations
 
-import os
-import tempfile
+from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import msgspec
@@ -24,11 +22,12 @@ from chat.core.log import Log
 from chat.core.outgoing import Outgoing
 from chat.core.sequencer import Append, ClaimNick
 from chat.core.wire import MAX_TEXT, SPOKEN_END, TARGETED, U63, YEAR_9999, Kind, encode, split
-from chat.host.backup import replace_database, verify
-from chat.host.store import Store, lock_folder
+from chat.host.backup import replace_database, verify, workplace
+from chat.host.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from chat.core.sequencer import Submission
 
@@ -63,32 +62,25 @@ def import_messages(file: Path, folder: Path, name: str, report: Callable[[int, 
 
     Raises ChatError for a line that is no message or a room that exists, StoreError, OSError.
     """
-    lock = lock_folder(folder)
-    try:
+    with workplace(folder, "import-") as made:
         if (folder / "log.db").exists():
             raise ChatError("room {room!r} exists; choose another name", room=name)
-        with tempfile.TemporaryDirectory(dir=folder, prefix="import-") as made:
-            store = Store(Path(made))
-            try:
-                room = _Room(store, name)
-                size = file.stat().st_size
-                for number, line, read in _lines(file):
-                    try:
-                        room.add(line)
-                    except (LocalProtocolError, msgspec.MsgspecError, ValueError, RecursionError) as error:
-                        why = getattr(error, "words", str(error))
-                        raise ChatError(
-                            "line {number} of {path} is no message: {why}", number=number, path=file, why=why
-                        ) from None
-                    report(read, size)
-                room.flush()
-            finally:
-                store.close()
-            verify(Path(made, "log.db"))
-            replace_database(folder, Path(made, "log.db"), Path(made, "log.mark"))
-            return Imported(room.messages, room.left_out)
-    finally:
-        os.close(lock)
+        with closing(Store(made)) as store:
+            room = _Room(store, name)
+            size = file.stat().st_size
+            for number, line, read in _lines(file):
+                try:
+                    room.add(line)
+                except (LocalProtocolError, msgspec.MsgspecError, ValueError, RecursionError) as error:
+                    why = getattr(error, "words", str(error))
+                    raise ChatError(
+                        "line {number} of {path} is no message: {why}", number=number, path=file, why=why
+                    ) from None
+                report(read, size)
+            room.flush()
+        verify(made / "log.db")
+        replace_database(folder, made / "log.db", made / "log.mark")
+        return Imported(room.messages, room.left_out)
 
 
 def _lines(file: Path) -> Iterator[tuple[int, bytes, int]]:

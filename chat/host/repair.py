@@ -32,7 +32,7 @@ from chat.core.ledger import RoomTables
 from chat.core.room import BOT
 from chat.core.wire import EPOCH_SIZE, SPOKEN_END, Author, Gap, Kind, Rejection, direct_name, split
 from chat.host import schema
-from chat.host.backup import Saved, replace_database, verify
+from chat.host.backup import Saved, replace_database, verify, workplace
 from chat.host.keep import Cut, put_cut
 from chat.host.marks import CHAIN_START, read_marks
 from chat.host.pages import Pages, copy_readable
@@ -43,7 +43,6 @@ from chat.host.store import (
     RoomState,
     Store,
     link,
-    lock_folder,
 )
 from chat.host.tables import is_sound, unsigned
 from chat.local.private_files import try_lock
@@ -118,15 +117,13 @@ def repair(folder: Path, name: str) -> Report:
 
     Raises StoreError, OSError; then the old files are as they were.
     """
-    with ExitStack() as stack:
-        stack.callback(os.close, lock_folder(folder))
-        made = stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix="repair-"))
+    with workplace(folder, "repair-") as made:
         with closing(_Salvage(folder, name)) as found:
-            with closing(Store(Path(made))) as store:
+            with closing(Store(made)) as store:
                 found.write(store)
             report = found.report()
-        verify(Path(made, "log.db"))
-        return report._replace(kept=replace_database(folder, Path(made, "log.db"), Path(made, "log.mark")))
+        verify(made / "log.db")
+        return report._replace(kept=replace_database(folder, made / "log.db", made / "log.mark"))
 
 
 class _Salvage:

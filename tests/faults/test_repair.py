@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import random
+import re
+import shlex
 import shutil
 import sqlite3
+import subprocess
 import warnings
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +26,7 @@ from chat.core.text import skeleton
 from chat.core.wire import Gap, Kind, Rejection, direct_name, encode, split
 from chat.host.repair import check, repair
 from chat.host.store import Store
-from tests.cli.programs import host, run
+from tests.cli.programs import CHAT, host, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -351,6 +355,20 @@ def test_the_damaged_files_are_kept_and_a_failed_repair_changes_nothing(
     assert (folder / "log.db.replaced-1.mark").read_bytes() == before["log.mark"]
     with closing(Store(folder)), pytest.raises(StoreError, match="another host uses"):
         repair(folder, "lobby")
+
+
+def test_a_disk_that_is_full_keeps_what_it_has(busy: Busy, tmp_path: Path) -> None:
+    """Here no file may be longer than 512,000 bytes."""
+    name = hashlib.sha256(b"lobby").hexdigest()[:16]
+    folder = shutil.copytree(busy.stopped, tmp_path / "rooms" / name)
+    for path in (tmp_path, tmp_path / "rooms", folder):
+        path.chmod(0o700)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    command = shlex.join([*CHAT, "repair", f"--data={tmp_path}", "--lang=en"])
+    done = subprocess.run(["sh", "-c", f"ulimit -f 1000; {command}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert re.search("disk is full|file too large", done.stderr)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_repair_may_be_killed_anywhere(busy: Busy, tmp_path: Path) -> None:
