@@ -180,7 +180,7 @@ class StoreError(ChatError):
 
 
 class StoreFull(StoreError):
-    """No room on the disk: nothing is lost, and writing resumes by itself."""
+    """The disk takes nothing now, usually since it is full: nothing is lost, and writing resumes by itself."""
 
 
 def reason(error: OSError) -> Text:

@@ -30,7 +30,6 @@ from chat.core.errors import (
     TransportError,
 )
 from chat.core.wire import HELLO_TIMEOUT, Direct, Frame, Hello, Kind, Parser, Refusal, pack
-from chat.host.hosted_room import DISK_FULL
 from chat.local.identity import transcript, verify
 from chat.transport.patience import patience
 
@@ -93,6 +92,8 @@ class AdmissionControl:
             _logger.info("%s is gone: %s", where, error)
         except asyncio.CancelledError:
             pass  # by us; to keep it would make a cycle of this task, its traceback and all that the peer had
+        except StoreFull:
+            await _refuse(link, Refusal(code="disk-full"))
         except StoreError as error:
             self._host.fail(error)
         except Exception:
@@ -216,7 +217,7 @@ class AdmissionControl:
         member = entry.member
         room.welcome(entry, self._host.identity.sign(proof))
         if hosted.full:
-            member.cursor.post(DISK_FULL)
+            member.cursor.post(hosted.full)
         if not room.only and not member.silent:
             for name, other, next_seq, stored_read in store.direct_rooms(member.key, _DIRECT_LISTED):
                 opened = self._host.rooms.get(name)  # there it may have read more than is stored yet

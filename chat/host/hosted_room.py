@@ -67,7 +67,7 @@ class HostedRoom:
         self.board = board
         self.connections: dict[Member, Connection] = {}
         self.committing: asyncio.Task[None] | None = None
-        self.full = False  # the disk is, and members have been told
+        self.full = b""  # the notice that members have been sent while the disk takes nothing
         self.retry: asyncio.TimerHandle | None = None  # nothing is committed before that
         self.drained = asyncio.Event()
         self.drained.set()
@@ -256,7 +256,7 @@ class HostedRoom:
             self.on_stored()
         self.drained.set()
         if self.full:
-            self.full = False
+            self.full = b""
             self._tell(_DISK_FREE)
 
     def _not_committed(self, changes: RoomTables, error: StoreError) -> None:
@@ -265,9 +265,10 @@ class HostedRoom:
             self.host.fail(error)
             return
         if not self.full:
-            self.full = True
+            why = error.words.fields.get("why")
+            self.full = pack(Kind.NOTICE, Notice(code="disk-waits", fields={"why": str(why)})) if why else DISK_FULL
             _logger.error("%s", error)
-            self._tell(DISK_FULL)
+            self._tell(self.full)
         self.retry = asyncio.get_running_loop().call_later(_RETRY, self._retry)
 
     def _retry(self) -> None:
@@ -390,9 +391,9 @@ class Connection:
 
     def _could_not_send(self, error: Exception) -> None:
         """Drop this member only, unless it is our own disk that cannot be read."""
-        if isinstance(error, StoreError):
+        if isinstance(error, StoreError) and not isinstance(error, StoreFull):
             self.hosted.host.fail(error)
             return
-        if not isinstance(error, TransportError):
+        if not isinstance(error, TransportError | StoreFull):
             _logger.error("a fault of this program, or of the transport; please report it", exc_info=error)
         self.hosted.drop(self.member, str(error))

@@ -6,7 +6,8 @@ Rules:
 2. ``commit`` returns once the batches are on the disk (WAL, ``synchronous=FULL``: SQLite calls fsync first). Only then
    may anybody see them.
 3. A failed fsync is never retried, and nothing is written after it: the kernel may have dropped the pages and report
-   success the second time. A full disk is different: nothing was written, so the commit can be retried.
+   success the second time. After anything else that may pass, such as a full disk, a quota, or a program that holds the
+   database, nothing was stored, so the commit can be retried.
 4. A flipped bit in the WAL makes SQLite silently drop the frames after it, and ``integrity_check`` says "ok". So the
    batches have a hash chain, and a file beside the database keeps the log's high-water mark. It is written after the
    commit, without fsync: the database may be ahead of it, never behind. A row holds the links before and after it, so
@@ -50,10 +51,12 @@ SEQ_MASK: Final = (1 << ROOM_BITS) - 1
 _CHAINED: Final = struct.Struct("!QQ")  # what a link of the chain vouches for beside the data: first number, frames
 
 _SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # it may quote damaged text, which sqlite3 cannot decode
-_NO_DAMAGE: Final = {  # https://www.sqlite.org/rescode.html
-    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_IOERR),
+_PASSING: Final = {  # https://www.sqlite.org/rescode.html
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL),
     *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_INTERRUPT),
 }
+_FINAL: Final = {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
+_BUSY: Final = 200  # milliseconds to wait for another program, perhaps in the event loop
 _SETTINGS: Final = (
     "busy_timeout = 5000",
     "journal_mode = WAL",
@@ -105,6 +108,7 @@ class Store:
                 self._reader.create_function("row_digest", -1, schema.row_digest, deterministic=True)
                 self._marks = Marks(folder / "log.mark")
                 opened.callback(self._marks.close)
+                self._database.execute(f"PRAGMA busy_timeout = {_BUSY}")
             except (OSError, *_SQLITE_ERRORS) as error:
                 why = self._explain(error)
                 raise StoreError("the database {path} cannot be opened: {why}", path=path, why=why) from None
@@ -130,8 +134,8 @@ class Store:
                 if self._stored is not None:
                     self._stored()
             except sqlite3.Error as error:
-                if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
-                    raise StoreFull("the disk is full; messages wait until there is room again") from None
+                if may_pass(error):
+                    raise StoreFull(_explain_waiting(error)) from None
                 self._failure = Text(
                     "the database cannot be written: {why}; messages are no longer accepted", why=self._explain(error)
                 )
@@ -147,12 +151,12 @@ class Store:
         try:
             yield
         except _SQLITE_ERRORS as error:
-            raise StoreError("the database cannot be read: {why}", why=self._explain(error)) from None
+            words = Text("the database cannot be read: {why}", why=self._explain(error))
+            raise (StoreFull(words) if may_pass(error) else StoreError(words)) from None
 
     def _explain(self, error: Exception) -> Text:
         """Return what SQLite says, with the way out if it is about damage."""
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)  # what it quotes cannot be decoded
-        if isinstance(error, OSError) or code & 0xFF in _NO_DAMAGE:
+        if isinstance(error, OSError) or _code(error) & 0xFF in _PASSING:
             return Text(str(error))
         return Text("{why}; run: chat repair {room}", why=error, room=self._room)
 
@@ -401,6 +405,21 @@ def _follow(rows: sqlite3.Cursor, base: int) -> Batch | None:
         parts.append(data)
         expected = at + frames
     return Batch(first, frames_in_all, b"".join(parts)) if parts else None
+
+
+def _code(error: Exception) -> int:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)  # without: what it quotes cannot be decoded
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same may succeed later, and a failure has stored nothing."""
+    return _code(error) & 0xFF in _PASSING and _code(error) not in _FINAL
+
+
+def _explain_waiting(error: Exception) -> Text:
+    if _code(error) == sqlite3.SQLITE_FULL:
+        return Text("the disk is full; messages wait until there is room again")
+    return Text("the database cannot be written now: {why}; messages wait until it can", why=Text(str(error)))
 
 
 def lock_folder(folder: Path) -> int:

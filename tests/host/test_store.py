@@ -843,7 +843,7 @@ def test_a_full_disk_makes_no_room_either(folder: Path) -> None:
         assert store.open_room("x" * 5000).next_seq == 1
 
 
-def test_after_a_failed_write_nothing_is_ever_written(folder: Path) -> None:
+def test_a_write_that_failed_stores_nothing_and_can_be_tried_again(folder: Path) -> None:
     """A limit on file sizes makes the system's write fail in the middle of a commit."""
     with opened(folder) as store:
         kept = Kept(store)
@@ -854,13 +854,30 @@ def test_after_a_failed_write_nothing_is_ever_written(folder: Path) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, ((folder / "log.db-wal").stat().st_size + 8192, hard))
         try:
-            with pytest.raises(StoreError, match="disk I/O error; messages are no longer accepted") as caught:
-                store.commit(room, waiting, NOTHING)
+            for _ in range(2):
+                with pytest.raises(
+                    StoreFull, match="cannot be written now: disk I/O error; messages wait until it can"
+                ):
+                    store.commit(room, waiting, NOTHING)
+                assert kept.content() == [b"before"]
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        store.commit(room, waiting, NOTHING)
+        assert kept.content() == [b"before", bytes(60_000)]
+    with opened(folder) as store:
+        assert Kept(store).content() == [b"before", bytes(60_000)]
+
+
+def test_after_a_failure_that_cannot_pass_nothing_is_ever_written(folder: Path) -> None:
+    with opened(folder) as store:
+        kept = Kept(store)
+        kept.say(b"before")
+        room = kept.state.id
+        with pytest.raises(StoreError, match="UNIQUE constraint failed") as caught:
+            store.commit(room, [Batch(1, 1, b"again")], NOTHING)
         assert not isinstance(caught.value, StoreFull)
         for write in (
-            lambda: store.commit(room, waiting, NOTHING),
+            lambda: store.commit(room, [], NOTHING),
             lambda: store.add_invite(room, b"", 0, 0),
             lambda: store.remember_address(room, "", ""),
             lambda: store.open_room("another"),
