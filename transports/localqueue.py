@@ -242,6 +242,11 @@ class QueueListener:
                 connection.close()
         raise LinkClosed("the listener on {address} was closed here", address=self.address)
 
+    def sound(self) -> bool:
+        with suppress(OSError):
+            return os.path.samestat(os.lstat(self._path), self._file)
+        return False
+
     async def aclose(self) -> None:
         if self._closed:
             return
@@ -249,7 +254,7 @@ class QueueListener:
         self._readable.close()
         # Before closing the socket: nobody finds a dead socket, and no other file can have its inode number.
         with suppress(OSError):
-            if os.path.samestat(os.lstat(self._path), self._file):
+            if self.sound():
                 self._path.unlink()
         self._sock.close()  # peers that were never accepted see the end
 

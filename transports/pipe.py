@@ -224,13 +224,18 @@ class PipeListener:
                 failed.pop_all()
         return _link(Peer(f"pipe {name[:8]}", uid=os.geteuid()), source, sink)
 
+    def sound(self) -> bool:
+        with suppress(OSError):  # the folder may be gone
+            return os.path.samestat(self._entry.lstat(), os.fstat(self._fd))
+        return False
+
     async def aclose(self) -> None:
         if self._closed:
             return
         self._closed = True
         self._waiter.close()
-        with suppress(OSError):  # the folder may be gone
-            if os.path.samestat(self._entry.lstat(), os.fstat(self._fd)):
+        with suppress(OSError):
+            if self.sound():
                 self._entry.unlink()
             for name in _waiting(self._entry):
                 with suppress(OSError):

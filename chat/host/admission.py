@@ -64,6 +64,7 @@ class AdmissionControl:
             try:
                 link = await listener.accept()
             except LinkClosed:
+                self._slots.release()
                 return
             except (TransportError, OSError) as error:
                 _logger.warning("cannot accept on %s: %s", listener.address, error)

@@ -73,7 +73,7 @@ class Host:
         self._clock = _wall_clock()
         self._owners = owners
         self._bot_turns = bot_turns
-        self._listeners: list[Listener] = []
+        self._listeners: dict[Listener, Site] = {}
         self._admission = AdmissionControl(self)
         self._search_thread = ThreadPoolExecutor(1, "search")  # for the indexes of all rooms
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -144,10 +144,22 @@ class Host:
         previous = self.store.address(number, asked)
         site = replace(site, previous=Address.parse(previous) if previous else None)
         listener = await find(address.scheme).listen(address, site)
-        self._listeners.append(listener)
-        self.start(self._admission.accept(listener))
+        self._accept(listener, site)
         self.store.remember_address(number, asked, str(listener.address))
         return listener.address
+
+    def _accept(self, listener: Listener, site: Site) -> None:
+        self._listeners[listener] = site
+        self.start(self._admission.accept(listener))
+
+    async def renew_listeners(self) -> None:
+        """Listen again where a socket or FIFO was removed; links stay. Raises AddressError, ListenFailed."""
+        for listener, site in list(self._listeners.items()):
+            if not getattr(listener, "sound", lambda: True)():
+                again = await find(listener.address.scheme).listen(listener.address, site)
+                del self._listeners[listener]
+                self._accept(again, site)
+                await listener.aclose()
 
     def attach(self, room: str, link: Link, key: bytes) -> asyncio.Task[None]:
         """Attach a program of ours as a member by its key, labelled a bot. The task ends when it has left."""

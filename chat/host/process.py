@@ -25,6 +25,7 @@ import click
 
 from chat.core.errors import ChatError, Text
 from chat.core.text import load, visible
+from chat.core.wire import BEAT
 from chat.host.host import Host
 from chat.host.keep import keep_to
 from chat.host.orphans import adopt_orphans
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
     from chat.host.keep import Keep
     from chat.host.programs import Program
+
+_logger: Final = logging.getLogger("chat.host.host")
 
 _LOG_LIMIT: Final = 1024 * 1024  # bytes of a host's log; a longer one is emptied at the next start
 _LOG_RATE: Final = 10  # records a second
@@ -100,6 +103,7 @@ async def serve(
         key, now = host_hash(host.identity.key).hex(), time.time_ns() // 1_000_000
         lock.write(RoomRecord(room=room, addresses=addresses, host=key, invite=invite, pid=os.getpid(), started=now))
         _announce(room, listening, invite, as_json=as_json)
+        host.start(_stay_found(host, lock))
         running = await stack.enter_async_context(aclosing(Programs(host, folder / "peers", restart=restart)))
         for program in programs:
             running.start(room, program)
@@ -107,6 +111,22 @@ async def serve(
             host.start(keep_to(host, room, keep))
         ended = [Waiter.for_reading(control_fd).wait()] if control_fd >= 0 else []
         await _first_of(host.run(), *ended)
+
+
+async def _stay_found(host: Host, lock: RoomLock) -> None:
+    """Make anew what others find the room by, should it be removed. Its board sees to itself."""
+    warned = ""
+    while True:
+        await asyncio.sleep(BEAT)
+        try:
+            if lock.renew():
+                _logger.warning("%s was removed, and is made anew", lock.folder)
+            await host.renew_listeners()
+            warned = ""
+        except ChatError as error:
+            if str(error) != warned:  # not again at each beat
+                _logger.warning("%s", error)
+            warned = str(error)
 
 
 async def _first_of(*jobs: Coroutine[None, None, object]) -> None:

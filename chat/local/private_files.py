@@ -188,6 +188,14 @@ def create_private(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
+def is_file(path: Path, fd: int) -> bool:
+    """Return whether ``path`` still leads to the file that is open as ``fd``."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(fd))
+    except OSError:
+        return False
+
+
 def try_lock(path: Path) -> int | None:
     """Return a descriptor that holds the lock on ``path`` (flock), or None if another process does.
 

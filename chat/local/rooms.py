@@ -12,6 +12,7 @@ Rules:
 1. The lock is the truth, files are not. The kernel drops it with the process, so a killed host never blocks the
    next one, and a running host is never displaced.
 2. Without the second lock, a host that starts while ``chat join`` checks the first would find the room taken.
+3. The folder may go at any time: with the last logout, or by a cleaner of /tmp. The host makes it anew.
 """
 
 from __future__ import annotations
@@ -28,7 +29,16 @@ from typing import Final
 import msgspec
 
 from chat.core.errors import AddressError, ChatError, ListenFailed, NoSuchRoom, Text, reason
-from chat.local.private_files import check_owner, locked, make_private, read_private, replace_private, try_lock, unlock
+from chat.local.private_files import (
+    check_owner,
+    is_file,
+    locked,
+    make_private,
+    read_private,
+    replace_private,
+    try_lock,
+    unlock,
+)
 
 MAX_RECORD: Final = 64 * 1024  # bytes
 _FOLDER_NAME: Final = re.compile(r"[0-9a-f]{16}")
@@ -55,48 +65,82 @@ class RoomLock:
     def __init__(self, folder: Path, fd: int) -> None:
         self.folder: Final = folder
         self._fd: int | None = fd
+        self._record: RoomRecord | None = None
 
     @classmethod
     def hold(cls, room: str) -> RoomLock:
         """Take the room for this process. Raises ListenFailed if another process has it; ChatError."""
         folder = room_folder(room)
-        lock = folder / "lock"
-        try:
-            with locked(folder / "door"):
-                fd = try_lock(lock)
-                if fd is None:
-                    raise ListenFailed(
-                        "room {room!r} is already open on this machine (process {pid}); join it with: chat join {room}",
-                        room=room,
-                        pid=_pid_in(lock),
-                    )
-                try:
-                    os.ftruncate(fd, 0)
-                    os.pwrite(fd, b"%d" % os.getpid(), 0)
-                    (folder / "card").unlink(missing_ok=True)  # a killed host left it
-                except BaseException:
-                    unlock(fd)
-                    raise
-        except OSError as error:
-            raise ListenFailed(
-                "cannot open room {room!r} in {folder}: {why}", room=room, folder=folder, why=reason(error)
-            ) from None
-        return cls(folder, fd)
+        return cls(folder, _take(folder, room))
 
     def write(self, record: RoomRecord) -> None:
         """Replace the record. Raises ChatError."""
+        self._record = record
         try:
             os.close(replace_private(self.folder / "card", msgspec.json.encode(record)))
         except OSError as error:
             raise ChatError("cannot write {path}: {why}", path=self.folder / "card", why=reason(error)) from None
 
+    def renew(self) -> bool:
+        """Make folder, lock and record anew if they were removed; return whether they were. Call it at each beat.
+
+        Raises ListenFailed if another process has taken the room meanwhile; ChatError if they cannot be made now.
+        """
+        if self._fd is None or self._record is None or (self._is_ours() and (self.folder / "card").exists()):
+            return False
+        try:
+            make_private(self.folder)
+        except ChatError as error:
+            raise ChatError(
+                "{why}; until that is possible, nobody on this machine finds the room. if the folder goes when you "
+                "log out, run: loginctl enable-linger",
+                why=error.words,
+            ) from None
+        if not self._is_ours():
+            before, self._fd = self._fd, _take(self.folder, self._record.room)
+            unlock(before)
+        self.write(self._record)
+        return True
+
     def close(self) -> None:
         """Remove the record and release the room. Idempotent."""
-        fd, self._fd = self._fd, None
-        if fd is not None:
+        if self._fd is not None:
             with suppress(OSError):
-                (self.folder / "card").unlink(missing_ok=True)
+                if self._is_ours():
+                    (self.folder / "card").unlink(missing_ok=True)
+            fd, self._fd = self._fd, None
             unlock(fd)
+
+    def _is_ours(self) -> bool:
+        """Return whether others find the lock that we hold."""
+        assert self._fd is not None
+        return is_file(self.folder / "lock", self._fd)
+
+
+def _take(folder: Path, room: str) -> int:
+    """Return a descriptor that holds the lock of this room. Raises ListenFailed."""
+    lock = folder / "lock"
+    try:
+        with locked(folder / "door"):
+            fd = try_lock(lock)
+            if fd is None:
+                raise ListenFailed(
+                    "room {room!r} is already open on this machine (process {pid}); join it with: chat join {room}",
+                    room=room,
+                    pid=_pid_in(lock),
+                )
+            try:
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, b"%d" % os.getpid(), 0)
+                (folder / "card").unlink(missing_ok=True)  # a killed host left it
+            except BaseException:
+                unlock(fd)
+                raise
+    except OSError as error:
+        raise ListenFailed(
+            "cannot open room {room!r} in {folder}: {why}", room=room, folder=folder, why=reason(error)
+        ) from None
+    return fd
 
 
 def runtime_folder() -> Path:

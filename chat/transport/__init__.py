@@ -173,8 +173,11 @@ class Link(Protocol):
 class Listener(Protocol):
     """What accepts links at an address.
 
-    A listener may also have ``advertised``: the address for invites, if it differs from the one for this machine; None
-    if nobody elsewhere can dial it.
+    Two more attributes are optional:
+
+    ``advertised``  the address for invites, if it differs from the one for this machine; None if nobody elsewhere can
+                    dial it
+    ``sound()``     whether diallers still find it; if its file is gone, the host listens again
     """
 
     @property
