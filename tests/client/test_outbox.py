@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat.client.outbox import REWRITE_AT, Outbox
+from chat.client.outbox import REWRITE_AT, Outbox, outbox_folder
 from chat.core.errors import ChatError, StoreError
 from chat.core.outgoing import OutboxEntry
 
@@ -74,6 +74,27 @@ def test_what_was_said_is_there_for_the_next_process(folder: Path) -> None:
         assert outbox.stream == stream
         assert outbox.unsettled() == said
         assert outbox.warning == ""
+
+
+def test_a_nickname_in_another_case_is_found_without_a_look_for_each_spelling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def folder(nick: str) -> Path:
+        return outbox_folder(tmp_path, host=bytes(32), key=bytes(32), room="lobby", nick=nick)
+
+    def look(path: str, **more: bool) -> os.stat_result:
+        looked.append(path)
+        return stat_of(path, **more)
+
+    looked: list[str] = []
+    stat_of = os.stat
+    monkeypatch.setattr(os, "stat", look)
+    used = folder("christopher")
+    used.mkdir()
+    looked.clear()
+    assert folder("ChristopheR") == used
+    assert folder("somebody-else") != used
+    assert len(looked) < 10
 
 
 def test_files_are_private_whatever_the_umask(folder: Path) -> None:
