@@ -118,8 +118,10 @@ class Host:
 
     def find_room(self, name: str) -> HostedRoom | None:
         """Return a room by its name, or without one the only room there is besides direct rooms."""
+        if name:
+            return self.rooms.get(name)
         listed = [hosted for hosted in self.rooms.values() if not hosted.room.only]
-        return listed[0] if not name and len(listed) == 1 else self.rooms.get(name)
+        return listed[0] if len(listed) == 1 else None
 
     def _announce_direct(self, direct: HostedRoom) -> None:
         """Tell each of the two who is not in their direct room that something was said there."""
