@@ -35,6 +35,16 @@ class _Context(click.Context):
 class Command(click.Command):
     context_class = _Context
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Check that every text is UTF-8, whether from an argument or the environment. A path may be any bytes."""
+        rest = super().parse_args(ctx, args)
+        for parameter in self.params:
+            given = ctx.params.get(parameter.name or "")
+            if parameter.type is click.STRING and given:
+                for text in given if isinstance(given, tuple) else (given,):
+                    _check_text(text, parameter.get_error_hint(ctx))
+        return rest
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -71,6 +81,15 @@ class Group(Command, click.Group):
             if not name.startswith("-"):
                 raise click.UsageError(_("no such command '{name}'").format(name=name), ctx)
         return super().resolve_command(ctx, args)
+
+
+def _check_text(text: str, name: str) -> None:
+    """Raises UsageError for bytes that Python could not decode: it keeps them as surrogates (PEP 383)."""
+    try:
+        text.encode("utf-8", "surrogateescape").decode()
+    except UnicodeDecodeError as error:
+        message = _("{name} is not UTF-8 text: byte {number} is wrong")
+        raise click.UsageError(message.format(name=name, number=error.start + 1)) from None
 
 
 def usage_error(error: click.UsageError) -> str:

@@ -28,6 +28,9 @@ from chat.local.descriptors import drop_unwritten, open_standard_streams
 def main() -> None:
     """Run the command and exit with its code."""
     open_standard_streams()
+    if sys.getfilesystemencoding() != "utf-8":  # some old locale's: in UTF-8 mode no name or path is beyond it
+        arguments = [one.encode("utf-8", "surrogateescape") for one in sys.orig_argv[1:]]
+        os.execv(sys.executable, [os.fsencode(sys.executable), b"-X", b"utf8", *arguments])  # noqa: S606 - ourselves
     try:
         sys.exit(_exit_code())
     finally:

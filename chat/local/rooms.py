@@ -151,7 +151,7 @@ def runtime_folder() -> Path:
     """
     chosen = os.environ.get("CHAT_RUNTIME", "")
     if chosen:
-        return make_private(Path(chosen))
+        return _checked(Path(chosen))
     import platformdirs  # a client that dials an address does not need it
 
     try:
@@ -162,7 +162,17 @@ def runtime_folder() -> Path:
         raise ChatError(
             "no runtime folder: {why}; set CHAT_RUNTIME to a folder of your own", why=reason(error)
         ) from None
-    return make_private(offered)
+    return _checked(offered)
+
+
+def _checked(folder: Path) -> Path:
+    try:
+        str(folder).encode()  # it is part of addresses, which are text
+    except UnicodeEncodeError:
+        raise ChatError(
+            "the name of the folder {folder} is not UTF-8; set CHAT_RUNTIME to a folder of your own", folder=folder
+        ) from None
+    return make_private(folder)
 
 
 def room_folder(room: str) -> Path:

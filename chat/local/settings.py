@@ -28,6 +28,7 @@ import msgspec
 from msgspec import Meta
 
 from chat.core.errors import ChatError, Text, WrongValue, reason
+from chat.local.descriptors import BOM
 from chat.local.keys import KEYS, Key, near, rebind
 from chat.local.private_files import config_file, locked, read_regular, replace_private
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 path: Final = config_file
 MAX_FILE: Final = 256 * 1024  # bytes
+_DEEPEST: Final = 32  # levels of tables and lists
 
 
 # -- the table -----------------------------------------------------------------------------------
@@ -238,7 +240,7 @@ def _read(file: Path) -> str:
     if len(data) > MAX_FILE:
         raise ChatError("{file}:1: longer than {limit} bytes; shorten it", file=file, limit=MAX_FILE)
     try:
-        return data.decode()
+        return data.removeprefix(BOM).decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ChatError("{file}:{line}: this is not UTF-8 text; save it as UTF-8", file=file, line=line) from None
@@ -247,7 +249,7 @@ def _read(file: Path) -> str:
 def _parse(file: Path, text: str) -> dict[str, Any]:
     """Raises ChatError with the line and what is wrong with it."""
     try:
-        return tomllib.loads(text)
+        return _loads(text)
     except tomllib.TOMLDecodeError as error:
         what, _, where = str(error).rpartition(" (at ")
         found = re.match(r"line (\d+)", where)
@@ -257,6 +259,18 @@ def _parse(file: Path, text: str) -> dict[str, Any]:
         ) from None
     except RecursionError:
         raise ChatError("{file}:1: this is not TOML: it is nested too deeply", file=file) from None
+
+
+def _loads(text: str) -> dict[str, Any]:
+    """Raises TOMLDecodeError; RecursionError for what is nested too deeply for whatever reads it next."""
+    data = tomllib.loads(text)
+    level: list[Any] = [data]
+    for _depth in range(_DEEPEST):
+        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [one for some in inner for one in some]
+    if level:
+        raise RecursionError
+    return data
 
 
 _LINE: Final = re.compile(r"\s*(?:\[\s*([\w-]+)\s*\]|(?:([\w-]+)\s*\.\s*)?([\w-]+)\s*=)")
@@ -313,8 +327,8 @@ def parse(name: str, text: str) -> Any:
     if isinstance(default, tuple) and not text.startswith("["):
         value = [part.strip() for part in text.split(",") if part.strip()]
     elif not isinstance(default, str):
-        with suppress(tomllib.TOMLDecodeError):  # ``check`` says what is allowed
-            value = tomllib.loads(f"value = {text}")["value"]
+        with suppress(tomllib.TOMLDecodeError, RecursionError):  # ``check`` says what is allowed
+            value = _loads(f"value = {text}")["value"]
     return check(name, value)
 
 

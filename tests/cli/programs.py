@@ -145,7 +145,7 @@ def terminal(typed: str) -> Iterator[int]:
     """A terminal at which this was typed, and then Ctrl+D."""
     ours, theirs = pty.openpty()
     try:
-        os.write(ours, typed.encode() + b"\x04")
+        os.write(ours, os.fsencode(typed) + b"\x04")
         yield theirs
     finally:
         os.close(ours)

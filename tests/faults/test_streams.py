@@ -15,7 +15,9 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 
-from tests.cli.programs import CHAT, PATIENCE, Program, host, run, until
+from chat.core.errors import ChatError, WrongValue
+from chat.local import settings
+from tests.cli.programs import CHAT, PATIENCE, Program, host, run, terminal, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,7 +208,9 @@ def test_a_full_disk_on_our_own_side_costs_a_pipe_one_line(room: Path) -> None:
         stderr=subprocess.PIPE,
         bufsize=0,
     ) as program:
-        assert program.stdin and program.stdout and program.stderr
+        assert program.stdin is not None
+        assert program.stdout is not None
+        assert program.stderr is not None
         program.stdout.read(1)
         with full_disk(program.pid):
             program.stdin.write(b"lost\n")
@@ -226,3 +230,85 @@ def full_disk(pid: int) -> Iterator[None]:
         yield
     finally:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+
+# -- bytes that are not UTF-8 ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "byte"),
+    [
+        ((b"search", b".", b"\xff\xfe"), 1),
+        ((b"send", b".", b"gr\xfc\xdfe"), 3),
+        ((b"host", b"--headless", b"--advertise", b"\xff"), 1),
+        ((b"join", b"tcp:\xff:1/x"), 5),
+        ((b"config", b"set", b"theme", b"\xff"), 1),
+        ((b"\xff",), 0),
+    ],
+)
+def test_an_argument_that_is_no_text_is_refused(arguments: tuple[bytes, ...], byte: int) -> None:
+    done = subprocess.run([*CHAT, *arguments], capture_output=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
+    assert done.stderr.decode().endswith(f"is not UTF-8 text: byte {byte} is wrong\n") or not byte
+
+
+def test_a_name_in_the_environment_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    done = run(tmp_path / "ann", "join", CHAT_AS="\udcff")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "CHAT_AS" in done.stderr
+    done = run(tmp_path / "ann", "host", "--headless", CHAT_RUNTIME=str(tmp_path / "\udcff"))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "is not UTF-8" in done.stderr
+
+
+def test_files_and_folders_may_have_any_name(tmp_path: Path) -> None:
+    folder, copy, config = (tmp_path / name for name in ("\udcff", "\udcfe", "\udcfd"))
+    with host(folder):
+        assert run(folder, "send", ".", "hi").returncode == 0
+        assert run(folder, "backup", "lobby", str(copy)).returncode == 0
+        assert run(folder, "config", "set", "theme", "dark", CHAT_CONFIG=str(config)).returncode == 0
+    assert run(tmp_path / "other", "restore", str(copy)).returncode == 0
+    assert "dark" in config.read_text()
+
+
+def test_a_locale_that_is_not_utf_8_loses_nothing(room: Path) -> None:
+    old = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    assert run(room, "send", ".", "grüße", "--as=müller", **old).returncode == 0
+    assert run(room, "log", **old).stdout.endswith(" müller: grüße\n")
+    assert "列出" in run(room, "--lang", "zh", "--help", **old).stdout
+
+
+def test_a_byte_order_mark_is_no_text(room: Path, tmp_path: Path) -> None:
+    mark = "\ufeff"
+    assert run(room, "send", ".", stdin=f"{mark}one\n").returncode == 0
+    assert run(room, "join", "--plain", stdin=f"{mark}two\nthree\n{mark}four").returncode == 0
+    assert run(room, "join", "--json", stdin=f'{mark}{{"say": "five"}}').returncode == 0
+    assert texts(room) == ["one", "two", "three", "four", "five"]
+    file = tmp_path / "config.toml"
+    file.write_text(f'{mark}theme = "dark"\n')
+    assert run(room, "config", "check", CHAT_CONFIG=str(file)).returncode == 0
+
+
+def test_a_typed_line_that_is_no_text_is_not_sent(room: Path) -> None:
+    with terminal("gr\udcfc\udcdfe\nafter\n") as theirs:
+        done = subprocess.run(
+            [*CHAT, "join", "--plain", f"--data={room}"],
+            stdin=theirs,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert "* this line was not sent: it is not UTF-8: byte 3 is wrong" in done.stdout.decode().splitlines()
+    assert texts(room) == ["after"]
+
+
+@pytest.mark.parametrize("table", ["", "theme.", "keys."])
+def test_settings_that_are_nested_too_deeply_are_a_problem_of_the_file(tmp_path: Path, table: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(f"{table}{'.'.join(['a'] * 3000)} = 1\n")
+    found = settings.load(file)
+    assert [str(problem) for problem in found.problems] == [f"{file}:1: this is not TOML: it is nested too deeply"]
+    with pytest.raises(ChatError, match="nested too deeply"):
+        settings.change(file, "mouse", True)
+    with pytest.raises(WrongValue, match="muted cannot be"):
+        settings.parse("muted", "[" * 400 + "]" * 400)
