@@ -164,7 +164,7 @@ def test_a_lock_that_is_never_let_go_does_not_hang_it(tmp_path: Path) -> None:
     [
         ({"LC_ALL": "C"}, WARN),
         ({"LANG": "C.utf8"}, OK),
-        ({"PYTHONIOENCODING": "latin-1", "LANG": "de_DE.ISO-8859-1"}, FAIL),
+        ({"PYTHONIOENCODING": "latin-1", "LC_ALL": "de_DE.ISO-8859-1"}, WARN),
     ],
 )
 def test_locales(tmp_path: Path, environment: dict[str, str], level: str) -> None:
