@@ -130,16 +130,20 @@ def ask_which(target: str) -> str:
     return chosen
 
 
+def asked_to_end() -> list[int]:
+    """Return the signals that ask a command to end, without those that our parent ignores, as nohup(1) does."""
+    return [n for n in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+
+
 def run(job: Coroutine[Any, Any, None]) -> None:
     """Run a command until it is done, or a signal asks it to end: the first one cancels it.
 
-    Further signals change nothing, neither while it stores, reports and leaves, nor after that. A signal that our
-    parent ignores, as nohup(1) does, stays ignored. Raises Exit with 128 and the signal's number, as shells report it.
+    Further signals change nothing, neither while it stores, reports and leaves, nor after that. Raises Exit with 128
+    and the signal's number, as shells report it.
     """
     import asyncio
 
     first = 0
-    numbers = [n for n in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
 
     async def stoppable() -> None:
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
@@ -151,7 +155,7 @@ def run(job: Coroutine[Any, Any, None]) -> None:
                 first = number
                 loop.call_soon_threadsafe(task.cancel)
 
-        for number in numbers:
+        for number in asked_to_end():
             signal.signal(number, stop)
         await job
 
@@ -159,6 +163,3 @@ def run(job: Coroutine[Any, Any, None]) -> None:
         asyncio.run(stoppable())
     except asyncio.CancelledError:
         raise click.exceptions.Exit(128 + first) from None
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)  # Python takes its own handlers away before the process has ended

@@ -19,7 +19,7 @@ import click
 from chat import i18n
 from chat.cli import config, disk, doctor, export, member, oneshot, options
 from chat.cli.help import Group, usage_error
-from chat.cli.home import complain, warn
+from chat.cli.home import asked_to_end, complain, warn
 from chat.core.errors import DONE, FAILED, INTERRUPTED, USAGE, ChatError, reason
 from chat.i18n import _, translate
 from chat.local.descriptors import drop_unwritten, open_standard_streams
@@ -31,10 +31,21 @@ def main() -> None:
     if sys.getfilesystemencoding() != "utf-8":  # some old locale's: in UTF-8 mode no name or path is beyond it
         arguments = [one.encode("utf-8", "surrogateescape") for one in sys.orig_argv[1:]]
         os.execv(sys.executable, [os.fsencode(sys.executable), b"-X", b"utf8", *arguments])  # noqa: S606 - ourselves
+    for number in asked_to_end():
+        signal.signal(number, _end)
     try:
         sys.exit(_exit_code())
     finally:
         drop_unwritten()
+        for number in asked_to_end():
+            signal.signal(number, signal.SIG_IGN)  # Python takes its own handlers away before the process has ended
+
+
+def _end(number: int, _frame: object) -> None:
+    """Undo what was begun, however many more signals come. A command that ``run`` runs ends in its own order."""
+    for other in asked_to_end():
+        signal.signal(other, lambda *_: None)  # not SIG_IGN: Python complains of one that has come already
+    sys.exit(128 + number)
 
 
 def _exit_code() -> int:

@@ -262,6 +262,8 @@ def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str
     from chat.transport import Address
 
     i18n.use("en")  # its errors go into the host's log
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the host sees how it ended
     code = 0
 
     async def run(client: Client) -> None:

@@ -333,7 +333,7 @@ def _be(
         with suppress(OSError):
             os.setpgid(0, 0)
         pair.in_child()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         asyncio.run(meet(function, pair.address, room=room, name=name, host=host, home=home))
         code = 0

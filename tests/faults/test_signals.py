@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,20 @@ def test_every_command_ends_in_order(tmp_path: Path, command: str) -> None:
                 ann.process.send_signal(number)
                 assert ann.process.wait(PATIENCE) == 128 + number
                 assert "Traceback" not in ann.told()
+
+
+@pytest.mark.parametrize("number", ENDS)
+def test_a_command_without_a_room_undoes_what_it_began(tmp_path: Path, number: signal.Signals) -> None:
+    file = tmp_path / "history.ndjson"
+    os.mkfifo(file)
+    with Program(tmp_path / "ann", "import", str(file), "old") as ann, file.open("wb"):
+        rooms = tmp_path / "ann" / "rooms"
+        until(lambda: list(rooms.glob("*/import-*")), "it has begun")
+        for one in (number, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            ann.process.send_signal(one)
+        assert ann.process.wait(PATIENCE) - 128 in ENDS
+        assert "chat:" not in ann.told()
+        assert not list(rooms.glob("*/import-*"))
 
 
 def test_an_ignored_hangup_stays_ignored(tmp_path: Path) -> None:
