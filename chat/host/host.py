@@ -7,11 +7,12 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from chat.core.errors import StoreFull
 from chat.core.log import MAX_AHEAD, Log
 from chat.core.loopguard import LIMIT
 from chat.core.room import BOT, Room
@@ -147,7 +148,8 @@ class Host:
         site = replace(site, previous=Address.parse(previous) if previous else None)
         listener = await find(address.scheme).listen(address, site)
         self._accept(listener, site)
-        self.store.remember_address(number, asked, str(listener.address))
+        with suppress(StoreFull):  # a host on a full disk opens, and may get another port the next time
+            self.store.remember_address(number, asked, str(listener.address))
         return listener.address
 
     def _accept(self, listener: Listener, site: Site) -> None:

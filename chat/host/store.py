@@ -35,7 +35,7 @@ from chat.core.errors import StoreError, StoreFull, Text
 from chat.core.ledger import RoomTables
 from chat.core.log import Batch
 from chat.core.wire import EPOCH_SIZE, MAX_BATCH, Gap, split
-from chat.host import schema, tables
+from chat.host import ballast, schema, tables
 from chat.host.marks import CHAIN_START, Marks
 from chat.local.private_files import try_lock
 
@@ -95,24 +95,39 @@ class Store:
                 opened.callback(os.close, lock_folder(folder))
                 with suppress(OSError):  # SQLite removes what a killed host left here, also if it cannot read it
                     os.link(f"{path}-wal", folder / KEPT_WAL)
-                self._database = schema.connect(path, any_thread=True)
-                opened.callback(self._database.close)
-                for setting in _SETTINGS:
-                    self._database.execute(f"PRAGMA {setting}")
-                schema.prepare(self._database)
-                # Reads go by a connection of their own: they see what is committed, also while a thread commits.
-                self._reader = sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro", uri=True)
-                opened.callback(self._reader.close)
-                self._reader.execute("PRAGMA mmap_size = 0")
-                self._reader.text_factory = _decode
-                self._reader.create_function("row_digest", -1, schema.row_digest, deterministic=True)
-                self._marks = Marks(folder / "log.mark")
-                opened.callback(self._marks.close)
-                self._database.execute(f"PRAGMA busy_timeout = {_BUSY}")
+                try:
+                    self._open(path, opened)
+                except (OSError, sqlite3.Error):
+                    if not ballast.let_go(folder):
+                        raise
+                    self._open(path, opened)
+                else:
+                    ballast.take(folder)
             except (OSError, *_SQLITE_ERRORS) as error:
                 why = self._explain(error)
                 raise StoreError("the database {path} cannot be opened: {why}", path=path, why=why) from None
             self._opened = opened.pop_all()
+
+    def _open(self, path: Path, stack: ExitStack) -> None:
+        with ExitStack() as opened:
+            self._connect(path, opened)
+            stack.push(opened.pop_all())
+
+    def _connect(self, path: Path, opened: ExitStack) -> None:
+        self._database = schema.connect(path, any_thread=True)
+        opened.callback(self._database.close)
+        for setting in _SETTINGS:
+            self._database.execute(f"PRAGMA {setting}")
+        schema.prepare(self._database)
+        # Reads go by a connection of their own: they see what is committed, also while a thread commits.
+        self._reader = sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro", uri=True)
+        opened.callback(self._reader.close)
+        self._reader.execute("PRAGMA mmap_size = 0")
+        self._reader.text_factory = _decode
+        self._reader.create_function("row_digest", -1, schema.row_digest, deterministic=True)
+        self._marks = Marks(self._folder / "log.mark")
+        opened.callback(self._marks.close)
+        self._database.execute(f"PRAGMA busy_timeout = {_BUSY}")
 
     def close(self) -> None:
         """Close the database and unlock the folder. Idempotent."""

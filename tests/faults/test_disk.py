@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import resource
 import shutil
+import signal
 import sqlite3
 import subprocess
-from contextlib import closing, contextmanager
+import sys
+from contextlib import ExitStack, closing, contextmanager, suppress
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -115,3 +118,54 @@ def run_log(folder: Path) -> str:
     with Program(folder / "host", *HOST) as host:
         host.until("listening")
         return run(folder / "host", "log", "lobby").stdout
+
+
+# -- a disk that is full when the host starts -------------------------------------------------------
+
+
+def test_a_host_on_a_full_disk_starts_and_waits(tmp_path: Path) -> None:
+    """On a small file system of its own, in a mount namespace of its own."""
+    try:
+        subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", str(tmp_path)], check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no unprivileged mounts here")
+    code = f"from pathlib import Path; from {__name__} import *; on_a_full_disk(Path({str(tmp_path)!r}))"
+    done = subprocess.run(
+        ["unshare", "-rm", sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def on_a_full_disk(folder: Path) -> None:
+    disk = folder / "host"
+    disk.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "none", str(disk)], check=True)
+    with ExitStack() as running:
+        host, ann = running.enter_context(talking(folder))
+        fill(disk)
+        ann.say("meanwhile" * 1000, "meanwhile")
+        assert ann.until("notice")["code"] == "disk-full"
+        for how in (signal.SIGKILL, signal.SIGTERM):
+            host.process.send_signal(how)
+            host.process.wait()
+            if how == signal.SIGTERM:  # as in a copy of the folder: the index of the WAL must be made anew
+                database(folder).with_name("log.db-shm").unlink(missing_ok=True)
+            fill(disk)
+            host = running.enter_context(Program(disk, *HOST))
+            host.until("listening")
+            if how == signal.SIGKILL:  # else what was kept for the index leaves room for more
+                ann.until("notice", lambda event: event["code"] == "disk-full")
+            assert ": before\n" in run(disk, "log", "lobby").stdout
+        for path in disk.glob("filler-*"):
+            path.unlink()
+        assert ann.until("stored")["id"] == "meanwhile"
+        ann.say("after", "after")
+        ann.until("stored")
+
+
+def fill(disk: Path) -> None:
+    """Take all the space that a disk has left."""
+    path = next(path for number in count() if not (path := disk / f"filler-{number}").exists())
+    with path.open("wb", 0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass

@@ -476,7 +476,7 @@ def test_any_path_will_do(tmp_path: Path) -> None:
     for _ in range(2):
         with opened(folder) as store:
             Kept(store).say(b"hi")
-    assert {path.name for path in folder.iterdir()} == {"lock", "log.db", "log.mark"}
+    assert {path.name for path in folder.iterdir()} == {"lock", "log.db", "log.mark", "ballast"}
     assert [path.name for path in tmp_path.iterdir() if path.name != folder.name] == []
 
 
@@ -488,7 +488,7 @@ def test_nobody_else_can_read_the_files(folder: Path) -> None:
             modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
     finally:
         os.umask(mask)
-    assert modes == dict.fromkeys(("lock", "log.db", "log.db-shm", "log.db-wal", "log.mark"), 0o600)
+    assert modes == dict.fromkeys(("lock", "log.db", "log.db-shm", "log.db-wal", "log.mark", "ballast"), 0o600)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
