@@ -11,11 +11,7 @@ import os
 import select
 import sys
 from codecs import BOM_UTF8
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, WriteableBuffer
-
+from typing import Any, Final
 
 BOM: Final = BOM_UTF8  # the byte order mark that some editors put before a text
 
@@ -37,7 +33,7 @@ def open_standard_streams() -> None:
 class _Patient(io.FileIO):
     """A descriptor that waits, also while it is non-blocking."""
 
-    def readinto(self, buffer: WriteableBuffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         with memoryview(buffer).cast("B") as view:
             data = read(self.fileno(), len(view))
             view[: len(data)] = data
@@ -46,7 +42,7 @@ class _Patient(io.FileIO):
     def readall(self) -> bytes:
         return b"".join(iter(lambda: read(self.fileno(), io.DEFAULT_BUFFER_SIZE), b""))
 
-    def write(self, data: ReadableBuffer) -> int:
+    def write(self, data: Any) -> int:
         return write(self.fileno(), data)
 
 
@@ -59,7 +55,7 @@ def read(fd: int, size: int) -> bytes:
             _wait(fd, select.POLLIN)
 
 
-def write(fd: int, data: ReadableBuffer) -> int:
+def write(fd: int, data: bytes | bytearray | memoryview) -> int:
     """Return how much was written; wait until some was on a non-blocking descriptor, too. Raises OSError."""
     while True:
         try:
