@@ -32,7 +32,10 @@ def raise_the_mark(folder: Path, by: int, *, quietly: bool) -> None:
         store.commit(state.id, [], RoomTables(high_water=marks))
 
 
-@pytest.mark.parametrize("quietly", [False, True], ids=["a damaged row", "a host that is wrong"])
+@pytest.mark.parametrize(
+    "quietly",
+    [pytest.param(False, marks=pytest.mark.slow, id="a damaged row"), pytest.param(True, id="a host that is wrong")],
+)
 def test_no_mark_is_a_receipt(tmp_path: Path, quietly: bool) -> None:
     hosting = "host", "lobby", "--headless", "--json"
     with ExitStack() as running:
