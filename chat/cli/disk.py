@@ -41,10 +41,11 @@ def _say(line: str) -> None:
 
 def _list(rooms: Iterable[Saved]) -> None:
     for room in rooms:
+        # Of records, not messages: some numbers are those of records that name an author.
         lost = sum(gap.count for gap in room.lost)
         _say(
-            _("room {room}: {count} messages, up to number {last}").format(
-                room=room.name, count=room.last + 1 - room.first - lost, last=room.last
+            _("room {room}: {count} records, numbers {first} to {last}").format(
+                room=room.name, count=room.last + 1 - room.first - lost, first=room.first, last=room.last
             )
         )
         for gap in room.lost:

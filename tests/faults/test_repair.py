@@ -419,7 +419,7 @@ def test_errors_lead_to_repair_and_repair_to_an_open_room(tmp_path: Path) -> Non
     ann = tmp_path / "ann"
     with host(ann, "lobby") as program:
         assert run(ann, "send", "lobby", "hello").returncode == 0
-        assert run(ann, "check").stdout == "room lobby: 2 messages, up to number 2\n"  # beside its host
+        assert run(ann, "check").stdout == "room lobby: 2 records, numbers 1 to 2\n"  # beside its host
         program.process.terminate()
         assert program.process.wait() == 0
     (folder,) = (ann / "rooms").iterdir()
