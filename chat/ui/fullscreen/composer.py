@@ -373,7 +373,7 @@ async def _edit(text: str) -> str:
         with TemporaryDirectory(prefix="chat-") as folder:
             file = Path(folder) / "message.md"
             file.touch(0o600)
-            file.write_bytes(text.encode("utf-8", "replace"))
+            file.write_bytes(text.encode("utf-8", "surrogateescape"))
             async with lent_terminal():
                 code = await _run([*words, str(file)])
             if code:
@@ -383,7 +383,7 @@ async def _edit(text: str) -> str:
             if size > _MAX_EDITED:
                 text = "the editor's text is {size} bytes long, a message takes {limit}; the input is as it was"
                 raise ChatError(text, size=size, limit=MAX_TEXT)
-            return clean(file.read_text("utf-8", "replace")).removesuffix("\n")
+            return clean(file.read_text("utf-8", "surrogateescape")).removesuffix("\n")
     except OSError as error:
         text = "cannot use the editor {name}: {reason}; the input is as it was"
         raise ChatError(text, name=name, reason=reason(error)) from None

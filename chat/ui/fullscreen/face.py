@@ -167,7 +167,12 @@ class FullScreen(Face[View]):
 
     def enter(self) -> None:
         """Send what was typed, or do what it asks for. What cannot be sent stays in the input."""
-        typed = clean(self.input.text)  # a key may be a byte that is no UTF-8, or a control character (Ctrl+Q)
+        typed = clean(self.input.text)  # a key may be a control character (Ctrl+Q)
+        try:
+            typed.encode()
+        except UnicodeEncodeError:  # a key or a paste had other bytes: the terminal's own encoding
+            self.show(_("this was not sent: {mark} stands for bytes that are not UTF-8").format(mark="\ufffd"))
+            return
         if not typed.strip():
             return
         try:

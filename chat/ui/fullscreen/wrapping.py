@@ -32,7 +32,6 @@ JOINED: Final = re.compile(
 )
 FLAGS: Final = {0x1F1E6 + n: chr(ord("A") + n) for n in range(26)}  # regional indicators, as their letters
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")  # of bytes that are not UTF-8
 _CLOSING: Final = frozenset(")]},.;:!?，。、；：？！）」』】》〉〕…")  # noqa: RUF001 - never first in a row
 # Vowel signs that take up room (category Mc). To terminals that go by the C library's wcwidth(3), and to xterm, tmux
 # and VTE, each is a column; to the wcwidth that prompt_toolkit asks, none. All that it draws goes through this cache.
@@ -50,7 +49,7 @@ def sanitize(text: str, *, lines: bool = True) -> str:
 def clean(text: str) -> str:
     """Return typed or pasted text with one kind of line break and without control characters; tabs stay."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _SURROGATE.sub("\ufffd", _CONTROL.sub("", text))
+    return _CONTROL.sub("", text)
 
 
 def between_graphemes(text: str, at: int, *, before: bool) -> int:

@@ -61,6 +61,7 @@ class Stage:
     def __init__(self, face: FullScreen, keys: PipeInput, task: asyncio.Task[None]) -> None:
         self.face = face
         self.type = keys.send_text
+        self.type_bytes = keys.send_bytes
         self.task = task
         self._drawn = asyncio.Event()
         face.app.after_render += lambda _: self._drawn.set()

@@ -117,6 +117,17 @@ def test_what_cannot_be_sent_is_told_and_stays_in_the_input(typed: str, answer: 
     run(story())
 
 
+@pytest.mark.parametrize("keys", [b"gr\xfc\xdfe\r", b"\x1b[200~gr\xfc\xdfe\x1b[201~\r", b"/away \xff\r"])
+def test_bytes_that_are_not_utf_8_are_told_and_stay_in_the_input(keys: bytes) -> None:
+    async def story() -> None:
+        async with staged(Script().client) as stage:
+            stage.type_bytes(keys)
+            await stage.until("this was not sent: \ufffd stands for bytes that are not UTF-8")
+            assert stage.face.input.text.encode("utf-8", "surrogateescape") in keys
+
+    run(story())
+
+
 def test_what_the_outbox_does_not_take_is_back_in_the_input(tmp_path: Path) -> None:
     async def story() -> None:
         async with Room(tmp_path) as room:
