@@ -136,9 +136,7 @@ def test_a_command_whose_reader_leaves_ends_and_leaves_the_room(tmp_path: Path, 
     with host(tmp_path / "host"), Program(tmp_path / "ann", "join", "--as=ann", "--json") as ann:
         ann.say("hi")
         ann.until("message")
-        with subprocess.Popen(
-            [*CHAT, *command, f"--data={tmp_path / 'bob'}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as program:
+        with chat(tmp_path / "bob", *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
             assert program.stdout is not None
             os.read(program.stdout.fileno(), 1)
             program.stdout.close()
@@ -201,19 +199,14 @@ def test_a_full_disk_on_our_own_side_costs_a_program_one_line(tmp_path: Path) ->
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux fills another process's disk")
 def test_a_full_disk_on_our_own_side_costs_a_pipe_one_line(room: Path) -> None:
-    with subprocess.Popen(
-        [*CHAT, "join", "--plain", f"--data={room}"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        bufsize=0,
-    ) as program:
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with chat(room, "join", "--plain", **streams) as program:
         assert program.stdin is not None
         assert program.stdout is not None
         assert program.stderr is not None
-        program.stdout.read(1)
+        os.read(program.stdout.fileno(), 1)
         with full_disk(program.pid):
-            program.stdin.write(b"lost\n")
+            os.write(program.stdin.fileno(), b"lost\n")
             assert b"line 1 was not sent" in program.stderr.readline()
         program.stdin.write(b"kept\n")
         program.stdin.close()
