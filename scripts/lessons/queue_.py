@@ -27,9 +27,9 @@ if __name__ == "__main__":  # not in the child, which may read this file, too
 These lines rely on having one worker and on knowing how many results will come. The rest of this lesson does without
 either.
 
-     producer                               the kernel               consumers
-       put ──▶ [ ...... ] ── feeder thread ──▶ [ ..#### ] ── one lock ──▶ get
-            a buffer, no bound               a pipe, 64 KiB       └─────▶ get
+  producer                               the kernel               consumers
+    put ──▶ [ ...... ] ── feeder thread ──▶ [ ..#### ] ── one lock ──▶ get
+         a buffer, no bound               a pipe, 64 KiB       └─────▶ get
 
 How to run it
 
