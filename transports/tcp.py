@@ -60,6 +60,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from chat.transport import Address, AddressError, DialFailed, LinkClosed, ListenFailed, Peer, Text, WrongValue, reason
 from chat.transport.link import NotTls, SocketLink, TlsLink, Waiter, begin_tls
 from chat.transport.patience import patience
+from chat.transport.typed import check_host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -420,9 +421,11 @@ def _where(place: _Place, sockets: Sequence[socket.socket], site: Site) -> tuple
     if bound[0].is_unspecified:
         host = "127.0.0.1" if bound[0].version == 4 else "::1"
         elsewhere = _primary_address([sock.family for sock in sockets])
-    if site.advertise and not all(one.is_loopback for one in bound):
+    if site.advertise:  # also of a loopback address: a tunnel or a proxy may lead there
         try:
             elsewhere, its_port = _split(site.advertise, port)
+            if not check_host(elsewhere) and not place.tls:
+                raise WrongValue("others cannot join there without TLS; leave out ?tls=0")
         except ValueError as error:
             raise AddressError("cannot advertise {place!r}: {why}", place=site.advertise, why=error) from None
     return _join(host, port), _join(elsewhere, its_port)

@@ -186,11 +186,13 @@ def host(
     from chat.core.text import room_name
     from chat.host.keep import Keep
     from chat.host.programs import Program
-    from chat.transport import Address
     from chat.transport.registry import find, local_scheme
+    from chat.transport.typed import typed_address, typed_host
 
     room = room_name(room)
-    asked = [find(Address.parse(address).scheme).scheme for address in transport]  # before anything starts
+    addresses = [typed_address(address) for address in transport]
+    asked = [find(address.scheme).scheme for address in addresses]  # before anything starts
+    transport, advertise = tuple(map(str, addresses)), typed_host(advertise)
     if not (headless and asked) and (local := local_scheme()) not in asked:
         transport = (*transport, local)
     programs = Program.parse_all(peer, peer_json)

@@ -4,7 +4,7 @@ nothing, .              the only room that is open on this machine
 lobby                   the room of this name on this machine
 tcp:HOST:PORT/ROOM      an address, with or without a room
 chat://...              an invite
--                       an invite on the first line of standard input, where other users cannot see it in ``ps``
+-                       an invite at the start of standard input, where other users cannot see it in ``ps``
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from chat.core.wire import direct_name
 from chat.i18n import _
 from chat.local import descriptors, rooms
 from chat.local.descriptors import BOM
-from chat.local.invite import Invite
+from chat.local.invite import Invite, is_cut, is_invite
 from chat.transport import Address
 from chat.transport.registry import cost, find
+from chat.transport.typed import typed, typed_address, typed_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,19 +57,19 @@ def locate(target: str, scheme: str = "") -> Callable[[], Target]:
     if scheme:
         find(scheme)
     if target == "-":
-        target = _first_line()
-        if not target.startswith("chat://"):
+        target = _pasted_invite()
+        if not is_invite(target):
             raise AddressError("standard input's first line is not an invite; an invite begins with chat://")
-    if target.startswith("chat://"):
+    if is_invite(target):
         invite = Invite.parse(target)
         found = Target(invite.addresses, invite.room, invite.host, invite, remember=True)
-    elif ":" in target:
-        place, _slash, room = target.rpartition("/") if "/" in target else (target, "", "")
-        address = Address.parse(place)
+    elif ":" in (where := typed_place(target)):
+        place, _slash, room = where.rpartition("/") if "/" in where else (where, "", "")
+        address = typed_address(place)
         find(address.scheme)
         found = Target((address,), room_name(room) if room else "")
     else:
-        name = rooms.find(None if target in {"", "."} else room_name(target)).room
+        name = rooms.find(None if target in {"", "."} else room_name(typed(target))).room
         return lambda: _only(_recorded(rooms.find(name)), scheme)
     return lambda: _only(found, scheme)
 
@@ -99,11 +100,19 @@ def room_name(name: str) -> str:
         raise AddressError(error.words) from None
 
 
-def _first_line() -> str:
-    """Read one line from standard input and not a byte more: the rest is for the face."""
+def _pasted_invite() -> str:
+    """Read the lines of one invite from standard input and not a byte more: the rest is for the face."""
     if os.isatty(0):
         descriptors.write(2, _("paste the invite, then press Enter: ").encode())
+    invite = _read_line()
+    # A mail program may have broken it. Whatever is no invite has no second line, which may be a message.
+    while is_invite(invite) and is_cut(invite) and len(invite) < _MAX_LINE and (more := _read_line()).strip():
+        invite += more
+    return invite.strip()
+
+
+def _read_line() -> str:
     line = bytearray()
     while len(line) < _MAX_LINE and (byte := descriptors.read(0, 1)) not in {b"", b"\n"}:
         line += byte
-    return line.removeprefix(BOM).decode("utf-8", "replace").strip()
+    return line.removeprefix(BOM).decode("utf-8", "replace")

@@ -174,10 +174,14 @@ class Host:
         """Return the room's standing invite: every address, many uses, the same after a restart."""
         return self.make_invite(room, self.rooms[room].invite)
 
+    @property
+    def advertised(self) -> tuple[Address, ...]:
+        """Where others than this machine's own processes reach us."""
+        return tuple(filter(None, (getattr(one, "advertised", one.address) for one in self._listeners)))
+
     def make_invite(self, room: str, secret: bytes) -> Invite:
-        advertised = [getattr(listener, "advertised", listener.address) for listener in self._listeners]
         # A path on this machine is of no use to others, unless there is nothing else.
-        addresses = tuple(filter(None, advertised)) or tuple(listener.address for listener in self._listeners)
+        addresses = self.advertised or tuple(listener.address for listener in self._listeners)
         return Invite(addresses=addresses, room=room, host=host_hash(self.identity.key), secret=secret)
 
     async def run(self) -> None:

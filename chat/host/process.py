@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
-from chat.core.errors import ChatError, Text
+from chat.core.errors import AddressError, ChatError, Text
 from chat.core.text import load, visible
 from chat.core.wire import BEAT
 from chat.host.host import Host
@@ -37,6 +37,7 @@ from chat.local.rooms import RoomLock, RoomRecord
 from chat.ndjson import dump
 from chat.transport import Address, Site
 from chat.transport.link import Waiter
+from chat.transport.registry import bare_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -99,6 +100,10 @@ async def serve(
         host.open_room(room, open_to_all=open_to_all, folder=lock.folder)
         site = Site(lock.folder, host_key, advertise)
         listening = [await host.listen(address, site, room) for address in map(Address.parse, transports)]
+        if advertise and not host.advertised:
+            raise AddressError(
+                "--advertise is for people elsewhere, who cannot reach this room; add -t {scheme}", scheme=bare_scheme()
+            )
         addresses, invite = list(map(str, listening)), str(host.invite(room))
         key, now = host_hash(host.identity.key).hex(), time.time_ns() // 1_000_000
         lock.write(RoomRecord(room=room, addresses=addresses, host=key, invite=invite, pid=os.getpid(), started=now))

@@ -18,8 +18,10 @@ from chat.core.text import room_name
 from chat.local.identity import KEY_SIZE, Identity, to_text
 from chat.transport import Address
 from chat.transport.registry import bare_scheme
+from chat.transport.typed import without_end
 
 SECRET_SIZE: Final = 16  # bytes
+_KEY_LENGTH: Final = 43 + 1 + 22  # characters of HASH.SECRET
 _SEED: Final = b"manywire invite\0"
 _INVITE_START: Final = "chat://"
 _LOOKS_LIKE: Final = Text("an invite is one line like chat://HOST:PORT/ROOM#...")
@@ -45,12 +47,13 @@ class Invite:
 
     @classmethod
     def parse(cls, text: str) -> Invite:
-        """Read an invite. Raises AddressError, whose text never quotes what may be the secret."""
-        text = text.strip()
-        if text[: len(_INVITE_START)].lower() != _INVITE_START:
+        """Read an invite, also one that was quoted or broken into lines on its way.
+
+        Raises AddressError, whose text never quotes what may be the secret.
+        """
+        if not is_invite(text):
             raise AddressError("this is not an invite; {advice}", advice=_LOOKS_LIKE)
-        if any(map(str.isspace, text)):
-            raise AddressError("there is a space or a line break in the invite; {advice}", advice=_LOOKS_LIKE)
+        text = _joined(text)
         place, hash_sign, key = text[len(_INVITE_START) :].partition("#")
         if not hash_sign:
             raise AddressError("the invite has no # and nothing after it; {advice}", advice=_COPY_AGAIN)
@@ -75,6 +78,22 @@ class Invite:
     @property
     def signer(self) -> Identity:
         return signer(self.secret)
+
+
+def is_invite(text: str) -> bool:
+    """Whether this is an invite, or was meant to be one."""
+    return _joined(text)[: len(_INVITE_START)].lower() == _INVITE_START
+
+
+def is_cut(text: str) -> bool:
+    """Whether the rest of an invite is still to come."""
+    _place, _hash_sign, key = _joined(text).partition("#")
+    return len(key) < _KEY_LENGTH
+
+
+def _joined(text: str) -> str:
+    """Return an invite on one line; neither it nor the name of a room can hold a blank."""
+    return without_end("".join(text.split()))
 
 
 def signer(secret: bytes) -> Identity:

@@ -131,3 +131,12 @@ def drained(stranger: socket.socket, junk: bytes) -> bytes:
         if not isinstance(error, ConnectionError) and error.errno != errno.ENOTCONN:
             raise
     return answer
+
+
+def test_a_name_to_advertise_needs_somebody_who_can_use_it(tmp_path: Path) -> None:
+    for seat in ([], ["--headless"]):
+        done = run(tmp_path / "data", "host", "lobby", *seat, "--advertise", "chat.example", "--json")
+        assert (done.returncode, done.stderr.splitlines()) == (
+            2,
+            ["chat: --advertise is for people elsewhere, who cannot reach this room; add -t tcp"],
+        )

@@ -77,6 +77,16 @@ def test_an_address_with_or_without_a_room(text: str, room: str) -> None:
     assert locate(text)() == Target((Address.parse("tcp:h:1"),), room)
 
 
+@pytest.mark.parametrize("text", ["TCP://h:1/tea", "“tcp:h:1/tea”。", "tcp：h：1／tea", "h:1/tea,", " tcp:h:1/tea\n"])  # noqa: RUF001
+def test_an_address_as_it_is_typed(text: str) -> None:
+    assert locate(text)() == Target((Address.parse("tcp:h:1"),), "tea")
+
+
+@pytest.mark.usefixtures("tea")
+def test_a_name_as_it_is_typed() -> None:
+    assert locate("“tea” ")().room == "tea"
+
+
 def test_an_invite_names_the_host_and_is_remembered() -> None:
     assert locate(str(INVITE))() == Target(INVITE.addresses, "tea", HOST, INVITE, remember=True)
     assert schemes(locate(str(INVITE), "memory")()) == ["memory"]
@@ -112,6 +122,15 @@ def on_standard_input(monkeypatch: pytest.MonkeyPatch, data: bytes) -> int:
 
 def test_an_invite_on_standard_input_takes_its_own_line_only(monkeypatch: pytest.MonkeyPatch) -> None:
     read = on_standard_input(monkeypatch, f"  {INVITE}\nhello\n".encode())
+    assert locate("-")().invite == INVITE
+    assert os.read(read, 100) == b"hello\n"
+    os.close(read)
+
+
+@pytest.mark.parametrize("at", [9, 20, 40, 90, len(str(INVITE)) - 1])
+def test_an_invite_on_standard_input_may_be_broken_into_lines(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    text = str(INVITE)
+    read = on_standard_input(monkeypatch, f"“{text[:at]}\n  {text[at:]}”\nhello\n".encode())
     assert locate("-")().invite == INVITE
     assert os.read(read, 100) == b"hello\n"
     os.close(read)

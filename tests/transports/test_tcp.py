@@ -201,7 +201,9 @@ def test_a_name_listens_on_all_of_its_addresses(site: Site) -> None:
         ("tcp::0", "chat.example", "chat.example:PORT"),
         ("tcp::0", "chat.example:443", "chat.example:443"),
         ("tcp:0.0.0.0:0", "[2001:db8::7]", "[2001:db8::7]:PORT"),
-        ("tcp:127.0.0.1:0", "chat.example", "127.0.0.1:PORT"),  # nobody else reaches that one
+        ("tcp:127.0.0.1:0", "chat.example:443", "chat.example:443"),  # a proxy or a tunnel leads there
+        ("tcp:127.0.0.1:0?tls=0", "localhost:9000", "localhost:9000"),  # the near end of a tunnel
+        ("tcp::0", "bücher.example", "bücher.example:PORT"),
         ("tcp:[::1]:0", "", "[::1]:PORT"),
     ],
 )
@@ -218,9 +220,24 @@ def test_what_an_invite_will_say(bound: str, advertise: str, told: str, site: Si
 
 
 @pytest.mark.usefixtures("leaves_nothing")
-def test_what_cannot_be_advertised(site: Site) -> None:
-    with pytest.raises(AddressError, match=r"^cannot advertise 'https://chat.example': .* is a number from 0 to 65535"):
-        run(listen("tcp::0", Site(site.folder, site.certificate, "https://chat.example")))
+@pytest.mark.parametrize(
+    ("bound", "advertise", "why"),
+    [
+        ("tcp::0", "https://chat.example", ".* is a number from 0 to 65535"),
+        ("tcp::0", "chat..example", "'chat..example' cannot be the name or address of a host"),
+        ("tcp::0", "-x.example", "'-x.example' cannot be"),
+        ("tcp::0", "x" * 64, "'x+' cannot be"),
+        ("tcp::0", ".".join(["x" * 50] * 6), "'[x.]+' cannot be"),
+        ("tcp::0", "192.0.2.256", "'192.0.2.256' cannot be"),
+        ("tcp::0", "192.0.2", "'192.0.2' cannot be"),
+        ("tcp::0", "0.0.0.0:7711", "'0.0.0.0' cannot be"),
+        ("tcp::0", "two names", "'two names' cannot be"),
+        ("tcp:127.0.0.1:0?tls=0", "chat.example", "others cannot join there without TLS"),
+    ],
+)
+def test_what_cannot_be_advertised(bound: str, advertise: str, why: str, site: Site) -> None:
+    with pytest.raises(AddressError, match=f"^cannot advertise '{re.escape(advertise)}': {why}"):
+        run(listen(bound, Site(site.folder, site.certificate, advertise)))
 
 
 @pytest.mark.parametrize("again", ["tcp::PORT", "tcp:0.0.0.0:PORT"])
