@@ -21,6 +21,7 @@ REFUSALS: Final = {  # why a peer may not enter
     "invite-used": "this invite has been used up; ask for a new one",
     "nick-invalid": "the nickname cannot be used: {why}",
     "nick-similar": "the nickname {candidate} looks like {other}, which is taken; choose another with --as",
+    "nick-reserved": "the nickname {candidate} is reserved: it is, or looks like, {like!r}; choose another with --as",
     "nick-taken": "the nickname {nick} is taken; choose another with --as",
     "too-many-nicks": "your key already has {count} nicknames here; use one of them",
     "too-many-links": "your key already has {count} links to this room; close one of them",

@@ -82,8 +82,11 @@ class Ledger:
         for key, stream, one in tables.rejections:
             self._streams[key, stream].rejections.append(one)
         self._nicks = {skeleton: (nick, key) for skeleton, nick, key in tables.nicks}
-        # Skeletons anew, for judging claims: what looks alike changes with each edition of the Unicode data.
-        self._alike = {text.skeleton(nick): (nick, key) for _, nick, key in tables.nicks}
+        # Skeletons anew, for judging claims: what looks alike changes with each edition of the Unicode data. So several
+        # keys may hold nicknames that look alike by now.
+        self._alike: dict[str, list[tuple[str, bytes]]] = {}
+        for _, nick, key in tables.nicks:
+            self._alike.setdefault(text.skeleton(nick), []).append((nick, key))
         self._nick_count = Counter(key for _, key in self._nicks.values())
         self._roles = dict(tables.members)
         self.invites = {key: (expires, counted) for key, expires, counted in tables.invites}
@@ -119,7 +122,8 @@ class Ledger:
                 stream.accepted = max(stream.accepted, stream.high_water)
             case ClaimNick(key, nick, skeleton):
                 if skeleton not in self._nicks and self._nick_count[key] < NICKS_A_KEY:
-                    self._nicks[skeleton] = self._alike[text.skeleton(nick)] = (nick, key)
+                    self._nicks[skeleton] = (nick, key)
+                    self._alike.setdefault(text.skeleton(nick), []).append((nick, key))
                     self._nick_count[key] += 1
                     self._new.nicks.append((skeleton, nick, key))
             case SetRole(key, role):

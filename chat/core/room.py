@@ -283,15 +283,20 @@ class Room(Ledger):
         for suffix in ("", *(f"-{n}" for n in range(2, 100))):
             candidate = _with_suffix(nick, suffix)
             skeleton = text.skeleton(candidate)
-            taken = self._alike.get(skeleton) or self._nicks.get(skeleton)  # the latter is what a claim is judged by
-            if taken is None:
+            holders = self._alike.get(skeleton, [])
+            if not holders and skeleton in self._nicks:  # which is what a claim is judged by
+                holders = [self._nicks[skeleton]]
+            if not holders:
+                if (like := text.reserved(candidate)) and self._role(key) not in {"owner", BOT}:
+                    raise Refused("nick-reserved", candidate=candidate, like=like)
                 if self._nick_count[key] >= NICKS_A_KEY:
                     raise Refused("too-many-nicks", count=NICKS_A_KEY)
                 return candidate, False
-            if taken[1] == key:
+            exact = [holder for holder in holders if holder[0].casefold() == candidate.casefold()]
+            if {holder for _, holder in exact or holders} == {key}:
                 return candidate, True
-            if taken[0].casefold() != candidate.casefold():
-                raise Refused("nick-similar", candidate=candidate, other=taken[0])
+            if not exact:
+                raise Refused("nick-similar", candidate=candidate, other=holders[0][0])
         raise Refused("nick-taken", nick=nick)
 
     # -- what members send ----------------------------------------------------------------------

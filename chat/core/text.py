@@ -35,6 +35,11 @@ from chat.core.errors import Text, WrongValue
 MAX_NAME_COLUMNS: Final = 32  # of a terminal
 MAX_NAME_BYTES: Final = 64  # of UTF-8
 MAX_QUOTED: Final = 200  # characters of a peer's text in an error, a notice or a log
+RESERVED: Final = (  # nicknames for the owner and the programs of a host only
+    *("host", "owner", "operator", "system", "server", "admin", "all", "everyone", "here"),
+    *("主机", "主機", "房主", "操作员", "操作員", "系统", "系統", "服务器", "伺服器", "管理员", "管理員"),
+    *("所有人", "大家", "全体", "全體"),
+)
 
 _MAX_MARKS: Final = 8  # on one base in text; Hebrew with points and accents needs about four
 _MAX_NAME_MARKS: Final = 4  # on one base in a name (UTS 39, section 5.4)
@@ -157,16 +162,34 @@ def skeleton(nick: str) -> str:
     capitals with a Greek Nu or Upsilon (they look like N and Y, the small ones like v and u), Greek and Cyrillic
     capitals that look alike but like nothing in Latin (Gamma and Ghe), and some letters that few people can type.
 
+    Marks of punctuation at either end do not count: ``ann.`` and ``ann_`` look like ``ann``.
+
     Newer data may give other keys: after an update, make stored keys again.
     """
     letters = unicodedata.normalize("NFD", nick.casefold())
-    return unicodedata.normalize("NFD", "".join(map(_look, letters)))
+    looks = "".join(map(_look, letters))
+    return unicodedata.normalize("NFD", looks.strip("-_.") or looks)
+
+
+def reserved(nick: str) -> str:
+    """Return the reserved nickname that this valid one is, or looks like; "" for none.
+
+    A member of that name could be taken for the room's owner, for the program itself, or for everybody.
+    """
+    if nick in ("ali", "Ali", "ALI"):  # a common name, although its skeleton is that of ``all``
+        return ""
+    return _reserved().get(skeleton(nick), "")
+
+
+@cache
+def _reserved() -> dict[str, str]:
+    return {skeleton(name): name for name in RESERVED}
 
 
 def load() -> None:
     """Load the tables that judge names, for a process that may have no descriptor left for them later."""
     _check_scripts("", Text("nickname"))
-    _prototypes()
+    _reserved()
 
 
 def mentions(text: str, nick: str) -> bool:

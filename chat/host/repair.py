@@ -264,7 +264,11 @@ class _Salvage:
             high_water[key, stream] = max(high_water.get((key, stream), 0), one.number + one.count - 1)
         known = [author for author in authors if author.key]
         nicks = {skeleton: (nick, key) for _room, skeleton, nick, key in self._of("nicks", room) if _is_nick(nick)}
-        nicks |= {text.skeleton(author.nick): (author.nick, author.key) for author in known}
+        proved: dict[str, tuple[str, bytes]] = {}
+        for author in known:  # under the nickname itself if another key's looks alike: earlier versions allowed more
+            skeleton, whose = text.skeleton(author.nick), (author.nick, author.key)
+            proved[author.nick if proved.get(skeleton, whose)[1] != author.key else skeleton] = whose
+        nicks |= proved
         roles = {author.key: BOT if author.bot else "member" for author in known}
         roles |= {key: role for _room, key, role in self._of("members", room)}
         return RoomTables(

@@ -165,12 +165,16 @@ def _mend(tables: RoomTables, end: int, read: Callable[[int], Batch | Gap | None
             marks[key, stream] = number
             changed += 1
     known = {nick for _, nick, _ in tables.nicks}
-    skeletons = {skeleton for skeleton, _, _ in tables.nicks}
+    holders = {skeleton: key for skeleton, _, key in tables.nicks}
     for author in authors.values():
-        if author.key and author.nick not in known and (skeleton := text.skeleton(author.nick)) not in skeletons:
-            tables.nicks.append((skeleton, author.nick, author.key))
-            skeletons.add(skeleton)
-            changed += 1
+        if author.key and author.nick not in known:
+            skeleton = text.skeleton(author.nick)
+            if holders.get(skeleton, author.key) != author.key:
+                skeleton = author.nick  # another key's looks alike: earlier versions allowed more
+            if skeleton not in holders:
+                tables.nicks.append((skeleton, author.nick, author.key))
+                holders[skeleton] = author.key
+                changed += 1
     tables.authors[:] = [authors[index] for index in range(1, top + 1)]
     tables.high_water[:] = [(key, stream, number) for (key, stream), number in marks.items()]
     return changed, lost
