@@ -21,9 +21,8 @@ something has to arrive, use a link.
 Four facts:
   capacity          1 024 slots of 234 bytes; a write replaces the previous content
   borders           the slot: a reader gets all of one write, or nothing
-  how death shows   the kernel drops the lock at once, so the slot can be claimed at once. Readers check the lock
-                    once a heartbeat is 5 s old. A stopped process (SIGSTOP) keeps its lock; only its heartbeat
-                    shows it
+  how death shows   the kernel drops the lock, so the slot can be claimed at once. Readers check the lock once a
+                    heartbeat is 5 s old. A stopped process (SIGSTOP) keeps its lock; only its heartbeat shows it
   what wakes you    nothing: poll as often as you need
 
 The heartbeat is in milliseconds of CLOCK_MONOTONIC, one clock for all processes of a machine. It starts over when the
@@ -40,8 +39,7 @@ resource tracker, which removes it for everybody when that process ends (cpython
 Traps:
   EAGAIN, EACCES    Somebody holds the lock; the system decides which of the two it reports. Not an error.
   EBADF             Taking a write lock needs a writable descriptor. Checking a lock does not.
-  EINVAL            ``l_pid`` was not 0 in a call about open file description locks. Or the system does not know them,
-                    and POSIX locks have to do.
+  EINVAL            ``l_pid`` was not 0 in a call about open file description locks, or the system has only POSIX locks.
   ENOLCK            The kernel has no memory for another lock, or the folder is on NFS without a lock daemon.
   ENOSPC            A file made by ftruncate alone has holes. A full disk shows at some later write, and kills (SIGBUS)
                     whoever uses mmap. So every byte is written at the start, where an error is one line.
@@ -441,6 +439,10 @@ class Shm:
             new.replace(path)
         except OSError as error:
             raise ChatError(f"cannot make the board {path}: {reason(error)}") from None
+
+    def remove(self, folder: Path) -> None:
+        with suppress(OSError):
+            (folder / NAME).unlink()
 
     def open(self, folder: Path) -> ShmBoard:
         path = folder / NAME

@@ -18,7 +18,7 @@ Rules:
 4. Number 0 means "not numbered yet": said before the host's high-water mark was known. A guessed number could be one
    that the host already has, and the host would drop the message as a repeat.
 5. An outbox is taken over, never deleted. There are as many as there were processes at one time, and the host keeps
-   a high-water mark for each. (Unlinking a lock file would let two processes hold "the" lock.)
+   a high-water mark for each.
 """
 
 from __future__ import annotations

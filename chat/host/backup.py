@@ -23,7 +23,7 @@ from chat.core.errors import ChatError, StoreError, StoreFull
 from chat.core.wire import Gap
 from chat.host import schema
 from chat.host.keep import cut_of
-from chat.host.store import KEPT_WAL, ROOM_BITS, SEQ_MASK, link, lock_folder
+from chat.host.store import KEPT_WAL, ROOM_BITS, SEQ_MASK, link, lock_folder, unlock_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,7 +122,7 @@ def workplace(folder: Path, prefix: str) -> Iterator[Path]:
     except StoreFull:
         raise StoreError("the disk is full; nothing was changed") from None
     finally:
-        os.close(lock)
+        unlock_folder(folder, lock)
 
 
 def _room_in(file: Path) -> str:

@@ -45,6 +45,9 @@ class HostBoard:
 
     def close(self) -> None:
         if self._board is not None:
+            with self._faults_logged():
+                if self._board.sound() and self._folder is not None and (maker := board_maker()) is not None:
+                    maker.remove(self._folder)
             self._board.close()
         self._board = None
         self._slots.clear()

@@ -14,7 +14,6 @@ Rules:
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sqlite3
 import tempfile
@@ -43,6 +42,7 @@ from chat.host.store import (
     RoomState,
     Store,
     link,
+    unlock_folder,
 )
 from chat.host.tables import is_sound, unsigned
 from chat.local.private_files import try_lock
@@ -109,7 +109,7 @@ def check(folder: Path, name: str) -> Report:
         with closing(_Salvage(folder, name)) as found:
             return found.report()
     finally:
-        os.close(fd)
+        unlock_folder(folder, fd)
 
 
 def repair(folder: Path, name: str) -> Report:

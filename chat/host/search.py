@@ -377,6 +377,9 @@ class Index:
         self._next, self._authors = 0, {}
         if database is not None:
             with suppress(sqlite3.Error):
+                # close() would do this, unless the interrupt of a query has stopped it.
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            with suppress(sqlite3.Error):
                 database.close()
 
     def _select(self, match: str, below: int, limit: int) -> list[tuple[int, int]]:

@@ -37,7 +37,7 @@ from chat.core.log import Batch
 from chat.core.wire import EPOCH_SIZE, MAX_BATCH, Gap, split
 from chat.host import ballast, schema, tables
 from chat.host.marks import CHAIN_START, Marks
-from chat.local.private_files import try_lock
+from chat.local.private_files import remove_lock, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -92,7 +92,7 @@ class Store:
         path = folder / "log.db"
         with ExitStack() as opened:
             try:
-                opened.callback(os.close, lock_folder(folder))
+                opened.callback(unlock_folder, folder, lock_folder(folder))
                 with suppress(OSError):  # SQLite removes what a killed host left here, also if it cannot read it
                     os.link(f"{path}-wal", folder / KEPT_WAL)
                 try:
@@ -443,6 +443,10 @@ def lock_folder(folder: Path) -> int:
     if fd is None:
         raise StoreError("another host uses {folder}; stop it, or choose another folder with --data", folder=folder)
     return fd
+
+
+def unlock_folder(folder: Path, fd: int) -> None:
+    remove_lock(folder / "lock", fd)
 
 
 def link(chain: bytes, first: int, frames: int, data: bytes) -> bytes:

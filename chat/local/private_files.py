@@ -202,16 +202,25 @@ def try_lock(path: Path) -> int | None:
     A missing file is created. A started program does not inherit the descriptor (PEP 446), but a child forked
     without exec shares the lock and keeps it alive.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(fd)
         return None
-    except BaseException:
+
+
+def _lock(path: Path, how: int) -> int:
+    """Return a descriptor that holds the lock on the file that ``path`` leads to now. Raises OSError."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, how)
+        except BaseException:
+            os.close(fd)
+            raise
+        # Whoever held it may have removed the file: two processes must not hold the locks of two files of one name.
+        if is_file(path, fd):
+            return fd
         os.close(fd)
-        raise
-    return fd
 
 
 def unlock(fd: int) -> None:
@@ -220,12 +229,19 @@ def unlock(fd: int) -> None:
     os.close(fd)
 
 
+def remove_lock(path: Path, fd: int) -> None:
+    """Release a lock, and remove its file while nobody else can hold it."""
+    with suppress(OSError):
+        if is_file(path, fd):
+            path.unlink()
+    unlock(fd)
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock on ``path``, once the others have released it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    """Hold the lock on ``path``, once the others have released it; the file is there no longer than that."""
+    fd = _lock(path, fcntl.LOCK_EX)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(fd)
+        remove_lock(path, fd)

@@ -35,6 +35,7 @@ from chat.local.private_files import (
     locked,
     make_private,
     read_private,
+    remove_lock,
     replace_private,
     try_lock,
     unlock,
@@ -109,7 +110,7 @@ class RoomLock:
                 if self._is_ours():
                     (self.folder / "card").unlink(missing_ok=True)
             fd, self._fd = self._fd, None
-            unlock(fd)
+            remove_lock(self.folder / "lock", fd)
 
     def _is_ours(self) -> bool:
         """Return whether others find the lock that we hold."""
@@ -220,13 +221,14 @@ def _record_in(folder: Path) -> RoomRecord | None:
         if not stat.S_ISDIR(facts.st_mode):
             return None
         check_owner(folder, facts, "700")
+        record.lstat()
         with locked(folder / "door"):
             fd = try_lock(folder / "lock")
             if fd is not None:
                 try:
                     record.unlink(missing_ok=True)
                 finally:
-                    unlock(fd)
+                    remove_lock(folder / "lock", fd)
                 return None
         found = msgspec.json.decode(read_private(record, MAX_RECORD), type=RoomRecord)
     except (OSError, ChatError, msgspec.DecodeError, UnicodeDecodeError):

@@ -299,3 +299,6 @@ class BoardMaker(Protocol):
 
     def open(self, folder: Path) -> Board:
         """Open the board that a host created there. Raises ChatError, also if it is missing or unsound."""
+
+    def remove(self, folder: Path) -> None:
+        """Remove the board as its host leaves; those who have it open see that it is no longer sound. Never raises."""

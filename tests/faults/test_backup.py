@@ -84,7 +84,7 @@ def test_a_restored_room_is_what_it_was(tmp_path: Path) -> None:
     with closing(Store(folder)) as store:
         assert content(store, "lobby") == frames
     assert {path.name for path in folder.iterdir()} == {
-        *("ballast", "lock", "log.db", "log.mark", "log.db.replaced-1", "log.db.replaced-1.mark")
+        *("ballast", "log.db", "log.mark", "log.db.replaced-1", "log.db.replaced-1.mark")
     }
 
 
