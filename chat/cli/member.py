@@ -135,7 +135,11 @@ async def _show_lines_or_screen(clients: list[Client], home: Home, *, plain: boo
 )
 @option("--advertise", metavar="HOST", default="", help="Host name or address to put into invites.")
 @option("--invite-only/--open", default=True, help="Whether newcomers need an invite.")
-@options.count("--rate", default=5000, help="Messages per second accepted from a member; 0: no limit.")
+@options.count(
+    "--rate",
+    default=5000,
+    help="Messages per second accepted from a member, or from all newcomers of one address; 0: no limits.",
+)
 @option("--peer", multiple=True, metavar="[NAME=]COMMAND", help="Run a program as a member: it reads and prints lines.")
 @option(
     "--peer-json",
@@ -152,6 +156,12 @@ async def _show_lines_or_screen(clients: list[Client], home: Home, *, plain: boo
     multiple=True,
     metavar="SIZE|AGE",
     help="Delete the oldest messages over this size (500M) or age (30d). Default: keep all.",
+)
+@option(
+    "--min-free",
+    default="64M",
+    metavar="SIZE",
+    help="While less of the disk is free, only the owner and operators can write. Default: 64M; 0: no limit.",
 )
 @option("--headless", is_flag=True, help="Only serve the room: open no window.")
 @option("--control-fd", type=int, default=-1, hidden=True)
@@ -171,6 +181,7 @@ def host(
     restart: bool,
     bot_turns: int,
     keep: tuple[str, ...],
+    min_free: str,
     headless: bool,
     control_fd: int,
     nick: str,
@@ -184,7 +195,7 @@ def host(
     With --headless there is no window, and the room stays open until SIGTERM or Ctrl-C.
     """
     from chat.core.text import room_name
-    from chat.host.keep import Keep
+    from chat.host.keep import Keep, parse_size
     from chat.host.programs import Program
     from chat.transport.registry import find, local_scheme
     from chat.transport.typed import typed_address, typed_host
@@ -196,7 +207,7 @@ def host(
     if not (headless and asked) and (local := local_scheme()) not in asked:
         transport = (*transport, local)
     programs = Program.parse_all(peer, peer_json)
-    limits = Keep.parse_all(keep)
+    limits, floor = Keep.parse_all(keep), parse_size(min_free)
     home = Home(data)
     if headless:
         from chat.host.process import failed, serve
@@ -213,6 +224,7 @@ def host(
                     advertise=advertise,
                     rate=rate,
                     bot_turns=bot_turns,
+                    min_free=floor,
                     programs=programs,
                     restart=restart,
                     keep=limits,
@@ -235,7 +247,7 @@ def host(
     arguments = [f"--transport={address}" for address in transport]
     arguments += ["--invite-only" if invite_only else "--open", f"--advertise={advertise}", f"--rate={rate}"]
     arguments += [*(f"--peer={spec}" for spec in peer), *(f"--peer-json={spec}" for spec in peer_json)]
-    arguments += [f"--keep={limit}" for limit in keep]
+    arguments += [*(f"--keep={limit}" for limit in keep), f"--min-free={min_free}"]
     arguments += [*(["--restart"] if restart else []), f"--bot-turns={bot_turns}", f"--lang={i18n.current_language()}"]
     log = make_private(home.room(room)) / "host.log"
     with closing(HostProcess(room, arguments, home.folder, log)) as hosted:

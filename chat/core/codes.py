@@ -37,6 +37,11 @@ NOTICES: Final = {
     "disk-full": "the host's disk is full; your messages wait until it has space",
     "disk-waits": "the host cannot write to its disk now ({why}); your messages wait until it can",
     "disk": "the host's disk takes messages again; those that waited are stored",
+    "disk-low": (
+        "the host's disk has less than {size} free; until there is more, only the owner and operators can write, "
+        "and your messages wait"
+    ),
+    "disk-space": "the host's disk has space again; everybody can write",
     "clock-ahead": "the host's clock went forward by {seconds} s; if it is wrong, so is the time of new messages",
     "clock-back": "the host's clock went back by {seconds} s; new messages show earlier times, and stay in order",
     "board-full": "the room's board is full, so nobody can see your status",

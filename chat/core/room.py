@@ -175,6 +175,10 @@ class Room(Ledger):
         """Whether this key was ever admitted."""
         return key in self.owners or key in self._roles
 
+    def speakers(self) -> set[bytes]:
+        """Return the keys that have spoken here."""
+        return {author.key for author in self._authors}
+
     def nick_of(self, key: bytes) -> str:
         """Return the newest nickname of this key here, "" for none."""
         return next((nick for nick, whose in reversed(self._nicks.values()) if whose == key), "")

@@ -208,8 +208,9 @@ class AdmissionControl:
                 self._host.store.use_invite(hosted.number, hello.invite)
             except StoreFull:
                 raise Refused("disk-full") from None
-        is_new = not (room.may_enter(hello.key) or room.is_coming(hello.key))
-        room.admit(hello.key, invite=hello.invite if is_new else b"")
+        invite = b"" if room.may_enter(hello.key) or room.is_coming(hello.key) else hello.invite
+        hosted.rates.came(hello.key, invite)
+        room.admit(hello.key, invite=invite)
 
     def _enter(self, hosted: HostedRoom, hello: Hello, proof: bytes, *, as_owner: bool) -> Member:
         """Make the peer a member, and queue what it reads first. Raises Refused, StoreError."""
@@ -219,6 +220,8 @@ class AdmissionControl:
         room.welcome(entry, self._host.identity.sign(proof))
         if hosted.full:
             member.cursor.post(hosted.full)
+        if not (self._host.space.is_set() or room.only):
+            member.cursor.post(pack(Kind.NOTICE, self._host.disk_low))
         if not room.only and not member.silent:
             for name, other, next_seq, stored_read in store.direct_rooms(member.key, _DIRECT_LISTED):
                 opened = self._host.rooms.get(name)  # there it may have read more than is stored yet

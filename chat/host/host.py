@@ -16,10 +16,11 @@ from chat.core.errors import StoreFull
 from chat.core.log import MAX_AHEAD, Log
 from chat.core.loopguard import LIMIT
 from chat.core.room import BOT, Room
-from chat.core.wire import BEAT, MAX_CONTROL, SILENCE, STALL, Direct, Kind, pack
+from chat.core.wire import BEAT, MAX_CONTROL, SILENCE, STALL, Direct, Kind, Notice, pack
 from chat.host.admission import AdmissionControl
 from chat.host.board import HostBoard
 from chat.host.hosted_room import HostedRoom
+from chat.host.rates import RATE
 from chat.host.search import Index
 from chat.local.identity import host_hash
 from chat.local.invite import Invite, signer
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from chat.local.identity import Identity
     from chat.transport import Link, Listener
 
-RATE: Final = 5_000  # frames a second that a member may keep sending; faster members are read more slowly
+MIN_FREE: Final = 64 * 1024 * 1024  # bytes of disk (--min-free); below it, only owners and operators may write
 POLL: Final = 0.5  # seconds between polls of the board, and as much more for every 100 members
 
 
@@ -48,9 +49,10 @@ def _wall_clock() -> float:
 class Host:
     """A host of one or more rooms, on any number of listeners at once.
 
-    ``rate`` is in frames a second and member, 0 for no limit; ``bot_turns`` is how many turns programs may take
-    among themselves, 0 for no limit. ``on_peer`` is called with the room and the text of the owner's ``/peer``,
-    if it is set: it returns the name of the program that it started, or raises RequestFailed.
+    ``rate`` is in messages a second and member, 0 for no limit; ``bot_turns`` is how many turns programs may take
+    among themselves, 0 for no limit. While the disk has less than ``min_free`` bytes, only owners and operators write.
+    ``on_peer`` is called with the room and the text of the owner's ``/peer``, if it is set: it returns the name of the
+    program that it started, or raises RequestFailed.
     """
 
     on_peer: Callable[[str, str], str] | None = None
@@ -63,6 +65,7 @@ class Host:
         owners: frozenset[bytes] = frozenset(),
         rate: int = RATE,
         bot_turns: int = LIMIT,
+        min_free: int = MIN_FREE,
     ) -> None:
         self.identity = identity
         self.store = store
@@ -71,6 +74,10 @@ class Host:
         self.disk = asyncio.Lock()  # held while a thread writes; a write from the loop waits for it
         self.commit_time = 0.0  # seconds, a running mean
         self.closed = False
+        self.space = asyncio.Event()  # cleared while the disk has less free space than ``min_free``
+        self.space.set()
+        self.disk_low = Notice(code="disk-low", fields={"size": f"{min_free / 2**20:g} MiB"})
+        self._min_free = min_free
         self._clock = _wall_clock()
         self._owners = owners
         self._bot_turns = bot_turns
@@ -186,6 +193,7 @@ class Host:
 
     async def run(self) -> None:
         """Serve until cancelled. Raises StoreError when the disk cannot be trusted any more."""
+        self._check_space()
         self.start(self._watch())
         self.start(self._poll())
         await self._failed
@@ -213,6 +221,7 @@ class Host:
             members = sum(len(hosted.connections) for hosted in self.rooms.values())
             await asyncio.sleep(POLL + POLL * members / 100)
             self._check_clock()
+            self._check_space()
             for hosted in self.rooms.values():
                 hosted.poll()
 
@@ -235,8 +244,22 @@ class Host:
         """Tell the rooms if the clock was set forward. That it was set back, a room sees at its next message."""
         before, self._clock = self._clock, _wall_clock()
         if (ahead := int(self._clock - before)) * 1000 > MAX_AHEAD:
-            for hosted in self.rooms.values():
-                hosted.announce("clock-ahead", seconds=ahead)
+            self._announce(Notice(code="clock-ahead", fields={"seconds": ahead}))
+
+    def _check_space(self) -> None:
+        """Have members wait while there is little space left, and tell the rooms when that begins and ends."""
+        free, limit = self.store.free_space(), self._min_free
+        if self.space.is_set() and free < limit:
+            self.space.clear()
+            self._announce(self.disk_low)
+        elif not self.space.is_set() and free >= limit + limit // 8:  # not on and off at the limit
+            self.space.set()
+            self._announce(Notice(code="disk-space"))
+
+    def _announce(self, notice: Notice) -> None:
+        for hosted in self.rooms.values():
+            if not hosted.room.only:  # whoever is in a direct room is in another one, too
+                hosted.announce(notice.code, **notice.fields)
 
     async def aclose(self) -> None:
         """Stop listening, store what was accepted, close all links."""

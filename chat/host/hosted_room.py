@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Final
 
 from chat.core.errors import StoreError, StoreFull, TransportError
 from chat.core.room import BOT
-from chat.core.wire import MAX_CONTROL, Kind, Notice, encode, pack
+from chat.core.wire import MAX_CONTROL, SPOKEN_END, Kind, Notice, encode, pack
 from chat.host import requests
+from chat.host.rates import PRIVILEGED, Bucket, Rates, keep_until_full
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -65,6 +66,7 @@ class HostedRoom:
         self.invite = stored.invite
         self.index = index
         self.board = board
+        self.rates = Rates(host.rate, room.speakers())
         self.connections: dict[Member, Connection] = {}
         self.committing: asyncio.Task[None] | None = None
         self.full = b""  # the notice that members have been sent while the disk takes nothing
@@ -98,6 +100,8 @@ class HostedRoom:
         self.connections.pop(connection.member, None)
         if connection.clogged is not None:
             connection.clogged.cancel()
+        if connection.bucket is not None:
+            keep_until_full(connection.bucket)
         self.wake()
 
     def drop(self, member: Member, why: str = "") -> None:
@@ -299,34 +303,47 @@ class Connection:
     heard: float = field(default_factory=time.monotonic)  # infinity while we choose not to read
     clogged: asyncio.Task[None] | None = None  # waits until the link takes more
     searching: bool = False
+    bucket: Bucket | None = None  # what it may send, together with others
+    place: int = 0  # among those who wait for that bucket
+    held: bool = False  # it said something, and must wait for space on the disk
+
+    def __post_init__(self) -> None:
+        self.bucket = self.hosted.rates.bucket(self.member, self.link.peer)
 
     async def receive(self, parser: Parser) -> None:
         """Feed the room until the member leaves. Raises RemoteProtocolError, TransportError."""
         hosted, is_bot = self.hosted, self.member.role == BOT
-        room, guard, rate = hosted.room, hosted.room.guard, hosted.host.rate
-        tokens, filled = float(rate), time.monotonic()
-        data = b""  # the parser may hold what came right behind HELLO
+        room, guard = hosted.room, hosted.room.guard
+        data, size = b"", len(parser.rest)  # the parser may hold what came right behind HELLO
         while True:
             while room.backlog > BACKLOG:
                 hosted.drained.clear()
                 await self.unread(hosted.drained.wait())
-            most = guard.most if is_bot else sys.maxsize
+            if (bucket := self.bucket) is not None and bucket.is_empty(self.heard):
+                bucket = self.bucket = hosted.rates.bucket(self.member, self.link.peer)  # it may be known by now
+                assert bucket is not None
+                await self.unread(self._turn(bucket, size or len(parser.rest)))
+            most = guard.most if is_bot else bucket.rate if bucket is not None else sys.maxsize
             count = self._handle(parser, data, most)
             if count is None:
                 return
-            if rate:
-                tokens = min(rate, tokens + (self.heard - filled) * rate) - count
-                filled = self.heard
-                if tokens < 0:
-                    await self.unread(asyncio.sleep(-tokens / rate))
+            if bucket is not None:
+                bucket.charge(count, size, self.heard)
+            if self.held:
+                await self.unread(hosted.host.space.wait())
+                data, size, self.held = b"", 0, False
+                continue
             if is_bot:
                 await hosted.slow_loops(self)
-                if count >= most:  # the parser may hold more
-                    data = b""
-                    continue
+            if count >= most:  # the parser may hold more
+                data, size = b"", 0
+                continue
             data = await self.link.receive()
-            if not data:
+            if not (size := len(data)):
                 return
+
+    async def _turn(self, bucket: Bucket, size: int) -> None:
+        self.place = await bucket.turn(self.place, size)
 
     def _handle(self, parser: Parser, data: bytes, most: int) -> int | None:
         """Give the room at most ``most`` frames; the parser keeps the rest. Return how many, or None after a BYE."""
@@ -334,13 +351,17 @@ class Connection:
         self.heard = time.monotonic()
         now = time.time_ns() // 1_000_000
         data, parser.rest = parser.rest + data, b""
+        may_write = hosted.host.space.is_set() or member.role in PRIVILEGED
         try:
-            count, size = hosted.room.take_run(member, data, now, most)  # the rest goes frame by frame
+            count, size = hosted.room.take_run(member, data, now, most if may_write else 0)
             if count >= most:
                 parser.rest = data[size:]
                 return count
-            with closing(parser.feed(data[size:])) as frames:
+            with closing(parser.feed(data[size:])) as frames:  # the rest goes frame by frame
                 for frame in frames:
+                    if not may_write and 0 < frame.kind < SPOKEN_END:
+                        self.held = True
+                        break
                     count += 1
                     if frame.kind == Kind.BYE:
                         return None
@@ -348,6 +369,8 @@ class Connection:
                         requests.answer(self, question, frame.number)
                     if count >= most:
                         break
+            if self.held:
+                parser.rest = frame.raw + parser.rest
         finally:
             hosted.free_loops()
             hosted.wake()

@@ -34,9 +34,20 @@ _EVERY: Final = 60.0  # seconds between looks
 _AT_ONCE: Final = 200  # batches, deleted in one transaction
 _SIZES: Final = {"K": 2**10, "M": 2**20, "G": 2**30}
 _AGES: Final = {"h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}  # milliseconds
+_LIMIT: Final = re.compile(r"([1-9]\d{0,5})([KMGhdw])", re.ASCII)
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS cuts (room INTEGER PRIMARY KEY, first INTEGER, chain BLOB, time INTEGER, digest BLOB)
 """
+
+
+def parse_size(size: str) -> int:
+    """Return how many bytes 500M or 0 are. Raises AddressError."""
+    found = _LIMIT.fullmatch(size)
+    if found is not None and found[2] in _SIZES:
+        return int(found[1]) * _SIZES[found[2]]
+    if size != "0":
+        raise AddressError("{size!r} is not a size like 500M", size=size)
+    return 0
 
 
 class Keep(NamedTuple):
@@ -50,7 +61,7 @@ class Keep(NamedTuple):
         """Read limits such as 500M and 30d. Raises AddressError."""
         keep = cls()
         for limit in limits:
-            found = re.fullmatch(r"([1-9]\d{0,5})([KMGhdw])", limit, re.ASCII)
+            found = _LIMIT.fullmatch(limit)
             if found is None:
                 raise AddressError("{limit!r} is neither a size like 500M nor an age like 30d", limit=limit)
             number, unit = int(found[1]), found[2]

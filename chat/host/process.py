@@ -82,6 +82,7 @@ async def serve(
     advertise: str,
     rate: int,
     bot_turns: int,
+    min_free: int,
     programs: Sequence[Program],
     restart: bool,
     keep: Keep,
@@ -95,7 +96,7 @@ async def serve(
     async with AsyncExitStack() as stack:
         lock = stack.enter_context(closing(RoomLock.hold(room)))
         store = stack.enter_context(closing(Store(folder, room)))
-        host = Host(load_host(host_key), store, owners=owners, rate=rate, bot_turns=bot_turns)
+        host = Host(load_host(host_key), store, owners=owners, rate=rate, bot_turns=bot_turns, min_free=min_free)
         await stack.enter_async_context(aclosing(host))
         host.open_room(room, open_to_all=open_to_all, folder=lock.folder)
         site = Site(lock.folder, host_key, advertise)

@@ -23,8 +23,10 @@ import logging
 import os
 import secrets
 import shlex
+import shutil
 import sqlite3
 import struct
+import sys
 import threading
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
@@ -174,6 +176,13 @@ class Store:
         if isinstance(error, OSError) or _code(error) & 0xFF in _PASSING:
             return Text(str(error))
         return Text("{why}; run: chat repair {room}", why=error, room=self._room)
+
+    def free_space(self) -> int:
+        """Return how many bytes the disk has free for us; a disk that cannot tell must not stop the room."""
+        try:
+            return shutil.disk_usage(self._folder).free
+        except OSError:
+            return sys.maxsize
 
     def search_path(self, room: int) -> Path:
         """Return where the room's search index belongs. It is made from the log."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-HOST = "host", "lobby", "--headless", "--json"
+HOST = "host", "lobby", "--headless", "--json", "--min-free=0"
 
 
 @contextmanager
