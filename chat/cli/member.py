@@ -66,6 +66,8 @@ async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts:
                 unsettled,
             )
             warn(f"chat: {message.format(count=unsettled, nick=client.nick)}")
+        for text in [text for client in clients for text in client.unkept]:
+            warn(_("chat: your disk did not take this message, so it was not sent: {text}").format(text=text))
 
 
 async def _show_json(client: Client) -> None:

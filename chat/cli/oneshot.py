@@ -104,7 +104,7 @@ async def send_text(client: Client, text: str, seconds: float) -> None:
     others = 0  # earlier messages that were rejected
     try:
         async with client:
-            entry = await client.say(text)
+            entry = await client.say(text, waits=False)
             async with asyncio.timeout(seconds):
                 while outcome is None:
                     for event in await client.next_events():

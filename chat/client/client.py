@@ -13,6 +13,8 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -21,7 +23,7 @@ from chat.client.connection import Connection
 from chat.client.events import EventQueue, LocalNotice
 from chat.client.outbox import Outbox, outbox_folder
 from chat.client.queries import Queries
-from chat.core.errors import LocalProtocolError, wire_fields
+from chat.core.errors import LocalProtocolError, StoreFull, wire_fields
 from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected, Session, Stored
 from chat.local.identity import host_hash
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from chat.local.known_hosts import KnownHosts
     from chat.transport import Address
 
+_RETRY: Final = 1.0  # seconds after our own disk took nothing
 _SILENT: Final = {"unknown", "unconfirmed"}  # codes of messages of which the host says nothing
 WINDOW: Final = 1024  # messages that may be unsettled before ``say`` waits
 
@@ -85,6 +88,10 @@ class Client:
         self._looks = looks
         self._outboxes = outboxes
         self._outbox: Outbox | None = None
+        self._outbox_folder: Path | None = None
+        self._told = False  # that our own disk takes nothing
+        self._waiting: deque[Outgoing] = deque()  # what our own disk does not take now
+        self.unkept: list[str] = []  # texts that it did not take until the program gave up
         self._taken: list[Stored | Rejected] = []  # handed out since the outbox was last settled
 
     # -- joining and leaving ---------------------------------------------------------------------
@@ -161,25 +168,58 @@ class Client:
 
     # -- what we say and ask ---------------------------------------------------------------------
 
-    async def say(self, message: Outgoing | str) -> OutboxEntry:
+    async def say(self, message: Outgoing | str, *, waits: bool = True) -> OutboxEntry:
         """Put a message into the outbox, and on the wire as soon as there is one. A string is an ordinary message.
 
-        Waits only while 1,024 are unsettled; take the events meanwhile, since with 4,096 not taken nothing more
-        is read, not even the echoes. Raises LocalProtocolError for more than 16 KiB, StoreFull when our own disk
-        is full, and what ended the client.
+        Waits while 1,024 are unsettled; take the events meanwhile, since with 4,096 not taken nothing more is read,
+        not even the echoes. Waits, too, while our own disk takes nothing, after a notice; StoreFull without ``waits``.
+        Raises LocalProtocolError for more than 16 KiB, and what ended the client.
         """
         if isinstance(message, str):
             message = Outgoing(message)
         while len(self.session.unsettled) >= WINDOW:
             await self.events.changed()
-        self.events.check()
-        if self._outbox is None:
-            raise LocalProtocolError("this client only reads; give it a folder for outboxes to speak")
-        entry = self.session.number(message)
-        self._outbox.add(entry)
+        entry = await (self._keep_in_turn(message) if waits else self._keep(message))
         self.session.say(entry)
         self.connection.flush_soon()
         return entry
+
+    async def _keep_in_turn(self, message: Outgoing) -> OutboxEntry:
+        self._waiting.append(message)
+        try:
+            while True:
+                if self._waiting[0] is message:
+                    try:
+                        return await self._keep(message)
+                    except StoreFull as error:
+                        self._own_disk(error)
+                await asyncio.sleep(_RETRY)
+        except asyncio.CancelledError:
+            self.unkept.append(message.text)
+            raise
+        finally:
+            self._waiting.remove(message)
+
+    async def _keep(self, message: Outgoing) -> OutboxEntry:
+        """Put a message into the outbox. Raises StoreFull if our own disk takes nothing now."""
+        self.events.check()
+        if self._outboxes is None:
+            raise LocalProtocolError("this client only reads; give it a folder for outboxes to speak")
+        if self._outbox is None:
+            assert self._outbox_folder is not None
+            self._outbox = Outbox.open(self._outbox_folder)
+            await self.connection.rejoin()
+        while not self.session.stream:
+            await self.events.changed()
+        entry = self.session.number(message)
+        self._outbox.add(entry)
+        self._told = False
+        return entry
+
+    def _own_disk(self, error: StoreFull) -> None:
+        if not self._told:
+            self._told = True
+            self.events.put(LocalNotice(code="own-disk", fields={"why": str(error.words.fields["why"])}))
 
     async def settled(self) -> None:
         """Return when everything said is on the host's disk. Raises what ended the client."""
@@ -206,7 +246,12 @@ class Client:
         """Take over an outbox for this host, room, key and nickname; None for a client that only reads."""
         if self._outbox is None and self._outboxes is not None:
             host, key, room = host_hash(host_key), self.session.key, self.session.room
-            self._outbox = Outbox.open(outbox_folder(self._outboxes, host=host, key=key, room=room, nick=self.nick))
+            self._outbox_folder = outbox_folder(self._outboxes, host=host, key=key, room=room, nick=self.nick)
+            try:
+                self._outbox = Outbox.open(self._outbox_folder)
+            except StoreFull as error:  # reading needs none
+                self._own_disk(error)
+                return None
             self.pending = [entry.id for entry in self._outbox.unsettled() if entry.id]
             if self._outbox.warning:
                 self.events.put(LocalNotice(code="outbox", fields=wire_fields(self._outbox.warning.fields)))

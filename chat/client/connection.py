@@ -33,6 +33,7 @@ from chat.core.errors import (
     OtherHost,
     Refused,
     RemoteProtocolError,
+    StoreFull,
     Text,
     TransportError,
     Untrusted,
@@ -124,6 +125,7 @@ class Connection:
         self._silence = SILENCE if silence is None else silence
         self._handshake: _Handshake | None = None
         self._closing = False  # the host has said that it closes the room
+        self._why = Text("")  # of closing the link ourselves
         self._out = bytearray()
         self._pushing: asyncio.Task[None] | None = None
         self._flush_due = False
@@ -135,6 +137,12 @@ class Connection:
     def start(self) -> None:
         """Read the link and keep it alive, after ``connect``."""
         self._tasks = [asyncio.create_task(self._stay()), asyncio.create_task(self._keep_alive())]
+
+    async def rejoin(self) -> None:
+        """Leave and come back, now that there is an outbox."""
+        if self.link is not None:
+            self._why = Text("joining again, to send what waited for your disk")
+            await self.link.aclose()
 
     async def aclose(self) -> None:
         for task in self._tasks:
@@ -213,12 +221,17 @@ class Connection:
         handshake.check(event.proof)
         target, address, known = handshake.target, handshake.address, client.known_hosts
         trust = "pinned"
-        if not target.host:
-            if not known.check(address, handshake.key):
-                client.trusted_on_first_use = fingerprint(handshake.key)
-            trust = "trust on first use" if client.trusted_on_first_use else "known"
-        elif target.remember and known.remember(address, handshake.key):
-            self._events.put(LocalNotice(code="host-key", fields={"address": str(address)}))
+        try:
+            if not target.host:
+                trust = "trust on first use" if client.trusted_on_first_use else "known"
+                if not known.check(address, handshake.key, learn=False):
+                    trust, client.trusted_on_first_use = "trust on first use", fingerprint(handshake.key)
+                    known.check(address, handshake.key)
+            elif target.remember and known.remember(address, handshake.key):
+                self._events.put(LocalNotice(code="host-key", fields={"address": str(address)}))
+        except StoreFull as error:
+            fields: dict[str, str | int] = {"why": str(error), "address": str(address)}
+            self._events.put(LocalNotice(code="not-remembered", fields=fields))
         client.wire = (address.scheme, "same user" if self.link.peer.uid is not None else trust)
         client.board.joined()
         self._events.put(event)
@@ -232,7 +245,10 @@ class Connection:
                 case Challenge():
                     self._challenged(event)
                 case Numbered():
-                    self._client.renumbered()
+                    try:
+                        self._client.renumbered()
+                    except StoreFull as error:  # dial again, until our own disk takes it
+                        raise LinkBroken(error.words) from None
                 case Answered(number, answer):
                     self._client.queries.answered(number, answer)
                 case Ranged():
@@ -307,8 +323,8 @@ class Connection:
                     self._heard = math.inf
                     await self._events.taken()
                     self._heard = time.monotonic()
-        except LinkClosed:  # by _keep_alive
-            return Text("nothing was heard of the host for {seconds:g} s", seconds=self._silence)
+        except LinkClosed:  # by us
+            return self._why
         except TransportError as error:
             if not self._closing:
                 return error.words
@@ -362,6 +378,7 @@ class Connection:
                 self.flush()
             if self.link is not None and now >= self._heard + self._silence:
                 self._heard = math.inf
+                self._why = Text("nothing was heard of the host for {seconds:g} s", seconds=self._silence)
                 await self.link.aclose()  # ends receive(), and _stay dials again
 
     async def _drop(self, link: Link) -> None:

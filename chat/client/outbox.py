@@ -40,7 +40,7 @@ import msgspec
 from chat.core.codes import LOCAL
 from chat.core.errors import StoreError, StoreFull, Text, phrase, reason
 from chat.core.outgoing import OutboxEntry, split_body
-from chat.local.private_files import make_private, replace_private, try_lock, unlock
+from chat.local.private_files import make_private, replace_private, takes_nothing_now, try_lock, unlock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -54,7 +54,6 @@ _HEAD: Final = struct.Struct("!III")
 _INVERTED: Final = 0xFFFFFFFF
 _STREAM_NAME: Final = re.compile(r"[0-9a-f]{16}")
 _MAX_SPELLINGS: Final = 256  # all those of 8 letters; 1 ms
-_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 def outbox_folder(outboxes: Path, *, host: bytes, key: bytes, room: str, nick: str) -> Path:
@@ -236,6 +235,8 @@ def _read(data: bytes) -> tuple[list[OutboxEntry], int, bool]:
 
 
 def _failed(what: Text, error: OSError) -> StoreError:
-    if error.errno in _FULL:
+    if error.errno == errno.EROFS:
+        return StoreFull("{what}: {why}", what=what, why=reason(error))
+    if takes_nothing_now(error):
         return StoreFull("{what}: {why}; free some space and try again", what=what, why=reason(error))
     return StoreError("{what}: {why}", what=what, why=reason(error))

@@ -73,8 +73,16 @@ class Identities:
             return Identity.load(self._own)
         # Bob and bob look alike to a room, and are one file on a Mac: they have one key, too.
         path = self._others / f"{nickname(nick)}.pem"
-        with locked(make_private(self._others) / "lock"):
-            return Identity.load(next((other for other in self._files() if _same(other.stem, path.stem)), path))
+        if (known := self._known(path)) is not None:  # without a lock: the disk may be read-only or full
+            return Identity.load(known)
+        try:
+            with locked(make_private(self._others) / "lock"):
+                return Identity.load(self._known(path) or path)
+        except OSError as error:
+            raise ChatError("cannot make the key file {path}: {why}", path=path, why=reason(error)) from None
+
+    def _known(self, path: Path) -> Path | None:
+        return next((other for other in self._files() if _same(other.stem, path.stem)), None)
 
     def nicknames(self) -> list[str]:
         """Return the nicknames that have a key of their own."""

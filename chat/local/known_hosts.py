@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from chat.core.errors import ChatError, Untrusted, reason
+from chat.core.errors import ChatError, StoreFull, Untrusted, reason
 from chat.local.identity import fingerprint
-from chat.local.private_files import locked, make_folders, read_private, replace_private
+from chat.local.private_files import locked, make_folders, read_private, replace_private, takes_nothing_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,30 +28,43 @@ class KnownHosts:
 
     def __init__(self, path: Path) -> None:
         self._path: Final = path
+        self._unwritten: list[str] = []  # lines that our disk does not take now: for this process they count
 
     def check(self, address: Address, key: bytes, *, learn: bool = True) -> bool:
         """Say whether the host at ``address`` is known by ``key``; remember a new host, but only with ``learn``.
 
         A key that was shown but not yet proved must not be remembered. Raises Untrusted if the host had another
-        key, or if any line is damaged, since ignoring it would mean trusting anybody. Raises ChatError if the
-        file cannot be used.
+        key, or if any line is damaged, since ignoring it would mean trusting anybody. Raises StoreFull if the host
+        cannot be remembered now, ChatError if the file cannot be used.
         """
-        name, shown = _word(address), fingerprint(key)
-        with self._lines() as lines:
-            for number, line in enumerate(lines, 1):
-                if line == f"{name} {shown}":
-                    return True
-                if line.startswith(f"{name} "):
-                    raise Untrusted(
-                        "host-key-changed",
-                        address=address,
-                        before=line.split()[1],
-                        shown=shown,
-                        number=number,
-                        path=self._path,
-                    )
-            if learn:
-                self._write([*lines, f"{name} {shown}"])
+        shown = fingerprint(key)
+        if self._is_known(self._read(), address, shown):  # without a lock: the disk may be read-only or full
+            return True
+        if learn:
+            line = f"{_word(address)} {shown}"
+            try:
+                with self._lines() as lines:
+                    if not self._is_known(lines, address, shown):
+                        self._write([*lines, line])
+            except StoreFull:
+                self._unwritten.append(line)
+                raise
+        return False
+
+    def _is_known(self, lines: list[str], address: Address, shown: str) -> bool:
+        name = _word(address)
+        for number, line in enumerate(lines, 1):
+            if line == f"{name} {shown}":
+                return True
+            if line.startswith(f"{name} "):
+                raise Untrusted(
+                    "host-key-changed",
+                    address=address,
+                    before=line.split()[1],
+                    shown=shown,
+                    number=number,
+                    path=self._path,
+                )
         return False
 
     def remember(self, address: Address, key: bytes) -> bool:
@@ -60,17 +73,16 @@ class KnownHosts:
         Return whether it replaced another key; the user should be told so.
         """
         name, shown = _word(address), fingerprint(key)
+        if f"{name} {shown}" in self._read():
+            return False
         with self._lines() as lines:
-            if f"{name} {shown}" in lines:
-                return False
             others = [line for line in lines if not line.startswith(f"{name} ")]
             self._write([*others, f"{name} {shown}"])
             return len(others) < len(lines)
 
     def hosts(self) -> set[bytes]:
         """Return the hash (``identity.host_hash``) of every known host. Raises like ``check``."""
-        with self._lines() as lines:
-            prints = [line.split()[1] for line in lines if line and not line.startswith("#")]
+        prints = [line.split()[1] for line in self._read() if line and not line.startswith("#")]
         return {base64.urlsafe_b64decode(text.removeprefix("SHA256:") + "=") for text in prints}
 
     @contextmanager
@@ -81,18 +93,19 @@ class KnownHosts:
             with locked(self._path.with_name(self._path.name + ".lock")):
                 yield self._read()
         except OSError as error:
-            raise ChatError("cannot use {path}: {why}", path=self._path, why=reason(error)) from None
+            kind = StoreFull if takes_nothing_now(error) else ChatError
+            raise kind("cannot use {path}: {why}", path=self._path, why=reason(error)) from None
 
     def _read(self) -> list[str]:
         try:
             data = read_private(self._path, _MAX_SIZE)
         except FileNotFoundError:
-            return []
+            return self._unwritten
         lines = data.decode("utf-8", "replace").removesuffix("\n").split("\n")
         for number, line in enumerate(lines, 1):
             if "\ufffd" in line or not _LINE.fullmatch(line):
                 raise Untrusted("known-hosts-damaged", number=number, path=self._path)
-        return lines
+        return lines + self._unwritten
 
     def _write(self, lines: list[str]) -> None:
         os.close(replace_private(self._path, "".join(f"{line}\n" for line in lines).encode()))

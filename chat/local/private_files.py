@@ -4,11 +4,13 @@ Rules:
 
 1. Nothing on the disk is trusted before its owner, mode, size and type are checked.
 2. Checking a lock means briefly acquiring it.
-3. Lock files are never removed: two processes would then hold locks on two files of one name.
+3. Only who holds a lock may remove its file, and whoever gets a lock looks whether the file is still there. Otherwise
+   two processes would hold locks on two files of one name.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -18,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.core.errors import ChatError, reason
+from chat.core.errors import ChatError, StoreFull, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,11 +58,17 @@ def make_private(folder: Path) -> Path:
             folder.mkdir(0o700)
         facts = folder.lstat()
     except OSError as error:
-        raise ChatError("cannot use the folder {folder}: {why}", folder=folder, why=reason(error)) from None
+        kind = StoreFull if takes_nothing_now(error) else ChatError
+        raise kind("cannot use the folder {folder}: {why}", folder=folder, why=reason(error)) from None
     if not stat.S_ISDIR(facts.st_mode):
         raise ChatError("{folder} is not a folder; move it away", folder=folder)
     check_owner(folder, facts, "700")
     return folder
+
+
+def takes_nothing_now(error: OSError) -> bool:
+    """Whether a disk is full, a quota used up, a file as long as it may be, or all of it read-only."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def make_folders(folder: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import resource
 import signal
 import struct
 import subprocess
@@ -181,48 +180,6 @@ def test_no_line_ends_a_program_of_the_host(tmp_path: Path) -> None:
         ann.say("go on")
         assert ann.until("message")["text"] == "go on"
         assert not [event for event in ann.seen if event["event"] == "notice"]
-
-
-@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux fills another process's disk")
-def test_a_full_disk_on_our_own_side_costs_a_program_one_line(tmp_path: Path) -> None:
-    with host(tmp_path / "host"), Program(tmp_path / "ann", "join", "--json") as ann:
-        ann.until("joined")
-        with full_disk(ann.process.pid):
-            ann.say("lost", "1")
-            error = ann.until("error")
-            assert (error["id"], error["line"], error["code"]) == ("1", 1, "own-disk")
-        ann.say("kept", "2")
-        assert ann.until("stored")["id"] == "2"
-        assert ann.finish() == 1
-        assert ann.texts() == ["kept"]
-
-
-@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux fills another process's disk")
-def test_a_full_disk_on_our_own_side_costs_a_pipe_one_line(room: Path) -> None:
-    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with chat(room, "join", "--plain", **streams) as program:
-        assert program.stdin is not None
-        assert program.stdout is not None
-        assert program.stderr is not None
-        os.read(program.stdout.fileno(), 1)
-        with full_disk(program.pid):
-            os.write(program.stdin.fileno(), b"lost\n")
-            assert b"line 1 was not sent" in program.stderr.readline()
-        program.stdin.write(b"kept\n")
-        program.stdin.close()
-        assert program.wait(PATIENCE) == 1
-    assert texts(room) == ["kept"]
-
-
-@contextmanager
-def full_disk(pid: int) -> Iterator[None]:
-    """Let a process write to no file: it gets EFBIG."""
-    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, before[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
 
 
 # -- bytes that are not UTF-8 ------------------------------------------------------------------------
