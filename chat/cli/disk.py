@@ -116,7 +116,7 @@ def backup(room: str, file: Path, data: Path | None) -> None:
 
 
 @command()
-@_file
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @options.lang
 @options.data
 def restore(file: Path, data: Path | None) -> None:

@@ -27,7 +27,7 @@ REFUSALS: Final = {  # why a peer may not enter
     "too-many-links": "your key already has {count} links to this room; close one of them",
     "too-many-rooms": "you have {count} direct rooms open on this host, which is the limit",
     "busy": "the host has as many links as it can open (ulimit -n); try again later",
-    "disk-full": "the host's disk is full, so nobody new can enter; try again later",
+    "disk-full": "the host's disk takes nothing now (it is full, or busy), so nobody new can enter; try again later",
     "protocol": "the host says that we broke the protocol: {why}",
 }
 NO_ROOM: Final = frozenset({"no-room", "no-shared-room", "not-open", "not-here", "none-open"})  # exit code 4, not 3
@@ -85,7 +85,7 @@ ANSWERS: Final = {
     "owner-only": "only the room's owner may ask for that ({what})",
     "busy": "your last search is still running; wait for its answer",
     "range-runs": "another part of the log is still on its way; wait until it has arrived",
-    "disk-full": "the host's disk is full, so it cannot store a new invite; try again later",
+    "disk-full": "the host's disk takes nothing now (it is full, or busy), so there is no new invite; try again later",
     "not-local": "programs can only be started from the host's own machine, over a local transport",
     "no-programs": "this host starts no programs",
     "bad-command": "the command {line!r} cannot be read: {why}; check its quotes",

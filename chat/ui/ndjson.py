@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,13 +20,14 @@ from chat.core.errors import ChatError, LocalProtocolError, RequestFailed, Store
 from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected
 from chat.core.wire import U63, Kind
+from chat.i18n import _
 from chat.local.settings import Settings
 from chat.local.streams import Output, lines, while_read
 from chat.ndjson import dump, person_object
 from chat.ui.commands import COMMANDS
 from chat.ui.controller import Controller
 from chat.ui.entry import MessageEntry
-from chat.ui.face import Face, Room, converse
+from chat.ui.face import Face, Room, complain, converse
 
 if TYPE_CHECKING:
     from chat.client.client import Client
@@ -84,6 +86,9 @@ async def read(client: Client, out: Output) -> None:
                 break
             if done is not None:
                 await out.write([dump({"event": "done", "id": name, "command": wanted.command, **done})])
+        except asyncio.CancelledError:
+            complain(_("the input was taken up to line {number}; the rest was not sent").format(number=number - 1))
+            raise
         except (msgspec.DecodeError, ChatError, WrongValue) as error:
             client.events.check()  # raises what has ended the client: no later line can fare better
             failed += 1

@@ -135,3 +135,10 @@ def test_everybody_who_saw_more_is_told_of_a_restored_backup(tmp_path: Path) -> 
                 assert bob.until("message", lambda event: event["text"] == "another")["seq"] == seq
                 said = run(ann, "log", address, f"--since={seq + 5}", "--lang=en")
                 assert "the host's log ends at" in said.stdout
+
+
+def test_a_backup_that_is_not_there_is_not_called_damaged(tmp_path: Path) -> None:
+    done = run(tmp_path, "restore", str(tmp_path / "none"))
+    assert done.returncode == 2
+    assert "does not exist" in done.stderr
+    assert "damaged" not in done.stderr

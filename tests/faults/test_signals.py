@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -113,6 +114,20 @@ def test_piped_text_is_told_how_much_of_it_was_taken(tmp_path: Path) -> None:
             "chat: the input was taken up to line 1024; the rest was not sent",
             "chat: 1024 messages are not stored yet; they stay in the outbox until ann joins again",
         ]
+
+
+def test_a_program_is_told_which_line_was_not_taken(tmp_path: Path) -> None:
+    with host(tmp_path / "host") as room, Program(tmp_path / "ann", "join", "--json", "--as", "ann") as ann:
+        ann.until("joined")
+        room.process.send_signal(signal.SIGSTOP)
+        try:
+            ann.write("\n".join(json.dumps({"say": f"line {n}."}) for n in range(1, 3001)))
+            until(lambda: any(b"line 1024." in file.read_bytes() for file in outboxes(tmp_path)), "the window is full")
+            ann.process.send_signal(signal.SIGTERM)
+            assert ann.process.wait(PATIENCE) == 143
+        finally:
+            room.process.send_signal(signal.SIGCONT)
+        assert ann.told().splitlines()[0] == "chat: the input was taken up to line 1024; the rest was not sent"
 
 
 @pytest.mark.parametrize("face", ["--json", "--plain"])
