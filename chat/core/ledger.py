@@ -167,7 +167,7 @@ class Ledger:
     def has_read(self, key: bytes, seq: int) -> None:
         """Move a key's read mark forward, at most to the end of the log."""
         seq = min(seq, self.log.end - 1)
-        if self._nick_count[key] and seq > self.read_by(key):
+        if (self._nick_count[key] or key in self._roles) and seq > self.read_by(key):
             self._reads[key] = seq
             self._new_reads.add(key)
 

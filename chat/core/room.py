@@ -179,9 +179,14 @@ class Room(Ledger):
         """Return the keys that have spoken here."""
         return {author.key for author in self._authors}
 
-    def nick_of(self, key: bytes) -> str:
-        """Return the newest nickname of this key here, "" for none."""
-        return next((nick for nick, whose in reversed(self._nicks.values()) if whose == key), "")
+    def nick_of(self, key: bytes, wanted: str = "") -> str:
+        """Return the nickname by which people know this key here, "" for none.
+
+        It is one that is present if there is one, else any that the key has: ``wanted`` among these, or the newest.
+        """
+        known = [nick for whose, nick in self.roster.here if whose == key]
+        known = known or [nick for nick, whose in self._nicks.values() if whose == key]
+        return wanted if wanted in known else known[-1] if known else ""
 
     def _role(self, key: bytes) -> str:
         return "owner" if key in self.owners else self._roles.get(key, "member")
@@ -193,6 +198,8 @@ class Room(Ledger):
         """
         if hello.silent and not hello.stream:
             return ""
+        if self.only:  # the host has put in the nickname of the room that the two share
+            return hello.nick
         nick, is_taken = self._choose_nick(hello.nick, hello.key)
         if is_taken:
             return nick

@@ -434,7 +434,10 @@ class Answer(Coded):
 
 
 class Direct(Struct):
-    """A direct room of the member that has messages. After WELCOME: the newest 24; later: when the other one writes."""
+    """A direct room of the member that has messages.
+
+    After WELCOME come the newest 24; later, one that the other writes in, once until the member enters it.
+    """
 
     room: str
     other: bytes  # the other's key

@@ -18,6 +18,8 @@ from contextlib import ExitStack, closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from chat.core import wire
 from chat.core.errors import (
     LinkBroken,
@@ -44,7 +46,7 @@ _logger: Final = logging.getLogger("chat.host.host")
 MAX_UNAUTHENTICATED: Final = 64  # links that have not said HELLO, at most
 RESERVE: Final = 8  # descriptors that no member gets: to tell newcomers that we are busy, and for files of our own
 MAX_LINKS_A_KEY: Final = 128  # of one key in one room: each costs the others a descriptor and a slot of the board
-MAX_DIRECT_ROOMS: Final = 256  # direct rooms of one key that may be open at a time
+MAX_DIRECT_ROOMS: Final = 256  # direct rooms that one key has opened, at a time; those that others opened do not count
 _DIRECT_LISTED: Final = 24  # of which WELCOME is followed by: as many as fit into the member's control queue
 _LINGER: Final = 2.0  # seconds that a refused peer has to read why
 _ACCEPT_RETRY: Final = 1.0  # seconds after a listener could not accept
@@ -148,6 +150,8 @@ class AdmissionControl:
         if hosted is None:
             raise NoSuchRoom("no-room", room=hello.room)
         room = hosted.room
+        if hello.key in room.only:
+            hello = await self._named(hosted, hello)
         if hello.invite and not room.may_enter(hello.key):
             await hosted.in_order(lambda: hello.invite in room.invites or room.is_coming(hello.key))
         if self._check_invite(hosted, hello, by_invite):
@@ -165,18 +169,38 @@ class AdmissionControl:
         """Open the room of two who share another room here. Raises RemoteProtocolError, Refused, StoreError."""
         if len(hello.other) != 32 or hello.other == hello.key or hello.room != wire.direct_name(hello.key, hello.other):
             raise RemoteProtocolError("the peer asked for a direct room whose name does not fit its two keys")
-        rooms = [hosted.room for hosted in self._host.rooms.values()]
-        if not any(room.knows(hello.key) and room.knows(hello.other) for room in rooms if not room.only):
-            raise NoSuchRoom("no-shared-room")
-        if sum(hello.key in room.only for room in rooms) >= MAX_DIRECT_ROOMS:
+        shared = self._shared_room(hello.key, hello.other)
+        if sum(hosted.opener == hello.key for hosted in self._host.rooms.values()) >= MAX_DIRECT_ROOMS:
             raise Refused("too-many-rooms", count=MAX_DIRECT_ROOMS)
         try:
             hosted = self._host.open_room(hello.room, only=frozenset((hello.key, hello.other)))
         except StoreFull:
             raise Refused("disk-full") from None
+        hosted.opener, hosted.rates = hello.key, shared.rates
         for key in hosted.room.only:  # so that each finds it when it comes the next time
             hosted.room.admit(key)
         return hosted
+
+    def _shared_room(self, *keys: bytes) -> HostedRoom:
+        """Return the room, other than a direct one, that knows all these keys. Raises NoSuchRoom."""
+        for hosted in self._host.rooms.values():
+            if not hosted.room.only and all(map(hosted.room.knows, keys)):
+                return hosted
+        raise NoSuchRoom("no-shared-room")
+
+    async def _named(self, direct: HostedRoom, hello: Hello) -> Hello:
+        """Return the HELLO of one who enters a direct room, with the nickname that the other knows it by.
+
+        What it asks for does not count: it could be that of somebody else whom both know. Raises as ``prepare`` does.
+        """
+        direct.used = time.monotonic()
+        shared = self._shared_room(*direct.room.only)
+        nick = shared.room.nick_of(hello.key, hello.nick)
+        if not nick:  # it has none there yet, so it gets one by the rules of that room
+            if not await shared.in_order(lambda: shared.room.prepare(hello) is not None):
+                raise LinkBroken("the room's sequencer takes too long")  # the peer comes back
+            nick = shared.room.prepare(hello) or ""
+        return replace(hello, nick=nick)
 
     def _check_invite(self, hosted: HostedRoom, hello: Hello, said: bytes) -> bool:
         """Return whether the use of this peer's invite must be counted. Raises Refused if it may not enter by it."""
@@ -222,12 +246,14 @@ class AdmissionControl:
             member.cursor.post(hosted.full)
         if not (self._host.space.is_set() or room.only):
             member.cursor.post(pack(Kind.NOTICE, self._host.disk_low))
+        self._host.announced.discard((room.name, member.key))
         if not room.only and not member.silent:
             for name, other, next_seq, stored_read in store.direct_rooms(member.key, _DIRECT_LISTED):
                 opened = self._host.rooms.get(name)  # there it may have read more than is stored yet
                 read = opened.room.read_by(member.key) if opened is not None else stored_read
                 direct = Direct(room=name, other=other, nick=room.nick_of(other), next_seq=next_seq, read=read)
                 member.cursor.post(pack(Kind.DIRECT, direct))
+                self._host.announced.add((name, member.key))
         if entry.replaced is not None:
             hosted.drop(entry.replaced)
         return member

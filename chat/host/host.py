@@ -21,7 +21,7 @@ from chat.host.admission import AdmissionControl
 from chat.host.board import HostBoard
 from chat.host.hosted_room import HostedRoom
 from chat.host.rates import RATE
-from chat.host.search import Index
+from chat.host.search import Index, OpenIndexes
 from chat.local.identity import host_hash
 from chat.local.invite import Invite, signer
 from chat.transport import Address, Site
@@ -73,6 +73,7 @@ class Host:
         self.rooms: dict[str, HostedRoom] = {}
         self.disk = asyncio.Lock()  # held while a thread writes; a write from the loop waits for it
         self.commit_time = 0.0  # seconds, a running mean
+        self.announced: set[tuple[str, bytes]] = set()  # direct rooms, and who was told of messages there and not come
         self.closed = False
         self.space = asyncio.Event()  # cleared while the disk has less free space than ``min_free``
         self.space.set()
@@ -83,6 +84,7 @@ class Host:
         self._bot_turns = bot_turns
         self._listeners: dict[Listener, Site] = {}
         self._admission = AdmissionControl(self)
+        self._indexes = OpenIndexes()
         self._search_thread = ThreadPoolExecutor(1, "search")  # for the indexes of all rooms
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -115,7 +117,7 @@ class Host:
             bot_turns=self._bot_turns,
             sequencer=sequencer,
         )
-        index = Index(self.store.search_path(state.id), log, self._search_thread)
+        index = Index(self.store.search_path(state.id), log, self._search_thread, self._indexes)
         hosted = self.rooms[name] = HostedRoom(self, room, state, index, HostBoard(room, folder))
         if only:  # direct rooms are many and small: a search indexes them
             hosted.on_stored = partial(self._announce_direct, hosted)
@@ -132,9 +134,10 @@ class Host:
         return listed[0] if len(listed) == 1 else None
 
     def _announce_direct(self, direct: HostedRoom) -> None:
-        """Tell each of the two who is not in their direct room that something was said there."""
+        """Tell each of the two who is not in their direct room that something was said there: once, until they come."""
         room = direct.room
-        absent = room.only - {member.key for member in direct.connections if not member.silent}
+        present = {member.key for member in direct.connections if not member.silent}
+        absent = {key for key in room.only - present if (room.name, key) not in self.announced}
         for elsewhere in self.rooms.values():
             for member in elsewhere.connections:
                 if member.key in absent and not elsewhere.room.only and member.cursor.control_size <= MAX_CONTROL:
@@ -142,6 +145,7 @@ class Host:
                     nick, read = elsewhere.room.nick_of(other), room.read_by(member.key)
                     news = Direct(room=room.name, other=other, nick=nick, next_seq=room.log.end, read=read)
                     member.cursor.post(pack(Kind.DIRECT, news))
+                    self.announced.add((room.name, member.key))
                     elsewhere.wake()
 
     async def listen(self, address: Address, site: Site, room: str) -> Address:
@@ -222,8 +226,11 @@ class Host:
             await asyncio.sleep(POLL + POLL * members / 100)
             self._check_clock()
             self._check_space()
-            for hosted in self.rooms.values():
+            for hosted in list(self.rooms.values()):
                 hosted.poll()
+                if hosted.room.only and hosted.is_idle(time.monotonic()):
+                    del self.rooms[hosted.room.name]
+                    self.start(hosted.aclose())
 
     async def _watch(self) -> None:
         """Send beats to quiet members every 4 s; drop those silent for 12 s, not counting when we stood still."""
@@ -274,6 +281,5 @@ class Host:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for hosted in self.rooms.values():
-            await hosted.index.aclose()
-            hosted.board.close()
+            await hosted.aclose()
         self._search_thread.shutdown()

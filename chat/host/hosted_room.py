@@ -48,6 +48,7 @@ SEND_BUDGET: Final = 256 * 1024  # bytes for one member in one tick, so that cat
 BACKLOG: Final = 1024 * 1024  # bytes appended but not yet stored, above which members are not read
 SLOW_COMMIT: Final = 0.002  # seconds; slower disks are written from a thread
 _RETRY: Final = 1.0  # seconds between tries while the disk is full
+IDLE: Final = 60.0  # seconds after which a direct room with nobody in it is closed; it opens again as somebody comes
 ORDER_TIMEOUT: Final = 5.0  # seconds that a newcomer waits for the sequencer
 _BEAT_FRAME: Final = encode(Kind.BEAT)
 DISK_FULL: Final = pack(Kind.NOTICE, Notice(code="disk-full"))
@@ -67,6 +68,8 @@ class HostedRoom:
         self.index = index
         self.board = board
         self.rates = Rates(host.rate, room.speakers())
+        self.opener = b""  # of a direct room: the key that has opened it
+        self.used = time.monotonic()  # when somebody came or left last
         self.connections: dict[Member, Connection] = {}
         self.committing: asyncio.Task[None] | None = None
         self.full = b""  # the notice that members have been sent while the disk takes nothing
@@ -98,11 +101,17 @@ class HostedRoom:
         self.room.leave(connection.member)
         self.board.release(connection.member)
         self.connections.pop(connection.member, None)
+        self.used = time.monotonic()
         if connection.clogged is not None:
             connection.clogged.cancel()
         if connection.bucket is not None:
             keep_until_full(connection.bucket)
         self.wake()
+
+    def is_idle(self, now: float) -> bool:
+        """Whether nobody is in the room, and nothing of it is left to be stored, for so long that it can be closed."""
+        busy = self.connections or self.committing or self.retry or self.room.log.unpublished or self.room.changed
+        return not busy and now >= self.used + IDLE
 
     def drop(self, member: Member, why: str = "") -> None:
         """End a member's task, which closes its link. Nothing more is sent to it."""
@@ -278,6 +287,11 @@ class HostedRoom:
     def _retry(self) -> None:
         self.retry = None
         self.wake()
+
+    async def aclose(self) -> None:
+        """Close what the room has open."""
+        await self.index.aclose()
+        self.board.close()
 
     async def finish(self) -> None:
         """Store what was accepted, say that we close, and send what the links take. The last tick of a host."""

@@ -63,6 +63,7 @@ MAX_WORDS: Final = 16  # words and phrases of one query: each may cost a walk ov
 MAX_HITS: Final = 100  # of one answer, which must fit one control frame
 _GATHER: Final = 1.0  # seconds from being woken to reading on: few large transactions cost far less than many
 _CATCH_UP: Final = 16  # pieces of the log that a query reads first: about 1 MiB, a few tenths of a second
+MAX_OPEN: Final = 8  # indexes that a host has open at a time, of 3 descriptors each; the one used longest ago is closed
 _IDLE: Final = 300.0  # seconds without a message or a query after which the file is closed
 _AGAIN: Final = 10.0  # seconds between tries while the disk is full
 _POLITE: Final = 4  # a pause while people talk, as a multiple of the work before it
@@ -201,19 +202,44 @@ def _phrase(text: str) -> str:
 # -- the index --------------------------------------------------------------------------------------
 
 
-class Index:
-    """The index of one log, in a file of its own. It is used in the loop; ``thread``, for any number, does the work."""
+class OpenIndexes:
+    """The few indexes of one host that are open, the one that was used longest ago first.
 
-    def __init__(self, path: Path, log: Log, thread: ThreadPoolExecutor) -> None:
+    They take turns: so nobody closes the database of one that is at work.
+    """
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self._open: list[Index] = []
+
+    def used(self, index: Index) -> Index | None:
+        """Take note of an index that is used. Return one that must be closed for it, if there are too many."""
+        self.closed(index)
+        self._open.append(index)
+        return self._open.pop(0) if len(self._open) > MAX_OPEN else None
+
+    def closed(self, index: Index) -> None:
+        if index in self._open:
+            self._open.remove(index)
+
+
+class Index:
+    """The index of one log, in a file of its own. It is used in the loop; ``thread``, for any number, does the work.
+
+    ``others`` are all the indexes of a host that use the thread, which is a single one.
+    """
+
+    def __init__(self, path: Path, log: Log, thread: ThreadPoolExecutor, others: OpenIndexes | None = None) -> None:
         self._path = path
         self._log = log
         self._thread = thread
+        self._others = others or OpenIndexes()
         self._database: sqlite3.Connection | None = None
         self._authors: dict[int, tuple[bytes, str]] = {}  # by index: key, nickname's term
         self._next = 0  # the number to read next; 0 while no database is open that fits
         self._off: SearchError | None = None  # why there is no search any more
         self._mended = False
-        self._turn = asyncio.Lock()
+        self._turn = self._others.turn
         self._woken = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
 
@@ -248,6 +274,7 @@ class Index:
         if self._off is not None and self._off.code == "search-closed":
             return
         self._off = SearchError("search-closed")
+        self._others.closed(self)
         if self._following is not None:
             self._following.cancel()
             await asyncio.wait([self._following])
@@ -265,6 +292,7 @@ class Index:
                         await self._woken.wait()
                 if not self._woken.is_set():
                     async with self._turn:
+                        self._others.closed(self)
                         await self._do(self._close)
                     await self._woken.wait()
                 self._woken.clear()
@@ -303,6 +331,8 @@ class Index:
 
     async def _get_ready(self) -> None:
         """Open the database unless it is open; rebuild it unless it is an index of this log's past."""
+        if self._off is None and (oldest := self._others.used(self)) is not None:
+            await self._do(oldest._close)
         if self._next:
             return
         match await self._do(self._open):  # from a damaged file anything may come

@@ -39,13 +39,14 @@ from chat.ui import emoji
 from chat.ui.commands import LINES, USAGES, help_on, rooms_like
 from chat.ui.describe import details
 from chat.ui.face import R
-from chat.ui.people import SHOWN_AS, ignored, list_ignored, list_people, names_of, read_marks, to_unignore
+from chat.ui.people import SHOWN_AS, ignored, is_unread, list_ignored, list_people, names_of, read_marks, to_unignore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from chat.client.client import Client
+    from chat.core.wire import Direct
     from chat.local.settings import Settings
     from chat.ui.entry import MessageEntry
     from chat.ui.face import Face, Work
@@ -78,6 +79,7 @@ class Rooms(Generic[R]):
         self.active = now()  # when the user last did something
         self._idle = False
         self._file = file
+        self.told: dict[bytes, bool] = {}  # whose direct rooms had a line and are not open here; whether it was of news
 
     # -- messages --------------------------------------------------------------------------------
 
@@ -177,6 +179,17 @@ class Rooms(Generic[R]):
         """Return the direct room with a key, if it is open here."""
         return next((room for room in self.rooms if room.client.session.other == key), None)
 
+    def is_told(self, news: Direct) -> bool:
+        """Whether a direct room is open here, or the user has had a line about it already; take note that it has one.
+
+        Else a stranger could fill the window with such lines.
+        """
+        key, unread = news.other, is_unread(news)
+        if self.room_with(key) is not None or self.told.get(key) in {True, unread}:
+            return True
+        self.told[key] = unread
+        return False
+
     def open(self, room: R, text: str = "", *, behind: bool = False) -> Work:
         """Enter a room, or go to it if it is open here. ``behind``: stay in the current one."""
         session = room.client.session
@@ -193,6 +206,7 @@ class Rooms(Generic[R]):
 
     def _add(self, room: R, *, behind: bool = False) -> None:
         self.rooms.append(room)
+        self.told.pop(room.client.session.other, None)
         if room.partner:
             text = _("only {nick} and you are in this room; the host's owner can read it, too")
             self._face.greet(room, text.format(nick=room.partner))

@@ -177,7 +177,7 @@ class Linear(Face[Room]):
                 room.timeline.rewound()
                 room.older.clear()
             case Direct(other=key):
-                known = not names_of(key).isdisjoint(settings.ignore) or self.controller.room_with(key) is not None
+                known = not names_of(key).isdisjoint(settings.ignore) or self.controller.is_told(event)
                 return [] if known else [f"* {describe_direct(event)}"]
         return [f"* {line}" for line in describe(event)]
 

@@ -479,3 +479,9 @@ def test_a_direct_room_that_is_open_is_not_told_of(tmp_path: Path) -> None:
     made.controller.settings = Settings()
     made.controller.rooms.append(linear.Room(made.controller.rooms[0].client.direct(BOB), "bob"))
     assert told(made, news) == []
+
+
+def test_a_direct_room_that_is_not_opened_is_told_of_once(tmp_path: Path) -> None:
+    made = face(tmp_path)
+    news = [Direct(room="@x", other=BOB, nick="bob", next_seq=seq, read=0) for seq in range(2, 100)]
+    assert [line for one in news for line in told(made, one)] == ["* bob sent you a private message; /msg bob shows it"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -401,7 +401,7 @@ class Watcher:
         if what := view.take(event):
             self._ring(view, what)
         for news in view.news:
-            if self._face.controller.room_with(news.other) is None and not view.is_ignored(news.other):
+            if not (view.is_ignored(news.other) or self._face.controller.is_told(news)):
                 self._take_news(view, news)
         view.news.clear()
 
@@ -410,10 +410,12 @@ class Watcher:
         view.note(describe_direct(news))
         if not is_unread(news) or sum(bool(other.partner) for other in self._face.controller.rooms) >= _CALLED:
             return
-        with suppress(ChatError):  # the host has just gone; it tells again when it is back
+        try:
             called = self._face.make_room(view.client.direct(news.other), visible(news.nick, lines=False), called=True)
             self._face.run_work(called, partial(self._face.controller.open, called, behind=True))
             self._ring(called, "mention")
+        except ChatError:  # the host has just gone; it tells again when it is back
+            self._face.controller.told.pop(news.other, None)
 
     def _ring(self, view: View, what: str) -> None:
         settings, clock = self._face.controller.settings, datetime.now().astimezone().time()
