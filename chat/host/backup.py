@@ -88,7 +88,7 @@ def backup(folder: Path, file: Path) -> list[Saved]:
             with closing(_connect(folder / _LOG, "mode=rw")) as database:
                 database.execute("PRAGMA busy_timeout = 60000")
                 database.execute("VACUUM INTO ?", (f"file:{quote(os.fsencode(copy))}",))  # SQL has no other bytes
-        except sqlite3.Error as error:
+        except schema.ERRORS as error:
             raise StoreError("cannot copy {path} to {file}: {why}", path=folder / _LOG, file=file, why=error) from None
         _upgrade(copy, file)
         saved = verify(copy)

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _MAIN: Final = 1  # the number of the room that the folder is for; direct rooms are made later
+_TOP: Final = 1 << 63 - ROOM_BITS  # SQLite's integers have no room for this number or above
 _NOBODY: Final = "?"  # the nickname of an author whose record is lost
 _NO_CUT: Final = Cut(1, CHAIN_START)
 _TABLES: Final = {  # besides the log and what is read from it again: columns, and the types that they should have
@@ -138,7 +139,8 @@ class _Salvage:
         proved = self._read_pages()
         for room, its_name, epoch, invite, _base in self._tables["rooms"]:
             self._rooms[room] = its_name, epoch, invite
-        self._rooms[_MAIN] = name, *self._rooms.get(_MAIN, ("", b"", b""))[1:]  # the folder is named by it
+        namesake = next((found for found in self._rooms.values() if found[0] == name), ("", b"", b""))
+        self._rooms[_MAIN] = name, *self._rooms.get(_MAIN, namesake)[1:]  # the folder is named by it
         self._marks = _marks(folder, {*self._rooms, *proved})
         self._cuts = defaultdict(lambda: _NO_CUT, {room: Cut(*cut) for room, *cut in self._tables["cuts"]})
         self._rows = {
@@ -148,6 +150,7 @@ class _Salvage:
         for room, rows in self._rows.items():
             if room not in self._rooms and rows and (len(rows) > 1 or rows[0].first == 1):
                 self._rooms[room] = self._name_of(room, f"@lost-{room}"), b"", b""
+        self._drop_doubles()
         self._authors = {room: self._derive(room) for room in self._rooms}
 
     def close(self) -> None:
@@ -169,12 +172,14 @@ class _Salvage:
                             if (first, after) in proved[room]:
                                 break
                             base = _base(room, first, frames, before, after, data)
-                            if base is not None:
+                            if base is not None and room > 0:
                                 place = self._data.execute("INSERT INTO rows (data) VALUES (?)", (data,)).lastrowid
                                 assert place is not None
                                 proved[room][first, after] = Row(room, first, frames, before, after, base, place)
                                 break
-                        case [None, str(name), bytes(epoch), bytes(invite), *_] if len(epoch) == EPOCH_SIZE:
+                        case [None, str(name), bytes(epoch), bytes(invite), *_] if (
+                            len(epoch) == EPOCH_SIZE and 0 < at < _TOP
+                        ):
                             self._rooms[at] = self._name_of(at, name), epoch, invite
         return {room: list(rows.values()) for room, rows in proved.items()}
 
@@ -182,6 +187,16 @@ class _Salvage:
         """A direct room is named by its two keys."""
         keys = [key for its_room, key, _role in self._tables["members"] if its_room == room]
         return direct_name(*keys) if len(keys) == 2 else otherwise
+
+    def _drop_doubles(self) -> None:
+        """Let each name be one room's, the main one's first: a flipped bit in a room's number makes another room."""
+        names: set[str] = set()
+        for room, (name, epoch, invite) in sorted(self._rooms.items()):
+            if name in names:
+                del self._rooms[room]
+                if self._rows.get(room):
+                    self._rooms[room] = f"@lost-{room}", epoch, invite
+            names.add(name)
 
     def report(self) -> Report:
         rooms = []
@@ -199,27 +214,27 @@ class _Salvage:
     # -- the new database ------------------------------------------------------------------------
 
     def write(self, store: Store) -> None:
-        for room, (name, epoch, invite) in sorted(self._rooms.items()):
+        for number, (room, (name, epoch, invite)) in enumerate(sorted(self._rooms.items()), 1):  # without a hole
             rows = self._rows.get(room, [])
             base = Counter(row.base for row in rows).most_common(1)[0][0] if rows else 0
             stored = (
-                (room << ROOM_BITS | row.first, row.frames, row.before, row.chain, self._read(row)) for row in rows
+                (number << ROOM_BITS | row.first, row.frames, row.before, row.chain, self._read(row)) for row in rows
             )
             end = rows[-1].next_seq if rows else 1
             state = RoomState(
-                *(room, epoch or secrets.token_bytes(EPOCH_SIZE), invite or secrets.token_bytes(16)),
+                *(number, epoch or secrets.token_bytes(EPOCH_SIZE), invite or secrets.token_bytes(16)),
                 *(end, 0, self._changes(room, end)),
             )
             store.adopt(name, state, base, stored)
             if (cut := self._cuts[room]) != _NO_CUT:
-                put_cut(store, room, cut)
+                put_cut(store, number, cut)
             for _room, asked, given in self._of("addresses", room):
-                store.remember_address(room, asked, given)
+                store.remember_address(number, asked, given)
             for _room, key, uses in self._of("invite_uses", room):
                 expires = next(
                     (expires for _room, its_key, expires, _ in self._of("invites", room) if its_key == key), 0
                 )
-                store.add_invite(room, key, expires, uses)
+                store.add_invite(number, key, expires, uses)
 
     def _read(self, row: Row) -> bytes:
         data: bytes = self._data.execute("SELECT data FROM rows WHERE place = ?", (row.place,)).fetchone()[0]
@@ -337,7 +352,7 @@ def _other_tables(path: Path) -> tuple[dict[str, list[tuple[Any, ...]]], list[st
                     ]
                     if wrong := len(rows) - len(tables[table]):
                         faults.append(Text("rows of the table {table}: {count}", count=wrong, table=table))
-        except sqlite3.Error as error:
+        except schema.ERRORS as error:
             faults.append(str(error))
     return tables, faults
 
@@ -346,7 +361,7 @@ def _rows(database: sqlite3.Connection, table: str, columns: str) -> set[tuple[A
     """Return what can be read from either end of a table: SQLite stops at a damaged page."""
     found = set()
     for order in ("", " ORDER BY 1 DESC, 2 DESC"):
-        with suppress(sqlite3.Error):
+        with suppress(*schema.ERRORS):
             for row in database.execute(f"SELECT {columns}, digest FROM {table}{order}"):  # noqa: S608  our own words only
                 found.add(row)
     return found

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VERSION: Final = 7  # PRAGMA user_version
+ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # SQLite may quote damaged text, which sqlite3 cannot decode
 
 _NEW: Final = """
 -- What a room's order makes, alike on every host of it:

@@ -52,7 +52,6 @@ KEPT_WAL: Final = "log.db-wal.kept"  # another name of the last WAL, until it is
 SEQ_MASK: Final = (1 << ROOM_BITS) - 1
 _CHAINED: Final = struct.Struct("!QQ")  # what a link of the chain vouches for beside the data: first number, frames
 
-_SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # it may quote damaged text, which sqlite3 cannot decode
 _PASSING: Final = {  # https://www.sqlite.org/rescode.html
     *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL),
     *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_INTERRUPT),
@@ -105,7 +104,7 @@ class Store:
                     self._open(path, opened)
                 else:
                     ballast.take(folder)
-            except (OSError, *_SQLITE_ERRORS) as error:
+            except (OSError, *schema.ERRORS) as error:
                 why = self._explain(error)
                 raise StoreError("the database {path} cannot be opened: {why}", path=path, why=why) from None
             self._opened = opened.pop_all()
@@ -150,7 +149,7 @@ class Store:
                 self._database.execute("COMMIT")
                 if self._stored is not None:
                     self._stored()
-            except sqlite3.Error as error:
+            except schema.ERRORS as error:
                 if may_pass(error):
                     raise StoreFull(_explain_waiting(error)) from None
                 self._failure = Text(
@@ -167,7 +166,7 @@ class Store:
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except _SQLITE_ERRORS as error:
+        except schema.ERRORS as error:
             words = Text("the database cannot be read: {why}", why=self._explain(error))
             raise (StoreFull(words) if may_pass(error) else StoreError(words)) from None
 

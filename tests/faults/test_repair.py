@@ -24,6 +24,7 @@ from chat.core.log import Log
 from chat.core.sequencer import Append, ClaimNick, SetRole
 from chat.core.text import skeleton
 from chat.core.wire import Gap, Kind, Rejection, direct_name, encode, split
+from chat.host.backup import backup
 from chat.host.repair import check, repair
 from chat.host.store import Store
 from tests.cli.programs import CHAT, host, run
@@ -279,6 +280,45 @@ def test_direct_rooms_and_a_lost_table_of_rooms(tmp_path: Path) -> None:
         with closing(Store(folder)) as store:
             assert {name: content(store, name) for name in said} == said
             assert (store.open_room("lobby").epoch == kept.epoch) is same
+
+
+def test_a_damaged_number_of_a_room_makes_no_second_one(tmp_path: Path) -> None:
+    """The flipped bit makes room 5 of room 1, or room 6 of room 2, which holds nothing and may be lost."""
+    folder = tmp_path / "room"
+    with closing(Store(folder)) as store:
+        said = {"lobby": fill(store, "lobby", 20)}
+        store.open_room("@empty")
+        said["@third"] = fill(store, "@third", 20)
+        epoch = store.open_room("lobby").epoch
+    for name in (b"lobby", b"@empty"):
+        data = bytearray((folder / "log.db").read_bytes())
+        at = max(
+            found.start() for found in re.finditer(rb"(?s)[\1\2].{7,8}" + name, data)
+        )  # a row: its length, its number
+        data[at] ^= 4
+        (folder / "log.db").write_bytes(data)
+        repair(folder, "lobby")
+        with closing(Store(folder)) as store:
+            assert {name: content(store, name) for name in said} == said
+            assert store.open_room("lobby").epoch == epoch
+            store.open_room("@new")  # a store takes a hole among its rooms for a loss
+
+
+@pytest.mark.parametrize("word", [b"KEY", b"TABLE"])
+def test_damage_that_sqlite_cannot_quote_in_utf_8(tmp_path: Path, word: bytes) -> None:
+    folder = tmp_path / "room"
+    with closing(Store(folder)) as store:
+        frames = fill(store, "lobby", 20)
+    data = bytearray((folder / "log.db").read_bytes())
+    for found in re.finditer(word, data[: 2 * PAGE]):
+        data[found.end() - 1] ^= 0x80
+    (folder / "log.db").write_bytes(data)
+    with pytest.raises(StoreError):
+        backup(folder, tmp_path / "copy")
+    assert check(folder, "lobby").faults
+    repair(folder, "lobby")
+    with closing(Store(folder)) as store:
+        assert content(store, "lobby") == frames
 
 
 @pytest.mark.parametrize("first", [b"SQLite format 4\0", bytes(PAGE)])
