@@ -47,7 +47,7 @@ import os
 import socket
 import ssl
 from collections import deque
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
@@ -60,10 +60,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from chat.transport import Address, AddressError, DialFailed, LinkClosed, ListenFailed, Peer, Text, WrongValue, reason
 from chat.transport.link import NotTls, SocketLink, TlsLink, Waiter, begin_tls
 from chat.transport.patience import patience
+from chat.transport.shares import Door
+from chat.transport.source import MAX_HEADER, BadHeader, Proxies, header_size, read_header, source_of
 from chat.transport.typed import check_host
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from chat.transport import Site
 
@@ -73,7 +75,8 @@ STAGGER: Final = 0.25  # seconds before the next address is tried, too (RFC 8305
 HANDSHAKE_TIMEOUT: Final = 5.0  # seconds that a peer has for TLS, as long as the core waits for HELLO
 ANY: Final = "0.0.0.0"  # noqa: S104  the usual way to write "all interfaces"; name one to listen on fewer
 BACKLOG: Final = 1024  # connections that the kernel queues: a whole room may reconnect at once
-HANDSHAKES: Final = 64  # at once; more peers wait in the kernel's backlog
+HANDSHAKES: Final = 256  # at once; beyond, the oldest of the source that has most is dropped
+READY: Final = 64  # links that wait for the core; beyond, peers wait in the kernel's backlog
 
 log: Final = logging.getLogger("chat.tcp")
 
@@ -274,19 +277,36 @@ def _discard(task: asyncio.Task[socket.socket]) -> None:
 # -- listening ------------------------------------------------------------------------------------
 
 
+def _peer(theirs: tuple[Any, ...], ours: tuple[Any, ...]) -> Peer:
+    return Peer(f"tcp {_join(*theirs[:2])}", source=source_of(theirs, ours))
+
+
+async def _proxied(sock: socket.socket) -> tuple[tuple[str, int], tuple[str, int]] | None:
+    """Take the PROXY header that a connection begins with; see ``read_header``. Raises BadHeader, OSError."""
+    await Waiter.for_reading(sock.fileno()).wait()
+    return read_header(sock.recv(header_size(sock.recv(MAX_HEADER, socket.MSG_PEEK))))
+
+
 class TcpListener:
     """Listening sockets, one for each address of the place, and their handshakes in progress."""
 
     def __init__(
-        self, address: Address, advertised: Address, sockets: list[socket.socket], context: ssl.SSLContext | None
+        self,
+        address: Address,
+        advertised: Address,
+        sockets: list[socket.socket],
+        context: ssl.SSLContext | None,
+        proxies: Proxies,
     ) -> None:
         self.address = address
         self.advertised = advertised
         self._sockets = sockets
         self._context = context
+        self._proxies = proxies
         self._ready: asyncio.Queue[SocketLink | None] = asyncio.Queue()  # None: closed
-        self._handshakes: set[asyncio.Task[None]] = set()
-        self._places = asyncio.Semaphore(HANDSHAKES)  # for sockets that wait, handshakes, and links in _ready
+        self._coming: set[asyncio.Task[None]] = set()
+        self._door: Door[asyncio.Task[None]] = Door(HANDSHAKES, asyncio.Task.cancel)
+        self._places = asyncio.Semaphore(READY)  # for links in _ready
         self._closed = False
         loop = asyncio.get_running_loop()
         self._serving = [loop.create_task(self._serve(sock)) for sock in sockets]
@@ -302,16 +322,12 @@ class TcpListener:
     async def _serve(self, sock: socket.socket) -> None:
         readable = Waiter.for_reading(sock.fileno())
         while True:
-            await self._places.acquire()
-            connection, peer = await self._next(sock, readable)
-            if self._context is None:
-                self._ready.put_nowait(SocketLink(connection, peer))
-            else:
-                task = asyncio.get_running_loop().create_task(self._handshake(connection, peer, self._context))
-                self._handshakes.add(task)
-                task.add_done_callback(partial(self._end, connection))
+            connection, name = await self._next(sock, readable)
+            task = asyncio.get_running_loop().create_task(self._come(connection, name))
+            self._coming.add(task)
+            task.add_done_callback(partial(self._end, connection))
 
-    async def _next(self, sock: socket.socket, readable: Waiter) -> tuple[socket.socket, Peer]:
+    async def _next(self, sock: socket.socket, readable: Waiter) -> tuple[socket.socket, tuple[Any, ...]]:
         while True:
             await readable.wait()
             try:
@@ -323,36 +339,65 @@ class TcpListener:
                 continue  # otherwise the peer has left already
             try:
                 _tune(connection)
-                return connection, Peer(f"tcp {_join(*name[:2])}")
+                return connection, name
             except OSError:
                 connection.close()
 
-    async def _handshake(self, connection: socket.socket, peer: Peer, context: ssl.SSLContext) -> None:
+    async def _come(self, sock: socket.socket, theirs: tuple[Any, ...]) -> None:
+        """Bring a connection from accept to ``_ready``. Whatever goes wrong costs only this one."""
+        peer, seconds, tls = _peer(theirs, ours := sock.getsockname()), HANDSHAKE_TIMEOUT, None
         try:
-            async with patience(HANDSHAKE_TIMEOUT):
-                tls = await begin_tls(connection, context, server_side=True)
+            if theirs[0] in self._proxies:
+                with self._at_door(peer) as seconds:
+                    async with patience(seconds):
+                        theirs, ours = await _proxied(sock) or (theirs, ours)
+                peer = _peer(theirs, ours)
+            with self._at_door(peer) as seconds:
+                if self._context is not None:
+                    async with patience(seconds):
+                        tls = await begin_tls(sock, self._context, server_side=True)
+                await self._places.acquire()
         except TimeoutError:
-            log.warning("%s was refused: no TLS handshake within %g s", peer.text, HANDSHAKE_TIMEOUT)
+            self._warn(peer, "%s was refused: no TLS handshake within %g s", seconds)
         except NotTls as error:
-            log.warning("%s was refused: %s, not TLS", peer.text, error)
+            self._warn(peer, "%s was refused: %s, not TLS", error)
+        except BadHeader as error:
+            self._warn(peer, "%s was refused: %s", error)
         except ConnectionError as error:
             log.info("%s left: %s", peer.text, _reason(error))
         except OSError as error:
-            log.warning("%s was refused: %s", peer.text, _reason(error))
+            self._warn(peer, "%s was refused: %s", _reason(error))
+        except asyncio.CancelledError:
+            if not self._closed:
+                self._warn(peer, "%s was dropped before it finished its handshake: too many come from there")
         else:
-            self._ready.put_nowait(TlsLink(tls, peer))
+            self._ready.put_nowait(SocketLink(sock, peer) if tls is None else TlsLink(tls, peer))
             return
-        self._places.release()
+        (tls or sock).close()
+
+    @contextmanager
+    def _at_door(self, peer: Peer) -> Iterator[float]:
+        """Have a place at the door meanwhile; yield how many seconds the peer has."""
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            yield self._door.enter(peer.source, task, HANDSHAKE_TIMEOUT)
+        finally:
+            self._door.leave(peer.source, task)
+
+    def _warn(self, peer: Peer, text: str, *more: object) -> None:
+        log.warning(text, peer.text, *more, extra={"source": peer.source})  # the host logs one a minute and source
 
     def _end(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
-        self._handshakes.discard(task)
-        connection.close()  # the handshake may have been cancelled before it began; once begun, TLS owns the descriptor
+        self._coming.discard(task)
+        if task.cancelled():  # before it began
+            connection.close()
 
     async def aclose(self) -> None:
         if self._closed:
             return
         self._closed = True
-        tasks = [*self._serving, *self._handshakes]
+        tasks = [*self._serving, *self._coming]
         for task in tasks:
             task.cancel()
         try:
@@ -440,6 +485,10 @@ class TcpTransport:
         place = _read(address)
         here = replace(address, place=_join(place.host or ANY, place.port))
         try:
+            proxies = Proxies(site.proxies)
+        except ValueError as error:
+            raise AddressError("cannot listen on {here}: {why}", here=here, why=error) from None
+        try:
             context = _server_context(site.certificate) if place.tls else None
             sockets = _listen(await _resolve(address, place, socket.AI_PASSIVE), place.port, site.previous)
         except OSError as error:
@@ -447,7 +496,7 @@ class TcpTransport:
             raise ListenFailed("cannot listen on {here}: {why}", here=here, why=why) from None
         try:
             here, elsewhere = (replace(address, place=at) for at in _where(place, sockets, site))
-            return TcpListener(here, elsewhere, sockets, context)
+            return TcpListener(here, elsewhere, sockets, context, proxies)
         except AddressError:
             for sock in sockets:
                 sock.close()

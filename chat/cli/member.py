@@ -136,6 +136,12 @@ async def _show_lines_or_screen(clients: list[Client], home: Home, *, plain: boo
     help="Listen here; repeatable. Default: only on this machine.",
 )
 @option("--advertise", metavar="HOST", default="", help="Host name or address to put into invites.")
+@option(
+    "--proxy-protocol",
+    metavar="ADDRESSES",
+    default="",
+    help="Believe PROXY headers from these proxies: loopback, addresses, networks; by commas.",
+)
 @option("--invite-only/--open", default=True, help="Whether newcomers need an invite.")
 @options.count(
     "--rate",
@@ -176,6 +182,7 @@ def host(
     room: str,
     transport: tuple[str, ...],
     advertise: str,
+    proxy_protocol: str,
     invite_only: bool,
     rate: int,
     peer: tuple[str, ...],
@@ -224,6 +231,7 @@ def host(
                     owners=home.identities.keys(),
                     open_to_all=not invite_only,
                     advertise=advertise,
+                    proxy_protocol=proxy_protocol,
                     rate=rate,
                     bot_turns=bot_turns,
                     min_free=floor,
@@ -248,6 +256,7 @@ def host(
 
     arguments = [f"--transport={address}" for address in transport]
     arguments += ["--invite-only" if invite_only else "--open", f"--advertise={advertise}", f"--rate={rate}"]
+    arguments += [f"--proxy-protocol={proxy_protocol}"]
     arguments += [*(f"--peer={spec}" for spec in peer), *(f"--peer-json={spec}" for spec in peer_json)]
     arguments += [*(f"--keep={limit}" for limit in keep), f"--min-free={min_free}"]
     arguments += [*(["--restart"] if restart else []), f"--bot-turns={bot_turns}", f"--lang={i18n.current_language()}"]

@@ -2,7 +2,8 @@
 
 Rules:
 
-1. Peers that have not said HELLO have a fixed number of slots and little time; more of them wait in the listener.
+1. Peers that have not said HELLO have a fixed number of slots and little time. Beyond, the oldest one of the source
+   that has most is dropped: a flood from one place costs only those who come from there.
 2. A peer that breaks the rules loses its own link and costs one line in the host's log.
 3. Closing on unread input would destroy a refusal, so the peer gets a moment to read it.
 """
@@ -14,7 +15,7 @@ import logging
 import os
 import secrets
 import time
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -32,19 +33,20 @@ from chat.core.errors import (
     TransportError,
 )
 from chat.core.wire import HELLO_TIMEOUT, Direct, Frame, Hello, Kind, Parser, Refusal, pack
+from chat.host.slots import Links, Visit, source_of
 from chat.local.identity import transcript, verify
 from chat.transport.patience import patience
+from chat.transport.shares import Door
 
 if TYPE_CHECKING:
     from chat.core.room import Member
     from chat.host.host import Host
     from chat.host.hosted_room import HostedRoom
-    from chat.transport import Link, Listener, Peer
+    from chat.transport import Link, Listener
 
 _logger: Final = logging.getLogger("chat.host.host")
 
-MAX_UNAUTHENTICATED: Final = 64  # links that have not said HELLO, at most
-RESERVE: Final = 8  # descriptors that no member gets: to tell newcomers that we are busy, and for files of our own
+MAX_UNAUTHENTICATED: Final = 256  # links that have not said HELLO; beyond, the source that has most loses its oldest
 MAX_LINKS_A_KEY: Final = 128  # of one key in one room: each costs the others a descriptor and a slot of the board
 MAX_DIRECT_ROOMS: Final = 256  # direct rooms that one key has opened, at a time; those that others opened do not count
 _DIRECT_LISTED: Final = 24  # of which WELCOME is followed by: as many as fit into the member's control queue
@@ -57,40 +59,37 @@ class AdmissionControl:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._slots = asyncio.Semaphore(MAX_UNAUTHENTICATED)  # also taken by listeners that wait for a link
+        self._door: Door[Visit] = Door(MAX_UNAUTHENTICATED, _push_out)
+        self._links = Links()
 
     async def accept(self, listener: Listener) -> None:
         """Serve all that a listener accepts, until it is closed."""
         while True:
-            await self._slots.acquire()
             try:
                 link = await listener.accept()
             except LinkClosed:
-                self._slots.release()
                 return
             except (TransportError, OSError) as error:
                 _logger.warning("cannot accept on %s: %s", listener.address, error)
-                self._slots.release()
                 await asyncio.sleep(_ACCEPT_RETRY)  # usually out of descriptors: members go on meanwhile
                 continue
             if self._host.closed:
                 await _close(link)
             else:
-                slot = ExitStack()
-                slot.callback(self._slots.release)
-                self._host.start(self.serve(link, slot))
+                self._host.start(self.serve(link))
+                await asyncio.sleep(0)  # it begins, and stands at the door, before the next one comes
 
-    async def serve(self, link: Link, slot: ExitStack) -> None:
-        """Serve one peer from its first byte to the end of its link; close ``slot`` once it has said HELLO."""
-        where = link.peer.text
+    async def serve(self, link: Link, *, is_ours: bool = False) -> None:
+        """Serve one peer from its first byte to the end of its link. A program of ours needs no place at the door."""
+        where, visit = link.peer.text, Visit(link)
         try:
-            await self._meet(link, slot)
+            await self._meet(visit, is_ours=is_ours)
         except RemoteProtocolError as error:
             await _refuse(link, Refusal(code="protocol", fields={"why": str(error)}))
         except Refused as error:
             await _refuse(link, Refusal(code=error.code, fields=error.fields))
         except TimeoutError:
-            _logger.warning("%s was dropped: it did not say HELLO within %g s", where, HELLO_TIMEOUT)
+            _warn(link, "%s was dropped: it did not say HELLO within %g s", visit.seconds)
         except TransportError as error:
             _logger.info("%s is gone: %s", where, error)
         except asyncio.CancelledError:
@@ -103,24 +102,23 @@ class AdmissionControl:
             # A fault of ours that one peer met must not end the room for the others.
             _logger.exception("%s was dropped by a fault of this program; please report it", where)
         finally:
-            slot.close()
+            self._door.leave(visit.source, visit)
+            self._links.leave(visit)
             await _close(link)
 
-    async def _meet(self, link: Link, slot: ExitStack) -> None:
-        if not _descriptors_left():
-            await _send_all(link, wire.PREFACE)
-            raise Refused("busy")
-        parser = Parser(limit=wire.MAX_HELLO)
+    async def _meet(self, visit: Visit, *, is_ours: bool) -> None:
+        link, parser = visit.link, Parser(limit=wire.MAX_HELLO)
         nonce = secrets.token_bytes(32)
-        async with patience(HELLO_TIMEOUT):
+        visit.seconds = HELLO_TIMEOUT if is_ours else self._door.enter(visit.source, visit, HELLO_TIMEOUT)
+        async with patience(visit.seconds):
             challenge = wire.Challenge(key=self._host.identity.key, nonce=nonce)
             await _send_all(link, wire.PREFACE + pack(Kind.CHALLENGE, challenge))
-            hello = await _first_frame(link, parser)
+            hello = await self._first_frame(visit, parser)
         if hello is None:
             return  # port scanners and health checks connect and leave
-        hosted, member = await self._admit(hello, nonce, link.peer)
-        connection = hosted.attach(member, link)
-        slot.close()
+        hosted, member = await self._admit(hello, nonce, visit, is_ours=is_ours)
+        visit.connection = connection = hosted.attach(member, link)
+        self._door.leave(visit.source, visit)
         parser.limit = wire.MAX_FRAME
         try:
             await connection.receive(parser)
@@ -128,11 +126,11 @@ class AdmissionControl:
             if member.cursor.at_border:
                 raise
             # A refusal now would be read as the rest of what is half sent, and shown as somebody's message.
-            _logger.warning("%s was dropped: %s", link.peer.text, error)
+            _warn(link, "%s was dropped: %s", error)
         finally:
             hosted.detach(connection)
 
-    async def _admit(self, frame: Frame, nonce: bytes, peer: Peer) -> tuple[HostedRoom, Member]:
+    async def _admit(self, frame: Frame, nonce: bytes, visit: Visit, *, is_ours: bool) -> tuple[HostedRoom, Member]:
         """Check a HELLO and let the peer in. Raises RemoteProtocolError, Refused, StoreError."""
         if frame.kind != Kind.HELLO:
             raise RemoteProtocolError(f"the peer began with a frame of kind {frame.kind} instead of HELLO")
@@ -162,8 +160,19 @@ class AdmissionControl:
             self._claim(hosted, hello)
         if not await hosted.in_order(lambda: not room.is_coming(hello.key) and room.prepare(hello) is not None):
             raise LinkBroken("the room's sequencer takes too long")  # the peer comes back
-        as_owner = peer.uid == os.geteuid()  # such a process could read the host's keys and its log anyway
+        if not is_ours:
+            self._links.enter(visit, hello.key, is_trusted=hello.key in self._host.owners or room.is_trusted(hello.key))
+        as_owner = visit.link.peer.uid == os.geteuid()  # such a process could read the host's keys and its log anyway
         return hosted, self._enter(hosted, hello, signed("host"), as_owner=as_owner)
+
+    async def _first_frame(self, visit: Visit, parser: Parser) -> Frame | None:
+        """Return a peer's first frame, None if it left without a word. The parser keeps what came behind it."""
+        while data := await visit.link.receive():
+            with closing(parser.feed(data)) as frames:
+                for frame in frames:
+                    return frame
+            await asyncio.sleep(self._host.work.charge(visit.source))
+        return None
 
     def _open_direct(self, hello: Hello) -> HostedRoom:
         """Open the room of two who share another room here. Raises RemoteProtocolError, Refused, StoreError."""
@@ -259,24 +268,14 @@ class AdmissionControl:
         return member
 
 
-def _descriptors_left() -> bool:
-    """Whether a member may take a descriptor, and the reserve for the rest of us is still there."""
-    with ExitStack() as opened:
-        try:
-            for _ in range(RESERVE):
-                opened.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-        except OSError:
-            return False
-    return True
+def _warn(link: Link, text: str, *more: object) -> None:
+    """Log a line that names the peer; ``process.Log`` writes one a minute and source."""
+    _logger.warning(text, link.peer.text, *more, extra={"source": source_of(link.peer)})
 
 
-async def _first_frame(link: Link, parser: Parser) -> Frame | None:
-    """Return a peer's first frame, None if it left without a word. The parser keeps what came behind it."""
-    while data := await link.receive():
-        with closing(parser.feed(data)) as frames:
-            for frame in frames:
-                return frame
-    return None
+def _push_out(visit: Visit) -> None:
+    _warn(visit.link, "%s was dropped before it said HELLO: too many come from there")
+    visit.push_out()
 
 
 async def _send_all(link: Link, data: bytes) -> None:
@@ -288,7 +287,7 @@ async def _send_all(link: Link, data: bytes) -> None:
 
 async def _refuse(link: Link, refusal: Refusal) -> None:
     """Say why, here and to the peer, and wait a moment for it to read that and leave."""
-    _logger.warning("%s was refused: %s", link.peer.text, refusal.text)
+    _warn(link, "%s was refused: %s", refusal.text)
     with suppress(TransportError, TimeoutError):
         async with asyncio.timeout(_LINGER):
             await _send_all(link, pack(Kind.REFUSED, refusal))

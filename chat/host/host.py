@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -22,6 +22,7 @@ from chat.host.board import HostBoard
 from chat.host.hosted_room import HostedRoom
 from chat.host.rates import RATE
 from chat.host.search import Index, OpenIndexes
+from chat.host.slots import Work
 from chat.local.identity import host_hash
 from chat.local.invite import Invite, signer
 from chat.transport import Address, Site
@@ -80,9 +81,10 @@ class Host:
         self.disk_low = Notice(code="disk-low", fields={"size": f"{min_free / 2**20:g} MiB"})
         self._min_free = min_free
         self._clock = _wall_clock()
-        self._owners = owners
+        self.owners = owners
         self._bot_turns = bot_turns
         self._listeners: dict[Listener, Site] = {}
+        self.work = Work()
         self._admission = AdmissionControl(self)
         self._indexes = OpenIndexes()
         self._search_thread = ThreadPoolExecutor(1, "search")  # for the indexes of all rooms
@@ -111,7 +113,7 @@ class Host:
             name,
             log,
             state.tables,
-            owners=frozenset() if only else self._owners,
+            owners=frozenset() if only else self.owners,
             open_to_all=open_to_all,
             only=only,
             bot_turns=self._bot_turns,
@@ -179,7 +181,7 @@ class Host:
     def attach(self, room: str, link: Link, key: bytes) -> asyncio.Task[None]:
         """Attach a program of ours as a member by its key, labelled a bot. The task ends when it has left."""
         self.rooms[room].room.admit(key, BOT)
-        return self.start(self._admission.serve(link, ExitStack()))
+        return self.start(self._admission.serve(link, is_ours=True))
 
     def invite(self, room: str) -> Invite:
         """Return the room's standing invite: every address, many uses, the same after a restart."""

@@ -27,6 +27,7 @@ from chat.core.room import BOT
 from chat.core.wire import MAX_CONTROL, SPOKEN_END, Kind, Notice, encode, pack
 from chat.host import requests
 from chat.host.rates import PRIVILEGED, Bucket, Rates, keep_until_full
+from chat.host.slots import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -347,6 +348,8 @@ class Connection:
                 await self.unread(hosted.host.space.wait())
                 data, size, self.held = b"", 0, False
                 continue
+            if data and not count and (seconds := hosted.host.work.charge(source_of(self.link.peer))):
+                await self.unread(asyncio.sleep(seconds))  # bytes gather meanwhile
             if is_bot:
                 await hosted.slow_loops(self)
             if count >= most:  # the parser may hold more

@@ -32,6 +32,7 @@ from chat.host.orphans import adopt_orphans
 from chat.host.programs import Programs
 from chat.host.store import Store
 from chat.i18n import _, translate
+from chat.local.descriptors import raise_limit
 from chat.local.identity import host_hash, load_host
 from chat.local.rooms import RoomLock, RoomRecord
 from chat.ndjson import dump
@@ -50,15 +51,27 @@ _logger: Final = logging.getLogger("chat.host.host")
 
 _LOG_LIMIT: Final = 1024 * 1024  # bytes of a host's log; a longer one is emptied at the next start
 _LOG_RATE: Final = 10  # records a second
+_LOG_INTERVAL: Final = 60.0  # seconds in which the same is said once of a source
+_LOG_SOURCES: Final = 1_024  # sources that are remembered for that
 _LOG_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
 
 
 class Log(logging.StreamHandler[TextIO]):
-    """Ten sanitized records a second: peers must neither fill the disk nor control the terminal that shows the log."""
+    """Ten sanitized records a second: peers must neither fill the disk nor control the terminal that shows the log.
+
+    A record may name the ``source`` of what it tells (see ``chat.transport.source``). Of each source the same is said
+    once a minute, and at most ten lines.
+    """
 
     _second = _count = _left_out = 0
 
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        self._told: dict[str, tuple[float, set[str], int]] = {}  # by source: since when, what, how many were left out
+
     def filter(self, record: logging.LogRecord) -> bool:
+        if (source := getattr(record, "source", None)) is not None and not self._is_due(record, source):
+            return False
         if int(record.created) != self._second:
             if self._left_out:
                 record.msg = f"({self._left_out} lines like these left out) {record.msg}"
@@ -66,6 +79,24 @@ class Log(logging.StreamHandler[TextIO]):
         self._count += 1
         self._left_out += self._count > _LOG_RATE
         return self._count <= _LOG_RATE
+
+    def _is_due(self, record: logging.LogRecord, source: str) -> bool:
+        args = record.args[1:] if isinstance(record.args, tuple) else ()  # without the peer, whose port changes
+        about, now = str((record.msg, [arg for arg in args if not isinstance(arg, float)])), record.created
+        since, told, left_out = self._told.get(source, (-_LOG_INTERVAL, set(), 0))
+        if now < since + _LOG_INTERVAL:
+            if about in told or len(told) >= _LOG_RATE:
+                self._told[source] = since, told, left_out + 1
+                return False
+            told.add(about)
+            return True
+        if left_out:
+            record.msg = f"{record.msg} ({left_out} more like these since the last line)"
+        if len(self._told) >= _LOG_SOURCES:
+            self._told = {one: last for one, last in self._told.items() if now < last[0] + _LOG_INTERVAL}
+        if len(self._told) < _LOG_SOURCES:  # from more sources than that, ten a second are the limit
+            self._told[source] = now, {about}, 0
+        return True
 
     def format(self, record: logging.LogRecord) -> str:
         return "chat: " + visible(super().format(record)).replace("\n", "\n      ")
@@ -80,6 +111,7 @@ async def serve(
     owners: frozenset[bytes],
     open_to_all: bool,
     advertise: str,
+    proxy_protocol: str,
     rate: int,
     bot_turns: int,
     min_free: int,
@@ -92,6 +124,7 @@ async def serve(
     """Host a room until cancelled, or the end of the control pipe. Raises ChatError."""
     logging.getLogger("chat").addHandler(Log())
     load()
+    raise_limit()
     adopt_orphans()  # what a program leaves behind if its peer process is killed
     async with AsyncExitStack() as stack:
         lock = stack.enter_context(closing(RoomLock.hold(room)))
@@ -99,7 +132,7 @@ async def serve(
         host = Host(load_host(host_key), store, owners=owners, rate=rate, bot_turns=bot_turns, min_free=min_free)
         await stack.enter_async_context(aclosing(host))
         host.open_room(room, open_to_all=open_to_all, folder=lock.folder)
-        site = Site(lock.folder, host_key, advertise)
+        site = Site(lock.folder, host_key, advertise, proxies=proxy_protocol)
         listening = [await host.listen(address, site, room) for address in map(Address.parse, transports)]
         if advertise and not host.advertised:
             raise AddressError(

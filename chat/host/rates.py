@@ -25,6 +25,7 @@ from weakref import WeakValueDictionary
 
 from chat.core.room import BOT
 from chat.core.wire import MAX_BATCH
+from chat.host.slots import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -128,8 +129,3 @@ def keep_until_full(bucket: Bucket) -> None:
     """Keep a bucket that its last link may have left: who comes back at once must not find a full one."""
     if (left := bucket.paid + BURST - time.monotonic()) > 0:
         asyncio.get_running_loop().call_later(left, bucket.is_empty, 0.0)
-
-
-def source_of(peer: Peer) -> str:
-    """Return where a peer comes from, as far as it cannot choose that freely."""
-    return f"uid {peer.uid}" if peer.uid is not None else peer.text.rpartition(":")[0]

@@ -1,4 +1,4 @@
-"""Descriptors 0 to 2, whatever state the caller left them in.
+"""Descriptors 0 to 2, whatever state the caller left them in, and how many there may be.
 
 They may be closed, so that our next file would take their number, or shared with a program that has made them
 non-blocking: then read(2) and write(2) fail with EAGAIN where they would otherwise wait.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import select
 import sys
 from codecs import BOM_UTF8
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 BOM: Final = BOM_UTF8  # the byte order mark that some editors put before a text
@@ -92,3 +94,32 @@ def drop_unwritten() -> None:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, stream.fileno())
             os.close(null)
+
+
+# -- how many there may be -----------------------------------------------------------------------------
+
+MOST: Final = 65_536  # descriptors that a host asks for, if the system lets it: each member's link takes one or two
+
+
+def raise_limit() -> None:
+    """Raise this process's soft limit of descriptors to the hard limit, at most to ``MOST``. See getrlimit(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # macOS has a lower limit of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def has_spare(*counts: int) -> bool:
+    """Whether as many descriptors are free; with a low limit, an eighth of it for each count that is higher.
+
+    Tried, since nothing else counts all that is open: files and what libraries opened, too.
+    """
+    part = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8
+    with ExitStack() as opened, suppress(OSError):
+        first = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        opened.callback(os.close, first)
+        for _ in range(sum(min(count, part) for count in counts) - 1):
+            opened.callback(os.close, os.dup(first))
+        return True
+    return False

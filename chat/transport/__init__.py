@@ -133,6 +133,7 @@ class Site:
     certificate: Path  # PEM, mode 0600: the host's Ed25519 private key and its self-signed certificate
     advertise: str = ""  # the name under which others reach this machine, if the user gave one
     previous: Address | None = None  # this listener's address last time, if it was open before
+    proxies: str = ""  # the addresses of proxies that say in front of each connection whose it is; see ``source``
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +144,17 @@ class Peer:
     key: bytes | None = None  # the Ed25519 public key that the wire itself proved (TLS)
     uid: int | None = None  # from the kernel
     pid: int | None = None
+    source: str = ""  # whose share of the host's limits it uses, if not its uid's: see ``source``
 
 
 class Link(Protocol):
-    """An ordered, reliable, two-way path for bytes to one peer."""
+    """An ordered, reliable, two-way path for bytes to one peer.
+
+    One more attribute is optional:
+
+    ``linger``  seconds that a closed link may take, in the background, to deliver what it took. The host sets it to 0
+                for peers that it pushes out, whose descriptors it needs at once
+    """
 
     @property
     def peer(self) -> Peer: ...

@@ -172,6 +172,8 @@ class SocketLink(DescriptorLink):
     and the kernel would throw away what it still had to send.
     """
 
+    linger: float = LINGER
+
     def __init__(self, sock: socket.socket, peer: Peer) -> None:
         super().__init__(peer, sock.fileno(), sock.fileno(), read=sock.recv, write=sock.send, close=self._leave)
         self._sock = sock
@@ -183,7 +185,7 @@ class SocketLink(DescriptorLink):
 
     async def _linger(self) -> None:
         try:
-            async with asyncio.timeout(LINGER):
+            async with asyncio.timeout(self.linger):
                 await self._finish()
                 self._sock.shutdown(socket.SHUT_WR)
                 readable = Waiter.for_reading(self._sock.fileno())

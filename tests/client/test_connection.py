@@ -286,7 +286,8 @@ def test_to_come_back_again_and_again_leaves_nothing_behind(tmp_path: Path, wire
             await until(lambda: len(asyncio.all_tasks()) <= tasks, "no task is left of those links")
             await ann.settled()
             assert fixture.texts() == [str(number) for number in range(20)]
-            assert fixture.host._admission._slots._value == 63  # one waits to accept; all the strangers have gone
+            assert len(fixture.host._admission._door) == 0  # all the strangers have gone
+            assert len(fixture.host._admission._links) == 1
 
     run(scene())
 

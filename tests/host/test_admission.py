@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from chat.client.events import Lost
 from chat.core.errors import NoSuchRoom, Refused
 from chat.core.session import Joined
 from chat.core.wire import (
@@ -344,26 +345,28 @@ def test_a_peer_that_says_no_hello_in_time_is_dropped(
     assert "did not say HELLO within 0.05 s" in caplog.text
 
 
-def test_with_all_slots_taken_the_next_peer_waits_and_members_notice_nothing(tmp_path: Path) -> None:
+def test_with_all_slots_taken_the_oldest_peer_gives_way_and_members_notice_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "MAX_UNAUTHENTICATED", 8)
+
     async def scene() -> None:
         async with HostFixture(tmp_path) as fixture, fixture.members("ann", "bob") as (ann, bob):
-            waiting = [await fixture.dial() for _ in range(admission.MAX_UNAUTHENTICATED)]
+            waiting = [await fixture.dial() for _ in range(8)]
             for peer in waiting:
                 await peer.frame(Kind.CHALLENGE)
             late = await fixture.dial()
-            challenge = asyncio.ensure_future(late.frame(Kind.CHALLENGE))
+            await late.frame(Kind.CHALLENGE)
+            assert await waiting[0].everything() == b""
             for number in range(20):
                 await ann.say(str(number))
                 await bob.hear(str(number))
-            assert not challenge.done()
-            await waiting[7].send(b"junk of a length that no preface has, so that it is refused at once, and waits\n")
-            await waiting[7].refusal()
-            assert not challenge.done()  # a refused peer holds its slot until it has gone
-            await waiting[7].leave()
-            await challenge
-            await waiting[8].say_hello("cid")
-            async with fixture.client("dan"):  # a place is free again where one was let in
+            await waiting[7].say_hello("cid")
+            async with fixture.client("dan"):  # into the place of the one who was let in
                 pass
+            for peer in (waiting[1], late):
+                await peer.say_hello("eve" if peer is late else "fay")
+            assert not ann.so_far(Lost)
             for peer in (*waiting, late):
                 await peer.leave()
 

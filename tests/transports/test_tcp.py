@@ -10,6 +10,7 @@ import resource
 import socket
 import ssl
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -526,7 +527,7 @@ def test_one_who_never_speaks_holds_nobody_up_and_is_sent_away(
 
 
 @pytest.mark.usefixtures("leaves_nothing")
-def test_the_door_has_room_for_so_many_and_the_rest_wait_their_turn(
+def test_at_a_full_door_the_oldest_gives_way(
     site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tcp, "HANDSHAKES", 4)
@@ -534,20 +535,59 @@ def test_the_door_has_room_for_so_many_and_the_rest_wait_their_turn(
     async def main() -> None:
         async with listening(TLS, site) as listener:
             silent = [stranger(listener) for _ in range(4)]
-            waiting = asyncio.create_task(transport.dial(listener.address))
-            await turns(50)
-            assert not waiting.done()
+            await exchange(listener)
+            await said(
+                caplog,
+                rf"tcp 127\.0\.0\.1:{silent[0].getsockname()[1]} was dropped before .*: too many come from there",
+            )
+            assert silent[0].recv(1) == b""
             caplog.set_level(logging.INFO, "chat.tcp")
             for sock in silent:
                 sock.close()
-            await said(caplog, r"tcp 127\.0\.0\.1:\d+ left: it closed the connection before TLS began")
-            link, ours = await asyncio.gather(waiting, listener.accept())
-            await link.aclose()
-            await ours.aclose()
+            for _ in silent[1:]:
+                await said(caplog, r"tcp 127\.0\.0\.1:\d+ left: it closed the connection before TLS began")
             for _ in range(9):  # every place was given back
                 await exchange(listener)
 
     run(main())
+
+
+@pytest.mark.usefixtures("leaves_nothing")
+@pytest.mark.parametrize("address", [TLS, PLAIN])
+def test_behind_a_proxy_a_peer_is_who_the_proxy_says(
+    site: Site, caplog: pytest.LogCaptureFixture, address: Address
+) -> None:
+    async def main() -> None:
+        async with listening(address, replace(site, proxies="loopback")) as listener:
+            with stranger(listener) as sock:
+                sock.sendall(b"PROXY TCP4 203.0.113.9 192.0.2.1 40000 7711\r\n" + b"GET /")
+                if address is TLS:
+                    await said(caplog, r"tcp 203\.0\.113\.9:40000 was refused: it sent an HTTP request, not TLS")
+                else:
+                    link = await listener.accept()
+                    assert (link.peer.text, link.peer.source) == ("tcp 203.0.113.9:40000", "203.0.113.9")
+                    assert await link.receive() == b"GET /"
+                    await link.aclose()
+            with stranger(listener) as sock:
+                sock.sendall(b"chat/2 manywire\n")
+                await said(
+                    caplog, r"tcp 127.* was refused: it began with 'chat/2 manywire\\n' instead of a PROXY header"
+                )
+
+    run(main())
+
+
+def test_nobody_else_is_believed_to_be_a_proxy(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with listening(TLS, replace(site, proxies="192.0.2.0/24")) as listener:
+            await exchange(listener)
+            with stranger(listener) as sock:
+                sock.sendall(b"PROXY TCP4 203.0.113.9 192.0.2.1 40000 7711\r\n")
+                await said(caplog, r"tcp 127\.0\.0\.1:\d+ was refused: it began with 'PROXY TCP4 203\.0.*', not TLS")
+
+    run(main())
+    with pytest.raises(AddressError, match=r"cannot listen on .* no list of addresses"):
+        run(listen("tcp:127.0.0.1:0", replace(site, proxies="proxy.example")))
 
 
 @pytest.mark.usefixtures("leaves_nothing")

@@ -1,0 +1,104 @@
+"""Peers from many places, though all of this runs on one machine: through a proxy that says where they come from."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final, Self
+
+from chat.transport import Address
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+PROXIED: Final = ("--proxy-protocol", "loopback")
+ATTACKER: Final = "203.0.113.9"
+ELSEWHERE: Final = "198.51.100.7"
+
+
+def header(source: str) -> bytes:
+    return f"PROXY TCP4 {source} 192.0.2.1 40000 7711\r\n".encode()
+
+
+def port_of(address: Address | str) -> int:
+    return int(str(address).partition("?")[0].rpartition(":")[2])
+
+
+def connect(address: Address | str, source: str = ATTACKER) -> socket.socket:
+    """Connect as somebody at ``source``, and say nothing."""
+    sock = socket.create_connection(("127.0.0.1", port_of(address)), timeout=20)
+    sock.sendall(header(source))
+    sock.setblocking(False)
+    return sock
+
+
+class Flood:
+    """Silent connections from one place, one after the other until it ends; at most ``held`` are open at a time."""
+
+    def __init__(self, address: Address | str, held: int, most: int) -> None:
+        self._address = address
+        self._most = most
+        self._held = held
+        self._open: list[socket.socket] = []
+        self.count = 0
+
+    async def __aenter__(self) -> Self:
+        while self.count < self._held:
+            await self._more()
+        self._task = asyncio.ensure_future(self._go_on())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        for sock in self._open:
+            sock.close()
+
+    async def _go_on(self) -> None:
+        while self.count < self._most:
+            self._open.pop(0).close()
+            await self._more()
+
+    async def _more(self) -> None:
+        self._open.append(connect(self._address))
+        self.count += 1
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def proxy(address: Address, source: str) -> AsyncIterator[tuple[Address, list[asyncio.StreamWriter]]]:
+    """A proxy to the host at ``address``, and its connections there: whoever dials it comes from ``source``."""
+    writers: list[asyncio.StreamWriter] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(OSError):
+                while data := await reader.read(65536):
+                    writer.write(data)
+                    await writer.drain()
+        finally:
+            writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        from_host, to_host = await asyncio.open_connection("127.0.0.1", port_of(address))
+        to_host.write(header(source))
+        writers.append(to_host)
+        await asyncio.gather(pump(reader, to_host), pump(from_host, writer))
+        with suppress(OSError):
+            await asyncio.gather(writer.wait_closed(), to_host.wait_closed())
+        tasks.discard(task)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield Address("tcp", f"127.0.0.1:{server.sockets[0].getsockname()[1]}", address.options), writers
+    finally:
+        server.close()
+        await server.wait_closed()
+        if tasks:
+            await asyncio.wait(tasks)  # the ends of both sides are closed by now
