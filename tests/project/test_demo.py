@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import io
 import json
 import random
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from scripts import demo
+from scripts.demo_parts import stage
+from scripts.demo_parts import transcripts as parts
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
 SAID = {"ann": ["one", "two", "two"], "bob": ["eins", "zwei\n二", ""], "late": []}
@@ -25,21 +26,9 @@ SAID = {"ann": ["one", "two", "two"], "bob": ["eins", "zwei\n二", ""], "late": 
 ORDER = [(2, "ann", 0), (4, "bob", 0), (5, "ann", 1), (6, "bob", 1), (7, "bob", 2), (8, "ann", 2)]
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("demo", ROOT / "scripts/demo.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["demo"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-demo = load()
-
-
 def message(seq: int, nick: str, text: str, time: str = "12:00") -> Any:
     event = {"event": "message", "seq": seq, "time": time, "nick": nick, "text": text}
-    return demo.as_got(event, json.dumps(event).encode())
+    return parts.as_got(event, json.dumps(event).encode())
 
 
 def talk() -> list[Any]:
@@ -56,7 +45,7 @@ def stored() -> dict[str, dict[int, int | None]]:
 def judge(log: list[Any], got: list[Any] | None = None, numbers: dict[str, dict[int, int | None]] | None = None) -> str:
     """Everybody got what the log holds, but bob, who got ``got``."""
     transcripts = dict.fromkeys(SAID, log) | {"bob": log if got is None else got}
-    fault: str = demo.find_fault(log, transcripts, SAID, stored() if numbers is None else numbers)
+    fault: str = parts.find_fault(log, transcripts, SAID, stored() if numbers is None else numbers)
     return fault
 
 
@@ -160,10 +149,10 @@ def test_talk_is_read_and_dealt(tmp_path: Path) -> None:
     lines = [("x", "一"), ("y", "two"), ("z", "three"), ("x", "four\nfive")]
     file = tmp_path / "talk.jsonl"
     file.write_text("\n".join(json.dumps({"who": who, "text": text, "more": 1}) for who, text in lines))
-    assert demo.deal(demo.read_talk(file, 2), 2) == [["一", "three", "four\nfive"], ["two"]]
+    assert parts.deal(parts.read_talk(file, 2), 2) == [["一", "three", "four\nfive"], ["two"]]
     plain = tmp_path / "talk.txt"
     plain.write_text("one \n\n  two\r\n三\n")
-    assert demo.deal(demo.read_talk(plain, 2), 2) == [["one ", "三"], ["  two\r"]]
+    assert parts.deal(parts.read_talk(plain, 2), 2) == [["one ", "三"], ["  two\r"]]
 
 
 @pytest.mark.parametrize(
@@ -180,13 +169,13 @@ def test_talk_is_read_and_dealt(tmp_path: Path) -> None:
 )
 def test_text_that_cannot_be_said_is_refused(tmp_path: Path, name: str, content: bytes, fault: str) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(demo.Failed) as caught:
-        demo.read_talk(tmp_path / name, 2)
+    with pytest.raises(parts.Failed) as caught:
+        parts.read_talk(tmp_path / name, 2)
     assert fault in str(caught.value)
 
 
 def test_own_text_repeats_itself_and_no_line_twice() -> None:
-    lines = demo.own_talk(300)
+    lines = parts.own_talk(300)
     assert len(lines) == len(set(lines)) == 300
     texts = [text for _, text in lines]
     assert any("\n" in text for text in texts)
@@ -196,18 +185,13 @@ def test_own_text_repeats_itself_and_no_line_twice() -> None:
 
 
 def test_same_seed_makes_the_same_plan() -> None:
-    plans = [demo.plan(1000, 5, 2, random.Random(7)) for _ in range(2)]
+    wanted = {"member": 5, "host": 2, "move": 3}
+    plans = [demo.plan(1000, wanted, random.Random(7)) for _ in range(2)]
     assert plans[0] == plans[1]
-    assert sorted(what for _, what in plans[0]) == ["host"] * 2 + ["late"] + ["member"] * 5
+    assert sorted(what for _, what in plans[0]) == ["host"] * 2 + ["late"] + ["member"] * 5 + ["move"] * 3
     assert [at for at, _ in plans[0]] == sorted(at for at, _ in plans[0])
     assert all(0 <= at < 1000 for at, _ in plans[0])
-    assert demo.plan(1000, 5, 2, random.Random(8)) != plans[0]
-
-
-def test_moves_are_spread_like_kills_and_change_nothing_of_a_plan_without_any() -> None:
-    moves = demo.plan(1000, 2, 1, random.Random(7), 3)
-    assert sorted(what for _, what in moves) == ["host", "late", "member", "member", "move", "move", "move"]
-    assert demo.plan(1000, 5, 2, random.Random(7), 0) == demo.plan(1000, 5, 2, random.Random(7))
+    assert demo.plan(1000, wanted, random.Random(8)) != plans[0]
 
 
 def test_transports_are_read() -> None:
@@ -229,18 +213,6 @@ def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_members_over_several_transports_who_move_in_the_middle_of_it_get_the_same() -> None:
-    done = run_demo("--members=3", "--lines=200", "--transports=tcp,pipe", "--move=2", "--kill-host=1", "--seed=1")
-    assert done.returncode == 0, done.stderr
-    assert "over tcp and pipe" in done.stdout
-    assert done.stdout.endswith("all 4 transcripts, chat log and what was said are equal\n")
-    left = re.findall(r"(\w+) leaves (\w+):", done.stderr)
-    back = re.findall(r"(\w+) is back over (\w+)", done.stderr)
-    assert [who for who, _ in left] == [who for who, _ in back]
-    assert len({who for who, _ in left}) == 2
-    assert all({there, here} == {"tcp", "pipe"} for (_, there), (_, here) in zip(left, back, strict=True))
-
-
 def test_who_has_nowhere_to_move_is_told() -> None:
     done = run_demo("--move=1")
     assert (done.returncode, done.stdout) == (2, "")
@@ -249,7 +221,7 @@ def test_who_has_nowhere_to_move_is_told() -> None:
 
 def test_progress_without_a_terminal_is_a_line_every_tenth() -> None:
     out = io.StringIO()
-    progress = demo.Progress(200, out)
+    progress = stage.Progress(200, out)
     for done in range(201):
         progress.show(done)
     progress.end()

@@ -1,0 +1,1 @@
+"""What scripts/bench is made of: two servers to compare the host with, and the load."""
