@@ -34,11 +34,10 @@ def connect(address: Address | str, source: str = ATTACKER) -> socket.socket:
 
 
 class Flood:
-    """Silent connections from one place, one after the other until it ends; at most ``held`` are open at a time."""
+    """Silent connections from one place, ``held`` at a time: for each that the host drops comes another."""
 
-    def __init__(self, address: Address | str, held: int, most: int) -> None:
+    def __init__(self, address: Address | str, held: int) -> None:
         self._address = address
-        self._most = most
         self._held = held
         self._open: list[socket.socket] = []
         self.count = 0
@@ -57,14 +56,27 @@ class Flood:
             sock.close()
 
     async def _go_on(self) -> None:
-        while self.count < self._most:
-            self._open.pop(0).close()
-            await self._more()
+        while True:
+            for sock in self._open.copy():
+                if not is_open(sock):
+                    self._open.remove(sock)
+                    sock.close()
+                    await self._more()
+            await asyncio.sleep(0)
 
     async def _more(self) -> None:
         self._open.append(connect(self._address))
         self.count += 1
         await asyncio.sleep(0)
+
+
+def is_open(sock: socket.socket) -> bool:
+    try:
+        return bool(sock.recv(65536))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 @asynccontextmanager

@@ -31,7 +31,7 @@ def test_under_a_flood_of_silent_connections_people_come_in_and_come_back(tmp_pa
             fixture.client("ann", addresses=(near,)) as ann,
         ):
             await ann.event(Up)
-            async with Flood(fixture.address, held, 40 * held) as flood:
+            async with Flood(fixture.address, held) as flood:
                 before = flood.count
                 async with fixture.client("bob", addresses=(far,)) as bob:  # from elsewhere
                     await bob.event(Up)
@@ -42,7 +42,7 @@ def test_under_a_flood_of_silent_connections_people_come_in_and_come_back(tmp_pa
                     await ann.event(Up)
                     await ann.stored(await ann.say("back again"))
                     await bob.hear("back again")
-                    assert before < flood.count < 40 * held  # it goes on all the time
+                    assert before < flood.count  # it went on all the time
                 print(f"{flood.count - before} more connections meanwhile")
 
     with programs.host(tmp_path / "host", "--open", "-t", wire, *PROXIED) as hosting:
