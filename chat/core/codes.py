@@ -28,6 +28,7 @@ REFUSALS: Final = {  # why a peer may not enter
     "too-many-rooms": "you have {count} direct rooms open on this host, which is the limit",
     "busy": "the host has as many links as it can open (ulimit -n); try again later",
     "disk-full": "the host's disk takes nothing now (it is full, or busy), so nobody new can enter; try again later",
+    "room-damaged": "this direct room is damaged; the owner of the room finds out more in the host's log",
     "protocol": "the host says that we broke the protocol: {why}",
 }
 NO_ROOM: Final = frozenset({"no-room", "no-shared-room", "not-open", "not-here", "none-open"})  # exit code 4, not 3

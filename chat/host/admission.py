@@ -185,6 +185,11 @@ class AdmissionControl:
             hosted = self._host.open_room(hello.room, only=frozenset((hello.key, hello.other)))
         except StoreFull:
             raise Refused("disk-full") from None
+        except StoreError as error:
+            if self._host.store.failure:
+                raise
+            _logger.warning("%s", error)  # damage to one direct room must not end the room for the others
+            raise Refused("room-damaged") from None
         hosted.opener, hosted.rates = hello.key, shared.rates
         for key in hosted.room.only:  # so that each finds it when it comes the next time
             hosted.room.admit(key)

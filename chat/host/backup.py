@@ -16,6 +16,7 @@ import tempfile
 from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
@@ -23,13 +24,16 @@ from chat.core.errors import ChatError, StoreError, StoreFull
 from chat.core.wire import Gap
 from chat.host import schema
 from chat.host.keep import cut_of
-from chat.host.store import KEPT_WAL, ROOM_BITS, SEQ_MASK, link, lock_folder, unlock_folder
+from chat.host.marks import read_marks
+from chat.host.store import KEPT_WAL, ROOM_BITS, SEQ_MASK, keep_wal, link, lock_folder, unlock_folder
+from chat.local.private_files import read_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 _LOG: Final = "log.db"
 _MARK: Final = "log.mark"
+_MAGIC: Final = b"SQLite format 3\0"
 
 
 class Saved(NamedTuple):
@@ -42,22 +46,35 @@ class Saved(NamedTuple):
     unnamed: int = 0  # authors of whom nothing is left but their messages
 
 
-def verify(path: Path, *, named: Path | None = None, live: bool = False) -> list[Saved]:
+def verify(
+    path: Path,
+    *,
+    named: Path | None = None,
+    live: bool = False,
+    marks: Mapping[int, tuple[int, bytes]] = MappingProxyType({}),
+) -> list[Saved]:
     """Read every row of a database, and return its rooms; the one it was made for comes first.
 
-    ``live``: a host may write to it meanwhile; what is read is of one moment. Raises StoreError if it is damaged
-    anywhere but in rows of the log, which are then among the ``lost``. Errors call it by the path ``named``.
+    ``live``: a host may write to it meanwhile; what is read is of one moment. ``marks``: how far its rooms had come by
+    then. Raises StoreError if it is damaged anywhere but in rows of the log, which are then among the ``lost``. Errors
+    call it by the path ``named``.
     """
     with _reading(named or path), closing(_connect(path, "mode=ro" if live else "mode=ro&immutable=1")) as database:
         database.execute("BEGIN")
         (first, *_) = database.execute("PRAGMA integrity_check(1)").fetchone()
         if first != "ok":
             raise sqlite3.DatabaseError(first)
-        rooms = database.execute("SELECT id, name, chain_base FROM rooms ORDER BY id").fetchall()
-        return [_saved(database, *room) for room in rooms]
+        rows = database.execute("SELECT id, name, chain_base FROM rooms").fetchall()
+        rooms = {room: (f"@lost-{room}", 0) for room in marks} | {room: (name, base) for room, name, base in rows}
+        if not rooms:
+            raise sqlite3.DatabaseError("it has no room")
+        return [
+            _saved(database, room, name, base, marks.get(room, (1, b""))[0])
+            for room, (name, base) in sorted(rooms.items())
+        ]
 
 
-def _saved(database: sqlite3.Connection, room: int, name: str, base: int) -> Saved:
+def _saved(database: sqlite3.Connection, room: int, name: str, base: int, marked: int) -> Saved:
     lost: list[Gap] = []
     cut = cut_of(database, room)
     end, chain = cut.first, cut.chain
@@ -71,6 +88,9 @@ def _saved(database: sqlite3.Connection, room: int, name: str, base: int) -> Sav
         if link(before, base | first, frames, data) != after or (first == end and before != chain):
             lost.append(Gap(first=first, count=frames))
         end, chain = first + frames, after
+    if marked > end:
+        lost.append(Gap(first=end, count=marked - end))
+        end = marked
     return Saved(name, end - 1, lost, cut.first)
 
 
@@ -81,6 +101,8 @@ def backup(folder: Path, file: Path) -> list[Saved]:
     """
     if file.exists():
         raise ChatError("{path} exists; choose another name, or remove it", path=file)
+    marks = read_marks(folder / _MARK)
+    keep_wal(folder)
     with tempfile.TemporaryDirectory(dir=file.absolute().parent, prefix=f".{file.name}-") as made:
         copy = Path(made, _LOG)
         os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # SQLite would go by the umask
@@ -91,10 +113,12 @@ def backup(folder: Path, file: Path) -> list[Saved]:
         except schema.ERRORS as error:
             raise StoreError("cannot copy {path} to {file}: {why}", path=folder / _LOG, file=file, why=error) from None
         _upgrade(copy, file)
-        saved = verify(copy)
+        saved = verify(copy, marks=marks)
         _sync(copy)
         copy.rename(file)
     _sync(file.absolute().parent)
+    if not any(room.lost for room in saved):
+        (folder / KEPT_WAL).unlink(missing_ok=True)
     return saved
 
 
@@ -103,6 +127,15 @@ def restore(file: Path, place: Callable[[str], Path]) -> tuple[Saved, Path | Non
 
     Returns what is there now, and where the database is that was there before. Raises StoreError, OSError.
     """
+    _facts, begin = read_regular(file, len(_MAGIC))
+    if begin != _MAGIC:
+        raise StoreError("{path} is no backup of a room", path=file)
+    if Path(f"{file}-wal").exists():
+        raise StoreError(
+            "{path} is no backup: the file {wal} is a part of it; rename both, to log.db and log.db-wal",
+            path=file,
+            wal=f"{file.name}-wal",
+        )
     folder = place(_room_in(file))
     with workplace(folder, "restore-") as made:
         copy = made / _LOG

@@ -18,6 +18,7 @@ import hashlib
 import logging
 import os
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from chat.local.private_files import replace_private
@@ -73,9 +74,10 @@ class Marks:
 
 
 def read_marks(path: Path) -> dict[int, tuple[int, bytes]]:
-    """Return each room's next number and its chain there. The file stays as it is. Raises OSError."""
-    with path.open("rb") as file:
+    """Return each room's next number and its chain there, nothing if they cannot be read. The file stays as it is."""
+    with suppress(OSError), path.open("rb") as file:
         return _parse(_content(file.fileno()))[0]
+    return {}
 
 
 def _content(fd: int) -> bytes:

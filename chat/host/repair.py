@@ -103,7 +103,7 @@ def check(folder: Path, name: str) -> Report:
     """
     if (fd := try_lock(folder / "lock")) is None:
         try:
-            return Report(verify(folder / "log.db", live=True), [])
+            return Report(verify(folder / "log.db", live=True, marks=read_marks(folder / "log.mark")), [])
         except StoreError as error:
             return Report([], [str(error)])
     try:
@@ -299,9 +299,7 @@ class _Salvage:
 
 
 def _marks(folder: Path, rooms: Iterable[int]) -> dict[int, tuple[int, bytes]]:
-    marks: dict[int, tuple[int, bytes]] = {}
-    with suppress(OSError):
-        marks = read_marks(folder / "log.mark")
+    marks = read_marks(folder / "log.mark")
     return {room: marks.get(room, (1, CHAIN_START)) for room in rooms}
 
 
@@ -352,6 +350,15 @@ def _other_tables(path: Path) -> tuple[dict[str, list[tuple[Any, ...]]], list[st
                     ]
                     if wrong := len(rows) - len(tables[table]):
                         faults.append(Text("rows of the table {table}: {count}", count=wrong, table=table))
+                for room, (marked, _chain) in read_marks(path.with_name("log.mark")).items():
+                    base = room << ROOM_BITS
+                    query = "SELECT max(at) + frames FROM batches WHERE at BETWEEN ? AND ?"
+                    (end,) = database.execute(query, (base, base | marked - 1)).fetchone()
+                    if (end or 1) & SEQ_MASK < marked:  # as with a damaged WAL, whose rest SQLite drops
+                        last = ((end or 1) & SEQ_MASK) - 1
+                        faults.append(
+                            Text("a host finds messages up to {last} only, not {marked}", last=last, marked=marked - 1)
+                        )
         except schema.ERRORS as error:
             faults.append(str(error))
     return tables, faults

@@ -89,13 +89,12 @@ class Store:
         self._chain_bases: dict[int, int] = {}
         self._stored: Callable[[], None] | None = None  # to be called once the current transaction is stored
         self._writing = threading.Lock()
-        self._failure = ""  # why nothing is written any more
+        self.failure = ""  # why nothing can be written any more
         path = folder / "log.db"
         with ExitStack() as opened:
             try:
                 opened.callback(unlock_folder, folder, lock_folder(folder))
-                with suppress(OSError):  # SQLite removes what a killed host left here, also if it cannot read it
-                    os.link(f"{path}-wal", folder / KEPT_WAL)
+                keep_wal(folder)
                 try:
                     self._open(path, opened)
                 except (OSError, sqlite3.Error):
@@ -141,8 +140,8 @@ class Store:
         Raises StoreFull (try again later) or StoreError (never again: stop acknowledging).
         """
         with self._writing:
-            if self._failure:
-                raise StoreError(self._failure)
+            if self.failure:
+                raise StoreError(self.failure)
             try:
                 self._database.execute("BEGIN IMMEDIATE")
                 yield self._database
@@ -152,10 +151,10 @@ class Store:
             except schema.ERRORS as error:
                 if may_pass(error):
                     raise StoreFull(_explain_waiting(error)) from None
-                self._failure = Text(
+                self.failure = Text(
                     "the database cannot be written: {why}; messages are no longer accepted", why=self._explain(error)
                 )
-                raise StoreError(self._failure) from None
+                raise StoreError(self.failure) from None
             finally:
                 self._stored = None
                 if self._database.in_transaction:
@@ -200,15 +199,12 @@ class Store:
                 raise sqlite3.DatabaseError("the table of rooms is damaged")
             room, _, epoch, invite, base, _ = known
             self._chain_bases[room] = base
-            last = self._reader.execute(_HOLDS, (room << ROOM_BITS, room << ROOM_BITS | SEQ_MASK)).fetchone()
-            next_seq, last_time, chain = 1, 0, CHAIN_START
-            if last is not None:
-                at, frames, chain = last
-                next_seq = (at & SEQ_MASK) + frames
-                found = self.read(room, next_seq - 1)  # a Gap if it is damaged; then the host's clock decides
-                last_time = [f.time for f in split(found.data)][-1] if isinstance(found, Batch) else 0
-            self._check_high_water(room, name, next_seq)
-            (self._folder / KEPT_WAL).unlink(missing_ok=True)
+            self._check_high_water(room, name)
+            next_seq, chain = self._end(room)
+            found = self.read(room, next_seq - 1)  # a Gap if it is damaged; then the host's clock decides
+            last_time = [f.time for f in split(found.data)][-1] if isinstance(found, Batch) else 0
+            if all(self._end(one)[0] >= self.high_water(one)[0] for one in self._marks.rooms()):
+                (self._folder / KEPT_WAL).unlink(missing_ok=True)
             rows, checked, anew = tables.load(self._reader, room, next_seq, chain, partial(self.read, room))
             self._checked[room] = checked
             if anew:
@@ -350,13 +346,20 @@ class Store:
         """Return the room's next number and its chain there, as they were marked."""
         return self._marks.read(room)
 
-    def _check_high_water(self, room: int, name: str, next_seq: int) -> None:
+    def _end(self, room: int, below: int = SEQ_MASK + 1) -> tuple[int, bytes]:
+        """Return the number after a room's last batch that begins below another number, and its chain there."""
+        rows = self._reader.execute(_HOLDS, (room << ROOM_BITS, room << ROOM_BITS | below - 1))
+        at, frames, chain = rows.fetchone() or (0, 1, CHAIN_START)
+        return (at & SEQ_MASK) + frames, chain
+
+    def _check_high_water(self, room: int, name: str) -> None:
         if room in self._marks.damaged:
             _logger.error(
                 "the high-water mark of room %r cannot be read; nobody can tell whether its last messages are lost",
                 name,
             )
         marked, chain = self.high_water(room)
+        next_seq, _chain = self._end(room)
         if marked > next_seq:
             raise StoreError(
                 "room {name!r} has lost messages {first} to {last}, which members were shown; {advice}",
@@ -365,8 +368,7 @@ class Store:
                 last=marked - 1,
                 advice=self._advice,
             )
-        row = self._reader.execute(_HOLDS, (room << ROOM_BITS, room << ROOM_BITS | marked - 1)).fetchone()
-        if (row[2] if row else CHAIN_START) != chain:
+        if self._end(room, marked)[1] != chain:
             raise StoreError(
                 "room {name!r} is not the log that members were shown, at message {last}; {advice}",
                 name=name,
@@ -443,6 +445,12 @@ def _explain_waiting(error: Exception) -> Text:
     if _code(error) == sqlite3.SQLITE_FULL:
         return Text("the disk is full; messages wait until there is room again")
     return Text("the database cannot be written now: {why}; messages wait until it can", why=Text(str(error)))
+
+
+def keep_wal(folder: Path) -> None:
+    """Keep what a killed host left in its WAL: SQLite removes it when it closes, also what it could not read."""
+    with suppress(OSError):
+        os.link(folder / "log.db-wal", folder / KEPT_WAL)
 
 
 def lock_folder(folder: Path) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -70,6 +72,30 @@ def test_a_direct_room_that_nobody_is_in_is_closed_and_opens_again(
                 await until(lambda: list(fixture.host.rooms) == ["lobby"], "it is closed")
             async with fixture.client("bob", other="ann") as to_ann:
                 await to_ann.hear("to bob", "to bob")
+
+    run(scene())
+
+
+def lose_direct_messages(folder: Path) -> None:
+    with closing(sqlite3.connect(next(folder.rglob("log.db")))) as database, database:
+        database.execute("DELETE FROM batches WHERE at > 2 << 48")
+
+
+def test_a_damaged_direct_room_ends_nothing_else(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with (
+            HostFixture(tmp_path, TCP) as fixture,
+            fixture.members("ann", "bob"),
+            fixture.client("ann", other="bob") as to_bob,
+        ):
+            await to_bob.stored(await to_bob.say("psst"))
+        lose_direct_messages(tmp_path)
+        async with HostFixture(tmp_path, TCP) as fixture, fixture.members("ann", "bob") as (ann, _):
+            with pytest.raises(Refused) as caught:
+                async with fixture.client("ann", other="bob"):
+                    pass
+            assert caught.value.code == "room-damaged"
+            await ann.stored(await ann.say("the room goes on"))
 
     run(scene())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 from contextlib import closing
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from chat.core.errors import ChatError, StoreError
+from chat.core.wire import Gap
 from chat.host.backup import backup, restore, verify
 from chat.host.repair import check, repair
 from chat.host.store import Store
@@ -68,6 +70,52 @@ def test_a_damaged_backup_is_refused_and_nothing_is_touched(tmp_path: Path) -> N
         with pytest.raises(StoreError, match=r"is damaged|is no backup"):
             restore(file, lambda _name: folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_backup_leaves_what_a_damaged_wal_holds_to_repair(tmp_path: Path) -> None:
+    """SQLite drops all that follows a damaged frame, and removes the WAL when it closes."""
+    folder, killed = tmp_path / "room", tmp_path / "killed"
+    with closing(Store(folder)) as store:
+        frames = fill(store, "lobby", 500)
+        shutil.copytree(folder, killed)
+    data = bytearray((killed / "log.db-wal").read_bytes())
+    data[data.index(frames[100][32:60])] ^= 1
+    (killed / "log.db-wal").write_bytes(data)
+    for _ in range(2):
+        assert not check(killed, "lobby").is_sound
+        (saved,) = backup(killed, tmp_path / "copy")
+        assert (saved.last, saved.lost[-1].first + saved.lost[-1].count) == (max(frames), max(frames) + 1)
+        (tmp_path / "copy").unlink()
+    (gap,) = repair(killed, "lobby").rooms[0].lost
+    assert gap.first <= 100 < gap.first + gap.count < 150
+    backup(killed, tmp_path / "copy")
+    assert not (killed / "log.db-wal.kept").exists()
+
+
+def test_a_backup_without_its_room_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "room"
+    with closing(Store(folder)) as store:
+        fill(store, "lobby", 50)
+    (folder / "log.db").unlink()
+    Store(folder).close()
+    (saved,) = backup(folder, tmp_path / "copy")
+    assert saved.lost == [Gap(first=1, count=saved.last)]
+    (folder / "log.mark").unlink()
+    with pytest.raises(StoreError, match="it has no room"):
+        backup(folder, tmp_path / "none")
+
+
+def test_what_is_no_backup_file(tmp_path: Path) -> None:
+    """Opening a FIFO would wait for its writer; and a database without its WAL lacks the newest messages."""
+    ann, file, folder = tmp_path / "ann", tmp_path / "copy", tmp_path / "room"
+    os.mkfifo(file)
+    done = run(ann, "restore", str(file), "--lang=en")
+    assert (done.returncode, done.stderr) == (1, f"chat: {file} is no backup of a room\n")
+    with closing(Store(folder)) as store:
+        fill(store, "lobby", 50)
+        shutil.copytree(folder, tmp_path / "killed")
+    done = run(ann, "restore", str(tmp_path / "killed/log.db"), "--lang=en")
+    assert (done.returncode, "log.db-wal is a part of it" in done.stderr) == (1, True)
 
 
 def test_a_restored_room_is_what_it_was(tmp_path: Path) -> None:

@@ -211,6 +211,27 @@ def test_a_damaged_wal_costs_what_lay_in_its_damaged_frames(
         print(f"seed {seed}: {len(missing)} messages lost of {len(busy.rows.get(page, ()))} on page {page}")
 
 
+def test_the_wal_is_kept_until_nothing_of_any_room_is_lost(tmp_path: Path) -> None:
+    """Here the damage costs a direct room, which is opened later than the main one."""
+    folder, killed = tmp_path / "room", tmp_path / "killed"
+    with closing(Store(folder)) as store:
+        fill(store, "lobby", 50)
+        direct = fill(store, "@two", 300)
+        shutil.copytree(folder, killed)
+    data = bytearray((killed / "log.db-wal").read_bytes())
+    data[data.rindex(direct[150][32:60])] ^= 1
+    (killed / "log.db-wal").write_bytes(data)
+    with closing(Store(killed)) as store:
+        store.open_room("lobby")
+        with pytest.raises(StoreError, match="'@two' has lost messages"):
+            store.open_room("@two")
+    _lobby, two = repair(killed, "lobby").rooms
+    assert len(numbers(two.lost)) < 60
+    with closing(Store(killed)) as store:
+        assert max(content(store, "@two")) == max(direct)
+        assert not (killed / "log.db-wal.kept").exists()
+
+
 def test_a_room_goes_on_where_it_was(tmp_path: Path) -> None:
     """Its epoch, invites, members and read marks are the same, and each stream goes on with its next number."""
     folder = tmp_path / "room"
