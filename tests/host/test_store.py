@@ -476,7 +476,7 @@ def test_any_path_will_do(tmp_path: Path) -> None:
     for _ in range(2):
         with opened(folder) as store:
             Kept(store).say(b"hi")
-    assert {path.name for path in folder.iterdir()} == {"lock", "log.db", "log.mark", "ballast"}
+    assert {path.name for path in folder.iterdir()} == {"log.db", "log.mark", "ballast"}
     assert [path.name for path in tmp_path.iterdir() if path.name != folder.name] == []
 
 
