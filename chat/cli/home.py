@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chat.i18n import _
+from chat.i18n import _, translate
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -114,7 +114,10 @@ class Home:
         nick = self.nick(nick) if speaks else ""
         outboxes = self.outboxes if speaks else None
         where = locate(ask_which(target), scheme)
-        return Client(where, self._identity_in(where(), nick), self.known_hosts(), outboxes=outboxes, nick=nick, **more)
+        identity, known_hosts = self._identity_in(where(), nick), self.known_hosts()
+        client = Client(where, identity, known_hosts, outboxes=outboxes, nick=nick, **more)
+        client.on_wait = lambda error: warn(_("chat: {why}; waiting for that").format(why=translate(error)))
+        return client
 
 
 def ask_which(target: str) -> str:

@@ -93,7 +93,9 @@ async def _show_lines_or_screen(clients: list[Client], home: Home, *, plain: boo
     unsent = 0
 
     def opener(target: str) -> Client:
-        return home.client(target, "", nick=client.nick, speaks=True, history=options.HISTORY, looks=True)
+        made = home.client(target, "", nick=client.nick, speaks=True, history=options.HISTORY, looks=True)
+        made.on_wait = None  # a face is on the terminal by then, and shows the refusal itself
+        return made
 
     async with client:
         if plain or os.environ.get("TERM", "dumb") == "dumb" or not (sys.stdout.isatty() and sys.stdin.isatty()):

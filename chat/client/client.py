@@ -23,7 +23,7 @@ from chat.client.connection import Connection
 from chat.client.events import EventQueue, LocalNotice
 from chat.client.outbox import Outbox, outbox_folder
 from chat.client.queries import Queries
-from chat.core.errors import LocalProtocolError, StoreFull, wire_fields
+from chat.core.errors import HostBusy, LocalProtocolError, StoreFull, wire_fields
 from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected, Session, Stored
 from chat.local.identity import host_hash
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 _RETRY: Final = 1.0  # seconds after our own disk took nothing
 _SILENT: Final = {"unknown", "unconfirmed"}  # codes of messages of which the host says nothing
+PATIENCE: Final = 180  # seconds for which a newcomer waits at the door in all, if the host says when to come again
 WINDOW: Final = 1024  # messages that may be unsettled before ``say`` waits
 
 
@@ -77,6 +78,7 @@ class Client:
         self.session = Session(target.room, identity.key, nick=nick, silent=silent, history=history, other=target.other)
         if since:
             self.session.start_at = since
+        self.on_wait: Callable[[HostBusy], None] | None = None
         self.pending: list[str] = []  # ids of what an earlier process had said and not seen stored
         self.address: Address | None = None  # where the link leads, or led last
         self.wire: tuple[str, ...] = ()  # the transport and why we trust the host, for people; empty without a link
@@ -97,14 +99,31 @@ class Client:
     # -- joining and leaving ---------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Dial and join. Raises DialFailed, Refused, RemoteProtocolError: the first time there is no second try."""
+        """Dial and join. Raises DialFailed, Refused, RemoteProtocolError.
+
+        The first time there is no second try, unless the host says when to come again and ``on_wait`` is set.
+        """
         try:
-            await self.connection.connect()
+            waited = 0
+            while (seconds := await self._connect(PATIENCE - waited)) > 0:
+                waited += seconds
+                await asyncio.sleep(seconds)
         except BaseException:
             await self._close()
             raise
         self.connection.start()
         return self
+
+    async def _connect(self, patience: int) -> int:
+        """Connect, or return in how many seconds to try again, at most ``patience``."""
+        try:
+            await self.connection.connect()
+        except HostBusy as error:
+            if self.on_wait is None or not 0 < error.seconds <= patience:
+                raise
+            self.on_wait(error)
+            return error.seconds
+        return 0
 
     async def __aexit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         if kind is None:

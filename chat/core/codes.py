@@ -26,12 +26,15 @@ REFUSALS: Final = {  # why a peer may not enter
     "too-many-nicks": "your key already has {count} nicknames here; use one of them",
     "too-many-links": "your key already has {count} links to this room; close one of them",
     "too-many-rooms": "you have {count} direct rooms open on this host, which is the limit",
+    "newcomers": "too many newcomers are entering this room; try again in {seconds} s",
+    "too-many-streams": "your key has brought too many new outboxes; try again in {seconds} s",
     "busy": "the host has as many links as it can open (ulimit -n); try again later",
     "disk-full": "the host's disk takes nothing now (it is full, or busy), so nobody new can enter; try again later",
     "room-damaged": "this direct room is damaged; the owner of the room finds out more in the host's log",
     "protocol": "the host says that we broke the protocol: {why}",
 }
 NO_ROOM: Final = frozenset({"no-room", "no-shared-room", "not-open", "not-here", "none-open"})  # exit code 4, not 3
+BUSY: Final = frozenset({"busy", "newcomers", "too-many-streams"})  # may pass: exit code 4, and members dial again
 
 NOTICES: Final = {
     "closing": "the host is closing the room",

@@ -154,9 +154,15 @@ class NoSuchRoom(Refused):
 
 
 class HostBusy(Refused):
-    """The host can open no more links just now; it may later."""
+    """The host lets us in only later: it can open no more links, or somebody has used up what there is for now."""
 
     exit_code = UNREACHABLE
+
+    @property
+    def seconds(self) -> int:
+        """After how many seconds to try again, 0 if the host did not say."""
+        seconds = self.fields.get("seconds", 0)
+        return seconds if isinstance(seconds, int) and seconds > 0 else 0
 
 
 class Untrusted(Refused):

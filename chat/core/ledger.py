@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from chat.core import text
-from chat.core.sequencer import AddInvite, Append, ClaimNick, Reject, SetRole
+from chat.core.sequencer import AddInvite, Append, ClaimNick, Reject, ReleaseNick, SetRole
 from chat.core.wire import MAX_CONTROL, Author, Kind, Rejection
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Stream:
     key: bytes
     id: int
     high_water: int = 0  # the last number that was applied
-    author: Author | None = None  # the last one introduced for it
+    author: Author | None = None  # as which it spoke last
     rejections: deque[Rejection] = field(default_factory=partial(deque[Rejection], maxlen=REJECTIONS_KEPT))
     # Of this host's links, and no part of what is applied:
     accepted: int = 0  # the last number that was submitted
@@ -66,6 +66,7 @@ class RoomTables:
     rejections: list[tuple[bytes, int, Rejection]] = field(default_factory=list)  # key, stream
     reads: list[tuple[bytes, int]] = field(default_factory=list)  # key, the last number that it has read
     admitted: list[tuple[bytes, bytes]] = field(default_factory=list)  # key, its invite's; never read by the room
+    released: list[str] = field(default_factory=list)  # skeletons of nicknames that go before any of ``nicks`` come
 
 
 class Ledger:
@@ -73,11 +74,15 @@ class Ledger:
 
     def __init__(self, log: Log, tables: RoomTables) -> None:
         self.log = log
-        self._authors: list[Author] = sorted(tables.authors, key=lambda author: author.index)
+        self._authors: list[Author] = []
+        self._authors_by_name: dict[
+            tuple[bytes, int, str, bool], Author
+        ] = {}  # by key, stream, nickname, whether a bot
         self._streams: dict[tuple[bytes, int], Stream] = {}
         for key, stream, number in tables.high_water:
             self._streams[key, stream] = Stream(key, stream, number, accepted=number)
-        for author in self._authors:
+        for author in sorted(tables.authors, key=lambda author: author.index):
+            self._introduce(author)
             self._stream(author.key, author.stream).author = author
         for key, stream, one in tables.rejections:
             self._streams[key, stream].rejections.append(one)
@@ -126,6 +131,16 @@ class Ledger:
                     self._alike.setdefault(text.skeleton(nick), []).append((nick, key))
                     self._nick_count[key] += 1
                     self._new.nicks.append((skeleton, nick, key))
+            case ReleaseNick(key, nick, skeleton):
+                if self._nicks.get(skeleton) == (nick, key) and not self._has_spoken(key, nick):
+                    del self._nicks[skeleton]
+                    alike = text.skeleton(nick)
+                    self._alike[alike].remove((nick, key))
+                    if not self._alike[alike]:
+                        del self._alike[alike]
+                    self._nick_count[key] -= 1
+                    self._new.nicks = [row for row in self._new.nicks if row[0] != skeleton]
+                    self._new.released.append(skeleton)
             case SetRole(key, role):
                 if self._roles.get(key) != role:
                     self._roles[key] = role
@@ -134,6 +149,11 @@ class Ledger:
                 if self.invites.get(key) != (expires, counted):
                     self.invites[key] = (expires, counted)
                     self._new.invites.append((key, expires, counted))
+
+    def _has_spoken(self, key: bytes, nick: str) -> bool:
+        """Whether the log has a message of this key under this nickname, or one that looks like it."""
+        nicks = {author.nick for author in self._authors if author.key == key}
+        return text.skeleton(nick) in map(text.skeleton, nicks)
 
     def _stream(self, key: bytes, stream: int) -> Stream:
         return self._streams.get((key, stream)) or self._streams.setdefault((key, stream), Stream(key, stream))
@@ -144,14 +164,20 @@ class Ledger:
         """Put messages into the log; their author is introduced first if the log does not know it by this nickname."""
         author = stream.author
         if author is None or author.nick != nick or author.bot != bot:
+            author = self._authors_by_name.get((stream.key, stream.id, nick, bot))
+        if author is None:
             author = Author(index=len(self._authors) + 1, key=stream.key, stream=stream.id, nick=nick, bot=bot)
-            stream.author = author
-            self._authors.append(author)
+            self._introduce(author)
             self._new.authors.append(author)
             self.log.append(Kind.AUTHOR, msgspec.msgpack.encode(author), time=time, author=author.index)
+        stream.author = author
         self.log.append_run(frames, ends, time=time, author=author.index, number=number)
         self._touched.setdefault(stream, stream.high_water)
         stream.high_water = number + len(ends) - 1
+
+    def _introduce(self, author: Author) -> None:
+        self._authors.append(author)
+        self._authors_by_name[author.key, author.stream, author.nick, author.bot] = author
 
     def _reject(self, stream: Stream, number: int, code: str, fields: dict[str, str | int]) -> None:
         """Move a stream on past one message. Several in a row for one reason are one rejection."""
@@ -194,7 +220,8 @@ class Ledger:
 
     def give_back(self, changes: RoomTables) -> None:
         """Take back changes that could not be committed; the next ``take_changes`` returns them too."""
-        for table in ("authors", "nicks", "members", "invites", "admitted"):
+        changes.nicks = [row for row in changes.nicks if row[0] not in self._new.released]
+        for table in ("authors", "nicks", "released", "members", "invites", "admitted"):
             getattr(self._new, table)[:0] = getattr(changes, table)
         before = {(self._streams[key, stream], one.number): one for key, stream, one in changes.rejections}
         self._new_rejections = before | self._new_rejections

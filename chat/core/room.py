@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from chat.core import text
 from chat.core.errors import LocalProtocolError, Refused, RemoteProtocolError
@@ -27,7 +27,7 @@ from chat.core.ledger import NICKS_A_KEY, Ledger, RoomTables, Stream
 from chat.core.log import Cursor, Log, digest
 from chat.core.loopguard import LIMIT, LoopGuard
 from chat.core.roster import Roster
-from chat.core.sequencer import AddInvite, Append, ClaimNick, Reject, SetRole, Submitter
+from chat.core.sequencer import AddInvite, Append, ClaimNick, Reject, ReleaseNick, SetRole, Submitter
 from chat.core.status import Status, pack_slot, unpack_slot
 from chat.core.wire import (
     HEADER_SIZE,
@@ -138,6 +138,8 @@ class Room(Ledger):
             del self._coming[submission.key]
         elif isinstance(submission, ClaimNick):
             self._claims.discard(submission)
+        elif isinstance(submission, ReleaseNick) and self._is_here(submission.key, submission.nick):
+            self._submit(ClaimNick(*astuple(submission)))  # another host did not know that
 
     def _submit(self, submission: Submission) -> None:
         if self.submitter is None:
@@ -174,6 +176,28 @@ class Room(Ledger):
     def knows(self, key: bytes) -> bool:
         """Whether this key was ever admitted."""
         return key in self.owners or key in self._roles
+
+    def unspoken(self) -> list[tuple[bytes, str]]:
+        """Return the keys and nicknames under which nobody has spoken."""
+        spoken = {(author.key, author.nick) for author in self._authors}
+        return [(key, nick) for nick, key in self._nicks.values() if (key, nick) not in spoken]
+
+    def release(self, key: bytes, nick: str) -> None:
+        """Let go of a nickname whose key is not here, if it has never spoken under it."""
+        if self.only or self._is_here(key, nick):
+            return
+        alike = self._alike.get(text.skeleton(nick), [])
+        for skeleton, (held, whose) in list(self._nicks.items()):
+            if whose == key and (held, whose) in alike:
+                self._submit(ReleaseNick(key, held, skeleton))
+
+    def _is_here(self, key: bytes, nick: str) -> bool:
+        skeleton = text.skeleton(nick)
+        return any(member.key == key and text.skeleton(member.nick) == skeleton for member in self.members)
+
+    def has_stream(self, key: bytes, stream: int) -> bool:
+        """Whether the room knows this stream of a key; a new one costs it memory for ever once it speaks."""
+        return (key, stream) in self._streams
 
     def speakers(self) -> set[bytes]:
         """Return the keys that have spoken here."""

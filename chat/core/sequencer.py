@@ -62,6 +62,14 @@ class ClaimNick(msgspec.Struct, frozen=True, array_like=True, tag="nick"):
     skeleton: str
 
 
+class ReleaseNick(msgspec.Struct, frozen=True, array_like=True, tag="release"):
+    """A nickname is free again, unless its key has spoken under it."""
+
+    key: bytes
+    nick: str
+    skeleton: str
+
+
 class SetRole(msgspec.Struct, frozen=True, array_like=True, tag="role"):
     """A key is a member from now on, with this role."""
 
@@ -77,7 +85,7 @@ class AddInvite(msgspec.Struct, frozen=True, array_like=True, tag="invite"):
     counted: bool
 
 
-Submission: TypeAlias = Append | Reject | ClaimNick | SetRole | AddInvite
+Submission: TypeAlias = Append | Reject | ClaimNick | ReleaseNick | SetRole | AddInvite
 
 
 class Sequencer(Protocol):

@@ -19,7 +19,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from chat.core.codes import NO_ROOM
+from chat.core.codes import BUSY, NO_ROOM
 from chat.core.errors import HostBusy, LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError, Text
 from chat.core.incoming import Incoming, Range
 from chat.core.log import digest
@@ -331,7 +331,7 @@ class Session:
     def _control_frame(self, frame: Frame, events: list[Event]) -> None:
         if frame.kind == Kind.REFUSED:
             refusal = unpack(Refusal, frame)
-            kind = NoSuchRoom if refusal.code in NO_ROOM else HostBusy if refusal.code == "busy" else Refused
+            kind = NoSuchRoom if refusal.code in NO_ROOM else HostBusy if refusal.code in BUSY else Refused
             raise refusal.error(kind)
         if frame.kind == Kind.CHALLENGE and self.state is LinkState.WAITING:
             events.append(unpack(Challenge, frame))

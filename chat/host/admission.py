@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from chat.core.room import Member
     from chat.host.host import Host
     from chat.host.hosted_room import HostedRoom
-    from chat.transport import Link, Listener
+    from chat.transport import Link, Listener, Peer
 
 _logger: Final = logging.getLogger("chat.host.host")
 
@@ -155,9 +155,9 @@ class AdmissionControl:
         if self._check_invite(hosted, hello, by_invite):
             async with self._host.disk:  # its use is written now; the loop must not wait for a thread's commit
                 # Another peer may have used it up meanwhile.
-                self._claim(hosted, hello, is_counted=self._check_invite(hosted, hello, by_invite))
+                self._claim(hosted, hello, visit.link.peer, is_counted=self._check_invite(hosted, hello, by_invite))
         else:
-            self._claim(hosted, hello)
+            self._claim(hosted, hello, visit.link.peer)
         if not await hosted.in_order(lambda: not room.is_coming(hello.key) and room.prepare(hello) is not None):
             raise LinkBroken("the room's sequencer takes too long")  # the peer comes back
         if not is_ours:
@@ -234,20 +234,23 @@ class AdmissionControl:
             raise Refused("invite-used")
         return is_counted
 
-    def _claim(self, hosted: HostedRoom, hello: Hello, *, is_counted: bool = False) -> None:
+    def _claim(self, hosted: HostedRoom, hello: Hello, peer: Peer, *, is_counted: bool = False) -> None:
         """Claim the peer's nickname, count the use of its invite, and admit its key. Raises Refused, StoreError."""
         room = hosted.room
         theirs = [member for member in room.members if member.key == hello.key]
         if len(theirs) >= MAX_LINKS_A_KEY and not any(one.stream and one.stream.id == hello.stream for one in theirs):
             raise Refused("too-many-links", count=MAX_LINKS_A_KEY)
+        is_new = not (room.only or room.knows(hello.key) or room.is_coming(hello.key))
+        invite = b"" if room.may_enter(hello.key) or room.is_coming(hello.key) else hello.invite
+        hosted.rates.came(hello.key, peer, invite, is_new=is_new)
         room.prepare(hello)
         if is_counted:
             try:
                 self._host.store.use_invite(hosted.number, hello.invite)
             except StoreFull:
                 raise Refused("disk-full") from None
-        invite = b"" if room.may_enter(hello.key) or room.is_coming(hello.key) else hello.invite
-        hosted.rates.came(hello.key, invite)
+        if hello.stream and not room.has_stream(hello.key, hello.stream):
+            hosted.rates.new_stream(hello.key)
         room.admit(hello.key, invite=invite)
 
     def _enter(self, hosted: HostedRoom, hello: Hello, proof: bytes, *, as_owner: bool) -> Member:

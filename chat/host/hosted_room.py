@@ -49,6 +49,7 @@ SEND_BUDGET: Final = 256 * 1024  # bytes for one member in one tick, so that cat
 BACKLOG: Final = 1024 * 1024  # bytes appended but not yet stored, above which members are not read
 SLOW_COMMIT: Final = 0.002  # seconds; slower disks are written from a thread
 _RETRY: Final = 1.0  # seconds between tries while the disk is full
+NICK_GRACE: Final = 600.0  # seconds for which a nickname that never spoke is kept after its last link; then it is free
 IDLE: Final = 60.0  # seconds after which a direct room with nobody in it is closed; it opens again as somebody comes
 ORDER_TIMEOUT: Final = 5.0  # seconds that a newcomer waits for the sequencer
 _BEAT_FRAME: Final = encode(Kind.BEAT)
@@ -82,6 +83,7 @@ class HostedRoom:
             room.submitter.on_ordered = self.drained.set
         self.on_stored: Callable[[], None] = index.wake  # batches have been stored
         self._tick_due = False
+        self._departed = dict.fromkeys(room.unspoken(), time.monotonic())  # key, nickname: since when it is not here
         self._loop_told = 0.0  # the longest pause of its loop guard that the room has been told of
         self._person_spoke = asyncio.Event()
 
@@ -99,14 +101,19 @@ class HostedRoom:
 
     def detach(self, connection: Connection) -> None:
         """Forget a member, and let the others know."""
-        self.room.leave(connection.member)
-        self.board.release(connection.member)
-        self.connections.pop(connection.member, None)
+        member = connection.member
+        self.room.leave(member)
+        self.board.release(member)
+        self.connections.pop(member, None)
         self.used = time.monotonic()
+        self._departed.pop((member.key, member.nick), None)
+        self._departed[member.key, member.nick] = self.used  # in order of time
         if connection.clogged is not None:
             connection.clogged.cancel()
         if connection.bucket is not None:
             keep_until_full(connection.bucket)
+        if member.stream is not None and not self.room.has_stream(member.key, member.stream.id):
+            self.rates.unused_stream(member.key)
         self.wake()
 
     def is_idle(self, now: float) -> bool:
@@ -146,7 +153,15 @@ class HostedRoom:
                 connection.send()
 
     def poll(self) -> None:
-        """Poll the board for members that cannot see it; submit again what the sequencer did not take."""
+        """Poll the board for members that cannot see it; submit again what the sequencer did not take.
+
+        Nicknames under which nobody spoke are free again some time after their bearer left.
+        """
+        while self._departed and (oldest := next(iter(self._departed.items())))[1] + NICK_GRACE <= time.monotonic():
+            del self._departed[oldest[0]]
+            self.room.release(*oldest[0])
+        if self.room.changed:
+            self.wake()
         if self.board.poll():
             self.wake()
         if (submitter := self.room.submitter) is not None:

@@ -17,18 +17,21 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from heapq import heappop, heappush
 from itertools import count
+from math import ceil
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
+from chat.core.errors import Refused
 from chat.core.room import BOT
 from chat.core.wire import MAX_BATCH
 from chat.host.slots import source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable
 
     from chat.core.room import Member
     from chat.transport import Peer
@@ -38,6 +41,12 @@ BYTES_A_MESSAGE: Final = 200  # that count as one message: 1 MB/s by default; be
 LEAST_BYTES: Final = MAX_BATCH  # a second, however low the rate: one read must not close a shared bucket for long
 BURST: Final = 1.0  # seconds' worth that a quiet member may send at once, before it is read at its rate
 KNOWN_AFTER: Final = 3600.0  # seconds after which a newcomer has a bucket of its own; before, it shares its source's
+
+NEWCOMERS_A_SOURCE: Final = 30  # new keys by one invite from one source at once; more are told when to come again
+NEWCOMERS: Final = 120  # new keys by one invite, or by none in an open room; more are told when to come again
+NEWCOMERS_SECONDS: Final = 60.0  # in which as many again may come
+NEW_STREAMS: Final = 256  # outboxes that a key may bring at once, each costs memory for ever; more must wait
+NEW_STREAMS_SECONDS: Final = 3600.0  # in which a key may bring as many again
 
 PRIVILEGED: Final = frozenset({"owner", "operator"})  # roles that keep order, and that no flood of others may hinder
 
@@ -91,6 +100,25 @@ class Bucket:
         self._wake()
 
 
+class Allowance:
+    """So many of something at once for each of those who ask, and as many again in ``seconds``."""
+
+    def __init__(self, count: int, seconds: float) -> None:
+        self._step, self._seconds = seconds / count, seconds
+        self._paid: dict[Hashable, float] = {}  # for those who took some lately: when what they took is paid for
+
+    def wait(self, who: Hashable) -> float:
+        """Return in how many seconds there is one for them, 0.0 for now."""
+        return max(0.0, self._paid.get(who, 0.0) + self._step - time.monotonic())
+
+    def take(self, who: Hashable, count: int = 1) -> None:
+        """Take one; with -1, give one back."""
+        now = time.monotonic()
+        self._paid[who] = max(self._paid.pop(who, 0.0), now - self._seconds) + count * self._step
+        while (oldest := next(iter(self._paid))) != who and self._paid[oldest] <= now - self._seconds:
+            del self._paid[oldest]
+
+
 class Rates:
     """The buckets of one room and of its direct rooms. ``spoke``: the keys that have spoken here before."""
 
@@ -98,12 +126,32 @@ class Rates:
         self._rate = rate
         self._known = set(spoke)
         self._since: dict[bytes, tuple[float, bytes]] = {}  # newcomers: when they came, and by which invite
+        self._by_source = Allowance(NEWCOMERS_A_SOURCE, NEWCOMERS_SECONDS)
+        self._by_invite = Allowance(NEWCOMERS, NEWCOMERS_SECONDS)
+        self._streams = Allowance(NEW_STREAMS, NEW_STREAMS_SECONDS)
         self._buckets: WeakValueDictionary[tuple[object, ...], Bucket] = WeakValueDictionary()
 
-    def came(self, key: bytes, invite: bytes) -> None:
-        """Take note of a key that comes in. ``invite`` is what admits it now, b"" for a key that needs none."""
+    def came(self, key: bytes, peer: Peer, invite: bytes, *, is_new: bool) -> None:
+        """Take note of a key that comes in, by an ``invite`` (b"" if it needs none). Raises Refused: too many do."""
+        if is_new and self._rate and peer.uid != os.geteuid():
+            who = source_of(peer), invite
+            if wait := max(self._by_source.wait(who), self._by_invite.wait(invite)):
+                raise Refused("newcomers", seconds=ceil(wait))
+            self._by_source.take(who)
+            self._by_invite.take(invite)
         if key not in self._known:
             self._since.setdefault(key, (time.monotonic(), invite))
+
+    def new_stream(self, key: bytes) -> None:
+        """Take note of a stream that the room does not know. Raises Refused if a key has too many of them."""
+        if self._rate:
+            if wait := self._streams.wait(key):
+                raise Refused("too-many-streams", seconds=ceil(wait))
+            self._streams.take(key)
+
+    def unused_stream(self, key: bytes) -> None:
+        """A new stream was forgotten, since it never spoke."""
+        self._streams.take(key, -1)
 
     def is_known(self, key: bytes) -> bool:
         if key not in self._known:

@@ -72,7 +72,10 @@ class Checked:
         self, database: sqlite3.Connection, room: int, changes: RoomTables, end: tuple[int, bytes] | None = None
     ) -> Callable[[], None]:
         """Write changed rows and a checkpoint, in the current transaction. Call what it returns once that is stored."""
-        new: dict[tuple[Any, ...], int] = {}
+        new: dict[tuple[Any, ...], int] = {("nicks", skeleton): 0 for skeleton in changes.released}
+        database.executemany(
+            "DELETE FROM nicks WHERE room = ? AND skeleton = ?", [(room, skeleton) for skeleton in changes.released]
+        )
         for table, rows in _rows(changes).items():
             if not rows:
                 continue
@@ -92,6 +95,9 @@ class Checked:
 
         def stored() -> None:
             self.digests.update(new)
+            for skeleton in changes.released:
+                if not new["nicks", skeleton]:
+                    del self.digests["nicks", skeleton]
             self.total, self.next_seq, self.chain = total, next_seq, chain
 
         return stored
