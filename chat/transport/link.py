@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 RECEIVE_SIZE: Final = 64 * 1024  # bytes asked for in one receive
 RECORD: Final = 16 * 1024  # bytes: the largest TLS record (RFC 8446, section 5.1)
+PAUSE: Final = 0.001  # seconds before a link looks again for the rest of a TLS record; doubled each time
+LONGEST_PAUSE: Final = 0.25  # seconds
+FLIGHTS: Final = 4  # waits for the peer that a TLS handshake may take; more, and its bytes come in crumbs
 LINGER: Final = 1.0  # seconds that a closed link may take, in the background, to deliver what it took
 
 
@@ -132,7 +135,7 @@ class DescriptorLink:
             # for the kernel since the last bytes, we have given up a turn already.
             if not self._waited:
                 await asyncio.sleep(0)
-            self._waited = False
+            self._waited, pause = False, PAUSE
             while not self._ended:
                 self._must_be_open()
                 if self._failure is not None:
@@ -140,6 +143,9 @@ class DescriptorLink:
                 try:
                     data = self._read(RECEIVE_SIZE)
                 except (BlockingIOError, InterruptedError):
+                    if self._waited:  # readable, and still nothing to read: a layer holds a part of a record
+                        await asyncio.sleep(pause)
+                        pause = min(2 * pause, LONGEST_PAUSE)
                     await self._reading.wait()
                     self._waited = True
                     continue
@@ -293,7 +299,7 @@ async def begin_tls(sock: socket.socket, context: ssl.SSLContext, *, server_side
         sock = tls = context.wrap_socket(
             sock, server_side=server_side, do_handshake_on_connect=False, suppress_ragged_eofs=False
         )
-        first = b""
+        first, waits = b"", 0
         while True:
             try:
                 # For anything but TLS, OpenSSL's errors differ by version: check the first bytes ourselves.
@@ -304,6 +310,8 @@ async def begin_tls(sock: socket.socket, context: ssl.SSLContext, *, server_side
             try:
                 tls.do_handshake()
             except ssl.SSLWantReadError:
+                if (waits := waits + 1) > FLIGHTS:
+                    await asyncio.sleep(min(PAUSE * 2 ** min(waits, 20), LONGEST_PAUSE))
                 await readable.wait()
             except ssl.SSLWantWriteError:
                 await writable.wait()
