@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chat.core.errors import AddressError, StoreFull
 from chat.core.wire import split
-from chat.host.store import ROOM_BITS, SEQ_MASK
+from chat.host.store import ROOM_BITS, ROWS, SEQ_MASK, link
 from chat.host.tables import is_sound, put_row
 
 if TYPE_CHECKING:
@@ -98,13 +98,15 @@ async def keep_to(host: Host, room: str, keep: Keep) -> None:
     hosted = host.rooms[room]
     log = hosted.room.log
     newest = log.frame_at(log.end - 1)
-    with host.store.transaction() as database:
-        start = cut_of(database, hosted.number).time
-    if not start:  # with a new --keep, the newest message says what time it is: the wall clock may be wrong just now
-        start = next(split(newest)).time if newest else round(time.time() * 1000)
-    clock = RoomClock(start, time.monotonic())
+    clock = None
     while True:
         with suppress(StoreFull):
+            if clock is None:
+                with host.store.transaction() as database:
+                    start = cut_of(database, hosted.number).time
+                if not start:  # a new --keep: the newest message says what time it is, the wall clock may be wrong now
+                    start = next(split(newest)).time if newest else round(time.time() * 1000)
+                clock = RoomClock(start, time.monotonic())
             more = True
             while more:
                 now = clock.at(time.time(), time.monotonic())
@@ -128,19 +130,22 @@ def cut_off(store: Store, room: int, keep: Keep, now: int = 0) -> bool:
     """
     base = room << ROOM_BITS
     marked, _chain = store.high_water(room)  # the batch before it stays, since the mark is compared with it
-    query = "SELECT at, before, data FROM batches WHERE at BETWEEN ? AND ? ORDER BY at LIMIT ?"
     with store.transaction() as database:
         before = cut_of(database, room)
         excess = _used(database) - keep.size if keep.size else 0
         too_old = now - keep.age if keep.age else 0
-        rows = database.execute(query, (base, base | marked - 1, _AT_ONCE + 1)).fetchall()
+        (chain_base,) = database.execute("SELECT chain_base FROM rooms WHERE id = ?", (room,)).fetchone()
+        rows = database.execute(ROWS, (base, base | marked - 1, _AT_ONCE + 1)).fetchall()
         kept, gone = None, 0
-        for (_at, _before, data), following in pairwise(rows):
-            if excess <= 0 and max(frame.time for frame in split(data)) >= too_old:
+        for (at, frames, link_before, link_after, data), following in pairwise(rows):
+            # Nobody can read one that is damaged, nor believe its time: it goes with the first that is too old.
+            is_whole = link(link_before, chain_base | at & SEQ_MASK, frames, data) == link_after
+            is_new = not keep.age or (is_whole and max(frame.time for frame in split(data)) >= too_old)
+            if excess <= 0 and is_new:
                 break
             excess -= len(data)
             kept, gone = following, gone + 1
-        first, chain = (kept[0] & SEQ_MASK, kept[1]) if kept else before[:2]
+        first, chain = (kept[0] & SEQ_MASK, kept[2]) if kept else before[:2]
         cut = Cut(first, chain, now if keep.age else before.time)
         if cut != before:
             database.execute("DELETE FROM batches WHERE at BETWEEN ? AND ?", (base, (base | first) - 1))

@@ -298,7 +298,7 @@ class Store:
     def _read_from(self, at: int, top: int) -> Batch | None:
         """Return the sound rows from ``at`` on, as one batch. None where the first is damaged."""
         for limit in (512, 1):  # one alone where SQLite stops at the damage of another, or the disk does
-            with suppress(sqlite3.DatabaseError), closing(self._reader.execute(_ROWS, (at, top, limit))) as rows:
+            with suppress(sqlite3.DatabaseError), closing(self._reader.execute(ROWS, (at, top, limit))) as rows:
                 return _follow(rows, self._chain_bases[at >> ROOM_BITS])
         return None
 
@@ -407,7 +407,7 @@ _HOLDS: Final = """
 SELECT at, max(1, min(2048, ifnull(cast(frames AS INTEGER), 1))), ifnull(cast(chain AS BLOB), x'')
 FROM batches WHERE at >= ? AND at <= ? ORDER BY at DESC LIMIT 1
 """
-_ROWS: Final = """
+ROWS: Final = """
 SELECT at, max(1, min(2048, ifnull(cast(frames AS INTEGER), 1))), ifnull(cast(before AS BLOB), x''),
     ifnull(cast(chain AS BLOB), x''), ifnull(cast(data AS BLOB), x'')
 FROM batches WHERE at >= ? AND at <= ? ORDER BY at LIMIT ?

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 from contextlib import closing, contextmanager
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.core.errors import AddressError
+from chat.core.wire import Gap
 from chat.host.backup import backup, verify
 from chat.host.keep import Keep, RoomClock, cut_off
 from chat.host.repair import check, repair
 from chat.host.store import Store
-from tests.cli.programs import host, run, until
+from tests.cli.programs import Program, host, run, until
 from tests.faults.test_repair import content, fill
 
 if TYPE_CHECKING:
@@ -114,6 +116,38 @@ def test_a_loss_behind_a_cut_is_told_from_the_cut(tmp_path: Path) -> None:
     (folder / "log.db").write_bytes(data)
     (room,) = check(folder, "lobby").rooms
     assert [gap.first for gap in room.lost] == [first]
+
+
+def test_a_damaged_batch_stops_no_cut(tmp_path: Path) -> None:
+    """The times in it may be any, and its frames may have any length."""
+    folder = tmp_path / "room"
+    with closing(Store(folder)) as store:
+        frames = fill(store, "lobby", 1000)
+    data = bytearray((folder / "log.db").read_bytes())
+    for number, at, byte in ((10, 0, 255), (200, 24, 64)):  # its length, its time
+        data[data.index(frames[number][:32]) + at] ^= byte
+    (folder / "log.db").write_bytes(data)
+    with closing(Store(folder)) as store:
+        room = store.open_room("lobby").id
+        cut_off(store, room, Keep(size=2**30))
+        assert store.read(room, 1) == Gap(first=1, count=min(content(store, "lobby")) - 1)
+        assert 1000 + 300 < int.from_bytes(frames[350][24:32]) < 1000 + 400  # when it was said
+        cut_off(store, room, Keep(age=100), now=1000 + 400 + 100)
+        assert 300 < min(content(store, "lobby")) <= 410
+
+
+def test_a_database_that_is_busy_at_the_start_ends_no_host(tmp_path: Path) -> None:
+    ann = tmp_path / "ann"
+    with host(ann, "lobby"):
+        assert run(ann, "send", "lobby", "hello").returncode == 0
+    (path,) = ann.glob("rooms/*/log.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with host(ann, "lobby", "--keep=1h"), Program(ann, "join", "lobby", "--json") as member:
+            member.say("meanwhile", "meanwhile")
+            assert member.until("notice")["code"] == "disk-waits"
+            other.execute("ROLLBACK")
+            assert member.until("stored")
 
 
 @contextmanager
