@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -20,7 +21,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
-from chat.core.errors import ChatError, StoreError, StoreFull
+from chat.core.errors import ChatError, StoreError, StoreFull, reason
 from chat.core.wire import Gap
 from chat.host import schema
 from chat.host.keep import cut_of
@@ -59,6 +60,8 @@ def verify(
     then. Raises StoreError if it is damaged anywhere but in rows of the log, which are then among the ``lost``. Errors
     call it by the path ``named``.
     """
+    if not live and Path(f"{path}-wal").exists():
+        raise StoreFull(str(path))  # which could not take its WAL when it was closed; SQLite keeps that to itself
     with _reading(named or path), closing(_connect(path, "mode=ro" if live else "mode=ro&immutable=1")) as database:
         database.execute("BEGIN")
         (first, *_) = database.execute("PRAGMA integrity_check(1)").fetchone()
@@ -150,12 +153,25 @@ def workplace(folder: Path, prefix: str) -> Iterator[Path]:
     """Lock a room's folder, and make one in it for a new database, which is gone at the end. Raises StoreError."""
     lock = lock_folder(folder)
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=prefix) as made:
+        with full_disk(), tempfile.TemporaryDirectory(dir=folder, prefix=prefix) as made:
             yield Path(made)
     except StoreFull:
         raise StoreError("the disk is full; nothing was changed") from None
     finally:
         unlock_folder(folder, lock)
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Raise StoreFull where Python and SQLite say in their ways that a disk is full."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreFull(str(error)) from None
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            raise
+        raise StoreFull(reason(error)) from None
 
 
 def _room_in(file: Path) -> str:
@@ -180,6 +196,8 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, TypeError, ValueError, struct.error) as error:  # some for a value of another type
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+            raise StoreFull(str(error)) from None
         raise StoreError("{path} is damaged: {why}", path=path, why=error) from None
 
 

@@ -24,6 +24,7 @@ from chat.core.sequencer import Append, ClaimNick
 from chat.core.wire import MAX_TEXT, SPOKEN_END, TARGETED, U63, YEAR_9999, Kind, encode, split
 from chat.host.backup import replace_database, verify, workplace
 from chat.host.store import Store
+from chat.local.descriptors import BOM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,7 +91,7 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes, int]]:
         number = 1
         while line := lines.readline(_LIMIT):
             read += len(line)
-            if line.strip():
+            if (line := line.removeprefix(BOM)).strip():
                 yield number, line, read
             number += 1
 

@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from chat.core import text
-from chat.core.errors import StoreError, Text
+from chat.core.errors import StoreError, StoreFull, Text
 from chat.core.ledger import RoomTables
 from chat.core.room import BOT
 from chat.core.wire import EPOCH_SIZE, SPOKEN_END, Author, Gap, Kind, Rejection, direct_name, split
 from chat.host import schema
-from chat.host.backup import Saved, replace_database, verify, workplace
+from chat.host.backup import Saved, full_disk, replace_database, verify, workplace
 from chat.host.keep import Cut, put_cut
 from chat.host.marks import CHAIN_START, read_marks
 from chat.host.pages import Pages, copy_readable
@@ -107,8 +107,11 @@ def check(folder: Path, name: str) -> Report:
         except StoreError as error:
             return Report([], [str(error)])
     try:
-        with closing(_Salvage(folder, name)) as found:
+        with tempfile.TemporaryDirectory() as place, full_disk(), closing(_Salvage(folder, name, Path(place))) as found:
             return found.report()
+    except StoreFull:
+        place = tempfile.gettempdir()
+        raise StoreError("{place} is full; let TMPDIR be a folder that has space for the room", place=place) from None
     finally:
         unlock_folder(folder, fd)
 
@@ -119,7 +122,7 @@ def repair(folder: Path, name: str) -> Report:
     Raises StoreError, OSError; then the old files are as they were.
     """
     with workplace(folder, "repair-") as made:
-        with closing(_Salvage(folder, name)) as found:
+        with closing(_Salvage(folder, name, made)) as found:
             with closing(Store(made)) as store:
                 found.write(store)
             report = found.report()
@@ -128,14 +131,16 @@ def repair(folder: Path, name: str) -> Report:
 
 
 class _Salvage:
-    """What can be read of a damaged folder."""
+    """What can be read of a damaged folder. ``place`` is for copies. Raises OSError, sqlite3.Error if it is full."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, place: Path) -> None:
         self._folder = folder
-        self._data = sqlite3.connect("")  # a file of SQLite's own, which goes with the connection
+        self._data = sqlite3.connect(place / "rows", isolation_level=None)
+        self._data.execute("PRAGMA journal_mode = OFF")
+        self._data.execute("PRAGMA synchronous = OFF")
         self._data.execute("CREATE TABLE rows (place INTEGER PRIMARY KEY, data BLOB)")
         self._rooms: dict[int, tuple[str, bytes, bytes]] = {}  # name, epoch, invite
-        self._tables, self._faults = _other_tables(folder / "log.db")
+        self._tables, self._faults = _other_tables(folder / "log.db", place)
         proved = self._read_pages()
         for room, its_name, epoch, invite, _base in self._tables["rooms"]:
             self._rooms[room] = its_name, epoch, invite
@@ -328,11 +333,11 @@ def _fit(rows: Iterable[Row], marked: int, mark: bytes) -> list[Row]:
     return taken[::-1]
 
 
-def _other_tables(path: Path) -> tuple[dict[str, list[tuple[Any, ...]]], list[str]]:
+def _other_tables(path: Path, place: Path) -> tuple[dict[str, list[tuple[Any, ...]]], list[str]]:
     """Return the rows that SQLite can read in a copy of the files, and what it says is wrong with them."""
     tables: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
     faults: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=place) as folder:
         copied = Path(folder, "log.db")
         for end in ("", "-wal"):
             copy_readable(Path(f"{path}{end}"), Path(f"{copied}{end}"))

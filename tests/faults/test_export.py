@@ -153,7 +153,7 @@ def test_what_is_about_a_missing_message_is_left_out_and_a_room_is_never_replace
         {**MESSAGE, "seq": 9, "kind": "react", "text": "👍", "target": 2},
         {**MESSAGE, "seq": 10, "kind": "kind-9", "text": "later"},
     ]
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8-sig")  # as some editors save it
     done = run(tmp_path / "cid", "import", str(file), "copy", "--lang=en")
     assert (done.returncode, done.stdout.splitlines()[:2]) == (
         0,

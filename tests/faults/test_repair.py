@@ -11,6 +11,7 @@ import shlex
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 import warnings
 from contextlib import closing
 from pathlib import Path
@@ -18,13 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import pytest
 
-from chat.core.errors import StoreError
+from chat.core.errors import StoreError, StoreFull
 from chat.core.ledger import Ledger, RoomTables
 from chat.core.log import Log
 from chat.core.sequencer import Append, ClaimNick, SetRole
 from chat.core.text import skeleton
 from chat.core.wire import Gap, Kind, Rejection, direct_name, encode, split
-from chat.host.backup import backup
+from chat.host.backup import backup, verify
 from chat.host.repair import check, repair
 from chat.host.store import Store
 from tests.cli.programs import CHAT, host, run
@@ -430,6 +431,29 @@ def test_a_disk_that_is_full_keeps_what_it_has(busy: Busy, tmp_path: Path) -> No
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert re.search("disk is full|file too large", done.stderr)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_copies_go_where_the_room_is_or_it_is_said_where_they_do_not_fit(
+    busy: Busy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/tmp may be small."""
+    folder = shutil.copytree(busy.stopped, tmp_path / "rooms" / hashlib.sha256(b"lobby").hexdigest()[:16])
+    for path in (tmp_path, tmp_path / "rooms", folder):
+        path.chmod(0o700)
+    command = shlex.join([*CHAT, "check", f"--data={tmp_path}", "--lang=en"])
+    done = subprocess.run(["sh", "-c", f"ulimit -f 1000; {command}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"chat: {tempfile.gettempdir()} is full; let TMPDIR be a folder that has space for the room\n",
+    )
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    assert repair(folder, "lobby").rooms[0].lost == []
+
+
+def test_a_database_without_its_wal_is_not_taken_for_whole(busy: Busy) -> None:
+    """On a disk that is almost full SQLite closes it like that."""
+    with pytest.raises(StoreFull):
+        verify(busy.killed / "log.db")
 
 
 def test_a_repair_may_be_killed_anywhere(busy: Busy, tmp_path: Path) -> None:
