@@ -45,6 +45,16 @@ def _end(number: int, _frame: object) -> None:
     """Undo what was begun, however many more signals come. A command that ``run`` runs ends in its own order."""
     for other in asked_to_end():
         signal.signal(other, lambda *_: None)  # not SIG_IGN: Python complains of one that has come already
+
+    def again(what: sys.UnraisableHookArgs) -> None:
+        """Python has dropped our SystemExit: it came in a callback, as `import` and finalizers have."""
+        if isinstance(what.exc_value, SystemExit):
+            signal.signal(signal.SIGALRM, lambda *_: _end(number, None))
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+        else:
+            sys.__unraisablehook__(what)
+
+    sys.unraisablehook = again
     sys.exit(128 + number)
 
 

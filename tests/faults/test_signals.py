@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -148,3 +150,21 @@ def test_the_end_of_input_without_a_host_is_no_silent_wait(tmp_path: Path, face:
 
 def outboxes(folder: Path) -> list[Path]:
     return [path for path in (folder / "ann" / "outboxes").rglob("*") if path.is_file()]
+
+
+def test_a_signal_counts_that_comes_where_python_drops_exceptions() -> None:
+    """In a finalizer, or in a callback of `import`, which a command that is just beginning is often in."""
+    code = """
+import signal, time
+from chat.cli.main import _end
+
+class Dropped:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+signal.signal(signal.SIGTERM, _end)
+Dropped()
+time.sleep(60)
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=PATIENCE, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, b"")
