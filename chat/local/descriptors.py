@@ -115,7 +115,8 @@ def has_spare(*counts: int) -> bool:
 
     Tried, since nothing else counts all that is open: files and what libraries opened, too.
     """
-    part = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    part = MOST if limit == resource.RLIM_INFINITY else limit // 8
     with ExitStack() as opened, suppress(OSError):
         first = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         opened.callback(os.close, first)

@@ -68,7 +68,8 @@ class Door(Generic[T]):
     """
 
     def __init__(self, most: int, drop: Callable[[T], object]) -> None:
-        self.most = min(most, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.most = most if limit == resource.RLIM_INFINITY else min(most, max(1, limit // _SHARE))
         self._drop = drop
         self._peers: Shares[T] = Shares()
 

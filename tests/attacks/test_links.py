@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+import sys
 from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ import pytest
 from chat.client.events import Lost, Up
 from chat.core.errors import TransportError
 from chat.core.wire import BEAT, PREFACE, Kind, pack
+from chat.local.descriptors import MOST
 from chat.local.identity import Identity
 from chat.transport import Address
 from tests.attacks.crowd import ATTACKER, ELSEWHERE, PROXIED, proxy
@@ -124,3 +127,12 @@ def limited(folder: Path, monkeypatch: pytest.MonkeyPatch, descriptors: int, *ar
     monkeypatch.setattr(programs, "CHAT", limit)
     with programs.host(folder / "host", "--open", *arguments) as hosting:
         yield hosting
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the limits of another process")
+def test_a_host_takes_as_many_descriptors_as_the_system_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = ["/bin/sh", "-c", 'ulimit -S -n 100; exec "$@"', "sh", *programs.CHAT]
+    monkeypatch.setattr(programs, "CHAT", before)
+    with programs.host(tmp_path / "host", "-t", "queue") as hosting:
+        soft, hard = resource.prlimit(hosting.process.pid, resource.RLIMIT_NOFILE)
+        assert soft == min(hard, MOST)
