@@ -76,16 +76,16 @@ async def _write(client: Client, kind: str, until: int | None) -> None:
     async with client:
         begin = reached = client.session.next_seq
         end = 0
+        lines: list[str] = []
         with progress(_("exporting")) as report:
             while not end or reached < end:
-                lines: list[str] = []
                 events = await client.next_events()
                 reached = client.session.next_seq  # by these events: more may come while they are written
                 for event in events:
                     match event:
                         case Joined(room) if not end:
                             end = min(event.next_seq, until + 1 if until else event.next_seq)
-                            lines += [head.format(room=html.escape(room))] if head else []
+                            lines[:0] = [head.format(room=html.escape(room))] if head else []
                         case Message() if event.seq < end:
                             lines += each(event)
                         case Gap() | Rewound() if kind == "ndjson":
@@ -94,7 +94,9 @@ async def _write(client: Client, kind: str, until: int | None) -> None:
                             lines += [note(line) for line in describe(event)]
                         case Lost(why):
                             raise DialFailed("the log ends early, at number {number}: {why}", number=reached, why=why)
-                await out.write(lines)
+                if end:
+                    await out.write(lines)
+                    lines = []
                 report(min(reached, end) - begin, end - begin)
         await out.write([foot] if foot else [])
 

@@ -89,6 +89,9 @@ def test_every_format_shows_hostile_text_and_none_runs_it(ann: Path) -> None:
     since, until = numbers[1], numbers[3]
     part = exported(ann, "ndjson", f"--since={since}", f"--until={until}").splitlines()
     assert [json.loads(line) for line in part] == [e for e in everything if since <= e["seq"] <= until]
+    for kind, begin in (("html", "<!doctype html>"), ("md", "# lobby\n")):
+        behind = exported(ann, kind, "--since=99")
+        assert (behind.startswith(begin), "log ends at" in behind) == (True, True)  # whatever comes first is told
     wrong = run(ann, "export", "lobby", "--since=5", "--until=4")
     assert (wrong.returncode, "is behind" in wrong.stderr) == (2, True)
 
