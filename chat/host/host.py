@@ -78,7 +78,7 @@ class Host:
         self.closed = False
         self.space = asyncio.Event()  # cleared while the disk has less free space than ``min_free``
         self.space.set()
-        self.disk_low = Notice(code="disk-low", fields={"size": f"{min_free / 2**20:g} MiB"})
+        self.disk_low = Notice(code="disk-low", fields={"size": f"{min_free >> 20:,} MiB"})
         self._min_free = min_free
         self._clock = _wall_clock()
         self.owners = owners

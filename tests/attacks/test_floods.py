@@ -80,7 +80,7 @@ def test_going_and_coming_fills_no_bucket(tmp_path: Path) -> None:
         async with HostFixture(tmp_path, TCP, rate=SLOW) as fixture, fixture.members("owner") as (owner,):
             for stream in range(1, 9):
                 peer = await fixture.raw("mallory", stream=stream)
-                await peer.say(1, "flood", times=200)
+                await peer.say(1, "flood", times=SLOW)
                 await owner.stored(await owner.say("still here"))
                 await peer.leave()
             assert await heard(fixture, owner, "and I am heard") <= 4 * SLOW
@@ -108,6 +108,7 @@ def test_a_disk_short_of_space_is_for_the_owner(tmp_path: Path, monkeypatch: pyt
 
     async def scene() -> None:
         async with HostFixture(tmp_path, TCP) as fixture, fixture.members("owner", "ann", "bob") as (owner, ann, bob):
+            anns = [one for one in fixture.hosted.connections.values() if one.member.nick == "ann"]
             fixture.store.free_space = lambda: host_module.MIN_FREE - 1  # type: ignore[method-assign]
             for member in (owner, ann, bob):
                 assert (await member.event(Notice)).code == "disk-low"
@@ -124,5 +125,6 @@ def test_a_disk_short_of_space_is_for_the_owner(tmp_path: Path, monkeypatch: pyt
             await ann.stored(*waiting)
             assert (await bob.event(Notice)).code == "disk-space"
             assert fixture.texts()[-3:] == [f"ann {number}" for number in range(3)]
+            assert [one for one in fixture.hosted.connections.values() if one.member.nick == "ann"] == anns
 
     run(scene())

@@ -94,6 +94,8 @@ def test_what_is_let_go_of_is_gone_from_the_disk(
         monkeypatch.setattr(hosted_room, "NICK_GRACE", 0.0)
         async with fixture:  # which begins to count anew
             await until(lambda: list(fixture.hosted.room._nicks) == ["zoe"], "yan's is free")
+            await until(lambda: not fixture.hosted.room.changed, "that is stored")
+            assert ("nicks", "yan") not in fixture.store._checked[fixture.hosted.number].digests
             async with fixture.client("yan") as yan:  # claims it again
                 await yan.stored(await yan.say("now I spoke"))
         async with fixture:

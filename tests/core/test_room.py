@@ -227,6 +227,32 @@ def test_one_key_may_have_eight_nicknames() -> None:
     assert enter(room, hello(BOB, nick="the-ninth")).nick == "the-ninth"
 
 
+def test_a_nickname_that_never_spoke_is_let_go_of_once_its_key_has_left() -> None:
+    room = a_room()
+    ann, bob = enter(room, hello(ANN, "ann")), enter(room, hello(BOB, "bob"))
+    fill(room, 1, ann)
+    room.release(BOB, "bob")
+    assert room.nick_of(BOB) == "bob"  # who is here
+    for member in (ann, bob):
+        room.leave(member)
+        room.release(member.key, member.nick)
+    assert (room.nick_of(ANN), room.nick_of(BOB)) == ("ann", "")
+    assert enter(room, hello(CID, "bob")).nick == "bob"
+
+
+def test_what_was_let_go_of_while_the_disk_was_full_is_not_stored_after_all() -> None:
+    room = a_room()
+    room.leave(enter(room, hello(ANN, "ann")))
+    changes = room.take_changes()
+    room.release(ANN, "ann")
+    room.give_back(changes)
+    changes = room.take_changes()
+    assert (changes.nicks, changes.released) == ([], [skeleton("ann")])
+    room.give_back(changes)
+    enter(room, hello(BOB, "ann"))
+    assert [row[1:] for row in store(room).nicks] == [("ann", BOB)]
+
+
 def test_a_nickname_taken_by_98_others() -> None:
     room = a_room()
     for number in range(99):
