@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -12,8 +13,13 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Self
+from unittest.mock import patch
+
+from chat import i18n
+from chat.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,6 +138,29 @@ def host(folder: Path, *options: str) -> Iterator[Program]:
 def run(folder: Path, *arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return _run(folder, arguments, environment, input=stdin)
+
+
+def run_here(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """As ``run`` without input, in this process: for what a command says that needs no streams or room of its own.
+
+    A process takes 0.15 s of a processor, nearly all of it to import chat once more.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    umask = os.umask(0o077)
+    try:
+        with (
+            patch.dict(os.environ, {"CHAT_DATA": str(folder), **environment}),
+            patch.object(sys, "argv", ["chat", *arguments]),
+            patch.object(main, "chat", deepcopy(main.chat)),  # its help is translated in place
+            patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO())),
+            redirect_stdout(io.StringIO()) as out,
+            redirect_stderr(io.StringIO()) as err,
+        ):
+            code = main._exit_code()
+    finally:
+        os.umask(umask)
+        i18n.use("en")
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def type_into(folder: Path, *arguments: str, typed: str) -> subprocess.CompletedProcess[str]:

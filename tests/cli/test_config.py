@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.local import settings
-from tests.cli.programs import CHAT, PATIENCE, run
+from tests.cli.programs import CHAT, PATIENCE, run_here
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def nothing_is_chosen(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
 
 
 def config(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return run(tmp_path / "data", "config", *arguments, **environment)
+    return run_here(tmp_path / "data", "config", *arguments, **environment)
 
 
 def rows(done: subprocess.CompletedProcess[str]) -> dict[str, tuple[str, str]]:
@@ -156,7 +156,7 @@ def test_a_broken_file_is_told_and_stops_nothing_but_the_check(tmp_path: Path, b
     assert shown.stderr.count("\n") == 1
     assert "did you mean 'theme'?, and 1 more" in shown.stderr
     assert config(tmp_path, "get", "mouse").stdout == "true\n"
-    assert run(tmp_path / "data", "id").stderr == ""
+    assert run_here(tmp_path / "data", "id").stderr == ""
 
 
 def editor(tmp_path: Path, script: str) -> str:

@@ -11,7 +11,7 @@ from wcwidth import wcswidth
 
 from chat.cli.main import chat
 from chat.i18n import catalogue
-from tests.cli.programs import run
+from tests.cli.programs import run_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tup
 
 @pytest.mark.parametrize("path", list(commands(chat)), ids=" ".join)
 def test_the_help_of_every_command_is_chinese_and_fits_a_terminal(tmp_path: Path, path: tuple[str, ...]) -> None:
-    done = run(tmp_path, *path, "--help", LC_ALL="zh_CN.UTF-8", COLUMNS="80")
+    done = run_here(tmp_path, *path, "--help", LC_ALL="zh_CN.UTF-8", COLUMNS="80")
     assert done.returncode == 0
     usage, _, *lines = done.stdout.splitlines()
     assert usage.startswith(f"{CHINESE['Usage:']} chat")
@@ -37,5 +37,5 @@ def test_the_help_of_every_command_is_chinese_and_fits_a_terminal(tmp_path: Path
     assert lines[-1].endswith(CHINESE["Show this message and exit."]) or f"{CHINESE['Commands']}:" in lines
     assert max(map(wcswidth, lines)) <= 80
     assert not re.search(r"[A-Za-z]{3,} [a-z]{3,} [a-z]+", "\n".join(lines)), "here is English"
-    spoken = run(tmp_path, "--lang=zh", *path, "--help", **ENGLISH_LOCALE, COLUMNS="80")
+    spoken = run_here(tmp_path, "--lang=zh", *path, "--help", **ENGLISH_LOCALE, COLUMNS="80")
     assert spoken.stdout == done.stdout

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.i18n import catalogue
-from tests.cli.programs import CHAT, Program, host, run, type_into
+from tests.cli.programs import CHAT, Program, host, run, run_here, type_into
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,14 +47,14 @@ def test_the_option_then_the_setting_then_the_locale_decides(
     config = tmp_path / "config.toml"
     if setting:
         config.write_text(f'language = "{setting}"\n')
-    done = run(tmp_path, *arguments.split(), **ENGLISH_LOCALE | {"CHAT_CONFIG": str(config)} | environment)
+    done = run_here(tmp_path, *arguments.split(), **ENGLISH_LOCALE | {"CHAT_CONFIG": str(config)} | environment)
     assert done.returncode == 4
     assert done.stderr == f"chat: {NO_ROOM if spoken == 'en' else CHINESE[NO_ROOM]}\n"
 
 
 @pytest.mark.parametrize("arguments", ["--lang fr rooms", "rooms --lang fr"])
 def test_a_language_that_is_none_gets_one_line(tmp_path: Path, arguments: str) -> None:
-    done = run(tmp_path, *arguments.split(), **ENGLISH_LOCALE)
+    done = run_here(tmp_path, *arguments.split(), **ENGLISH_LOCALE)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("chat: invalid value for '--lang': 'fr' is not one of 'en', 'zh', 'auto'; see: chat")
     assert done.stderr.count("\n") == 1
@@ -177,14 +177,14 @@ def test_an_error_is_in_the_language_that_is_spoken_and_its_exit_code_in_none(
     tmp_path: Path, arguments: str, code: int, english: str, chinese: str
 ) -> None:
     for language, told in (("en", english), ("zh", chinese)):
-        done = run(tmp_path, "--lang", language, *arguments.split(), **ENGLISH_LOCALE)
+        done = run_here(tmp_path, "--lang", language, *arguments.split(), **ENGLISH_LOCALE)
         assert (done.returncode, done.stdout, done.stderr) == (code, "", f"chat: {told}\n")
 
 
 def test_what_is_wrong_with_the_settings_is_told_in_chinese(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text('theme = "foo"\nbell = 3\n[keys]\nsend = ["q"]\n')
-    done = run(tmp_path, "--lang=zh", "config", "check", CHAT_CONFIG=str(config))
+    done = run_here(tmp_path, "--lang=zh", "config", "check", CHAT_CONFIG=str(config))
     assert (done.returncode, done.stdout.splitlines()) == (
         1,
         [
@@ -195,7 +195,7 @@ def test_what_is_wrong_with_the_settings_is_told_in_chinese(tmp_path: Path) -> N
     )
     assert (
         "，还有 2 处；改用默认值；请看：chat config check"
-        in run(tmp_path, "--lang=zh", "config", CHAT_CONFIG=str(config)).stderr
+        in run_here(tmp_path, "--lang=zh", "config", CHAT_CONFIG=str(config)).stderr
     )
 
 

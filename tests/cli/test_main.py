@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.core.errors import DONE, FAILED, USAGE
-from tests.cli.programs import CHAT, PATIENCE, host, run
+from tests.cli.programs import CHAT, PATIENCE, host, run, run_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     ],
 )
 def test_bad_input_gets_one_clear_line(tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
-    done = run(tmp_path / "ann", *arguments)
+    done = run_here(tmp_path / "ann", *arguments)
     assert done.returncode == code, done.stderr
     assert words in done.stderr
     assert done.stderr.startswith("chat: ")
