@@ -11,6 +11,7 @@ from chat.core.errors import Refused, RemoteProtocolError
 from chat.core.ledger import REJECTIONS_KEPT, RoomTables
 from chat.core.log import Batch, Log, digest
 from chat.core.room import Member, Room
+from chat.core.sequencer import ReleaseNick
 from chat.core.text import skeleton
 from chat.core.wire import (
     HEADER_SIZE,
@@ -238,6 +239,14 @@ def test_a_nickname_that_never_spoke_is_let_go_of_once_its_key_has_left() -> Non
         room.release(member.key, member.nick)
     assert (room.nick_of(ANN), room.nick_of(BOB)) == ("ann", "")
     assert enter(room, hello(CID, "bob")).nick == "bob"
+
+
+def test_a_nickname_that_another_host_lets_go_of_while_its_key_is_here_is_claimed_again() -> None:
+    room = a_room()
+    enter(room, hello(ANN, "ann"))
+    room.apply([ReleaseNick(ANN, "ann", skeleton("ann"))])
+    assert [row[1:] for row in store(room).nicks] == [("ann", ANN)]
+    assert enter(room, hello(BOB, "ann")).nick == "ann-2"
 
 
 def test_what_was_let_go_of_while_the_disk_was_full_is_not_stored_after_all() -> None:

@@ -156,6 +156,14 @@ class OrderMachine(RuleBasedStateMachine):
         host.room.has_read(key, who)
         host.room.add_invite(key, expires=who, counted=who == 2)
 
+    @rule(on=st.integers(0, 1), who=st.integers(0, ON_BOTH))
+    def go(self, on: int, who: int) -> None:
+        """The other host may have somebody of that nickname in the room, or a claim of it on its way."""
+        host, key = self.hosts[on], key_of(on, who)
+        if (member := host.members.pop(key, None)) is not None:
+            host.room.leave(member)
+            host.room.release(key, member.nick)
+
     @rule(
         on=st.integers(0, 1),
         who=st.sampled_from([0, 0, 1, 1, 2, OPERATOR, PROGRAM, ON_BOTH]),
