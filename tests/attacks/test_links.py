@@ -77,7 +77,11 @@ def test_few_keys_with_many_links_keep_nobody_out(
                 for member in (ann, owner):
                     await member.hear("I am in")
                 assert not ann.so_far(Lost)
-            alive.cancel()
+            refusals = [asyncio.ensure_future(peer.refusal()) for peer in inside]
+            told, _ = await asyncio.wait(refusals, return_when=asyncio.FIRST_COMPLETED)
+            assert {(await one).code for one in told} == {"busy"}  # those who gave way know why
+            for task in (alive, *refusals):
+                task.cancel()
             print(f"{len(inside)} links of {KEYS} keys were let in, {refused} refused")
             for peer in inside:
                 await peer.leave()
@@ -125,7 +129,7 @@ def limited(folder: Path, monkeypatch: pytest.MonkeyPatch, descriptors: int, *ar
     """A host that has no more descriptors than that."""
     limit = ["/bin/sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *programs.CHAT]
     monkeypatch.setattr(programs, "CHAT", limit)
-    with programs.host(folder / "host", "--open", *arguments) as hosting:
+    with programs.host(folder / "host", "--open", "--rate=0", *arguments) as hosting:  # newcomers without limit
         yield hosting
 
 

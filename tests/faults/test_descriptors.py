@@ -45,7 +45,7 @@ def test_newcomers_are_told_and_members_stay(tmp_path: Path, monkeypatch: pytest
         print(f"{wire}: {len(inside)} members at 64 descriptors, then busy")
 
     monkeypatch.setattr(programs, "CHAT", LIMITED)
-    with programs.host(tmp_path / "host", "--open", "-t", wire) as hosting:
+    with programs.host(tmp_path / "host", "--open", "--rate=0", "-t", wire) as hosting:
         fixture = HostFixture(tmp_path / "members")
         fixture.address = Address.parse(hosting.seen[0]["address"])
         run(scene())
