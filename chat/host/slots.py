@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from chat.host.hosted_room import Connection
     from chat.transport import Link, Peer
+
+_logger: Final = logging.getLogger("chat.host.host")
 
 RESERVE: Final = 32  # descriptors that no link gets: for files, indexes, and to tell newcomers that we are busy
 SEATS: Final = 32  # descriptors more that only owner, operators and links within this machine get
@@ -99,6 +102,8 @@ class Links:
             raise Refused("busy")
         last = most[-1][-1]
         self.leave(last)
+        text = "%s was dropped to make room for others: its key has most links, and its source too"
+        _logger.warning(text, last.link.peer.text, extra={"source": last.source})
         last.push_out()
 
     def leave(self, visit: Visit) -> None:
