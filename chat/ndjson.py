@@ -41,9 +41,18 @@ def person_object(who: Who, state: Status) -> dict[str, Any]:
 
 
 def message_object(message: Message) -> dict[str, Any]:
-    """Return a message as programs see it."""
+    """Return a message, or a decision of the owner or an operator, as programs see it."""
+    made: dict[str, Any]
+    if (decision := message.decision) is not None:
+        made = {"event": "moderation", "seq": message.seq, "time": stamp(message.time), "action": decision.action}
+        made |= {"nick": decision.by_nick, "key": decision.by.hex()}
+        if decision.key:
+            made["whom"] = {"nick": decision.nick, "key": decision.key.hex()}
+        more = {"role": decision.role, "target": decision.target, "text": decision.text, "seconds": decision.seconds}
+        made |= {name: value for name, value in more.items() if value}
+        return made | ({"until": stamp(decision.until)} if decision.until else {})
     kind = _KINDS.get(message.kind, f"kind-{message.kind}")
-    made: dict[str, Any] = {
+    made = {
         "event": "message",
         "seq": message.seq,
         "time": stamp(message.time),

@@ -104,7 +104,7 @@ async def _write(client: Client, kind: str, until: int | None) -> None:
 def _as_ndjson(message: Message) -> list[str]:
     from chat.ndjson import dump, message_object
 
-    return [dump(message_object(message))]
+    return [dump(message_object(message))] if message.decision is None else []  # no import may make such decisions
 
 
 def _as_text(message: Message) -> list[str]:

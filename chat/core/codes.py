@@ -16,6 +16,10 @@ REFUSALS: Final = {  # why a peer may not enter
     "none-open": "no room is open on this machine; open one with: chat host",
     "not-invited": "room {room} is by invite only; ask a member for an invite",
     "direct-room": "a direct room is only for its two members",
+    "banned": "you are banned from room {room}",
+    "banned-because": "you are banned from room {room}: {why}",
+    "kicked": "{nick} has removed you from room {room}",
+    "kicked-because": "{nick} has removed you from room {room}: {why}",
     "wrong-invite": "this invite does not open room {room}; ask for a new one",
     "invite-expired": "this invite has expired; ask for a new one",
     "invite-used": "this invite has been used up; ask for a new one",
@@ -86,6 +90,15 @@ ANSWERS: Final = {
     "started": "{name} is started",
     # What was asked for could not be done:
     "unknown-request": "this host does not know the request {what!r}; is it an older version?",
+    "staff-only": "only the room's owner and operators may do that ({what})",
+    "no-such-nick": "nobody in this room is called {whom}; give a nickname, or the start of a key as /who shows it",
+    "many-such-keys": "several keys begin with {whom}; give more of it",
+    "outranked": "{nick} is {role}, and you are {own}: you cannot do that",
+    "is-already": "{nick} is {role} already",
+    "is-not": "{nick} is not {role}",
+    "no-such-message": "there is no message {number} in this room, or not any more",
+    "slow-too-long": "{seconds} s between two messages is too long; use at most {limit}",
+    "disk-waits": "the host's disk takes nothing now, so nothing was decided; try again later",
     "owner-only": "only the room's owner may ask for that ({what})",
     "busy": "your last search is still running; wait for its answer",
     "range-runs": "another part of the log is still on its way; wait until it has arrived",
@@ -110,6 +123,9 @@ ANSWERS: Final = {
 }
 
 REJECTED: Final = {  # why one message was not taken
+    "muted": "you are muted, so others do not see what you write; ask an operator",
+    "slow": "slow mode: one message in {seconds} s; try again in {left} s",
+    "not-yours": "only its author can change message {number}",
     "too-long": "the message is too long ({size} bytes, the limit is {limit}); send it in parts",
     "no-target": "the message that it refers to is not in this room's log",
     "unknown": "the host did not take it and no longer knows why",

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from chat.core import text
-from chat.core.sequencer import AddInvite, Append, ClaimNick, Reject, ReleaseNick, SetRole
-from chat.core.wire import MAX_CONTROL, Author, Kind, Rejection
+from chat.core.sequencer import AddInvite, Append, ClaimNick, Moderate, Reject, ReleaseNick, SetRole
+from chat.core.wire import MAX_CONTROL, Author, Kind, Moderation, Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +65,8 @@ class RoomTables:
     invites: list[tuple[bytes, int, bool]] = field(default_factory=list)  # public key, expires (ms), uses are counted
     rejections: list[tuple[bytes, int, Rejection]] = field(default_factory=list)  # key, stream
     reads: list[tuple[bytes, int]] = field(default_factory=list)  # key, the last number that it has read
+    moderated: list[tuple[bytes, str, int]] = field(default_factory=list)  # key, role, until (ms; 0: for good)
+    properties: list[tuple[str, str]] = field(default_factory=list)  # of the room: "topic" and "slow", their values
     admitted: list[tuple[bytes, bytes]] = field(default_factory=list)  # key, its invite's; never read by the room
     released: list[str] = field(default_factory=list)  # skeletons of nicknames that go before any of ``nicks`` come
 
@@ -95,6 +97,8 @@ class Ledger:
         self._nick_count = Counter(key for _, key in self._nicks.values())
         self._roles = dict(tables.members)
         self.invites = {key: (expires, counted) for key, expires, counted in tables.invites}
+        self.moderated = {key: (role, until) for key, role, until in tables.moderated}
+        self.properties = dict(tables.properties)
         self._reads = dict(tables.reads)
         self._new = RoomTables()  # without the rows that the next four stand for
         self._new_reads: set[bytes] = set()
@@ -149,6 +153,8 @@ class Ledger:
                 if self.invites.get(key) != (expires, counted):
                     self.invites[key] = (expires, counted)
                     self._new.invites.append((key, expires, counted))
+            case Moderate(time, decision):
+                self._moderate(time, decision)
 
     def _has_spoken(self, key: bytes, nick: str) -> bool:
         """Whether the log has a message of this key under this nickname, or one that looks like it."""
@@ -178,6 +184,20 @@ class Ledger:
     def _introduce(self, author: Author) -> None:
         self._authors.append(author)
         self._authors_by_name[author.key, author.stream, author.nick, author.bot] = author
+
+    def _moderate(self, time: int, decision: Moderation) -> None:
+        self.log.append(Kind.MODERATION, msgspec.msgpack.encode(decision), time=time)
+        self.decide(decision)
+
+    def decide(self, decision: Moderation) -> None:
+        """Have a decision take effect."""
+        if decision.action == "role":
+            self.moderated[decision.key] = (decision.role, decision.until)
+            self._new.moderated.append((decision.key, decision.role, decision.until))
+        elif decision.action in ("topic", "slow"):
+            value = decision.text or str(decision.seconds or "")
+            self.properties[decision.action] = value
+            self._new.properties.append((decision.action, value))
 
     def _reject(self, stream: Stream, number: int, code: str, fields: dict[str, str | int]) -> None:
         """Move a stream on past one message. Several in a row for one reason are one rejection."""
@@ -221,7 +241,7 @@ class Ledger:
     def give_back(self, changes: RoomTables) -> None:
         """Take back changes that could not be committed; the next ``take_changes`` returns them too."""
         changes.nicks = [row for row in changes.nicks if row[0] not in self._new.released]
-        for table in ("authors", "nicks", "released", "members", "invites", "admitted"):
+        for table in ("authors", "nicks", "released", "members", "invites", "moderated", "properties", "admitted"):
             getattr(self._new, table)[:0] = getattr(changes, table)
         before = {(self._streams[key, stream], one.number): one for key, stream, one in changes.rejections}
         self._new_rejections = before | self._new_rejections

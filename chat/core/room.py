@@ -23,30 +23,36 @@ from msgspec.structs import astuple, replace
 
 from chat.core import text
 from chat.core.errors import LocalProtocolError, Refused, RemoteProtocolError
-from chat.core.ledger import NICKS_A_KEY, Ledger, RoomTables, Stream
+from chat.core.ledger import NICKS_A_KEY, RoomTables, Stream
 from chat.core.log import Cursor, Log, digest
 from chat.core.loopguard import LIMIT, LoopGuard
+from chat.core.moderated import MAX_MESSAGE, ModeratedLedger
 from chat.core.roster import Roster
-from chat.core.sequencer import AddInvite, Append, ClaimNick, Reject, ReleaseNick, SetRole, Submitter
+from chat.core.sequencer import (
+    AddInvite,
+    Append,
+    ClaimNick,
+    Moderate,
+    Reject,
+    ReleaseNick,
+    SetRole,
+    Submitter,
+)
 from chat.core.status import Status, pack_slot, unpack_slot
 from chat.core.wire import (
-    HEADER_SIZE,
     LOG_KINDS_END,
     MAX_BATCH,
     MAX_CONTROL,
-    MAX_TEXT,
-    SEQ_PREFIX,
     SPOKEN_END,
-    TARGETED,
     Ask,
     Frame,
     Hello,
     Kind,
+    Moderation,
     Names,
     Rejection,
     Rewind,
     Welcome,
-    kind_at,
     pack,
     run_of,
     unpack,
@@ -59,7 +65,6 @@ if TYPE_CHECKING:
 BOT: Final = "bot"  # the role of programs that the host started; no peer can claim it
 _FROM_MEMBERS: Final = {Kind.BEAT, Kind.ASK, Kind.BYE, Kind.STATE}  # besides messages
 _HOST_ONLY: Final = frozenset(Kind) - _FROM_MEMBERS
-_MAX_MESSAGE: Final = HEADER_SIZE + SEQ_PREFIX.size + MAX_TEXT
 _NAMES_PAGE: Final = MAX_CONTROL // 160  # authors in one NAMES frame
 _REJECTION_SIZE: Final = 256  # bytes of memory, about
 _MAX_HISTORY: Final = 10_000  # messages that HELLO can ask for; `chat log` asks by number
@@ -79,6 +84,7 @@ class Member:
     statuses: float  # the version of others' states that it knows; infinity: it does not ask
     slot: bytes = b""  # its own state, from STATE
     shown: bytes = b""  # the slot that the host wrote to the board
+    restrained: bool = False  # what it says is judged one by one: it is muted, or slow mode is on
     presence: int = -1  # the version of the roster that it knows; -1 is below any, even an empty one
 
     def pending(self, log: Log, roster: Roster) -> bytes | memoryview:
@@ -101,7 +107,7 @@ class Admission(NamedTuple):
     replaced: Member | None  # an older link of the same stream, which this one replaces
 
 
-class Room(Ledger):
+class Room(ModeratedLedger):
     """One room on one host. The host feeds it frames; members read its log through their cursors.
 
     ``tables`` is what the store holds of it; ``only`` are the two keys of a direct room, which nobody else enters.
@@ -119,10 +125,9 @@ class Room(Ledger):
         bot_turns: int = LIMIT,
         only: frozenset[bytes] = frozenset(),
     ) -> None:
-        super().__init__(log, tables or RoomTables())
+        super().__init__(log, tables or RoomTables(), owners)
         self.name = name
         self.only = only
-        self.owners = owners
         self.open_to_all = open_to_all
         self.roster = Roster()
         self.guard = LoopGuard(bot_turns)
@@ -131,6 +136,7 @@ class Room(Ledger):
         # What this host has submitted and the order has not brought yet:
         self._coming: dict[bytes, str] = {}  # key, role
         self._claims: set[ClaimNick] = set()
+        self.expelled: list[Moderation] = []  # whose links the host must end
 
     def _apply(self, submission: Submission) -> None:
         super()._apply(submission)
@@ -140,6 +146,34 @@ class Room(Ledger):
             self._claims.discard(submission)
         elif isinstance(submission, ReleaseNick) and self._is_here(submission.key, submission.nick):
             self._submit(ClaimNick(*astuple(submission)))  # another host did not know that
+        elif isinstance(submission, Moderate):
+            decision = submission.decision
+            if decision.action == "kick" or decision.role == "banned":
+                self.expelled.append(decision)
+            for member in self.members:
+                self._restrain(member)
+
+    def end_old(self, now: int) -> None:
+        """End bans and other roles whose time has come."""
+        for key, (role, until) in list(self.moderated.items()):
+            if until and role != "member" and now >= until:
+                nick = self.nick_of(key)
+                self.decide_now(Moderation(action="role", by=b"", by_nick="", key=key, nick=nick, role="member"), now)
+
+    def nick_of(self, key: bytes, wanted: str = "") -> str:
+        """Return the nickname by which people know this key here, "" for none.
+
+        It is one that is present if there is one, else any that the key has: ``wanted`` among these, or the newest.
+        """
+        known = [nick for whose, nick in self.roster.here if whose == key]
+        known = known or [nick for nick, whose in self._nicks.values() if whose == key]
+        return wanted if wanted in known else known[-1] if known else ""
+
+    def _restrain(self, member: Member) -> None:
+        role = self.role_of(member.key)
+        if member.role not in {"owner", BOT}:
+            member.role = role
+        member.restrained = role in {"muted", "banned"} or (self.slow > 0 and member.role == "member")
 
     def _submit(self, submission: Submission) -> None:
         if self.submitter is None:
@@ -151,6 +185,8 @@ class Room(Ledger):
 
     def may_enter(self, key: bytes) -> bool:
         """Whether this key needs no invite."""
+        if self.role_of(key) == "banned":
+            return False
         if self.only:
             return key in self.only
         return self.open_to_all or self.knows(key)
@@ -159,7 +195,7 @@ class Room(Ledger):
         """Let this key enter without an invite from now on. Call it once the use of its ``invite`` is counted."""
         if invite:
             self._new.admitted.append((key, invite))
-        role = role or self._coming.get(key) or self._role(key)
+        role = role or self._coming.get(key) or self.role_of(key)
         if self._coming.get(key, self._roles.get(key)) != role:
             self._coming[key] = role
             self._submit(SetRole(key, role))
@@ -203,21 +239,9 @@ class Room(Ledger):
         """Return the keys that have spoken here."""
         return {author.key for author in self._authors}
 
-    def nick_of(self, key: bytes, wanted: str = "") -> str:
-        """Return the nickname by which people know this key here, "" for none.
-
-        It is one that is present if there is one, else any that the key has: ``wanted`` among these, or the newest.
-        """
-        known = [nick for whose, nick in self.roster.here if whose == key]
-        known = known or [nick for nick, whose in self._nicks.values() if whose == key]
-        return wanted if wanted in known else known[-1] if known else ""
-
     def is_trusted(self, key: bytes) -> bool:
         """Whether this key keeps order here: it gives way to nobody."""
-        return self._role(key) in ("owner", "operator")
-
-    def _role(self, key: bytes) -> str:
-        return "owner" if key in self.owners else self._roles.get(key, "member")
+        return self.role_of(key) in ("owner", "operator")
 
     def prepare(self, hello: Hello) -> str | None:
         """Return the nickname that this peer has, "" for one that only reads; None while its claim is not applied.
@@ -246,9 +270,8 @@ class Room(Ledger):
         nick = self.prepare(hello)
         if nick is None:
             raise LocalProtocolError("enter() of a peer whose nickname is not in the order yet; call prepare() first")
-        role = self._role(hello.key)
-        if as_owner and role != BOT and not self.only:
-            role = "owner"
+        is_bot = self._roles.get(hello.key) == BOT
+        role = BOT if is_bot else "owner" if as_owner and not self.only else self.role_of(hello.key)
         start, show, rewound = _find_start(self.log, hello)
         stream = self._stream(hello.key, hello.stream) if hello.stream else None
         replaced = stream.member if stream else None
@@ -261,14 +284,15 @@ class Room(Ledger):
         first_unsettled, known = 0, []
         if stream is not None:
             stream.member = member
-            stream.bot = role == BOT
+            stream.bot = is_bot
             self._streams[stream.key, stream.id] = stream
             # What is not committed does not count: a crash could still take it, and the member would have forgotten it.
             first_unsettled = self._committing.get(stream, self._touched.get(stream, stream.high_water)) + 1
             known = _rejections(stream, hello.unsettled, first_unsettled) if hello.unsettled else []
         self.members[member] = None
+        self._restrain(member)
         if not member.silent:
-            self.roster.enter(member.key, nick, bot=role == BOT)
+            self.roster.enter(member.key, nick, bot=is_bot)
         welcome = Welcome(
             room=self.name,
             epoch=self.log.epoch,
@@ -282,6 +306,7 @@ class Room(Ledger):
             rewound=rewound,
             role=role,
             read=self.read_by(member.key),
+            topic=self.properties.get("topic", ""),
         )
         return Admission(member, welcome, known, replaced)
 
@@ -326,7 +351,7 @@ class Room(Ledger):
             if not holders and skeleton in self._nicks:  # which is what a claim is judged by
                 holders = [self._nicks[skeleton]]
             if not holders:
-                if (like := text.reserved(candidate)) and self._role(key) not in {"owner", BOT}:
+                if (like := text.reserved(candidate)) and self.role_of(key) not in {"owner", BOT}:
                     raise Refused("nick-reserved", candidate=candidate, like=like)
                 if self._nick_count[key] >= NICKS_A_KEY:
                     raise Refused("too-many-nicks", count=NICKS_A_KEY)
@@ -376,7 +401,8 @@ class Room(Ledger):
             raise RemoteProtocolError(
                 f"the peer sent number {frame.number} after {stream.accepted}; what is between is missing"
             )
-        if (wrong := _wrong_with(self.log, frame)) is not None:
+        held = member.role if member.restrained and member.role in {"member", "muted", "banned"} else ""
+        if (wrong := self.wrong_with(member.key, held, frame, now)) is not None:
             self._submit(Reject(stream.key, stream.id, frame.number, *wrong))
             stream.accepted = frame.number
             return
@@ -389,9 +415,9 @@ class Room(Ledger):
         with 25 messages a read this one takes 0.5 µs for each, and ``handle`` 3.0 µs.
         """
         stream = member.stream
-        if stream is None:
+        if stream is None or member.restrained:
             return 0, 0
-        ends = run_of(data, stream.accepted + 1, _MAX_MESSAGE, most)
+        ends = run_of(data, stream.accepted + 1, MAX_MESSAGE, most)
         if not ends:
             return 0, 0
         self._take(member, stream, data, ends, now)
@@ -458,21 +484,6 @@ def _find_start(log: Log, hello: Hello) -> tuple[int, int, Rewind | None]:
     else:
         show = log.start_of_last(min(hello.history, _MAX_HISTORY))
     return max(1, min(show, hello.since)) if hello.since else show, show, rewound
-
-
-def _wrong_with(log: Log, frame: Frame) -> tuple[str, dict[str, str | int]] | None:
-    """Return code and fields of the reason to reject a message, None if there is none."""
-    if len(frame.raw) > _MAX_MESSAGE:
-        return "too-long", {"size": len(frame.raw) - HEADER_SIZE, "limit": MAX_TEXT}
-    if frame.kind in TARGETED:
-        if len(frame.raw) < HEADER_SIZE + SEQ_PREFIX.size:
-            return "no-target", {}
-        (target,) = SEQ_PREFIX.unpack_from(frame.raw, HEADER_SIZE)
-        # What is older may be no message either, but to read it from the disk for each message would hold up everybody.
-        found = log.frame_at(target) if target >= log.in_memory_from else None
-        if not 0 < target < log.end or (found is not None and kind_at(found, 0) >= SPOKEN_END):
-            return "no-target", {}
-    return None
 
 
 def _rejections(stream: Stream, start: int, end: int) -> list[Rejection]:

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import msgspec
 
+from chat.core.wire import Moderation
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -85,7 +87,14 @@ class AddInvite(msgspec.Struct, frozen=True, array_like=True, tag="invite"):
     counted: bool
 
 
-Submission: TypeAlias = Append | Reject | ClaimNick | ReleaseNick | SetRole | AddInvite
+class Moderate(msgspec.Struct, frozen=True, array_like=True, tag="moderate"):
+    """A decision of the owner or an operator, as the log holds it."""
+
+    time: int
+    decision: Moderation
+
+
+Submission: TypeAlias = Append | Reject | ClaimNick | ReleaseNick | SetRole | AddInvite | Moderate
 
 
 class Sequencer(Protocol):

@@ -25,7 +25,7 @@ from chat.core.incoming import Incoming, Range
 from chat.core.log import digest
 from chat.core.outgoing import OutboxEntry, Unsettled, split_body
 from chat.core.status import Status, Who, unpack_slot
-from chat.core.text import nickname
+from chat.core.text import nickname, quoted
 from chat.core.wire import (
     EPOCH_SIZE,
     LOG_KINDS_END,
@@ -40,6 +40,7 @@ from chat.core.wire import (
     Gap,
     Hello,
     Kind,
+    Moderation,
     Names,
     Notice,
     Parser,
@@ -94,6 +95,7 @@ class Message(NamedTuple):
     text: str
     target: int  # the message replied to, edited, retracted or reacted to; 0 for none
     mine: bool  # said through this session's own outbox
+    decision: Moderation | None = None  # of the owner or an operator; then there is no text, and its author has made it
 
 
 class Stored(NamedTuple):
@@ -179,6 +181,7 @@ class Session:
         self.start_at = 0  # where to begin in the log, instead of its last messages; set it before the first join
         self.next_seq = 0  # the next number to be delivered; 0 before the first join
         self.here: dict[Who, bool] = {}  # in order of arrival; true for programs
+        self.topic = ""  # what the room is about
         self.stream = 0  # the outbox's id; 0 if we only read
         self.unsettled = Unsettled()
         self._wanted_nick = nick
@@ -397,6 +400,7 @@ class Session:
             self._authors.clear()
             self._last = b""
         self.nick = self._wanted_nick = welcome.nick or self.nick
+        self.topic = quoted(welcome.topic)
         self.epoch = welcome.epoch
         self.next_seq = welcome.start
         self._live = Incoming(welcome.start)
@@ -437,6 +441,12 @@ class Session:
                         self.unsettled.unseen_end = self.next_seq
                     if self.unsettled and self._is_mine(author):
                         self._settle(self.unsettled.echo(item), events)
+                elif item.kind == Kind.MODERATION:
+                    made = _decision(item)
+                    if made.decision is not None and made.decision.action == "topic":
+                        self.topic = made.decision.text
+                    if item.seq >= self._show:
+                        events.append(made)
             if self.unsettled:
                 self._settle(self.unsettled.passed(self.next_seq), events)
         self._ask_names(self._live)
@@ -445,9 +455,13 @@ class Session:
         if (part := self._range) is None:
             return
         items = [
-            item if isinstance(item, Gap) else self._message(item, self._authors[item.author])
+            item
+            if isinstance(item, Gap)
+            else _decision(item)
+            if item.kind == Kind.MODERATION
+            else self._message(item, self._authors[item.author])
             for item in part.ready(self._authors)
-            if isinstance(item, Gap) or item.kind < SPOKEN_END
+            if isinstance(item, Gap) or item.kind < SPOKEN_END or item.kind == Kind.MODERATION
         ]
         last = part.ended and not part
         if items or last:
@@ -493,3 +507,9 @@ class Session:
             went = [who for who in self._before if who not in self.here]
             events.append(Here(came, went, first=self._first_list))
             self._before, self._first_list = None, False
+
+
+def _decision(frame: Frame) -> Message:
+    made = unpack(Moderation, frame)
+    author = Author(index=0, key=made.by, stream=0, nick=made.by_nick)
+    return Message(frame.seq, frame.time, author, Kind.MODERATION, "", made.target, mine=False, decision=made)

@@ -68,6 +68,7 @@ class Kind(IntEnum):
     RETRACT = 4  # u64 seq of the author's own message
     REACT = 5  # u64 seq of a message, then an emoji; an empty one takes the reaction back
     AUTHOR = 16  # introduces an author: an Author struct; the frame's author field is its index
+    MODERATION = 17  # what the owner or an operator has decided: a Moderation struct
 
     CHALLENGE = 64  # host -> peer: Challenge, the first frame
     HELLO = 65  # peer -> host: Hello
@@ -117,6 +118,7 @@ _LENGTH: Final = struct.Struct("!I")
 _RUN: Final = struct.Struct("!IB7xI")  # of a header: length, kind and number
 _STAMP: Final = struct.Struct("!HIIQq")  # of a header: everything from the spare bytes on
 _STAMP_AT: Final = 6
+_AUTHOR_AT: Final = 8
 SEQ_PREFIX: Final = struct.Struct("!Q")
 
 
@@ -155,6 +157,12 @@ def length_at(data: bytes, at: int) -> int:
     """Return the length of the frame that begins at ``at``, itself included."""
     length: int = _LENGTH.unpack_from(data, at)[0]
     return length
+
+
+def author_at(data: bytes, at: int) -> int:
+    """Return the author index of the frame that begins at ``at``."""
+    index: int = _LENGTH.unpack_from(data, at + _AUTHOR_AT)[0]
+    return index
 
 
 def kind_at(data: bytes, at: int) -> int:
@@ -360,6 +368,7 @@ class Welcome(Struct):
     rewound: Rewind | None = None  # why what the member held is not this log's past
     role: str = "member"
     read: U63 = 0  # how far this key has read in any of its windows; 0 if it is new
+    topic: str = ""
 
 
 class Refusal(Coded):
@@ -374,6 +383,24 @@ class Author(Struct):
     stream: U64
     nick: str
     bot: bool = False
+
+
+class Moderation(Struct):
+    """What the owner or an operator has decided. It is in the log, so every host and every member knows it."""
+
+    action: str  # role, kick, retract, topic or slow
+    by: bytes  # the key of who decided
+    by_nick: str
+    key: bytes = b""  # role, kick: of whom
+    nick: str = ""  # and their nickname
+    role: str = ""  # role: operator, member, muted or banned, from now on
+    until: U63 = 0  # role: when it ends, in ms since 1970; 0 for never
+    target: U63 = 0  # retract: the number of the message
+    text: str = ""  # topic
+    seconds: U32 = 0  # slow: between two messages of one member; 0: as they like
+
+    def __post_init__(self) -> None:
+        self.by_nick, self.nick, self.text = quoted(self.by_nick), quoted(self.nick), quoted(self.text)
 
 
 class Gap(Struct):
@@ -408,14 +435,16 @@ class Names(Struct):
 
 
 class Ask(Struct):
-    """A request to the host: ``what`` is 'names', 'range', 'invite', 'peer' or 'search' today."""
+    """A request to the host: ``what`` is 'names', or one of those in ``chat.host.requests`` and ``moderation``."""
 
     what: str
     text: str = ""  # peer: the program to start, [NAME=]COMMAND; search: the query, as chat.host.search reads it
     authors: list[U32] = []
     uses: U32 = 0  # invite: how often it may be used; 0: no limit
-    seconds: U32 = 0  # invite: how long it is valid; 0: forever
-    first: U63 = 0  # range: from this number on
+    seconds: U32 = 0  # invite, ban, mute: for how long, 0: for good; slow: between two messages
+    reason: str = ""  # kick, ban, mute
+    alike: bool = False  # ban: also everybody else who came by the same invite
+    first: U63 = 0  # range: from this number on; retract: this message
     before: U63 = 0  # range: only numbers below this one; search: the same, 0: all
     limit: U32 = 0  # search: how many messages, at most 100; 0: 20
 
@@ -428,6 +457,8 @@ class Answer(Coded):
     found: list[tuple[U63, U63]] = []  # search, newest first: a message, and the frame with its text now (an edit)
     more: bool = False  # search: there are older ones
     indexed: U63 = 0  # search: numbers below this one were searched
+    audit: list[tuple[U63, U63, str, str, str, str]] = []  # number, time (ms), by whom, what, to whom, why
+    members: list[tuple[bytes, str, str, U63]] = []  # moderated ones: key, nickname, role, until (ms)
 
     table = codes.ANSWERS
     longest = MAX_CONTROL

@@ -33,6 +33,7 @@ from chat.core.errors import (
     TransportError,
 )
 from chat.core.wire import HELLO_TIMEOUT, Direct, Frame, Hello, Kind, Parser, Refusal, pack
+from chat.host import moderation
 from chat.host.slots import Links, Visit, source_of
 from chat.local.identity import transcript, verify
 from chat.transport.patience import patience
@@ -127,6 +128,12 @@ class AdmissionControl:
                 raise
             # A refusal now would be read as the rest of what is half sent, and shown as somebody's message.
             _warn(link, "%s was dropped: %s", error)
+        except asyncio.CancelledError:
+            told, task = connection.refusal, asyncio.current_task()
+            if told is None or task is None or not member.cursor.at_border:
+                raise
+            task.uncancel()
+            raise Refused(told.code, **told.fields) from None
         finally:
             hosted.detach(connection)
 
@@ -143,6 +150,9 @@ class AdmissionControl:
         if not verify(hello.key, hello.signature, signed("member")):
             raise RemoteProtocolError("the peer's signature does not fit its key")
         by_invite = signed("invite")
+        as_owner = visit.link.peer.uid == os.geteuid()  # such a process could read the host's keys and its log anyway
+        if not as_owner:
+            self._check_ban(hosted, hello)
         if hosted is None and hello.other:
             hosted = self._open_direct(hello)
         if hosted is None:
@@ -162,7 +172,6 @@ class AdmissionControl:
             raise LinkBroken("the room's sequencer takes too long")  # the peer comes back
         if not is_ours:
             self._links.enter(visit, hello.key, is_trusted=hello.key in self._host.owners or room.is_trusted(hello.key))
-        as_owner = visit.link.peer.uid == os.geteuid()  # such a process could read the host's keys and its log anyway
         return hosted, self._enter(hosted, hello, signed("host"), as_owner=as_owner)
 
     async def _first_frame(self, visit: Visit, parser: Parser) -> Frame | None:
@@ -173,6 +182,13 @@ class AdmissionControl:
                     return frame
             await asyncio.sleep(self._host.work.charge(visit.source))
         return None
+
+    def _check_ban(self, hosted: HostedRoom | None, hello: Hello) -> None:
+        """Raise Refused for a key that is banned from a room; then it enters no direct room here, either."""
+        for one in self._host.rooms.values():
+            if (one is hosted or hello.other) and one.room.role_of(hello.key) == "banned":
+                told = moderation.refusal(one, None, hello.key)
+                raise Refused(told.code, **told.fields)
 
     def _open_direct(self, hello: Hello) -> HostedRoom:
         """Open the room of two who share another room here. Raises RemoteProtocolError, Refused, StoreError."""

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Final
 
 from chat.core.errors import StoreError, StoreFull, TransportError
 from chat.core.room import BOT
-from chat.core.wire import MAX_CONTROL, SPOKEN_END, Kind, Notice, encode, pack
-from chat.host import requests
+from chat.core.wire import MAX_BATCH, MAX_CONTROL, SPOKEN_END, Kind, Notice, Refusal, encode, pack
+from chat.host import moderation, requests
 from chat.host.rates import PRIVILEGED, Bucket, Rates, keep_until_full
 from chat.host.slots import source_of
 
@@ -129,6 +129,18 @@ class HostedRoom:
                 _logger.info("%s (%s) is gone: %s", member.nick or "a reader", connection.link.peer.text, why)
             connection.task.cancel()
 
+    def expel(self) -> None:
+        """End the links of those whom an operator has removed or banned, here and in direct rooms."""
+        decisions, self.room.expelled = self.room.expelled, []
+        for decision in decisions:
+            told = moderation.refusal(self, decision, decision.key)
+            for hosted in list(self.host.rooms.values()):
+                if hosted is self or hosted.room.only:
+                    for connection in list(hosted.connections.values()):
+                        if connection.member.key == decision.key:
+                            connection.refusal = told
+                            hosted.drop(connection.member, told.text)
+
     def heard(self) -> float:
         """Return when the most silent member was last heard, infinity if there is none."""
         return min((connection.heard for connection in self.connections.values()), default=math.inf)
@@ -157,6 +169,7 @@ class HostedRoom:
 
         Nicknames under which nobody spoke are free again some time after their bearer left.
         """
+        self.room.end_old(time.time_ns() // 1_000_000)
         while self._departed and (oldest := next(iter(self._departed.items())))[1] + NICK_GRACE <= time.monotonic():
             del self._departed[oldest[0]]
             self.room.release(*oldest[0])
@@ -235,6 +248,8 @@ class HostedRoom:
         host = self.host
         if host.closed:
             return
+        if self.room.expelled:
+            self.expel()
         if back := self.room.log.went_back:
             self.room.log.went_back = 0
             self.announce("clock-back", seconds=back // 1000)
@@ -333,6 +348,7 @@ class Connection:
     heard: float = field(default_factory=time.monotonic)  # infinity while we choose not to read
     clogged: asyncio.Task[None] | None = None  # waits until the link takes more
     searching: bool = False
+    refusal: Refusal | None = None  # why the host has ended this link
     bucket: Bucket | None = None  # what it may send, together with others
     place: int = 0  # among those who wait for that bucket
     held: bool = False  # it said something, and must wait for space on the disk
@@ -358,7 +374,8 @@ class Connection:
             if count is None:
                 return
             if bucket is not None:
-                bucket.charge(count, size, self.heard)
+                reads, room.disk_reads = room.disk_reads, 0
+                bucket.charge(count, size + reads * MAX_BATCH, self.heard)
             if self.held:
                 await self.unread(hosted.host.space.wait())
                 data, size, self.held = b"", 0, False

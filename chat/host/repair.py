@@ -66,6 +66,9 @@ _TABLES: Final = {  # besides the log and what is read from it again: columns, a
     "reads": ("room, key, seq", (int, bytes, int)),
     "addresses": ("room, asked, given", (int, str, str)),
     "cuts": ("room, first, chain, time", (int, int, bytes, int)),
+    "moderated": ("room, key, role, until", (int, bytes, str, int)),
+    "properties": ("room, name, value", (int, str, str)),
+    "audit": ("id, room, time, by, what, key, whom, reason", (int, int, int, str, str, bytes, str, str)),
     "rejections": ("room, key, stream, number, count, code, fields", (int, bytes, int, int, int, str, str)),
 }
 
@@ -299,6 +302,8 @@ class _Salvage:
             invites=[(key, expires, bool(counted)) for _room, key, expires, counted in self._of("invites", room)],
             rejections=rejections,
             reads=[(key, min(seq, end - 1)) for _room, key, seq in self._of("reads", room) if seq > 0],
+            moderated=[(key, role, until) for _room, key, role, until in self._of("moderated", room)],
+            properties=[(name, value) for _room, name, value in self._of("properties", room)],
             admitted=[(key, invite) for _room, key, invite in self._of("admitted", room)],
         )
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from chat.core.errors import RequestFailed, StoreFull
 from chat.core.wire import Answer, Ask, Kind, pack
+from chat.host import moderation
+from chat.host.moderation import OWNER
 from chat.local.invite import SECRET_SIZE
 
 if TYPE_CHECKING:
@@ -25,9 +27,9 @@ def answer(connection: Connection, ask: Ask, number: int) -> None:
     try:
         if ask.what not in REQUESTS:
             raise RequestFailed("unknown-request", what=ask.what)
-        role, run = REQUESTS[ask.what]
-        if role not in ("", connection.member.role):
-            raise RequestFailed("owner-only", what=ask.what)
+        roles, run = REQUESTS[ask.what]
+        if roles and connection.member.role not in roles:
+            raise RequestFailed("owner-only" if roles == OWNER else "staff-only", what=ask.what)
         found = run(connection, ask, number)
     except RequestFailed as error:
         found = _failure(error)
@@ -94,10 +96,11 @@ async def _answer_search(connection: Connection, ask: Ask, number: int) -> None:
         hosted.wake()
 
 
-# By name: the role that may ask ("" for everybody), and what answers; None where the answer is sent in another way.
-REQUESTS: Final[dict[str, tuple[str, Callable[[Connection, Ask, int], Answer | None]]]] = {
-    "range": ("", _range),
-    "invite": ("owner", _invite),
-    "peer": ("owner", _peer),
-    "search": ("", _search),
+# By name: the roles that may ask (none: everybody), and what answers; None where the answer is sent in another way.
+REQUESTS: Final[dict[str, tuple[frozenset[str], Callable[[Connection, Ask, int], Answer | None]]]] = {
+    "range": (frozenset(), _range),
+    "invite": (OWNER, _invite),
+    "peer": (OWNER, _peer),
+    "search": (frozenset(), _search),
+    **moderation.REQUESTS,
 }

@@ -15,7 +15,7 @@ from chat.local.invite import signer
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERSION: Final = 7  # PRAGMA user_version
+VERSION: Final = 8  # PRAGMA user_version
 ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # SQLite may quote damaged text, which sqlite3 cannot decode
 
 _NEW: Final = """
@@ -79,6 +79,17 @@ _ADD_DIGESTS: Final = "ALTER TABLE {0} ADD COLUMN digest BLOB; UPDATE {0} SET di
 _SINCE_VERSION_7: Final = """
 CREATE TABLE checkpoints (room INTEGER PRIMARY KEY, next_seq INTEGER, chain BLOB, total BLOB, digest BLOB);
 """ + "".join(_ADD_DIGESTS.format(table, columns) for table, columns in _COLUMNS.items())
+_SINCE_VERSION_8: Final = """
+-- Of the order:
+CREATE TABLE moderated (
+    room INTEGER, key BLOB, role TEXT, until INTEGER, digest BLOB, PRIMARY KEY (room, key)) WITHOUT ROWID;
+CREATE TABLE properties (
+    room INTEGER, name TEXT, value TEXT, digest BLOB, PRIMARY KEY (room, name)) WITHOUT ROWID;
+-- This host's own:
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY, room INTEGER, time INTEGER, by TEXT, what TEXT, key BLOB, whom TEXT, reason TEXT,
+    digest BLOB);
+"""
 
 
 def row_digest(table: str, *row: object) -> bytes:
@@ -103,9 +114,10 @@ def prepare(database: sqlite3.Connection) -> None:
     """Make the tables in a new database, or bring an older one up to date. Raises StoreError for a newer one."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
     steps = {
-        0: _NEW + _SINCE_VERSION_3 + _SINCE_VERSION_7,
-        3: _BEFORE + _SINCE_VERSION_3 + _AFTER + _SINCE_VERSION_7,
-        6: _SINCE_VERSION_7,
+        0: _NEW + _SINCE_VERSION_3 + _SINCE_VERSION_7 + _SINCE_VERSION_8,
+        3: _BEFORE + _SINCE_VERSION_3 + _AFTER + _SINCE_VERSION_7 + _SINCE_VERSION_8,
+        6: _SINCE_VERSION_7 + _SINCE_VERSION_8,
+        7: _SINCE_VERSION_8,
         VERSION: "",
     }
     if version not in steps:

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from chat.core import text
-from chat.core.ledger import REJECTIONS_KEPT, RoomTables
-from chat.core.wire import SPOKEN_END, Author, Gap, Kind, Rejection, split, unpack
+from chat.core.ledger import REJECTIONS_KEPT, Ledger, RoomTables
+from chat.core.log import Log
+from chat.core.wire import SPOKEN_END, Author, Gap, Kind, Moderation, Rejection, split, unpack
 from chat.host.marks import CHAIN_START
 from chat.host.schema import row_digest
 
@@ -35,7 +36,16 @@ _logger: Final = logging.getLogger("chat.host.tables")
 
 # Tables that the checkpoint covers, and how many columns behind the room name a row. Of the others a missing row does
 # little harm: the reason why a message was rejected, and who came by which invite.
-_COVERED: Final = {"authors": 1, "streams": 2, "nicks": 1, "members": 1, "invites": 1, "reads": 1}
+_COVERED: Final = {
+    "authors": 1,
+    "streams": 2,
+    "nicks": 1,
+    "members": 1,
+    "invites": 1,
+    "reads": 1,
+    "moderated": 1,
+    "properties": 1,
+}
 _TABLES: Final = (*_COVERED, "rejections", "admitted")
 _FORGET_REJECTIONS: Final = """
 DELETE FROM rejections WHERE room = ? AND key = ? AND stream = ? AND number <= (
@@ -152,7 +162,7 @@ def write_anew(database: sqlite3.Connection, room: int, tables: RoomTables, chec
 
 def _mend(tables: RoomTables, end: int, read: Callable[[int], Batch | Gap | None]) -> tuple[int, int]:
     """Correct rows by the log. Return how many were wrong or missing, and how many messages the log lacks."""
-    authors, numbers, lost = _from_log(end, read)
+    authors, numbers, decisions, lost = _from_log(end, read)
     marks = {(key, stream): number for key, stream, number in tables.high_water}
     before = {author.index: author for author in tables.authors}
     changed = sum(before.get(index) != author for index, author in authors.items())
@@ -170,6 +180,14 @@ def _mend(tables: RoomTables, end: int, read: Callable[[int], Batch | Gap | None
         if key and marks.get((key, stream), 0) < number:
             marks[key, stream] = number
             changed += 1
+    ledger = Ledger(Log(b""), RoomTables(moderated=tables.moderated, properties=tables.properties))
+    for decision in decisions:
+        ledger.decide(decision)
+    moderated = [(key, role, until) for key, (role, until) in ledger.moderated.items()]
+    changed += len(set(moderated) ^ set(tables.moderated)) + len(
+        ledger.properties.items() ^ dict(tables.properties).items()
+    )
+    tables.moderated, tables.properties = moderated, list(ledger.properties.items())
     known = {nick for _, nick, _ in tables.nicks}
     holders = {skeleton: key for skeleton, _, key in tables.nicks}
     for author in authors.values():
@@ -186,10 +204,13 @@ def _mend(tables: RoomTables, end: int, read: Callable[[int], Batch | Gap | None
     return changed, lost
 
 
-def _from_log(end: int, read: Callable[[int], Batch | Gap | None]) -> tuple[dict[int, Author], dict[int, int], int]:
-    """Return the log's authors, the last number of each who speaks, and how many messages the log lacks."""
+def _from_log(
+    end: int, read: Callable[[int], Batch | Gap | None]
+) -> tuple[dict[int, Author], dict[int, int], list[Moderation], int]:
+    """Return the log's authors, the last number of each who speaks, what was decided, and how much it lacks."""
     authors: dict[int, Author] = {}
     numbers: dict[int, int] = {}
+    decisions: list[Moderation] = []
     seq, lost = 1, 0
     while seq < end:
         piece = read(seq) or Gap(first=seq, count=end - seq)
@@ -200,10 +221,12 @@ def _from_log(end: int, read: Callable[[int], Batch | Gap | None]) -> tuple[dict
         for frame in split(piece.data):
             if frame.kind == Kind.AUTHOR:
                 authors[frame.author] = unpack(Author, frame)
+            elif frame.kind == Kind.MODERATION:
+                decisions.append(unpack(Moderation, frame))
             elif frame.kind < SPOKEN_END:
                 numbers[frame.author] = max(frame.number, numbers.get(frame.author, 0))
         seq = piece.next_seq
-    return authors, numbers, lost
+    return authors, numbers, decisions, lost
 
 
 def _rows(tables: RoomTables) -> dict[str, Iterable[tuple[Any, ...]]]:
@@ -219,6 +242,8 @@ def _rows(tables: RoomTables) -> dict[str, Iterable[tuple[Any, ...]]]:
             for key, stream, one in tables.rejections
         ],
         "reads": tables.reads,
+        "moderated": tables.moderated,
+        "properties": tables.properties,
         "admitted": tables.admitted,
     }
 
@@ -238,6 +263,8 @@ def _tables(found: dict[str, list[Any]]) -> RoomTables:
             for key, stream, number, count, code, fields in found["rejections"]
         ],
         reads=found["reads"],
+        moderated=found["moderated"],
+        properties=found["properties"],
     )
 
 

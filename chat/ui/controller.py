@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic
 
 from msgspec.structs import replace
 
-from chat.core.errors import ChatError
+from chat.core.errors import ChatError, WrongValue
 from chat.core.outgoing import Outgoing
 from chat.core.status import Level
 from chat.core.text import visible
@@ -35,7 +35,7 @@ from chat.local.identity import fingerprint
 from chat.local.rooms import records
 from chat.local.settings import NAMES, change, choices, toml, value_of
 from chat.local.settings import parse as parse_setting
-from chat.ui import emoji
+from chat.ui import emoji, moderation
 from chat.ui.commands import LINES, USAGES, help_on, rooms_like
 from chat.ui.describe import details
 from chat.ui.face import R
@@ -112,6 +112,17 @@ class Rooms(Generic[R]):
                 self._face.unsent(room, typed, error)
             else:
                 self._face.sent(room, entry)
+
+    def do_remove(self, _argument: str) -> Work:
+        return self._decide(self.room, Ask(what="retract", first=self._face.chosen("remove").seq))
+
+    async def _decide(self, room: R, ask: Ask) -> None:
+        """Have the host decide; everybody reads of it in the log."""
+        answer = await room.client.ask(ask)
+        if answer.failed:
+            self._face.answer(answer, room)
+        elif ask.what in {"moderated", "audit"}:
+            self._face.show_list(moderation.lines_of(answer) or [_("there is nothing yet")])
 
     def do_me(self, text: str) -> Work:
         return self.send(text, Kind.ACTION, typed=f"/me {text}")
@@ -373,14 +384,14 @@ class Controller(Rooms[R]):
     def do_theme(self, name: str) -> Work:
         return self._change("theme", parse_setting("theme", name))
 
-    def _mute(self, _argument: str, *, on: bool) -> Work:
+    def do_bell(self, argument: str) -> Work:
+        if argument not in {"on", "off"}:
+            raise WrongValue("write /bell on, or: /bell off")
+        on = argument == "off"
         room = self.room.client.session.room
         others = tuple(name for name in self.settings.muted if name != room)
-        text = _("this room is muted; /unmute ends that") if on else _("this room is no longer muted")
+        text = _("no bell and no unread mark for this room; /bell on ends that") if on else _("the bell is on again")
         return self._change("muted", (*others, room) if on else others, text)
-
-    do_mute = partialmethod(_mute, on=True)
-    do_unmute = partialmethod(_mute, on=False)
 
     def _change(self, name: str, value: Any, text: str = "") -> Work:
         """Change a setting here and now, and in the file; then show a line."""
@@ -403,6 +414,25 @@ class Controller(Rooms[R]):
 
     def do_invite(self, _argument: str) -> Work:
         return self._ask(self.room, Ask(what="invite"))
+
+    def _moderate(self, argument: str, *, name: str) -> Work:
+        return self._decide(self.room, moderation.question(name, argument))
+
+    do_kick = partialmethod(_moderate, name="kick")
+    do_ban = partialmethod(_moderate, name="ban")
+    do_unban = partialmethod(_moderate, name="unban")
+    do_mute = partialmethod(_moderate, name="mute")
+    do_unmute = partialmethod(_moderate, name="unmute")
+    do_op = partialmethod(_moderate, name="op")
+    do_deop = partialmethod(_moderate, name="deop")
+    do_topic = partialmethod(_moderate, name="topic")
+    do_slow = partialmethod(_moderate, name="slow")
+
+    def do_roles(self, _argument: str) -> Work:
+        return self._decide(self.room, Ask(what="moderated"))
+
+    def do_audit(self, _argument: str) -> Work:
+        return self._decide(self.room, Ask(what="audit"))
 
     async def _ask(self, room: R, ask: Ask) -> None:
         self._face.answer(await room.client.ask(ask), room)

@@ -20,6 +20,7 @@ from chat.core.text import visible
 from chat.core.wire import Gap, Kind, Notice
 from chat.i18n import _, plural, translate
 from chat.local.identity import fingerprint
+from chat.ui.moderation import decided
 
 if TYPE_CHECKING:
     from chat.client.client import Client
@@ -65,6 +66,8 @@ def describe_message(item: MessageEntry, about: str = "", *, number: bool = Fals
     nick, text = _line(item.nick) + (f" [{_('bot')}]" if item.bot else ""), visible(item.text)  # no nick has brackets
     about = about or f"#{item.target}"
     handle = item.seq
+    if item.decision is not None:
+        return [f"{head}* {decided(item.decision, about if item.target else '')}"]
     match item.kind:
         case Kind.SAY if not item.target:
             before = f"{nick}: "
@@ -97,7 +100,7 @@ def describe_message(item: MessageEntry, about: str = "", *, number: bool = Fals
 def excerpt(kind: int, item: MessageEntry) -> str:
     """Return how a message of this kind refers to ``item``; "" if only its number will do."""
     text = _line(item.text[: 2 * _EXCERPT])
-    if kind == Kind.RETRACT or not text.strip():  # do not repeat what is taken back
+    if kind in {Kind.RETRACT, Kind.MODERATION} or not text.strip():  # do not repeat what is taken back
         return ""
     text = text if len(text) <= _EXCERPT else _line(text[: _EXCERPT - 1]) + "…"
     if kind == Kind.EDIT:

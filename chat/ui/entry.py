@@ -13,6 +13,7 @@ from chat.core.wire import Kind
 
 if TYPE_CHECKING:
     from chat.core.session import Message
+    from chat.core.wire import Moderation
 
 CHANGES: Final = frozenset({Kind.EDIT, Kind.RETRACT, Kind.REACT})  # messages of these kinds change another message
 OVERHEAD: Final = 100  # characters that an edit or a reaction counts besides its text
@@ -22,6 +23,11 @@ _MAX_REACTIONS_BY_KEY: Final = 8  # on one message
 _MAX_REACTION: Final = 32  # characters: a family of four with skin tones has 11
 _NO_REACTIONS: Final[dict[tuple[str, bytes], tuple[int, str]]] = {}  # of most messages
 _MAX_NAMES: Final = 100  # in one line of who came and left
+
+
+def is_change(message: Message) -> bool:
+    """Whether a message only changes another one."""
+    return message.kind in CHANGES or (message.decision is not None and message.decision.action == "retract")
 
 
 class Edit(NamedTuple):
@@ -65,6 +71,8 @@ class MessageEntry(Entry):
     mentioned: bool = False  # it mentions the reader and is by somebody else
     retracted: bool = False
     texts: tuple[Edit, ...] = ()  # the first one and the edits, in the log's order; () without edits
+    removed_by: str = ""  # the operator who has taken it back
+    decision: Moderation | None = None  # it is none, but what the owner or an operator has decided
     # (emoji, key): seq, nickname; emoji "": all of this key up to this one are removed
     reactions: dict[tuple[str, bytes], tuple[int, str]] = field(default_factory=lambda: _NO_REACTIONS)
 
@@ -73,7 +81,7 @@ class MessageEntry(Entry):
         """Return a message as the reader with this key and nickname sees it."""
         author, text, mine = message.author, message.text, message.author.key == key
         said = (message.time, message.seq, author.key, author.nick, author.bot, message.kind, text, message.target)
-        return cls(*said, mine, mentioned=not mine and mentions(text, nick))
+        return cls(*said, mine, mentioned=not mine and mentions(text, nick), decision=message.decision)
 
     @property
     def edited(self) -> bool:
@@ -90,7 +98,13 @@ class MessageEntry(Entry):
         return texts + len(self.reactions) * OVERHEAD
 
     def apply(self, change: Message, nick: str) -> None:
-        """Apply an edit, a retraction or a reaction. ``nick`` is the reader's. Only the author edits and retracts."""
+        """Apply an edit, a retraction or a reaction. ``nick`` is the reader's.
+
+        Only the author edits and retracts; whether somebody may take back what another has said, the host decides.
+        """
+        if change.decision is not None and not self.retracted:
+            self.removed_by = change.author.nick
+            self.retracted, self.text, self.texts, self.reactions = True, "", (), _NO_REACTIONS
         if self.retracted or (change.kind != Kind.REACT and change.author.key != self.key):
             return
         if change.kind == Kind.REACT:

@@ -165,7 +165,10 @@ class Linear(Face[Room]):
                     if self._is_typed
                     else _("you are {nick} in {room}; each line is a message, even if it begins with a slash")
                 )
-                return [f"* {visible(text.format(nick=nick, room=name), lines=False)}"]
+                made = [f"* {visible(text.format(nick=nick, room=name), lines=False)}"]
+                if topic := room.client.session.topic:
+                    made.append(f"* {_('topic: {text}').format(text=topic)}")
+                return made
             case Here(came, went, first):
                 room.known.moved(came, went, time.time_ns() // 1_000_000)
                 came, went = ([who for who in some if who[0] not in room.timeline.ignored] for some in (came, went))
@@ -183,7 +186,8 @@ class Linear(Face[Room]):
 
     def _take_message(self, room: Room, message: Message) -> list[str]:
         timeline, key, settings = room.timeline, message.author.key, self.controller.settings
-        room.known.spoke(message)
+        if message.decision is None:
+            room.known.spoke(message)
         if settings.ignore and not names_of(key).isdisjoint(settings.ignore):
             timeline.ignored.add(key)
         item = room.at_seq(message.target) if message.target else None
@@ -192,7 +196,7 @@ class Linear(Face[Room]):
         timeline.add(message)
         with suppress(ValueError):  # a nickname that the host has not given yet
             room.client.show(read=message.seq)
-        if by_another or key in timeline.ignored:
+        if by_another or (key in timeline.ignored and message.decision is None):
             return []
         day, before = timeline.local(message.time).date(), room.day
         room.day = day

@@ -30,6 +30,8 @@ from chat.ui.entry import MessageEntry
 from chat.ui.face import Face, Room, complain, converse
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chat.client.client import Client
     from chat.client.events import ClientEvent
     from chat.core.wire import Answer
@@ -152,6 +154,9 @@ class _Program(Face[Room]):
 
     def answer(self, answer: Answer, room: Room) -> None:
         self._done = {"text": answer.text}
+
+    def show_list(self, lines: Sequence[str]) -> None:
+        self._done = {"lines": list(lines)}
 
     def chosen(self, command: str) -> MessageEntry:
         return MessageEntry(0, self._target, b"", "", False, Kind.SAY, "", 0, mine=True)

@@ -86,7 +86,11 @@ class Ring:
     def last_message(self, *, mine: bool | None = None) -> MessageEntry | None:
         """Return the last message that was not retracted: by the reader, by somebody else, or by anybody."""
         messages = self.messages(newest_first=True)
-        stands = (entry for entry in messages if entry.seq and not entry.retracted and mine in (None, entry.mine))
+        stands = (
+            entry
+            for entry in messages
+            if entry.seq and not entry.retracted and entry.decision is None and mine in (None, entry.mine)
+        )
         return next(stands, None)
 
     def last_mention(self) -> int | None:

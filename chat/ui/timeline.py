@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from chat.core.text import visible
-from chat.ui.entry import CHANGES, MessageEntry, NoteEntry, PresenceEntry
+from chat.ui.entry import CHANGES, MessageEntry, NoteEntry, PresenceEntry, is_change
 from chat.ui.ring import EditCache, Ring, is_quarter
 
 if TYPE_CHECKING:
@@ -80,12 +80,12 @@ class ReadState:
 
     def _is_below_marker(self, entry: MessageEntry) -> bool:
         """Whether the marker may stand above a message. Not in a part that begins after the first unread message."""
-        if self.marker_seq is None or entry.seq <= self.marker_seq or entry.mine:
+        if self.marker_seq is None or entry.seq <= self.marker_seq or entry.mine or entry.decision is not None:
             return False
         return self._timeline.attached or self.marker_seq >= self._timeline.oldest - 1
 
     def includes(self, entry: MessageEntry) -> bool:
-        return entry.seq > self.last_read and not entry.mine
+        return entry.seq > self.last_read and not entry.mine and entry.decision is None
 
     def recount(self) -> None:
         self.unread, self.mentions = self._evicted, 0
@@ -94,7 +94,7 @@ class ReadState:
                 continue
             if entry.seq <= self.last_read:
                 return
-            self.unread += not entry.mine
+            self.unread += self.includes(entry)
             self.mentions += entry.mentioned
 
     def add(self, entry: MessageEntry) -> None:
@@ -194,7 +194,7 @@ class Timeline(Ring):
             self.edits.since = self.edits.since or message.seq
         if not self._base:
             self.oldest = self.oldest or message.seq
-        if message.kind in CHANGES:
+        if is_change(message):
             self._change(message)
         elif message.seq not in self._by_seq:
             self._append(self._entry(message))
@@ -214,7 +214,7 @@ class Timeline(Ring):
                 begins = message.seq + 1
                 break
             self.oldest = message.seq
-            if message.kind in CHANGES:
+            if is_change(message):
                 self._change(message)
             elif message.seq not in self._by_seq:  # else it is hidden
                 entry = self._entry(message)
@@ -250,7 +250,7 @@ class Timeline(Ring):
     def apply_changes(self, messages: Iterable[Message]) -> None:
         """Apply the changes among messages from elsewhere in the log."""
         for message in messages:
-            if message.kind in CHANGES:
+            if is_change(message):
                 self._change(message)
 
     def catch_up(self) -> None:

@@ -24,6 +24,7 @@ from chat.core.wire import (
     Ask,
     Author,
     Frame,
+    Gap,
     Hello,
     Kind,
     Names,
@@ -651,14 +652,19 @@ def test_what_refers_to_a_message_must_refer_to_one_that_is_stored(kind: int, bo
     assert room.log.end == 12 + taken
 
 
-def test_what_refers_to_an_old_message_does_not_make_the_room_read_the_disk() -> None:
-    def older(seq: int) -> None:
-        raise AssertionError(f"{seq} was read")
+def test_what_refers_to_an_old_message_reads_the_disk_once_and_is_counted() -> None:
+    read = []
+
+    def older(seq: int) -> Gap:
+        read.append(seq)
+        return Gap(first=seq, count=1)
 
     room = Room("lobby", Log(EPOCH, next_seq=100_000, older=older))
     ann = enter(room, hello(stream=77))
-    room.handle(ann, frame(encode(Kind.REACT, SEQ_PREFIX.pack(5), number=1)), 0)
-    assert not rejected(store(room))
+    for number in (1, 2, 3):
+        room.handle(ann, frame(encode(Kind.REACT, SEQ_PREFIX.pack(5), number=number)), 0)
+    assert rejected(store(room)) == [(1, 3, "no-target", {})]
+    assert (read, room.disk_reads) == ([5], 1)
 
 
 def test_rejections_in_a_row_for_one_reason_are_one() -> None:

@@ -674,8 +674,8 @@ def test_a_rejection_settles_what_was_said() -> None:
 def test_a_rejection_is_told_at_once_where_nothing_is_ahead_of_it() -> None:
     session, _ = joined()
     entries = [say(session) for _ in range(3)]
-    events = session.receive_data(rejection(1, 3, "muted", text="you are muted"))
-    assert events == [Rejected(entry, "muted", Text("you are muted")) for entry in entries]
+    events = session.receive_data(rejection(1, 3, "a newer one", text="you are muted"))
+    assert events == [Rejected(entry, "a newer one", Text("you are muted")) for entry in entries]
     assert not session.unsettled
 
 

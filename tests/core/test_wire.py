@@ -70,9 +70,9 @@ def test_the_spare_bytes_are_for_later_versions() -> None:
 
 
 def test_the_kinds_of_the_log_and_of_one_peer_are_told_apart_by_number() -> None:
-    logged = {Kind.SAY, Kind.ACTION, Kind.EDIT, Kind.RETRACT, Kind.REACT, Kind.AUTHOR}
+    logged = {Kind.SAY, Kind.ACTION, Kind.EDIT, Kind.RETRACT, Kind.REACT, Kind.AUTHOR, Kind.MODERATION}
     assert {kind for kind in Kind if kind < wire.LOG_KINDS_END} == logged
-    assert {kind for kind in Kind if kind < wire.SPOKEN_END} == logged - {Kind.AUTHOR}
+    assert {kind for kind in Kind if kind < wire.SPOKEN_END} == logged - {Kind.AUTHOR, Kind.MODERATION}
     assert len({int(kind) for kind in Kind.__members__.values()}) == len(Kind.__members__)
 
 

@@ -189,7 +189,7 @@ def test_an_invite_whose_use_cannot_be_counted_lets_nobody_in(tmp_path: Path) ->
             heavy = "INSERT INTO ballast VALUES (zeroblob(100000))"  # so that this one write does not fit any more
             execute(f"CREATE TRIGGER heavy BEFORE INSERT ON invite_uses BEGIN {heavy}; END")
             fill_disk(fixture)
-            assert "disk is full" in await refused(fixture, "ann", "disk-full", invite)
+            assert "disk takes nothing now" in await refused(fixture, "ann", "disk-full", invite)
             await refused(fixture, "ann", "disk-full", invite)  # and no second try gets in
             assert fixture.nicks() == []
             free_disk(fixture)

@@ -22,7 +22,6 @@ from tests.host.host_fixture import HostFixture, SlowHostFixture, run, until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chat.core.log import Log
     from chat.core.wire import Frame
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
@@ -145,13 +144,13 @@ def test_the_next_process_is_told_what_the_one_before_had_not_dealt_with(tmp_pat
 
 
 def test_chat_send_fails_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def muted(_log: Log, _frame: Frame) -> tuple[str, dict[str, str | int]]:
+    def muted(*_: object) -> tuple[str, dict[str, str | int]]:
         return "too-long", {"size": 9, "limit": 8}
 
     async def scene() -> None:
         async with HostFixture(tmp_path) as fixture:
             monkeypatch.setattr("chat.core.room.Room.take_run", lambda *_: (0, 0))
-            monkeypatch.setattr("chat.core.room._wrong_with", muted)
+            monkeypatch.setattr("chat.core.room.Room.wrong_with", muted)
             with pytest.raises(ChatError, match=r"the host rejected the message: .*9 bytes, the limit is 8") as caught:
                 await send_text(fixture.client("ann"), "hello", 10)
             assert caught.value.exit_code == FAILED
@@ -204,7 +203,7 @@ def test_piped_input_fails_only_for_its_own(tmp_path: Path, monkeypatch: pytest.
             assert await unsent(fixture) == 0
             assert fixture.texts() == ["hello"]
             monkeypatch.setattr("chat.core.room.Room.take_run", lambda *_: (0, 0))
-            monkeypatch.setattr("chat.core.room._wrong_with", lambda *_: ("too-long", {"size": 9, "limit": 8}))
+            monkeypatch.setattr("chat.core.room.Room.wrong_with", lambda *_: ("too-long", {"size": 9, "limit": 8}))
             assert await unsent(fixture) == 1
 
     run(scene())

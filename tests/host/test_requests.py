@@ -74,7 +74,7 @@ def test_a_full_disk_keeps_no_new_invite(tmp_path: Path, monkeypatch: pytest.Mon
                     await owner.ask(Ask(what="invite", uses=1))
                     made += 1  # in the pages that are there
 
-            with pytest.raises(RequestFailed, match="disk is full"):
+            with pytest.raises(RequestFailed, match="disk takes nothing now"):
                 await make_many()
             free_disk(fixture)
             await owner.stored(await owner.say("still here"))

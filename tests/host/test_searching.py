@@ -11,6 +11,7 @@ import pytest
 from chat.cli.oneshot import print_search
 from chat.core.errors import ChatError
 from chat.core.outgoing import Outgoing
+from chat.core.session import Rejected
 from chat.core.wire import MAX_CONTROL, SEQ_PREFIX, Answer, Ask, Kind, encode, pack, unpack
 from chat.host.requests import REQUESTS
 from tests.host.host_fixture import HostFixture, declined, run
@@ -122,7 +123,8 @@ def test_an_edit_by_somebody_else_is_not_searched(tmp_path: Path) -> None:
     async def scene() -> None:
         async with HostFixture(tmp_path) as fixture, fixture.members("ann", "bob") as (ann, bob):
             (seq,) = await ann.stored(await ann.say("mine"))
-            await bob.stored(await bob.say(Outgoing("yours", kind=Kind.EDIT, target=seq)))
+            await bob.say(Outgoing("yours", kind=Kind.EDIT, target=seq))
+            assert (await bob.event(Rejected)).code == "not-yours"
             assert (await search(bob, "mine")).found == [(seq, seq)]
             assert (await search(bob, "yours")).found == []
             raw = await fixture.raw("cid")

@@ -312,13 +312,13 @@ def test_a_setting_counts_at_once_and_is_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     controller, face = desk(file=file)
     do(controller, "set", "bell never")
-    do(controller, "mute")
+    do(controller, "bell", "off")
     do(controller, "ignore", "bob")
     assert controller.settings == Settings(bell="never", muted=("lobby",), ignore=(fingerprint(BOB),))
     assert BOB in controller.room.timeline.ignored
     assert [name for event, name in face.events if event == "changed"] == ["bell", "muted", "ignore"]
     assert 'bell = "never"' in file.read_text()
-    do(controller, "unmute")
+    do(controller, "bell", "on")
     do(controller, "unignore", "bob")
     assert controller.settings == Settings(bell="never")
     do(controller, "set", "language zh")

@@ -52,7 +52,8 @@ def title(view: View, width: int) -> StyleAndTextTuples:
     if view.partner:  # before the address, so that a narrow screen keeps it
         text = _("{room} as {nick} · the host's owner can read this · over {address}")
     address = view.client.address.brief if view.client.address else ""
-    return row(" " + text.format(room=view.name, nick=view.session.nick, address=address), width)
+    topic = f" · {view.session.topic}" if view.session.topic else ""
+    return row(" " + text.format(room=view.name, nick=view.session.nick, address=address) + topic, width)
 
 
 def status(face: FullScreen, width: int) -> StyleAndTextTuples:

@@ -17,6 +17,7 @@ from chat.ui.describe import describe_message
 from chat.ui.entry import Entry, MessageEntry, NoteEntry, PresenceEntry
 from chat.ui.fullscreen.wrapping import clip, columns, sanitize, wrap, wrap_fragments
 from chat.ui.markup import parse, without_delimiters
+from chat.ui.moderation import decided
 from chat.ui.theme import nick_style
 
 if TYPE_CHECKING:
@@ -104,13 +105,17 @@ class Conversation:
         style, suffix = nick_style(entry.key), self._suffix(entry)
         nick = f"[{_('bot')}] {entry.nick}" if entry.bot else entry.nick  # no nickname has brackets
         if entry.retracted:
-            return Line(_("taken back"), "", nick, style, suffix=suffix, style="class:faint")
+            by = entry.removed_by
+            text = _("taken back by {nick}").format(nick=by) if by else _("taken back")
+            return Line(text, "", nick, style, suffix=suffix, style="class:faint")
         reactions = self._reactions(entry)
         if entry.kind == Kind.SAY:
             quote = f"↳ {self._excerpt(entry.target)}" if entry.target else ""
             lead, gap, text = nick, 2, entry.text
         else:
             quote, lead, gap = "", "*", 1
+            if entry.decision is not None:
+                return Line(decided(entry.decision), lead="--", lead_style="class:faint", gap=1, style="class:note")
             action = entry.kind == Kind.ACTION
             text = f"{nick} {entry.text}" if action else "\n".join(describe_message(entry, clock=""))
         markdown = entry.kind in {Kind.SAY, Kind.ACTION}

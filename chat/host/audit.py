@@ -1,0 +1,47 @@
+"""Who did what to whom, and why: this host's own record, which only owners and operators read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from chat.host import tables
+
+if TYPE_CHECKING:
+    from chat.host.store import Store
+
+_ALL: Final = 2**63 - 1
+KEPT: Final = 10_000  # rows of the audit trail; older ones are deleted
+
+
+def admitted_with(store: Store, room: int, key: bytes) -> tuple[bytes, list[bytes]]:
+    """Return by which invite a key came, b"" for none, and which keys came by the same. Raises StoreError."""
+    invite = store._look_up("admitted", "key", room, key) or b""
+    with store._reading():
+        rows = store._reader.execute("SELECT * FROM admitted WHERE room = ? AND invite = ?", (room, invite))
+        return invite, [row[1] for row in rows if invite and tables.is_sound("admitted", row)]
+
+
+def add(store: Store, room: int, time: int, by: str, what: str, key: bytes, whom: str, reason: str) -> None:
+    """Add a row to the audit trail, which keeps the newest 10,000. Raises StoreFull, StoreError."""
+    with store.transaction() as database:
+        (number,) = database.execute("SELECT coalesce(max(id), 0) + 1 FROM audit").fetchone()
+        tables.put_row(database, "audit", number, room, time, by, what, key, whom, reason)
+        database.execute("DELETE FROM audit WHERE id <= ?", (number - KEPT,))
+
+
+def newest(store: Store, room: int, before: int, limit: int) -> list[tuple[int, int, str, str, str, str]]:
+    """Return number, time (ms), by whom, what, to whom and why of the newest rows below ``before``; 0: of all."""
+    with store._reading():
+        rows = store._reader.execute(
+            "SELECT * FROM audit WHERE room = ? AND id < ? ORDER BY id DESC LIMIT ?",
+            (room, before or _ALL, limit),
+        ).fetchall()
+    return [(row[0], row[2], *row[3:5], *row[6:8]) for row in rows if tables.is_sound("audit", row)]
+
+
+def reason(store: Store, room: int, key: bytes) -> str:
+    """Return why somebody was removed last, "" if nobody said."""
+    query = "SELECT * FROM audit WHERE room = ? AND key = ? AND what IN ('ban', 'kick') ORDER BY id DESC LIMIT 1"
+    with store._reading():
+        row = store._reader.execute(query, (room, key)).fetchone()
+    return str(row[7]) if row and tables.is_sound("audit", row) else ""

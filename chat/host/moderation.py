@@ -1,0 +1,197 @@
+"""What owners and operators may ask of the host.
+
+    request ──▶ may they? whom do they mean? ──▶ the audit trail ──▶ a decision for the order ──▶ the log: everybody
+                                                  with the reason     (chat.core.wire.Moderation)
+
+Rules:
+
+1. Nobody acts on an owner, and only owners act on operators: owners cannot be locked out.
+2. The audit trail is written first. It is this host's own; the log says who decided what, and never why.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from chat.core import text
+from chat.core.errors import RequestFailed, StoreFull
+from chat.core.wire import MAX_CONTROL, Answer, Moderation, Refusal
+from chat.host import audit as audit_trail
+from chat.local.identity import fingerprint
+from chat.local.invite import signer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chat.core.room import Room
+    from chat.core.wire import Ask
+    from chat.host.hosted_room import Connection, HostedRoom
+
+OWNER: Final = frozenset({"owner"})
+STAFF: Final = frozenset({"owner", "operator"})
+MAX_REASON: Final = 200  # characters of a reason or a topic; more is cut
+MAX_SLOW: Final = 3600  # seconds between two messages of one member, at most
+_PAGE: Final = MAX_CONTROL // 512  # rows of the audit trail, or members, in one answer
+_LEAST_KEY: Final = 6  # characters of a fingerprint that name a key
+_ROLES: Final = {  # what a request makes of somebody
+    "ban": "banned",
+    "mute": "muted",
+    "op": "operator",
+    "unban": "member",
+    "unmute": "member",
+    "deop": "member",
+}
+_ENDS: Final = {"unban": "banned", "unmute": "muted", "deop": "operator"}  # the role that it ends
+
+
+def find(room: Room, whom: str) -> tuple[bytes, str]:
+    """Return the key and the nickname of somebody who has been here. Raises RequestFailed."""
+    name = whom.strip().removeprefix("@")
+    if (key := room.key_of(name)) is not None:
+        return key, room.nick_of(key, name)
+    start = name.removeprefix("SHA256:")
+    found = {key for key in room.known_keys() if fingerprint(key).removeprefix("SHA256:").startswith(start)}
+    if len(start) < _LEAST_KEY or not found:
+        raise RequestFailed("no-such-nick", whom=whom)
+    if len(found) > 1:
+        raise RequestFailed("many-such-keys", whom=whom)
+    (key,) = found
+    return key, room.nick_of(key)
+
+
+def set_role(connection: Connection, ask: Ask, _number: int) -> Answer:
+    """Ban, mute, make an operator, and end each of these."""
+    hosted, role = connection.hosted, _ROLES[ask.what]
+    room = hosted.room
+    key, nick = find(room, ask.text)
+    before = _check_rank(connection, key, nick)
+    if ask.what in _ENDS and before != _ENDS[ask.what]:
+        raise RequestFailed("is-not", nick=nick, role=_ENDS[ask.what])
+    if before == role and not ask.seconds:
+        raise RequestFailed("is-already", nick=nick, role=role)
+    until = _now() + ask.seconds * 1000 if ask.seconds else 0
+    people = {key: nick}
+    if ask.alike:
+        people |= _others_by_invite(hosted, key)
+    for one, its_nick in people.items():
+        decision = Moderation(action="role", by=b"", by_nick="", key=one, nick=its_nick, role=role, until=until)
+        _decide(connection, ask.what, decision, ask.reason)
+    return Answer()
+
+
+def kick(connection: Connection, ask: Ask, _number: int) -> Answer:
+    key, nick = find(connection.hosted.room, ask.text)
+    _check_rank(connection, key, nick)
+    decision = Moderation(action="kick", by=b"", by_nick="", key=key, nick=nick)
+    _decide(connection, "kick", decision, ask.reason)
+    return Answer()
+
+
+def retract(connection: Connection, ask: Ask, _number: int) -> Answer:
+    """Take back a message of somebody else."""
+    room = connection.hosted.room
+    author = room.author_of(ask.first)
+    if author is None:
+        raise RequestFailed("no-such-message", number=ask.first)
+    nick = room.nick_of(author)
+    if author != connection.member.key:
+        _check_rank(connection, author, nick)
+    decision = Moderation(action="retract", by=b"", by_nick="", key=author, nick=nick, target=ask.first)
+    _decide(connection, "retract", decision, ask.reason)
+    return Answer()
+
+
+def set_topic(connection: Connection, ask: Ask, _number: int) -> Answer:
+    decision = Moderation(action="topic", by=b"", by_nick="", text=text.quoted(ask.text, MAX_REASON))
+    _decide(connection, "topic", decision, decision.text)
+    return Answer()
+
+
+def set_slow(connection: Connection, ask: Ask, _number: int) -> Answer:
+    if ask.seconds > MAX_SLOW:
+        raise RequestFailed("slow-too-long", seconds=ask.seconds, limit=MAX_SLOW)
+    decision = Moderation(action="slow", by=b"", by_nick="", seconds=ask.seconds)
+    _decide(connection, "slow", decision, str(ask.seconds))
+    return Answer()
+
+
+def audit(connection: Connection, ask: Ask, _number: int) -> Answer:
+    """Who did what to whom, and why: the newest rows, or those below number ``before``."""
+    hosted = connection.hosted
+    rows = audit_trail.newest(hosted.host.store, hosted.number, ask.before, _PAGE + 1)
+    return Answer(audit=rows[:_PAGE], more=len(rows) > _PAGE)
+
+
+def moderated(connection: Connection, ask: Ask, _number: int) -> Answer:
+    """Operators, and who is muted or banned; from place ``first`` on."""
+    room = connection.hosted.room
+    rows = [
+        (key, room.nick_of(key), role, until)
+        for key, (role, until) in room.moderated.items()
+        if role != "member" and key not in room.owners
+    ]
+    page = rows[ask.first : ask.first + _PAGE]
+    return Answer(members=page, more=len(rows) > ask.first + _PAGE)
+
+
+def refusal(hosted: HostedRoom, decision: Moderation | None, key: bytes) -> Refusal:
+    """Return what somebody is told who is removed, or, without a decision, banned."""
+    room, why = hosted.room.name, audit_trail.reason(hosted.host.store, hosted.number, key)
+    if decision is not None and decision.action == "kick":
+        nick = decision.by_nick
+        if why:
+            return Refusal(code="kicked-because", fields={"room": room, "nick": nick, "why": why})
+        return Refusal(code="kicked", fields={"room": room, "nick": nick})
+    if why:
+        return Refusal(code="banned-because", fields={"room": room, "why": why})
+    return Refusal(code="banned", fields={"room": room})
+
+
+def _check_rank(connection: Connection, key: bytes, nick: str) -> str:
+    """Return somebody's role. Raises RequestFailed if the asker may not act on it."""
+    room, own = connection.hosted.room, connection.member.role
+    is_owner = any(member.key == key and member.role == "owner" for member in room.members)  # by the user's own process
+    role = "owner" if is_owner else room.role_of(key)
+    if role == "owner" or (role == "operator" and own != "owner"):
+        raise RequestFailed("outranked", nick=nick, role=role, own=own)
+    return role
+
+
+def _others_by_invite(hosted: HostedRoom, key: bytes) -> dict[bytes, str]:
+    """Return who else came by the same invite as this key, but for operators, and end the invite."""
+    room, store = hosted.room, hosted.host.store
+    invite, keys = audit_trail.admitted_with(store, hosted.number, key)
+    if invite in room.invites and invite != signer(hosted.invite).key:  # the standing one would have to be replaced
+        _expires, counted = room.invites[invite]
+        store.add_invite(hosted.number, invite, 1, 0 if counted else -1)
+        room.add_invite(invite, 1, counted=counted)
+    return {one: room.nick_of(one) for one in keys if room.role_of(one) not in STAFF}
+
+
+def _decide(connection: Connection, what: str, decision: Moderation, reason: str) -> None:
+    hosted, member = connection.hosted, connection.member
+    decision.by, decision.by_nick = member.key, member.nick
+    reason = text.quoted(reason, MAX_REASON)
+    try:
+        row = (_now(), member.nick, what, decision.key, decision.nick, reason)
+        audit_trail.add(hosted.host.store, hosted.number, *row)
+    except StoreFull:
+        raise RequestFailed("disk-waits") from None
+    hosted.room.decide_now(decision, _now())
+    hosted.wake()
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+REQUESTS: Final[dict[str, tuple[frozenset[str], Callable[[Connection, Ask, int], Answer]]]] = {
+    **{name: (OWNER if name in {"op", "deop"} else STAFF, set_role) for name in _ROLES},
+    "kick": (STAFF, kick),
+    "retract": (STAFF, retract),
+    "topic": (STAFF, set_topic),
+    "slow": (STAFF, set_slow),
+    "audit": (STAFF, audit),
+    "moderated": (STAFF, moderated),
+}

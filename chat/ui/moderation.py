@@ -1,0 +1,102 @@
+"""What owners and operators type, as questions to the host; and what everybody reads about it."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Final
+
+from chat.core.errors import WrongValue
+from chat.core.text import visible
+from chat.core.wire import Ask
+from chat.i18n import _, later
+from chat.local.identity import fingerprint
+
+if TYPE_CHECKING:
+    from chat.core.wire import Answer, Moderation
+
+ABOUT_SOMEBODY: Final = ("kick", "ban", "unban", "mute", "unmute", "op", "deop")
+_TIMED: Final = {"ban", "mute"}
+_TIME: Final = re.compile(r"(\d{1,9})(s|m|h|d)")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_ALIKE: Final = "--invite"
+ROLES: Final = {
+    "operator": later("operator"),
+    "muted": later("muted"),
+    "banned": later("banned"),
+    "member": later("member"),
+    "owner": later("owner"),
+}
+
+
+def seconds_of(word: str) -> int | None:
+    """Return how many seconds ``10m``, ``2h`` or ``7d`` are, None if it is no time."""
+    found = _TIME.fullmatch(word)
+    return int(found[1]) * _UNITS[found[2]] if found else None
+
+
+def question(name: str, argument: str) -> Ask:
+    """Return what to ask the host for a command with its argument. Raises WrongValue."""
+    if name == "topic":
+        return Ask(what=name, text=argument)
+    if name == "slow":
+        seconds = 0 if argument == "off" else int(argument) if argument.isdecimal() else seconds_of(argument)
+        if seconds is None:
+            raise WrongValue("{argument!r} is no time; write seconds, like /slow 30, or: /slow off", argument=argument)
+        return Ask(what=name, seconds=min(seconds, 2**32 - 1))
+    whom, *words = argument.split()
+    alike = name == "ban" and _ALIKE in words
+    words = [word for word in words if word != _ALIKE] if alike else words
+    seconds = seconds_of(words[0]) if words and name in _TIMED else None
+    reason = " ".join(words[seconds is not None :])
+    return Ask(what=name, text=whom, seconds=min(seconds or 0, 2**32 - 1), reason=reason, alike=alike)
+
+
+def decided(decision: Moderation, about: str = "") -> str:
+    """Return one line about a decision. ``about`` is the message that was taken back, in words."""
+    until = _(" until {time}").format(time=clock(decision.until)) if decision.until else ""
+    match decision.action, decision.role:
+        case "kick", _role:
+            text = _("{by} has removed {nick}")
+        case "role", "banned":
+            text = _("{by} has banned {nick}") + until
+        case "role", "muted":
+            text = _("{by} has muted {nick}") + until
+        case "role", "operator":
+            text = _("{by} has made {nick} an operator")
+        case "role", "member" if decision.by:
+            text = _("{by} has made {nick} an ordinary member again")
+        case "role", "member":
+            text = _("{nick} is an ordinary member again: the time is over")
+        case "topic", _role if decision.text:
+            text = _("{by} has set the topic: {text}")
+        case "topic", _role:
+            text = _("{by} has removed the topic")
+        case "slow", _role if decision.seconds:
+            text = _("{by} has turned on slow mode: one message in {seconds} s for each member")
+        case "slow", _role:
+            text = _("{by} has turned off slow mode")
+        case "retract", _role:
+            text = _("{by} has taken back {about} by {nick}")
+        case _other:
+            text = _("{by} has decided something that this version does not know")
+    about = about or f"#{decision.target}"
+    fields = {"by": decision.by_nick, "nick": decision.nick, "text": decision.text, "seconds": decision.seconds}
+    return visible(text.format(**fields, about=about), lines=False)
+
+
+def lines_of(answer: Answer) -> list[str]:
+    """Return the lines of an audit trail, the oldest first, or of those who have a role."""
+    made = [
+        " ".join(filter(None, (clock(when), by, what, whom, why and f"({why})")))
+        for _number, when, by, what, whom, why in reversed(answer.audit)
+    ]
+    for key, nick, role, until in answer.members:
+        end = _(" until {time}").format(time=clock(until)) if until else ""
+        label = ROLES.get(role, role)
+        made.append(f"{_(label)}{end}  {nick or '?'}  {fingerprint(key)}")
+    return [visible(line, lines=False) for line in made]
+
+
+def clock(when: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(when / 1000))
