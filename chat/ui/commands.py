@@ -93,9 +93,7 @@ COMMANDS: Final = (
         program=("text",),
     ),
     Usage("unban", "NICK", later("let somebody in again"), program=("text",)),
-    Usage(
-        "mute", "NICK [REASON]", later("let somebody read and not write, perhaps for 10m, 2h or 7d"), program=("text",)
-    ),
+    Usage("mute", "NICK [REASON]", later("let somebody read and not write, or first for how long"), program=("text",)),
     Usage("unmute", "NICK", later("let somebody write again"), program=("text",)),
     Usage("op", "NICK", later("make somebody an operator, who may do all of these"), program=("text",)),
     Usage("deop", "NICK", later("make an operator an ordinary member again"), program=("text",)),

@@ -151,7 +151,7 @@ def test_a_plug_in_that_cannot_be_loaded_fails(tmp_path: Path, source: str, word
 
 
 def test_a_lock_that_is_never_let_go_does_not_hang_it(tmp_path: Path) -> None:
-    with host(tmp_path / "data", "kitchen"), (rooms.room_folder("kitchen") / "door").open("rb+") as door:
+    with host(tmp_path / "data", "kitchen"), (rooms.room_folder("kitchen") / "door").open("wb") as door:
         fcntl.flock(door, fcntl.LOCK_EX)
         found, code = examined(tmp_path)
         assert (found["rooms"].level, code) == (FAIL, 1)
