@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from chat.core.errors import RequestFailed, StoreFull
-from chat.core.wire import Answer, Ask, Kind, pack
+from chat.core.wire import Answer, Ask, Gap, Kind, pack
 from chat.host import moderation
 from chat.host.moderation import OWNER
 from chat.local.invite import SECRET_SIZE
@@ -86,6 +86,9 @@ async def _answer_search(connection: Connection, ask: Ask, number: int) -> None:
     member, hosted = connection.member, connection.hosted
     try:
         hits, more, indexed = await hosted.index.find(ask.text, before=ask.before, limit=ask.limit or 20)
+        if isinstance(gone := hosted.room.log.read(1), Gap):  # words of what --keep has deleted stay in the index
+            kept = [hit for hit in hits if hit[0] >= gone.first + gone.count]
+            hits, more = kept, more and kept == hits
         found = Answer(found=hits, more=more, indexed=indexed)
     except RequestFailed as error:
         found = _failure(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import stat
 from contextlib import closing
 from pathlib import Path
@@ -56,6 +57,9 @@ def test_a_backup_replaces_nothing_and_says_what_its_room_has_lost(tmp_path: Pat
     (saved,) = backup(folder, tmp_path / "damaged")
     (gap,) = saved.lost
     assert gap.first <= 100 < gap.first + gap.count
+    with closing(sqlite3.connect(folder / "log.db")) as database, database:
+        database.execute("DELETE FROM batches WHERE at & 0xffffffff = ?", (gap.first,))
+    assert backup(folder, tmp_path / "gap") == [saved]
 
 
 def test_a_damaged_backup_is_refused_and_nothing_is_touched(tmp_path: Path) -> None:
@@ -65,7 +69,10 @@ def test_a_damaged_backup_is_refused_and_nothing_is_touched(tmp_path: Path) -> N
     backup(folder, file)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     whole = file.read_bytes()
-    for damaged in (whole[:-PAGE], bytes(PAGE) + whole[PAGE:], whole[:PAGE] + bytes(PAGE) + whole[2 * PAGE :], b"x"):
+    with closing(sqlite3.connect(file)) as database:
+        (index,) = database.execute("SELECT rootpage FROM sqlite_schema WHERE type = 'index'").fetchone()
+    without = [whole[: page * PAGE] + bytes(PAGE) + whole[(page + 1) * PAGE :] for page in (0, 1, index - 1)]
+    for damaged in (whole[:-PAGE], *without, b"x"):
         file.write_bytes(damaged)
         with pytest.raises(StoreError, match=r"is damaged|is no backup"):
             restore(file, lambda _name: folder)

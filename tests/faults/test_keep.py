@@ -180,11 +180,14 @@ def test_members_are_told_what_is_gone_and_a_wrong_clock_deletes_nothing(tmp_pat
     def told() -> list[str]:
         return run(ann, "log", "lobby", "--lang=en").stdout.splitlines()
 
+    with host(ann, "lobby"):
+        until(lambda: run(ann, "search", "lobby", "3").stdout.endswith(": 3.\n"), "it is indexed")
     with host(ann, "lobby", "--keep=7d") as program:
         until(lambda: "gone for good" in told()[0], "the old half is gone")
         gap, *kept = told()
         assert kept[-1].endswith(": 604.")
         assert gap == f"* {601 + 5 - len(kept)} messages are gone for good"
+        assert "is gone" not in run(ann, "search", "lobby", "3", "--lang=en").stderr
         assert run(ann, "check", "lobby").returncode == 0
         program.process.terminate()
         program.process.wait()

@@ -201,13 +201,12 @@ def test_a_room_whose_row_is_damaged_is_not_begun_anew(tmp_path: Path) -> None:
 
 
 def lose_the_last(folder: Path) -> list[bytes]:
-    """Have two messages stored, and lose the second. Returns the slots of the mark, the newer one last."""
-    with closing(Store(folder)) as store:
-        Kept(store).say(b"1")
-    old = (folder / "log.db").read_bytes()
-    with closing(Store(folder)) as store:
-        Kept(store).say(b"2")
-        Kept(store).say(b"3")
+    """Have three messages stored, and lose the last two. Returns the slots of the mark, the newer one last."""
+    old = b""
+    for text in (b"1", b"2", b"3"):
+        with closing(Store(folder)) as store:
+            Kept(store).say(text)
+        old = old or (folder / "log.db").read_bytes()
     (folder / "log.db").write_bytes(old)
     data = (folder / "log.mark").read_bytes()
     return sorted((data[at : at + 64] for at in (128, 192)), key=lambda slot: slot[8:16])
