@@ -326,7 +326,7 @@ def _fit(rows: Iterable[Row], marked: int, mark: bytes) -> list[Row]:
     Rows that touch must be linked. One row alone, behind the mark and linked to none, may be another room's whose
     number was damaged.
     """
-    ordered = sorted(rows, key=lambda row: (row.next_seq, row.frames))
+    ordered = _of_this_past(sorted(rows, key=lambda row: (row.next_seq, row.frames)), (marked, mark))
     ends = {(row.next_seq, row.chain) for row in ordered}
     taken: list[Row] = []
     for row in reversed(ordered):
@@ -336,6 +336,23 @@ def _fit(rows: Iterable[Row], marked: int, mark: bytes) -> list[Row]:
         elif row.next_seq < taken[-1].first or (row.next_seq, row.chain) == (taken[-1].first, taken[-1].before):
             taken.append(row)
     return taken[::-1]
+
+
+def _of_this_past(ordered: list[Row], mark: tuple[int, bytes]) -> list[Row]:
+    """Leave out rows that cannot be in one log with the one that the mark names, and what follows on them.
+
+    A host that was killed in a commit leaves such rows in the WAL, and later others get their numbers.
+    """
+    named = next((row for row in ordered if (row.next_seq, row.chain) == mark), None)
+    other: set[tuple[int, bytes]] = set()
+    left: list[Row] = []
+    for row in ordered:
+        is_beside = named is not None and row.first < named.next_seq and row.next_seq > named.first and row != named
+        if is_beside or (row.first, row.before) in other:
+            other.add((row.next_seq, row.chain))
+        else:
+            left.append(row)
+    return left
 
 
 def _other_tables(path: Path, place: Path) -> tuple[dict[str, list[tuple[Any, ...]]], list[str]]:

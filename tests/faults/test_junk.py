@@ -168,6 +168,28 @@ def test_a_host_that_never_gets_further_is_given_up_at_last(
     run(scene())
 
 
+def test_links_that_live_for_long_in_between_are_no_reason_to_give_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        fixture = HostFixture(tmp_path)
+        fixture.address = fixture.asked
+        async with Script(tmp_path / "host", fixture.asked) as script:
+            meeting = asyncio.ensure_future(script.meet())
+            async with fixture.client("ann") as ann:
+                link = await meeting
+                monkeypatch.setattr(connection_module, "SILENCE", 0.0)  # how long is long
+                for _ in range(30):
+                    await ann.event(Up)
+                    link.send(JUNK)
+                    await link.everything()
+                    link = await script.meet()
+                await ann.event(Lost)
+            await link.everything()
+
+    run(scene())
+
+
 def test_a_host_that_gets_further_each_time_is_not_given_up(tmp_path: Path) -> None:
     async def scene() -> None:
         fixture = HostFixture(tmp_path)

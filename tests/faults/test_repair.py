@@ -26,7 +26,8 @@ from chat.core.sequencer import Append, ClaimNick, SetRole
 from chat.core.text import skeleton
 from chat.core.wire import Gap, Kind, Rejection, direct_name, encode, split
 from chat.host.backup import backup, verify
-from chat.host.repair import check, repair
+from chat.host.marks import CHAIN_START
+from chat.host.repair import Row, _fit, check, repair
 from chat.host.store import Store
 from tests.cli.programs import CHAT, host, run
 
@@ -393,6 +394,34 @@ def test_a_row_that_another_room_may_own_is_not_taken(tmp_path: Path) -> None:
         assert content(store, "two") == two
         assert numbers(one.lost) == frames.keys() - content(store, "one").keys() != set()
     assert (other.last, other.lost) == (max(two), [])
+
+
+def test_rows_that_touch_are_linked() -> None:
+    first, other, last = (
+        Row(1, number, 5, before, after, 0, place)
+        for number, before, after, place in ((1, b"0", b"a", 1), (1, b"0", b"b", 2), (6, b"a", b"c", 3))
+    )
+    for rows in ([first, other, last], [last, other, first]):
+        assert _fit(rows, 1, CHAIN_START) == [first, last]
+
+
+def test_a_commit_that_was_cut_off_takes_no_number_from_a_message(tmp_path: Path) -> None:
+    """Its pages stay in the WAL, behind those of the commits after the next start."""
+    folder, other, killed = tmp_path / "room", tmp_path / "other", tmp_path / "killed"
+    with closing(Store(folder)) as store:
+        fill(store, "lobby", 20)
+    shutil.copytree(folder, other)
+    with closing(Store(other)) as store:
+        fill(store, "lobby", 300, seed=2)
+        left = (other / "log.db-wal").read_bytes()[32:]
+    with closing(Store(folder)) as store:
+        frames = fill(store, "lobby", 3)
+        shutil.copytree(folder, killed)
+    with (killed / "log.db-wal").open("ab") as wal:
+        wal.write(left)
+    repair(killed, "lobby")
+    with closing(Store(killed)) as store:
+        assert content(store, "lobby") == frames
 
 
 def test_the_damaged_files_are_kept_and_a_failed_repair_changes_nothing(
