@@ -11,8 +11,10 @@ import re
 import select
 import signal
 import subprocess
+import tempfile
 import termios
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,21 +23,25 @@ from tests.cli.programs import CHAT, PATIENCE, Program, host, run, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 COUNT = 20_000  # messages: far more than a pipe holds
 PIECE = 4096
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """The folder of a user who hosts a room in which a lot was said."""
-    with host(tmp_path / "ann", "--rate=0"):
-        with Program(tmp_path / "ann", "join", "--json", "--as=ann") as ann:
-            assert ann.process.stdin is not None
-            ann.process.stdin.writelines(json.dumps({"say": f"第 {n} line 👍", "id": ""}) + "\n" for n in range(COUNT))
-            assert ann.finish() == 0
-        yield tmp_path / "ann"
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """The folder of a user who hosts a room in which a lot was said. All tests here read in it."""
+    with tempfile.TemporaryDirectory(prefix="mw-", dir="/tmp") as top, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", top)  # each test has its own, this is before
+        patch.setenv("CHAT_CONFIG", f"{top}/config.toml")
+        patch.setenv("CHAT_RUNTIME", top)
+        with host(folder := Path(top) / "ann", "--rate=0"):
+            with Program(folder, "join", "--json", "--as=ann") as ann:
+                assert ann.process.stdin is not None
+                said = (json.dumps({"say": f"第 {n} line 👍", "id": ""}) + "\n" for n in range(COUNT))
+                ann.process.stdin.writelines(said)
+                assert ann.finish() == 0
+            yield folder
 
 
 class Export:
@@ -154,7 +160,8 @@ def test_a_reader_that_leaves_ends_it_without_a_word(folder: Path, arguments: li
         assert log.told.replace(b"\x1b[?25h", b"").strip() == b""
 
 
-def test_the_end_of_the_input_waits_for_a_reader_that_stalls(tmp_path: Path) -> None:
+def test_the_end_of_the_input_waits_for_a_reader_that_stalls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CHAT_RUNTIME", raising=False)  # where the room of the others is
     with host(tmp_path / "host", "--rate=0"):
         read_end, write_end = os.pipe()
         said = "".join(json.dumps({"say": "x" * 200, "id": str(number)}) + "\n" for number in range(1000))
