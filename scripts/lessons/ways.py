@@ -290,6 +290,7 @@ def say_the_time(end: Any, asleep: Any) -> None:
     time.sleep(0.1)
     end.send(struct.pack("q", time.monotonic_ns()))
     end.finish()
+    end.close()
 
 
 def echo(end: Any, _: Any) -> None:
@@ -297,10 +298,11 @@ def echo(end: Any, _: Any) -> None:
         while True:
             end.send(end.receive())
     except (EOFError, OSError):
-        pass
+        end.close()
 
 
 def flood(end: Any, count: int) -> None:
     for _ in range(count):
         end.send(bytes(SIZE))
     end.finish()
+    end.close()
