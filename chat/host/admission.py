@@ -51,6 +51,7 @@ MAX_UNAUTHENTICATED: Final = 256  # links that have not said HELLO; beyond, the 
 MAX_LINKS_A_KEY: Final = 128  # of one key in one room: each costs the others a descriptor and a slot of the board
 MAX_DIRECT_ROOMS: Final = 256  # direct rooms that one key has opened, at a time; those that others opened do not count
 _DIRECT_LISTED: Final = 24  # of which WELCOME is followed by: as many as fit into the member's control queue
+_START_TIMEOUT: Final = 60.0  # seconds until a program of ours says HELLO: a busy machine starts many slowly
 _LINGER: Final = 2.0  # seconds that a refused peer has to read why
 _ACCEPT_RETRY: Final = 1.0  # seconds after a listener could not accept
 
@@ -110,7 +111,7 @@ class AdmissionControl:
     async def _meet(self, visit: Visit, *, is_ours: bool) -> None:
         link, parser = visit.link, Parser(limit=wire.MAX_HELLO)
         nonce = secrets.token_bytes(32)
-        visit.seconds = HELLO_TIMEOUT if is_ours else self._door.enter(visit.source, visit, HELLO_TIMEOUT)
+        visit.seconds = _START_TIMEOUT if is_ours else self._door.enter(visit.source, visit, HELLO_TIMEOUT)
         async with patience(visit.seconds):
             challenge = wire.Challenge(key=self._host.identity.key, nonce=nonce)
             await _send_all(link, wire.PREFACE + pack(Kind.CHALLENGE, challenge))

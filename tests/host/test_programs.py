@@ -17,6 +17,7 @@ from chat.core.errors import AddressError
 from chat.core.outgoing import Outgoing
 from chat.core.session import Message
 from chat.core.wire import Ask, Kind, Notice
+from chat.host import admission
 from chat.host import programs as programs_module
 from chat.host.programs import Forked, Program, Programs
 from tests.host.host_fixture import HostFixture, Member, declined, run, until
@@ -89,6 +90,16 @@ def test_a_name_that_cannot_be_one_is_told_with_advice(tmp_path: Path) -> None:
 
 
 # -- while the room is open -------------------------------------------------------------------------------
+
+
+def test_a_program_may_start_more_slowly_than_a_stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        async with room(tmp_path) as (fixture, programs, _):
+            monkeypatch.setattr(admission, "HELLO_TIMEOUT", 0.05)  # it takes far longer to start an interpreter
+            programs.start("lobby", Program("echo", ECHO))
+            await here(fixture, "echo")
+
+    run(scene())
 
 
 def test_the_owner_starts_a_program_by_hand_where_the_kernel_says_who_asks(tmp_path: Path) -> None:
