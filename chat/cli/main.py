@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from chat import i18n
-from chat.cli import config, disk, doctor, export, member, oneshot, options
+from chat.cli import config, disk, doctor, export, invite, member, oneshot, options
 from chat.cli.help import Group, usage_error
 from chat.cli.home import asked_to_end, complain, warn
 from chat.core.errors import DONE, FAILED, INTERRUPTED, USAGE, ChatError, reason
@@ -134,7 +134,7 @@ for _command in (
     oneshot.search,
     oneshot.rooms,
     oneshot.who,
-    oneshot.invite,
+    invite.invite,
     disk.check,
     disk.repair,
     disk.backup,

@@ -49,6 +49,8 @@ YEAR_9999: Final = 253_370_764_800_000  # ms since 1970; later times, and those 
 SILENCE: Final = 12.0  # seconds without a byte after which a peer counts as gone
 STALL: Final = 0.5  # seconds that a timer may be late; later, this process stood still and could not hear its peers
 
+REVOKED: Final = 1  # when an invite ends (ms since 1970) that its owner has ended
+
 VERSION: Final = "chat/2"
 PREFACE: Final = f"{VERSION} manywire\n".encode()
 _PREFACE_START: Final = b"chat/"
@@ -458,6 +460,7 @@ class Answer(Coded):
     more: bool = False  # search: there are older ones
     indexed: U63 = 0  # search: numbers below this one were searched
     audit: list[tuple[U63, U63, str, str, str, str]] = []  # number, time (ms), by whom, what, to whom, why
+    invites: list[tuple[str, int, U63, list[str]]] = []  # name, uses left, until (ms), who came; as chat.host.invites
     members: list[tuple[bytes, str, str, U63]] = []  # moderated ones: key, nickname, role, until (ms)
 
     table = codes.ANSWERS

@@ -245,6 +245,8 @@ class AdmissionControl:
         if hello.invite not in room.invites or not verify(hello.invite, hello.invite_proof, said):
             raise Refused("wrong-invite", room=room.name)
         expires, is_counted = room.invites[hello.invite]
+        if expires == wire.REVOKED:
+            raise Refused("invite-revoked")
         if expires and time.time_ns() // 1_000_000 >= expires:
             raise Refused("invite-expired")
         if is_counted and not self._host.store.uses_left(hosted.number, hello.invite):

@@ -16,9 +16,14 @@ KEPT: Final = 10_000  # rows of the audit trail; older ones are deleted
 def admitted_with(store: Store, room: int, key: bytes) -> tuple[bytes, list[bytes]]:
     """Return by which invite a key came, b"" for none, and which keys came by the same. Raises StoreError."""
     invite = store._look_up("admitted", "key", room, key) or b""
+    return invite, admitted_by(store, room, invite) if invite else []
+
+
+def admitted_by(store: Store, room: int, invite: bytes) -> list[bytes]:
+    """Return which keys came by an invite. Raises StoreError."""
     with store._reading():
         rows = store._reader.execute("SELECT * FROM admitted WHERE room = ? AND invite = ?", (room, invite))
-        return invite, [row[1] for row in rows if invite and tables.is_sound("admitted", row)]
+        return [row[1] for row in rows if tables.is_sound("admitted", row)]
 
 
 def add(store: Store, room: int, time: int, by: str, what: str, key: bytes, whom: str, reason: str) -> None:

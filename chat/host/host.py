@@ -57,6 +57,7 @@ class Host:
     """
 
     on_peer: Callable[[str, str], str] | None = None
+    on_renewed: Callable[[str], None] = staticmethod(lambda _room: None)  # a room has another standing invite
 
     def __init__(
         self,

@@ -18,8 +18,8 @@ from chat.core import text
 from chat.core.errors import RequestFailed, StoreFull
 from chat.core.wire import MAX_CONTROL, Answer, Moderation, Refusal
 from chat.host import audit as audit_trail
+from chat.host.invites import OWNER, end_invite
 from chat.local.identity import fingerprint
-from chat.local.invite import signer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from chat.core.wire import Ask
     from chat.host.hosted_room import Connection, HostedRoom
 
-OWNER: Final = frozenset({"owner"})
 STAFF: Final = frozenset({"owner", "operator"})
 MAX_REASON: Final = 200  # characters of a reason or a topic; more is cut
 MAX_SLOW: Final = 3600  # seconds between two messages of one member, at most
@@ -162,10 +161,8 @@ def _others_by_invite(hosted: HostedRoom, key: bytes) -> dict[bytes, str]:
     """Return who else came by the same invite as this key, but for operators, and end the invite."""
     room, store = hosted.room, hosted.host.store
     invite, keys = audit_trail.admitted_with(store, hosted.number, key)
-    if invite in room.invites and invite != signer(hosted.invite).key:  # the standing one would have to be replaced
-        _expires, counted = room.invites[invite]
-        store.add_invite(hosted.number, invite, 1, 0 if counted else -1)
-        room.add_invite(invite, 1, counted=counted)
+    if invite in room.invites:
+        end_invite(hosted, invite)
     return {one: room.nick_of(one) for one in keys if room.role_of(one) not in STAFF}
 
 

@@ -140,7 +140,15 @@ async def serve(
             )
         addresses, invite = list(map(str, listening)), str(host.invite(room))
         key, now = host_hash(host.identity.key).hex(), time.time_ns() // 1_000_000
-        lock.write(RoomRecord(room=room, addresses=addresses, host=key, invite=invite, pid=os.getpid(), started=now))
+
+        def write_card(_room: str = room) -> None:
+            invite = str(host.invite(room))
+            lock.write(
+                RoomRecord(room=room, addresses=addresses, host=key, invite=invite, pid=os.getpid(), started=now)
+            )
+
+        write_card()
+        host.on_renewed = write_card
         _announce(room, listening, invite, as_json=as_json)
         host.start(_stay_found(host, lock))
         running = await stack.enter_async_context(aclosing(Programs(host, folder / "peers", restart=restart)))

@@ -6,15 +6,12 @@ The room answers ``names`` itself, since resuming a log depends on it.
 from __future__ import annotations
 
 import os
-import secrets
-import time
 from typing import TYPE_CHECKING, Final
 
-from chat.core.errors import RequestFailed, StoreFull
+from chat.core.errors import RequestFailed
 from chat.core.wire import Answer, Ask, Gap, Kind, pack
-from chat.host import moderation
-from chat.host.moderation import OWNER
-from chat.local.invite import SECRET_SIZE
+from chat.host import invites, moderation
+from chat.host.invites import OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,22 +43,6 @@ def _range(connection: Connection, ask: Ask, number: int) -> None:
     end = connection.hosted.room.log.end
     if not connection.member.cursor.send_range(number, max(1, ask.first), min(ask.before, end)):
         raise RequestFailed("range-runs")
-
-
-def _invite(connection: Connection, ask: Ask, _number: int) -> Answer:
-    hosted = connection.hosted
-    host, room = hosted.host, hosted.room
-    if not ask.uses and not ask.seconds:
-        return Answer(text=str(host.invite(room.name)))
-    expires = time.time_ns() // 1_000_000 + ask.seconds * 1000 if ask.seconds else 0
-    invite = host.make_invite(room.name, secrets.token_bytes(SECRET_SIZE))
-    key = invite.signer.key
-    try:
-        host.store.add_invite(hosted.number, key, expires, ask.uses or -1)
-    except StoreFull:
-        raise RequestFailed("disk-full") from None
-    room.add_invite(key, expires, counted=bool(ask.uses))
-    return Answer(text=str(invite))
 
 
 def _peer(connection: Connection, ask: Ask, _number: int) -> Answer:
@@ -102,8 +83,8 @@ async def _answer_search(connection: Connection, ask: Ask, number: int) -> None:
 # By name: the roles that may ask (none: everybody), and what answers; None where the answer is sent in another way.
 REQUESTS: Final[dict[str, tuple[frozenset[str], Callable[[Connection, Ask, int], Answer | None]]]] = {
     "range": (frozenset(), _range),
-    "invite": (OWNER, _invite),
     "peer": (OWNER, _peer),
     "search": (frozenset(), _search),
+    **invites.REQUESTS,
     **moderation.REQUESTS,
 }

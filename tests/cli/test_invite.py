@@ -24,3 +24,39 @@ def test_limited_invites_and_refusals(tmp_path: Path) -> None:
         stranger = run(tmp_path / "eve", "send", f"{address}/lobby", "let me in")
         assert stranger.returncode == 3
         assert "by invite only" in stranger.stderr
+
+
+def test_an_owner_lists_revokes_and_renews_invites(tmp_path: Path) -> None:
+    with host(tmp_path / "host", "-t", "tcp:127.0.0.1:0", "-t", "queue") as room:
+        owner = tmp_path / "host"
+        standing = room.seen[0]["invite"]
+        made = run(owner, "invite", "new", "--uses", "3", "--expires", "2h").stdout.strip()
+        assert run(tmp_path / "ann", "send", made, "hi", "--as", "ann").returncode == 0
+        rows = [json.loads(line) for line in run(owner, "invite", "list", "--json").stdout.splitlines()]
+        assert [(row["standing"], row["uses"], row["came"], row["revoked"]) for row in rows] == [
+            (True, None, [], False),
+            (False, 2, ["ann"], False),
+        ]
+        listed = run(owner, "invite", "list").stdout
+        assert "2 uses left, until " in listed
+        assert all(secret not in listed for secret in (made.rpartition(".")[2], standing.rpartition(".")[2]))
+        assert run(owner, "invite", "revoke", rows[1]["invite"]).returncode == 0
+        late = run(tmp_path / "bob", "send", made, "hi", "--as", "bob")
+        assert (late.returncode, late.stderr) == (3, "chat: this invite has been revoked; ask for a new one\n")
+        assert run(tmp_path / "ann", "send", made, "whoever is in stays in", "--as", "ann").returncode == 0
+        unknown = run(owner, "invite", "revoke", "0000")
+        assert (unknown.returncode, unknown.stdout) == (1, "")
+        assert "there is no invite 0000" in unknown.stderr
+        again = run(owner, "invite", "renew").stdout.strip()
+        assert again.partition("#")[0] == standing.partition("#")[0]
+        assert run(tmp_path / "bob", "send", standing, "hi", "--as", "bob").returncode == 3
+        assert run(tmp_path / "bob", "send", again, "hi", "--as", "bob").returncode == 0
+        assert run(owner, "send", "lobby", "by the card").returncode == 0
+        room.kill()
+    with host(tmp_path / "host", "-t", "tcp:127.0.0.1:0", "-t", "queue") as room:
+        assert room.seen[0]["invite"] == again
+
+
+def test_a_time_that_is_none_is_refused(tmp_path: Path) -> None:
+    done = run(tmp_path, "invite", "new", "--expires", "soon")
+    assert (done.returncode, "'soon' is no time; write 30m, 2h or 7d" in done.stderr) == (2, True)

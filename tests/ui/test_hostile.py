@@ -34,7 +34,7 @@ from prompt_toolkit.layout import FormattedTextControl, HSplit, Layout, VSplit, 
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 from chat import ndjson
-from chat.cli import home, main, oneshot
+from chat.cli import home, invite, main, oneshot
 from chat.client.board_view import as_names
 from chat.client.client import Client
 from chat.client.events import Lost, as_object
@@ -412,7 +412,7 @@ def test_commands_print_nothing_that_a_terminal_obeys(
                 case "who":
                     await oneshot.print_who(visit, as_json=as_json)
                 case "invite":
-                    await oneshot.print_invite(visit, uses=0, seconds=0)
+                    await invite.print_answer(visit, Ask(what="invite"))
 
     try:
         asyncio.run(story())

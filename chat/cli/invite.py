@@ -1,0 +1,125 @@
+"""``chat invite``: invites to rooms that one owns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from click import option
+
+from chat.cli import options
+from chat.cli.help import Group
+from chat.cli.home import Home, run
+from chat.i18n import _, plural
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chat.client.client import Client
+    from chat.core.wire import Ask
+
+
+@click.group(cls=Group)
+def invite() -> None:
+    """Make invites to rooms that you own."""
+
+
+@invite.command()
+@options.target
+@options.transport
+@option("--uses", type=click.IntRange(1, 1_000_000), metavar="N", help="How many people may use it.")
+@option("--expires", metavar="TIME", help="How long it is valid: 30m, 2h or 7d.")
+@options.lang
+@options.data
+def new(target: str, transport: str, uses: int | None, expires: str | None, data: Path | None) -> None:
+    """Print an invite to the room TARGET.
+
+    Anyone who has it can come in, so send it over a channel you trust. Without a limit this is the room's
+    standing invite, the same each time.
+    """
+    from chat.core.wire import Ask
+    from chat.ui.moderation import seconds_of
+
+    seconds = 0
+    if expires is not None and not (seconds := seconds_of(expires) or 0):
+        raise click.BadParameter(_("{text!r} is no time; write 30m, 2h or 7d").format(text=expires))
+    client = Home(data).client(target, transport, speaks=False, silent=True)
+    run(print_answer(client, Ask(what="invite", uses=uses or 0, seconds=min(seconds, 2**32 - 1))))
+
+
+@invite.command(name="list")
+@options.target
+@options.transport
+@options.json
+@options.lang
+@options.data
+def list_invites(target: str, transport: str, json: bool, data: Path | None) -> None:
+    """List the invites to the room TARGET: uses left, when each ends, and who came by it.
+
+    An invite is named by the start of its public key; a star marks the standing one.
+    """
+    client = Home(data).client(target, transport, speaks=False, silent=True)
+    run(_list_invites(client, as_json=json))
+
+
+async def _list_invites(client: Client, *, as_json: bool) -> None:
+    from chat.core.text import visible
+    from chat.core.wire import REVOKED, Ask
+    from chat.ndjson import dump, stamp
+    from chat.ui.moderation import clock
+
+    first, more = 0, True
+    async with client:
+        while more:
+            answer = await client.ask(Ask(what="invites", first=first))
+            first, more = first + len(answer.invites), answer.more and bool(answer.invites)
+            for name, uses, until, came in answer.invites:
+                if as_json:
+                    revoked = until == REVOKED
+                    made: dict[str, object] = {"invite": name.rstrip("*"), "standing": name.endswith("*")}
+                    made |= {"uses": None if uses < 0 else uses, "revoked": revoked, "came": came}
+                    click.echo(dump(made | ({"until": stamp(until)} if until and not revoked else {})))
+                    continue
+                left = _("no limit") if uses < 0 else plural("1 use left", "{count} uses left", uses).format(count=uses)
+                if until:
+                    left = _("{left}, until {time}").format(left=left, time=clock(until))
+                if until == REVOKED:
+                    left = _("revoked")
+                click.echo(visible(f"{name:9} {left}  {', '.join(came)}".rstrip(), lines=False))
+
+
+@invite.command()
+@click.argument("which")
+@options.target
+@options.transport
+@options.lang
+@options.data
+def revoke(which: str, target: str, transport: str, data: Path | None) -> None:
+    """End the invite WHICH, as chat invite list names it. Whoever has come by it stays."""
+    from chat.core.wire import Ask
+
+    client = Home(data).client(target, transport, speaks=False, silent=True)
+    run(print_answer(client, Ask(what="revoke", text=which)))
+
+
+@invite.command()
+@options.target
+@options.transport
+@options.lang
+@options.data
+def renew(target: str, transport: str, data: Path | None) -> None:
+    """Replace the standing invite of the room TARGET by another, and print that. The old one is revoked."""
+    from chat.core.wire import Ask
+
+    client = Home(data).client(target, transport, speaks=False, silent=True)
+    run(print_answer(client, Ask(what="renew")))
+
+
+async def print_answer(client: Client, ask: Ask) -> None:
+    """Ask the host, and print what it answers."""
+    from chat.core.text import visible
+
+    async with client:
+        answer = await client.ask(ask)
+    if answer.text:
+        click.echo(visible(answer.text, lines=False))
