@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         (["log", "-n", "99999999999999999999"], 2, "range"),
         (["log", "--since", "0"], 2, "range"),
         (["join", "-n", "10001"], 2, "range"),
-        (["invite", "new", "--hours", "0.001"], 2, "integer"),
+        (["invite", "new", "--expires", "0.001"], 2, "is no time"),
         (["invite", "new", "--uses", "-2"], 2, "range"),
         (["host", "--rate", "-5"], 2, "range"),
     ],
