@@ -188,23 +188,34 @@ def folder_name(room: str) -> str:
 
 def records() -> list[RoomRecord]:
     """Return the records of the rooms open on this machine, sorted by name. Raises ChatError."""
-    folders = [folder for folder in runtime_folder().iterdir() if _FOLDER_NAME.fullmatch(folder.name)]
-    return sorted(filter(None, map(_record_in, folders)), key=lambda record: record.room)
+    return _look()[0]
+
+
+def _look() -> tuple[list[RoomRecord], ChatError | None]:
+    """Return the records that can be trusted, and why one of the others cannot."""
+    found, complaint = [], None
+    for folder in runtime_folder().iterdir():
+        if _FOLDER_NAME.fullmatch(folder.name):
+            try:
+                found.append(_record_in(folder))
+            except ChatError as error:
+                complaint = error
+    return sorted(filter(None, found), key=lambda record: record.room), complaint
 
 
 def find(room: str | None) -> RoomRecord:
     """Return the record of this room, or, for None, of the only room open on this machine.
 
-    Raises NoSuchRoom; AddressError if several rooms are open; ChatError.
+    Raises NoSuchRoom; AddressError if several rooms are open; ChatError, also for a record that cannot be trusted.
     """
     if room is not None:
         record = _record_in(runtime_folder() / folder_name(room))
         if record is None:
             raise NoSuchRoom("not-open", room=room)
         return record
-    found = records()
+    found, complaint = _look()
     if not found:
-        raise NoSuchRoom("none-open")
+        raise complaint or NoSuchRoom("none-open")
     if len(found) > 1:
         names = ", ".join(record.room for record in found)
         raise AddressError(
@@ -214,7 +225,7 @@ def find(room: str | None) -> RoomRecord:
 
 
 def _record_in(folder: Path) -> RoomRecord | None:
-    """Return a room's record if its host is alive and the record can be trusted; remove a dead host's."""
+    """Return a room's record if its host is alive; remove a dead host's. Raises ChatError if it cannot be trusted."""
     record = folder / "card"
     try:
         facts = folder.lstat()
@@ -231,7 +242,7 @@ def _record_in(folder: Path) -> RoomRecord | None:
                     remove_lock(folder / "lock", fd)
                 return None
         found = msgspec.json.decode(read_private(record, MAX_RECORD), type=RoomRecord)
-    except (OSError, ChatError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return found if folder_name(found.room) == folder.name else None
 

@@ -352,6 +352,9 @@ def test_a_card_that_cannot_be_trusted_is_not_read(tmp_path: Path) -> None:
     assert records() == []
     lay(good, 0o644)
     assert records() == []
+    for name in ("tea", None):
+        with pytest.raises(ChatError, match=rf"card is open to other users \(mode 0644\); run: chmod 600 {path}"):
+            find(name)
     path.unlink()
     (tmp_path / "aside").write_bytes(good)
     (tmp_path / "aside").chmod(0o600)
@@ -367,6 +370,9 @@ def test_a_card_that_cannot_be_trusted_is_not_read(tmp_path: Path) -> None:
     lay(good)
     desk.folder.chmod(0o755)
     assert records() == []
+    for name in ("tea", None):
+        with pytest.raises(ChatError, match=rf"is open to other users \(mode 0755\); run: chmod 700 {desk.folder}"):
+            find(name)
     desk.folder.chmod(0o700)
     assert records() == [card("tea")]
     desk.close()
