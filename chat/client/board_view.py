@@ -11,6 +11,7 @@ from chat.core.errors import AddressError, ChatError, WrongValue
 from chat.core.status import seen
 from chat.local import rooms
 from chat.transport.registry import board_maker
+from chat.transport.typed import typed, typed_place
 
 if TYPE_CHECKING:
     from chat.core.status import Status, Who
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 
 def room_of(target: str) -> str:
     """Return the room on this machine that TARGET means, "" for a room elsewhere. Raises NoSuchRoom, AddressError."""
-    if ":" in target or target == "-":
+    if ":" in typed_place(target) or target == "-":
         return ""
     if target in {"", "."}:
         return rooms.find(None).room
     from chat.core.text import room_name
 
     try:
-        return rooms.find(room_name(target)).room
+        return rooms.find(room_name(typed(target))).room
     except WrongValue as error:
         raise AddressError(error.words) from None
 

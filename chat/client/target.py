@@ -22,7 +22,7 @@ from chat.local.descriptors import BOM
 from chat.local.invite import Invite, is_cut, is_invite
 from chat.transport import Address
 from chat.transport.registry import cost, find
-from chat.transport.typed import typed, typed_address, typed_place
+from chat.transport.typed import typed, typed_address, typed_place, typed_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ def locate(target: str, scheme: str = "") -> Callable[[], Target]:
     With ``scheme``, only addresses of that transport. Raises AddressError, UnknownScheme, NoSuchRoom, and DialFailed
     if the room has no such address.
     """
-    if scheme:
+    if scheme := typed_scheme(scheme):
         find(scheme)
     if target == "-":
         target = _pasted_invite()

@@ -18,12 +18,12 @@ from chat.core.text import room_name
 from chat.local.identity import KEY_SIZE, Identity, to_text
 from chat.transport import Address
 from chat.transport.registry import bare_scheme
-from chat.transport.typed import without_end
+from chat.transport.typed import typed, without_end
 
 SECRET_SIZE: Final = 16  # bytes
 _KEY_LENGTH: Final = 43 + 1 + 22  # characters of HASH.SECRET
 _SEED: Final = b"manywire invite\0"
-_INVITE_START: Final = "chat://"
+_INVITE_START: Final = re.compile(r"(?<![\w./])" + r"[\s>]*".join("chat:/") + r"[\s>]*/?", re.IGNORECASE)
 _LOOKS_LIKE: Final = Text("an invite is one line like chat://HOST:PORT/ROOM#...")
 _COPY_AGAIN: Final = Text("copy the whole line again")
 # A bare address. Any other has its scheme before it and no bare ":DIGITS" behind.
@@ -51,10 +51,10 @@ class Invite:
 
         Raises AddressError, whose text never quotes what may be the secret.
         """
-        if not is_invite(text):
+        found = _joined(text)
+        if found is None:
             raise AddressError("this is not an invite; {advice}", advice=_LOOKS_LIKE)
-        text = _joined(text)
-        place, hash_sign, key = text[len(_INVITE_START) :].partition("#")
+        place, hash_sign, key = found.partition("#")
         if not hash_sign:
             raise AddressError("the invite has no # and nothing after it; {advice}", advice=_COPY_AGAIN)
         host, _, secret = key.partition(".")
@@ -73,7 +73,7 @@ class Invite:
     def __str__(self) -> str:
         """Return the text that ``parse`` reads. It contains the secret."""
         place = ",".join(map(_write_address, self.addresses)) + "/" + _write_room(self.room)
-        return f"{_INVITE_START}{place}#{to_text(self.host)}.{to_text(self.secret)}"
+        return f"chat://{place}#{to_text(self.host)}.{to_text(self.secret)}"
 
     @property
     def signer(self) -> Identity:
@@ -81,19 +81,24 @@ class Invite:
 
 
 def is_invite(text: str) -> bool:
-    """Whether this is an invite, or was meant to be one."""
-    return _joined(text)[: len(_INVITE_START)].lower() == _INVITE_START
+    """Whether this holds an invite, or was meant to."""
+    return _joined(text) is not None
 
 
 def is_cut(text: str) -> bool:
     """Whether the rest of an invite is still to come."""
-    _place, _hash_sign, key = _joined(text).partition("#")
+    _place, _hash_sign, key = (_joined(text) or "").partition("#")
     return len(key) < _KEY_LENGTH
 
 
-def _joined(text: str) -> str:
-    """Return an invite on one line; neither it nor the name of a room can hold a blank."""
-    return without_end("".join(text.split()))
+def _joined(text: str) -> str | None:
+    """Return what follows an invite's ``chat://``, on one line; None if there is no invite.
+
+    It cannot hold a blank, and neither quotes nor the marks with which mail programs begin the lines of a quote.
+    """
+    text = typed(text)
+    start = _INVITE_START.search(text)
+    return without_end("".join(map(typed, text[start.end() :].split()))) if start else None
 
 
 def signer(secret: bytes) -> Identity:

@@ -16,29 +16,44 @@ from typing import Final
 from chat.transport import Address, AddressError, WrongValue
 from chat.transport.registry import bare_scheme, schemes
 
-_FULL_WIDTH: Final = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: " ", 0x3002: "."}
-_AROUND: Final = "\"'`‘’“”《》〈〉「」『』【】<>() \t\r\n"  # noqa: RUF001 - quotes of many languages
-_ENDS: Final = ".,;!?、" + _AROUND
+_FORMS: Final = {  # full-width, and the small forms of Unicode's compatibility block
+    code: unicodedata.normalize("NFKC", chr(code)) for code in (*range(0xFF01, 0xFF5F), *range(0xFE50, 0xFE6C), 0x3000)
+} | {0x3002: "."}
+_QUOTES: Final = "\"'`<>*"
+_AROUND: Final = {"Ps", "Pe", "Pi", "Pf", "Zs", "Zl", "Zp", "Cc"}  # categories: brackets, quotes, blanks, line breaks
+_ENDS: Final = ".,:;!?…、"
 _LABEL: Final = re.compile(rb"[0-9A-Za-z_]([0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?")
 _MAX_NAME: Final = 253  # characters of a host's name (RFC 1035, section 2.3.4)
 _URL: Final = re.compile(r"([0-9A-Za-z]+)://")
+_LOOSE: Final = re.compile(r"\s*([:/])\s*")
 _BARE: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):[0-9]+")
 
 
 def typed(text: str) -> str:
     """Return a text without quotes around it and invisible characters, its full-width forms as ASCII."""
-    shown = (c for c in text.translate(_FULL_WIDTH) if unicodedata.category(c) != "Cf")
-    return "".join(shown).strip(_AROUND)
+    shown = "".join(c for c in text.translate(_FORMS) if unicodedata.category(c) != "Cf")
+    return shown.strip(_around(shown))
+
+
+def _around(text: str) -> str:
+    """Return the quotes, brackets and blanks of a text; square ones are part of an IPv6 address."""
+    return _QUOTES + "".join({c for c in text if unicodedata.category(c) in _AROUND and c not in "[]"})
 
 
 def without_end(text: str) -> str:
     """Return a typed text without the end of the sentence that it stood in."""
-    return typed(text).rstrip(_ENDS)
+    text = typed(text)
+    return text.rstrip(_ENDS + _around(text))
 
 
 def typed_place(text: str) -> str:
     """Return what stands for an address, or for an address and a room; ``tcp://HOST`` is written ``tcp:HOST``."""
-    return _URL.sub(r"\1:", without_end(text), count=1)
+    return _URL.sub(r"\1:", _LOOSE.sub(r"\1", without_end(text)), count=1)
+
+
+def typed_scheme(text: str) -> str:
+    """Return the name of a transport."""
+    return without_end(text).lower()
 
 
 def typed_address(text: str) -> Address:

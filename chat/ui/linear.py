@@ -34,6 +34,7 @@ from chat.core.session import Here, Joined, LinkState, Message, Rejected, Rewoun
 from chat.core.text import visible
 from chat.core.wire import MAX_TEXT, Direct, Kind
 from chat.i18n import _, later, translate
+from chat.local.invite import is_cut, is_invite
 from chat.local.settings import DEFAULTS
 from chat.local.streams import Output, lines, while_read
 from chat.ui import face
@@ -59,6 +60,7 @@ _LONGEST: Final = 4095  # bytes of a line that Linux takes from a terminal, befo
 _NAMED: Final = re.compile(
     r"\s*(/(?:reply|quote|edit|retract|react|details))\s+#(\d{1,18})(?:\s+|$)", re.ASCII | re.IGNORECASE
 )
+_JOIN: Final = re.compile(r"\s*/join\s", re.IGNORECASE)
 _BEGUN: Final = {
     "reply": later("your next line answers {about}; an empty line cancels"),
     "edit": later("your next line replaces {about}; an empty line cancels"),
@@ -101,6 +103,7 @@ class Linear(Face[Room]):
         self._lines: list[str] = []  # to be written
         self._tasks: set[asyncio.Task[None]] = set()
         self._numbers = True
+        self._cut = ""  # a command with the beginning of an invite, whose rest comes in further lines
         self._number = 0  # of the message that the command at hand names
         self._unsent = 0  # lines that were not typed, and are not text, or were rejected
         self._taken = 0  # lines that were not typed, and were dealt with
@@ -238,13 +241,18 @@ class Linear(Face[Room]):
 
     async def _enter(self, line: str) -> None:
         if not line.strip():
-            if self.controller.begun is not None:
-                self.controller.begun = None
+            if self.controller.begun is not None or self._cut:
+                self.controller.begun, self._cut = None, ""
                 self.show(_("cancelled; the next line is a message again"))
             return
         if len(line.encode()) >= _LONGEST:
             text = _("the terminal cut this line at {limit} bytes, so it was not sent; use: chat send TARGET < FILE")
             self.show(text.format(limit=_LONGEST))
+            return
+        line, self._cut = self._cut + line, ""
+        if _JOIN.match(line) and is_invite(line) and is_cut(line) and len(line) < _LONGEST:
+            self._cut = line  # what comes next is no message: it would tell the room a secret
+            self.show(_("this is the beginning of an invite; paste the rest of it; an empty line cancels"))
             return
         named = _NAMED.match(line)
         self._number = int(named[2]) if named else 0

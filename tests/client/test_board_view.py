@@ -24,7 +24,7 @@ def _runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHAT_RUNTIME", str(tmp_path / "runtime"))
 
 
-@pytest.mark.parametrize("target", ["tcp:h:1", "tcp:h:1/tea", "chat://h/tea#x.y", "-"])
+@pytest.mark.parametrize("target", ["tcp:h:1", "tcp:h:1/tea", "chat://h/tea#x.y", "tcp：h：1", "-"])  # noqa: RUF001
 def test_a_room_elsewhere_has_no_board_here(target: str) -> None:
     assert board_view.room_of(target) == ""
 
@@ -34,7 +34,7 @@ def test_a_room_of_this_machine_is_found_by_name_or_alone() -> None:
         board_view.room_of(".")
     with closing(RoomLock.hold("tea")) as lock:
         lock.write(RoomRecord(room="tea", addresses=[], host="", invite="", pid=1, started=5))
-        assert [board_view.room_of(name) for name in ("", ".", "tea")] == ["tea"] * 3
+        assert [board_view.room_of(name) for name in ("", ".", "tea", "“tea”")] == ["tea"] * 4
         with pytest.raises(NoSuchRoom):
             board_view.room_of("coffee")
         with pytest.raises(AddressError):

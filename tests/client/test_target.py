@@ -66,6 +66,7 @@ def test_a_room_is_looked_up_again_before_each_dial(tea: RoomLock) -> None:
 @pytest.mark.usefixtures("tea")
 def test_only_by_one_transport() -> None:
     assert schemes(locate("tea", "tcp")()) == ["tcp"]
+    assert schemes(locate("tea", "“TCP:”")()) == ["tcp"]
     with pytest.raises(DialFailed, match="not reached by pipe; it listens on memory, queue, tcp"):
         locate("tea", "pipe")()
     with pytest.raises(UnknownScheme):

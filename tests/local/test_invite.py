@@ -102,6 +102,11 @@ def test_an_invite_typed_by_hand() -> None:
         "{}!",
         "\ufeff\u200b{}\u200b",
         "\u3000{}\u3000",
+        "«\u00a0{}\u00a0»…",
+        "„{}“:",
+        "**{}**",
+        "chat join '{}'",
+        "come in: {}",
     ],
 )
 def test_an_invite_as_it_is_pasted(pasted: str) -> None:
@@ -112,7 +117,9 @@ def test_an_invite_that_was_broken_into_lines_or_typed_in_chinese() -> None:
     text = str(INVITE)
     for at in range(len(text)):
         assert Invite.parse(f"{text[:at]}\n  {text[at:]}") == INVITE
+        assert Invite.parse(f"> {text[:at]}\n> {text[at:]}") == INVITE
         assert Invite.parse(f"{text[:at]}\u200b{text[at:]}") == INVITE
+    assert Invite.parse(text.replace("chat://", "Chat:/")) == INVITE
     assert Invite.parse(text.replace(":", "：").replace("/", "／").replace("#", "＃").replace(".", "．")) == INVITE
 
 

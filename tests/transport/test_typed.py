@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from chat.core.errors import AddressError
-from chat.transport.typed import typed_address, typed_host
+from chat.transport.typed import typed_address, typed_host, typed_scheme
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,9 @@ from chat.transport.typed import typed_address, typed_host
         ("[2001:db8::1]:7711", "tcp:[2001:db8::1]:7711"),
         ("queue:7711", "queue:7711"),  # a transport's name comes first
         ("pipe:///tmp/a", "pipe:/tmp/a"),
+        ("\u00a0«tcp : // chat.example:7711»…\u2028", "tcp:chat.example:7711"),
+        ("„tcp﹕chat.example﹕7711“:", "tcp:chat.example:7711"),
+        ("**tcp:[::1]**", "tcp:[::1]"),
     ],
 )
 def test_an_address_as_it_is_typed(text: str, address: str) -> None:
@@ -49,3 +52,8 @@ def test_a_host_as_it_is_typed(text: str, host: str) -> None:
 def test_port_0_is_for_listening() -> None:
     with pytest.raises(AddressError, match=r"cannot advertise 'chat.example:0': nobody can dial port 0"):
         typed_host("chat.example:0")
+
+
+@pytest.mark.parametrize("text", ["tcp", "TCP:", "“tcp”", " tcp： "])
+def test_a_transport_as_it_is_typed(text: str) -> None:
+    assert typed_scheme(text) == "tcp"

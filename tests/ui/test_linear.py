@@ -190,6 +190,24 @@ def test_what_is_mistyped_is_answered_and_never_said(tmp_path: Path) -> None:
         assert texts(tmp_path / "ann") == ["ann: /etc/hosts", "* ann waves"]
 
 
+def test_an_invite_that_is_pasted_in_lines_is_one(tmp_path: Path) -> None:
+    with (
+        host(tmp_path / "host"),
+        host(tmp_path / "tea", "tea", "-t", "tcp:127.0.0.1:0") as tea,
+        Plain(tmp_path / "ann", "ann", "lobby") as ann,
+    ):
+        invite = tea.seen[0]["invite"]
+        for at in (30, len(invite) - 5):
+            ann.asks(f"/join “{invite[:at]}", "* this is the beginning of an invite")
+            ann.type("")
+            ann.until("* cancelled")
+        ann.type(f"/join “{invite[:30]}\n{invite[30:60]}\n{invite[60:]}”。")
+        ann.until("you are ann in tea")
+        ann.asks("hello", "hello")
+        assert texts(tmp_path / "host", "lobby") == []
+        assert texts(tmp_path / "tea", "tea") == ["ann: hello"]
+
+
 ATTACKS = ("/peer x=touch {mark}", "/quit", "//x", "/var/log/x", "  /invite ", "/numbers", "/join nowhere", "/edit x")
 
 

@@ -45,6 +45,7 @@ from chat.core.errors import ChatError, reason
 from chat.core.text import visible
 from chat.core.wire import MAX_TEXT
 from chat.i18n import _, plural, translate
+from chat.local.invite import is_invite
 from chat.local.private_files import make_private, replace_private
 from chat.ui.fullscreen.completer import BEGUN, Completer
 from chat.ui.fullscreen.terminal import lent_terminal
@@ -98,7 +99,7 @@ class RoomHistory(History):
 
     def store_string(self, string: str) -> None:
         """Append a text that was sent. Called by prompt_toolkit."""
-        if self._file is None or not self._on_disk or "chat://" in string:
+        if self._file is None or not self._on_disk or is_invite(string):
             return
         try:
             with open(self._file, "ab", buffering=0, opener=partial(os.open, mode=0o600)) as opened:

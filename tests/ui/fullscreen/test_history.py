@@ -19,8 +19,8 @@ def test_a_history_outlives_the_program_and_is_private(tmp_path: Path) -> None:
 
     async def first() -> None:
         async with staged(folder) as stage:
-            stage.type("one\ntwo 你好\r/join chat://secret\r")
-            await stage.until(lambda: len(stage.sent) == 2)
+            stage.type("one\ntwo 你好\r/join chat://secret\r/join Chat：//secret\r")  # noqa: RUF001
+            await stage.until(lambda: len(stage.sent) == 3)
 
     async def second() -> None:
         async with staged(folder) as stage:
