@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 REJECTIONS_KEPT: Final = MAX_CONTROL // 180  # of one stream; it is told of all at once, and no reason for older ones
 NICKS_A_KEY: Final = 8
+BOT: Final = "bot"  # the role of programs that the host started; no peer can claim it
 
 
 @dataclass(slots=True, eq=False)

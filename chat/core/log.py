@@ -237,6 +237,16 @@ class Cursor:
     _piece: bytes | memoryview = b""
     _range: tuple[int, int, int] | None = None  # the question's number, the next number to send, the end
     _range_is_next: bool = False
+    _stopped: bool = False
+
+    def stop(self) -> None:
+        """Have nothing follow what is half sent."""
+        self._stopped = True
+
+    @property
+    def half_sent(self) -> bytes:
+        """The rest of what ``pending`` returned last."""
+        return bytes(self._piece)
 
     def post(self, data: bytes) -> None:
         """Put whole frames for this member alone into the control queue."""
@@ -260,7 +270,7 @@ class Cursor:
 
         The same bytes come first again until ``advance`` has counted them.
         """
-        if self._piece:
+        if self._piece or self._stopped:
             return self._piece
         if self._control:
             piece = self._control.popleft()

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from chat.core import text
-from chat.core.ledger import Ledger, RoomTables
+from chat.core.ledger import BOT, Ledger, RoomTables
 from chat.core.sequencer import Moderate
 from chat.core.wire import (
     HEADER_SIZE,
@@ -56,7 +56,7 @@ class ModeratedLedger(Ledger):
         if key in self.owners:
             return "owner"
         role, _until = self.moderated.get(key, ("member", 0))
-        return self._roles.get(key, role) if role == "member" else role
+        return BOT if role == "member" and self._roles.get(key) == BOT else role
 
     def key_of(self, nick: str) -> bytes | None:
         """Return whose nickname this is, written as it is or in another case."""
@@ -80,9 +80,10 @@ class ModeratedLedger(Ledger):
         if len(frame.raw) > MAX_MESSAGE:
             return "too-long", {"size": len(frame.raw) - HEADER_SIZE, "limit": MAX_TEXT}
         if held:
-            if self.role_of(key) in {"muted", "banned"}:
+            if held == "muted":
                 return "muted", {}
-            if (left := self._spoke.get(key, 0) + 1000 * self.slow - now) > 0:
+            pace = 1000 * self.slow
+            if 0 < (left := self._spoke.get(key, now - pace) + pace - now) <= pace:  # not if the clock went back
                 return "slow", {"seconds": self.slow, "left": -(-left // 1000)}
         if frame.kind in TARGETED:
             if len(frame.raw) < HEADER_SIZE + SEQ_PREFIX.size:

@@ -23,7 +23,7 @@ from msgspec.structs import astuple, replace
 
 from chat.core import text
 from chat.core.errors import LocalProtocolError, Refused, RemoteProtocolError
-from chat.core.ledger import NICKS_A_KEY, RoomTables, Stream
+from chat.core.ledger import BOT, NICKS_A_KEY, RoomTables, Stream
 from chat.core.log import Cursor, Log, digest
 from chat.core.loopguard import LIMIT, LoopGuard
 from chat.core.moderated import MAX_MESSAGE, ModeratedLedger
@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     from chat.core.log import Batch
     from chat.core.sequencer import Sequencer, Submission
 
-BOT: Final = "bot"  # the role of programs that the host started; no peer can claim it
 _FROM_MEMBERS: Final = {Kind.BEAT, Kind.ASK, Kind.BYE, Kind.STATE}  # besides messages
 _HOST_ONLY: Final = frozenset(Kind) - _FROM_MEMBERS
 _NAMES_PAGE: Final = MAX_CONTROL // 160  # authors in one NAMES frame
@@ -150,6 +149,9 @@ class Room(ModeratedLedger):
             decision = submission.decision
             if decision.action == "kick" or decision.role == "banned":
                 self.expelled.append(decision)
+                for member in [one for one in self.members if one.key == decision.key and one.role != "owner"]:
+                    self.leave(member)
+                    member.cursor.stop()
             for member in self.members:
                 self._restrain(member)
 
@@ -170,10 +172,11 @@ class Room(ModeratedLedger):
         return wanted if wanted in known else known[-1] if known else ""
 
     def _restrain(self, member: Member) -> None:
+        """Note what a member may do. One of this host's own user has an owner's rights, whatever its key."""
         role = self.role_of(member.key)
         if member.role not in {"owner", BOT}:
             member.role = role
-        member.restrained = role in {"muted", "banned"} or (self.slow > 0 and member.role == "member")
+        member.restrained = member.role != "owner" and (role == "muted" or (self.slow > 0 and role == "member"))
 
     def _submit(self, submission: Submission) -> None:
         if self.submitter is None:
@@ -195,7 +198,7 @@ class Room(ModeratedLedger):
         """Let this key enter without an invite from now on. Call it once the use of its ``invite`` is counted."""
         if invite:
             self._new.admitted.append((key, invite))
-        role = role or self._coming.get(key) or self.role_of(key)
+        role = role or self._coming.get(key) or ("owner" if key in self.owners else self._roles.get(key, "member"))
         if self._coming.get(key, self._roles.get(key)) != role:
             self._coming[key] = role
             self._submit(SetRole(key, role))
@@ -264,14 +267,17 @@ class Room(ModeratedLedger):
     def enter(self, hello: Hello, *, as_owner: bool = False) -> Admission:
         """Let in a peer whose signature (and invite, if it needs one) the host has checked.
 
-        With ``as_owner`` it has an owner's rights on this link, unless it is a bot. Raises Refused for a nickname
-        that cannot be given, LocalProtocolError if ``prepare`` must come first.
+        With ``as_owner`` it has an owner's rights on this link, unless it is a bot. Raises Refused for a banned key
+        and for a nickname that cannot be given, LocalProtocolError if ``prepare`` must come first.
         """
+        is_bot = self._roles.get(hello.key) == BOT
+        role = "owner" if as_owner and not (is_bot or self.only) else self.role_of(hello.key)
+        if role == "banned":
+            raise Refused("banned", room=self.name)
+        role = BOT if is_bot else role
         nick = self.prepare(hello)
         if nick is None:
             raise LocalProtocolError("enter() of a peer whose nickname is not in the order yet; call prepare() first")
-        is_bot = self._roles.get(hello.key) == BOT
-        role = BOT if is_bot else "owner" if as_owner and not self.only else self.role_of(hello.key)
         start, show, rewound = _find_start(self.log, hello)
         stream = self._stream(hello.key, hello.stream) if hello.stream else None
         replaced = stream.member if stream else None
@@ -370,6 +376,8 @@ class Room(ModeratedLedger):
 
         Raises RemoteProtocolError when the frame is against the rules.
         """
+        if member not in self.members:
+            return None  # it was removed, and what it sent before it knew does not count
         if 0 < frame.kind < SPOKEN_END:
             self._say(member, frame, now)
         elif frame.kind == Kind.STATE:
@@ -401,7 +409,7 @@ class Room(ModeratedLedger):
             raise RemoteProtocolError(
                 f"the peer sent number {frame.number} after {stream.accepted}; what is between is missing"
             )
-        held = member.role if member.restrained and member.role in {"member", "muted", "banned"} else ""
+        held = self.role_of(member.key) if member.restrained else ""
         if (wrong := self.wrong_with(member.key, held, frame, now)) is not None:
             self._submit(Reject(stream.key, stream.id, frame.number, *wrong))
             stream.accepted = frame.number

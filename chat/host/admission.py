@@ -87,9 +87,9 @@ class AdmissionControl:
         try:
             await self._meet(visit, is_ours=is_ours)
         except RemoteProtocolError as error:
-            await _refuse(link, Refusal(code="protocol", fields={"why": str(error)}))
+            await _refuse(visit, Refusal(code="protocol", fields={"why": str(error)}))
         except Refused as error:
-            await _refuse(link, Refusal(code=error.code, fields=error.fields))
+            await _refuse(visit, Refusal(code=error.code, fields=error.fields))
         except TimeoutError:
             _warn(link, "%s was dropped: it did not say HELLO within %g s", visit.seconds)
         except TransportError as error:
@@ -97,7 +97,7 @@ class AdmissionControl:
         except asyncio.CancelledError:
             pass  # by us; to keep it would make a cycle of this task, its traceback and all that the peer had
         except StoreFull:
-            await _refuse(link, Refusal(code="disk-full"))
+            await _refuse(visit, Refusal(code="disk-full"))
         except StoreError as error:
             self._host.fail(error)
         except Exception:
@@ -124,16 +124,10 @@ class AdmissionControl:
         parser.limit = wire.MAX_FRAME
         try:
             await connection.receive(parser)
-        except RemoteProtocolError as error:
-            if member.cursor.at_border:
-                raise
-            # A refusal now would be read as the rest of what is half sent, and shown as somebody's message.
-            _warn(link, "%s was dropped: %s", error)
         except asyncio.CancelledError:
-            told, task = connection.refusal, asyncio.current_task()
-            if told is None or task is None or not member.cursor.at_border:
+            if (told := connection.refusal) is None:
                 raise
-            task.uncancel()
+            visit.task.uncancel()
             raise Refused(told.code, **told.fields) from None
         finally:
             hosted.detach(connection)
@@ -152,13 +146,13 @@ class AdmissionControl:
             raise RemoteProtocolError("the peer's signature does not fit its key")
         by_invite = signed("invite")
         as_owner = visit.link.peer.uid == os.geteuid()  # such a process could read the host's keys and its log anyway
-        if not as_owner:
-            self._check_ban(hosted, hello)
         if hosted is None and hello.other:
             hosted = self._open_direct(hello)
         if hosted is None:
             raise NoSuchRoom("no-room", room=hello.room)
         room = hosted.room
+        if not as_owner:
+            self._check_ban(hosted, hello.key)
         if hello.key in room.only:
             hello = await self._named(hosted, hello)
         if hello.invite and not room.may_enter(hello.key):
@@ -173,6 +167,8 @@ class AdmissionControl:
             raise LinkBroken("the room's sequencer takes too long")  # the peer comes back
         if not is_ours:
             self._links.enter(visit, hello.key, is_trusted=hello.key in self._host.owners or room.is_trusted(hello.key))
+        if not as_owner:
+            self._check_ban(hosted, hello.key)  # again: it may have been decided meanwhile
         return hosted, self._enter(hosted, hello, signed("host"), as_owner=as_owner)
 
     async def _first_frame(self, visit: Visit, parser: Parser) -> Frame | None:
@@ -184,12 +180,13 @@ class AdmissionControl:
             await asyncio.sleep(self._host.work.charge(visit.source))
         return None
 
-    def _check_ban(self, hosted: HostedRoom | None, hello: Hello) -> None:
-        """Raise Refused for a key that is banned from a room; then it enters no direct room here, either."""
-        for one in self._host.rooms.values():
-            if (one is hosted or hello.other) and one.room.role_of(hello.key) == "banned":
-                told = moderation.refusal(one, None, hello.key)
-                raise Refused(told.code, **told.fields)
+    def _check_ban(self, hosted: HostedRoom, key: bytes) -> None:
+        """Raise Refused for a key that is banned; in a direct room, from all that it shares with the other."""
+        if key in hosted.room.only:
+            self._shared_room(key, *(hosted.room.only - {key}))
+        elif hosted.room.role_of(key) == "banned":
+            told = moderation.refusal(hosted, None, key)
+            raise Refused(told.code, **told.fields)
 
     def _open_direct(self, hello: Hello) -> HostedRoom:
         """Open the room of two who share another room here. Raises RemoteProtocolError, Refused, StoreError."""
@@ -212,12 +209,23 @@ class AdmissionControl:
             hosted.room.admit(key)
         return hosted
 
-    def _shared_room(self, *keys: bytes) -> HostedRoom:
-        """Return the room, other than a direct one, that knows all these keys. Raises NoSuchRoom."""
-        for hosted in self._host.rooms.values():
-            if not hosted.room.only and all(map(hosted.room.knows, keys)):
+    def _shared_room(self, key: bytes, other: bytes) -> HostedRoom:
+        """Return a room, other than a direct one, that knows both keys. Raises NoSuchRoom, Refused.
+
+        A room from which ``key`` is banned does not count.
+        """
+        shared = [
+            one
+            for one in self._host.rooms.values()
+            if not one.room.only and one.room.knows(key) and one.room.knows(other)
+        ]
+        if not shared:
+            raise NoSuchRoom("no-shared-room")
+        for hosted in shared:
+            if hosted.room.role_of(key) != "banned":
                 return hosted
-        raise NoSuchRoom("no-shared-room")
+        told = moderation.refusal(shared[0], None, key)
+        raise Refused(told.code, **told.fields)
 
     async def _named(self, direct: HostedRoom, hello: Hello) -> Hello:
         """Return the HELLO of one who enters a direct room, with the nickname that the other knows it by.
@@ -225,7 +233,7 @@ class AdmissionControl:
         What it asks for does not count: it could be that of somebody else whom both know. Raises as ``prepare`` does.
         """
         direct.used = time.monotonic()
-        shared = self._shared_room(*direct.room.only)
+        shared = self._shared_room(hello.key, *(direct.room.only - {hello.key}))
         nick = shared.room.nick_of(hello.key, hello.nick)
         if not nick:  # it has none there yet, so it gets one by the rules of that room
             if not await shared.in_order(lambda: shared.room.prepare(hello) is not None):
@@ -312,12 +320,17 @@ async def _send_all(link: Link, data: bytes) -> None:
         await link.writable()
 
 
-async def _refuse(link: Link, refusal: Refusal) -> None:
-    """Say why, here and to the peer, and wait a moment for it to read that and leave."""
+async def _refuse(visit: Visit, refusal: Refusal) -> None:
+    """Say why, here and to the peer, and wait a moment for it to read that and leave.
+
+    To a member, behind the rest of what is half sent: it would take the refusal for that.
+    """
+    link, before = visit.link, visit.connection.member.cursor.half_sent if visit.connection else b""
     _warn(link, "%s was refused: %s", refusal.text)
     with suppress(TransportError, TimeoutError):
         async with asyncio.timeout(_LINGER):
-            await _send_all(link, pack(Kind.REFUSED, refusal))
+            await asyncio.sleep(0)  # a task that waits until the link takes more has been cancelled, and ends now
+            await _send_all(link, before + pack(Kind.REFUSED, refusal))
             while await link.receive():
                 pass
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from chat.core.errors import StoreError, StoreFull, TransportError
-from chat.core.room import BOT
+from chat.core.ledger import BOT
 from chat.core.wire import MAX_BATCH, MAX_CONTROL, SPOKEN_END, Kind, Notice, Refusal, encode, pack
 from chat.host import moderation, requests
 from chat.host.rates import PRIVILEGED, Bucket, Rates, keep_until_full
@@ -135,9 +135,10 @@ class HostedRoom:
         for decision in decisions:
             told = moderation.refusal(self, decision, decision.key)
             for hosted in list(self.host.rooms.values()):
-                if hosted is self or hosted.room.only:
+                if hosted is self or (hosted.room.only and decision.role == "banned"):
                     for connection in list(hosted.connections.values()):
-                        if connection.member.key == decision.key:
+                        if connection.member.key == decision.key and connection.member.role != "owner":
+                            connection.member.cursor.stop()
                             connection.refusal = told
                             hosted.drop(connection.member, told.text)
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 from chat.core.errors import Refused
-from chat.core.room import BOT
+from chat.core.ledger import BOT
 from chat.core.wire import MAX_BATCH
 from chat.host.slots import source_of
 

@@ -27,8 +27,7 @@ import msgspec
 
 from chat.core import text
 from chat.core.errors import StoreError, StoreFull, Text
-from chat.core.ledger import RoomTables
-from chat.core.room import BOT
+from chat.core.ledger import BOT, RoomTables
 from chat.core.wire import EPOCH_SIZE, SPOKEN_END, Author, Gap, Kind, Rejection, direct_name, split
 from chat.host import schema
 from chat.host.backup import Saved, full_disk, replace_database, verify, workplace

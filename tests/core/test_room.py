@@ -137,7 +137,7 @@ def test_to_enter_is_not_to_be_admitted() -> None:
 
 
 def test_the_role_is_the_one_on_record() -> None:
-    room = a_room(RoomTables(members=[(CID, "muted")]), owners=frozenset({ANN}))
+    room = a_room(RoomTables(moderated=[(CID, "muted", 0)]), owners=frozenset({ANN}))
     roles = [enter(room, hello(key, nick)).role for key, nick in ((ANN, "ann"), (BOB, "bob"), (CID, "cid"))]
     assert roles == ["owner", "member", "muted"]
 

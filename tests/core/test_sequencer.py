@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from chat.core.errors import LocalProtocolError
-from chat.core.ledger import RoomTables
+from chat.core.ledger import BOT, RoomTables
 from chat.core.log import Log
-from chat.core.room import BOT, Member, Room
+from chat.core.room import Member, Room
 from chat.core.sequencer import (
     AddInvite,
     Append,

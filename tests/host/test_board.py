@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chat.client.events import Lost, Up
-from chat.core.room import BOT
+from chat.core.ledger import BOT
 from chat.core.session import Joined
 from chat.core.status import Level, Status, pack_slot, seen, unpack_slot
 from chat.core.wire import Kind, Notice, Refusal, States, encode, unpack

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from chat.core.ledger import BOT
 from chat.core.outgoing import Outgoing
-from chat.core.room import BOT
 from chat.core.sequencer import Submission
 from chat.core.session import Rejected
 from chat.core.wire import Kind

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from chat.core.errors import Refused
+from chat.core.ledger import BOT
 from chat.core.log import Log
-from chat.core.room import BOT, Member, Room
+from chat.core.room import Member, Room
 from chat.core.sequencer import Submission
 from chat.core.wire import SEQ_PREFIX, Hello, Kind, encode, split
 from chat.host.store import Store

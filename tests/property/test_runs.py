@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from chat.core.errors import RemoteProtocolError
-from chat.core.ledger import RoomTables
+from chat.core.ledger import BOT, RoomTables
 from chat.core.log import Log
-from chat.core.room import BOT, Member, Room
+from chat.core.room import Member, Room
 from chat.core.wire import HEADER_SIZE, MAX_BATCH, MAX_TEXT, SEQ_PREFIX, Ask, Hello, Kind, Parser, encode, pack
 
 WHO: Final = ("ann", "bot", "other-bot", "reader")
