@@ -20,6 +20,7 @@ from unittest.mock import patch
 
 from chat import i18n
 from chat.cli import main
+from chat.host import orphans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -152,6 +153,7 @@ def run_here(folder: Path, *arguments: str, **environment: str) -> subprocess.Co
             patch.dict(os.environ, {"CHAT_DATA": str(folder), **environment}),
             patch.object(sys, "argv", ["chat", *arguments]),
             patch.object(main, "chat", deepcopy(main.chat)),  # its help is translated in place
+            patch.object(orphans, "_prctl", None),  # or all that later tests leave behind would be this process's
             patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO())),
             redirect_stdout(io.StringIO()) as out,
             redirect_stderr(io.StringIO()) as err,
