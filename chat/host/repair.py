@@ -28,7 +28,7 @@ import msgspec
 from chat.core import text
 from chat.core.errors import StoreError, StoreFull, Text
 from chat.core.ledger import BOT, RoomTables
-from chat.core.wire import EPOCH_SIZE, SPOKEN_END, Author, Gap, Kind, Rejection, direct_name, split
+from chat.core.wire import EPOCH_SIZE, SPOKEN_END, Author, Gap, Kind, Moderation, Rejection, direct_name, split, unpack
 from chat.host import schema
 from chat.host.backup import Saved, full_disk, replace_database, verify, workplace
 from chat.host.keep import Cut, put_cut
@@ -43,7 +43,7 @@ from chat.host.store import (
     link,
     unlock_folder,
 )
-from chat.host.tables import is_sound, unsigned
+from chat.host.tables import decide, is_sound, put_row, unsigned
 from chat.local.private_files import try_lock
 
 if TYPE_CHECKING:
@@ -158,6 +158,7 @@ class _Salvage:
             if room not in self._rooms and rows and (len(rows) > 1 or rows[0].first == 1):
                 self._rooms[room] = self._name_of(room, f"@lost-{room}"), b"", b""
         self._drop_doubles()
+        self._decisions: dict[int, list[Moderation]] = defaultdict(list)
         self._authors = {room: self._derive(room) for room in self._rooms}
 
     def close(self) -> None:
@@ -242,6 +243,10 @@ class _Salvage:
                     (expires for _room, its_key, expires, _ in self._of("invites", room) if its_key == key), 0
                 )
                 store.add_invite(number, key, expires, uses)
+            with store.transaction() as database:
+                for row in self._tables["audit"]:
+                    if row[1] == room:
+                        put_row(database, "audit", row[0], number, *row[2:])
 
     def _read(self, row: Row) -> bytes:
         data: bytes = self._data.execute("SELECT data FROM rows WHERE place = ?", (row.place,)).fetchone()[0]
@@ -259,6 +264,8 @@ class _Salvage:
                 if frame.kind == Kind.AUTHOR:
                     author = msgspec.msgpack.decode(frame.body, type=Author)
                     found[author.index] = author
+                elif frame.kind == Kind.MODERATION:
+                    self._decisions[room].append(unpack(Moderation, frame))
                 elif frame.kind < SPOKEN_END and frame.author:
                     numbers[frame.author] = frame.number
         for _room, index, key, stream, nick, bot in self._of("authors", room):
@@ -293,7 +300,7 @@ class _Salvage:
         nicks |= proved
         roles = {author.key: BOT if author.bot else "member" for author in known}
         roles |= {key: role for _room, key, role in self._of("members", room)}
-        return RoomTables(
+        tables = RoomTables(
             authors=authors,
             high_water=[(*whose, number) for whose, number in high_water.items()],
             nicks=[(skeleton, *whose) for skeleton, whose in nicks.items()],
@@ -305,6 +312,8 @@ class _Salvage:
             properties=[(name, value) for _room, name, value in self._of("properties", room)],
             admitted=[(key, invite) for _room, key, invite in self._of("admitted", room)],
         )
+        decide(tables, self._decisions[room])
+        return tables
 
 
 def _marks(folder: Path, rooms: Iterable[int]) -> dict[int, tuple[int, bytes]]:

@@ -180,14 +180,9 @@ def _mend(tables: RoomTables, end: int, read: Callable[[int], Batch | Gap | None
         if key and marks.get((key, stream), 0) < number:
             marks[key, stream] = number
             changed += 1
-    ledger = Ledger(Log(b""), RoomTables(moderated=tables.moderated, properties=tables.properties))
-    for decision in decisions:
-        ledger.decide(decision)
-    moderated = [(key, role, until) for key, (role, until) in ledger.moderated.items()]
-    changed += len(set(moderated) ^ set(tables.moderated)) + len(
-        ledger.properties.items() ^ dict(tables.properties).items()
-    )
-    tables.moderated, tables.properties = moderated, list(ledger.properties.items())
+    before_decisions = {*tables.moderated, *tables.properties}
+    decide(tables, decisions)
+    changed += len(before_decisions ^ {*tables.moderated, *tables.properties})
     known = {nick for _, nick, _ in tables.nicks}
     holders = {skeleton: key for skeleton, _, key in tables.nicks}
     for author in authors.values():
@@ -202,6 +197,15 @@ def _mend(tables: RoomTables, end: int, read: Callable[[int], Batch | Gap | None
     tables.authors[:] = [authors[index] for index in range(1, top + 1)]
     tables.high_water[:] = [(key, stream, number) for (key, stream), number in marks.items()]
     return changed, lost
+
+
+def decide(tables: RoomTables, decisions: Iterable[Moderation]) -> None:
+    """Have decisions that the log proves take effect, in its order."""
+    ledger = Ledger(Log(b""), RoomTables(moderated=tables.moderated, properties=tables.properties))
+    for decision in decisions:
+        ledger.decide(decision)
+    tables.moderated = [(key, role, until) for key, (role, until) in ledger.moderated.items()]
+    tables.properties = list(ledger.properties.items())
 
 
 def _from_log(
