@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -63,9 +64,8 @@ def test_bad_input_gets_one_clear_line(tmp_path: Path, arguments: list[str], cod
 
 def test_output_that_nobody_reads_ends_quietly(tmp_path: Path) -> None:
     with host(tmp_path / "host"):
-        run(tmp_path / "ann", "send", ".", "\n".join(["line"] * 3000))
-        for _ in range(6):
-            run(tmp_path / "ann", "send", ".", "\n".join(["line"] * 3000))
+        said = json.dumps({"say": "\n".join(["line"] * 3000)})
+        assert run(tmp_path / "ann", "join", "--json", stdin=f"{said}\n" * 7).returncode == 0
         log = subprocess.Popen(
             [*CHAT, "log", f"--data={tmp_path / 'ann'}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
