@@ -57,10 +57,13 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """One process for the long suites, which load a machine by themselves, and for a single file."""
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two for each processor: a third of a test's time is spent waiting for something.
+
+    One process for the long suites, which load a machine by themselves, and for a single file.
+    """
     single = len(config.args) == 1 and Path(config.args[0].partition("::")[0]).is_file()
-    return 0 if single or config.getoption("--slow") else None
+    return 0 if single or config.getoption("--slow") else 2 * (os.cpu_count() or 1)
 
 
 @pytest.fixture(autouse=True)

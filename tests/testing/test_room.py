@@ -149,7 +149,8 @@ def test_what_is_broken_is_told(
     where = "chat.testing.rooms.Client" if issubclass(broken, Client) else "chat.host.host.HostedRoom"
     monkeypatch.setattr(where, broken)
     kit = Memory(tmp_path)
-    kit.unit = 0.5
+    if "still not done" in told or "took longer" in told:
+        kit.unit = 0.5  # what is looked for is that it waits in vain; a busy machine needs the time for the others
     with pytest.raises(testing.ContractBroken, match=told) as raised:
         asyncio.run(testing.check(kit, clause))
     assert clause in str(raised.value) + "".join(getattr(raised.value, "__notes__", []))
