@@ -79,7 +79,7 @@ async def _write(client: Client, kind: str, until: int | None) -> None:
         lines: list[str] = []
         with progress(_("exporting")) as report:
             while not end or reached < end:
-                events = await client.next_events()
+                events = await client.soon()
                 reached = client.session.next_seq  # by these events: more may come while they are written
                 for event in events:
                     match event:

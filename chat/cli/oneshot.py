@@ -169,7 +169,7 @@ async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
         with progress(_("reading")) as report:
             while True:
                 shown: list[str] = []
-                events = await client.next_events()
+                events = await (client.next_events() if follow else client.soon())
                 reached = client.session.next_seq  # by these events: more may come while they are written
                 for event in events:
                     lost = lost or isinstance(event, Lost)
@@ -360,7 +360,7 @@ async def print_who(client: Client, *, as_json: bool) -> None:
     from chat.core.session import Here
 
     async with client:
-        while not any(isinstance(event, Here) for event in await client.next_events()):
+        while not any(isinstance(event, Here) for event in await client.soon()):
             pass
         for _look in range(_LOOKS):  # the host sends statuses after reading its board; they are no event
             if len(client.session.states or {}) >= len(client.session.here):

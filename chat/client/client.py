@@ -18,12 +18,13 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from chat.client import queries
 from chat.client.board import MemberBoard
 from chat.client.connection import Connection
 from chat.client.events import EventQueue, LocalNotice
 from chat.client.outbox import Outbox, outbox_folder
 from chat.client.queries import Queries
-from chat.core.errors import HostBusy, LocalProtocolError, StoreFull, wire_fields
+from chat.core.errors import HostBusy, LinkBroken, LocalProtocolError, StoreFull, wire_fields
 from chat.core.outgoing import Outgoing
 from chat.core.session import Rejected, Session, Stored
 from chat.local.identity import host_hash
@@ -167,6 +168,14 @@ class Client:
         self._settle()
         await self.events.wait()
         return self.take()
+
+    async def soon(self) -> list[ClientEvent]:
+        """Return the next events like ``next_events``. Raises LinkBroken if there are none for 15 s."""
+        try:
+            async with asyncio.timeout(queries.PATIENCE):
+                return await self.next_events()
+        except TimeoutError:
+            raise LinkBroken("the host has sent nothing for {seconds:g} s", seconds=queries.PATIENCE) from None
 
     def take(self) -> list[ClientEvent]:
         """Return the events that are here now, perhaps none; the last ones have been dealt with."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _NEAR: Final = 100  # numbers apart that one question covers: to read past some is quicker than to ask again
 
+PATIENCE: Final = 15.0  # seconds in which a host must answer, or go on with what it sends
 _ENDED: Final = Answer()  # a range has come in
 
 
@@ -29,6 +30,7 @@ class Queries:
         self._session = session
         self._flush = flush
         self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._timers: dict[int, asyncio.TimerHandle] = {}
         self._range: asyncio.Future[Answer] | None = None  # the range that is on its way
         self._pieces: Callable[[Ranged], None] = lambda _piece: None
 
@@ -38,10 +40,24 @@ class Queries:
             raise LinkBroken("there is no link to the host now; try again when it is back")
         number = self._session.ask(ask)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        answer.add_done_callback(lambda _: self._answers.pop(number, None))
+        answer.add_done_callback(lambda _: (self._answers.pop(number, None), self._timers.pop(number, None)))
         self._answers[number] = answer
+        self._wait(number)
         self._flush()
         return answer
+
+    def _wait(self, number: int) -> None:
+        """Give up on a question after 15 s: a host may send signs of life for ever, and nothing else."""
+
+        def give_up() -> None:
+            if (answer := self._answers.get(number)) is not None and not answer.done():
+                answer.set_exception(LinkBroken("the host has not answered for {seconds:g} s", seconds=PATIENCE))
+
+        timer = asyncio.get_running_loop().call_later(PATIENCE, give_up)
+        self._answers[number].add_done_callback(lambda _: timer.cancel())
+        if (before := self._timers.pop(number, None)) is not None:
+            before.cancel()
+        self._timers[number] = timer
 
     async def range(self, first: int, before: int, reached: Callable[[int], None]) -> list[Message | Gap]:
         """Return the log from number ``first`` up to and without ``before``; see ``Client.range``."""
@@ -63,6 +79,8 @@ class Queries:
 
     def ranged(self, piece: Ranged) -> None:
         self._pieces(piece)
+        if piece.number in self._answers and not piece.last:
+            self._wait(piece.number)  # it goes on
         if piece.last:
             self.answered(piece.number, _ENDED)
 
