@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from chat.local.settings import Settings
 
 _HITS: Final = 10
+MAX_LINES: Final = 100  # of one message on a terminal; of a longer one the first few are shown, and how to read all
+_SHOWN_LINES: Final = 5
 _LONGEST: Final = 4095  # bytes of a line that Linux takes from a terminal, before it drops the rest (termios(3))
 _NAMED: Final = re.compile(
     r"\s*(/(?:reply|quote|edit|retract|react|details))\s+#(\d{1,18})(?:\s+|$)", re.ASCII | re.IGNORECASE
@@ -96,6 +98,7 @@ class Linear(Face[Room]):
         file: Path | None = None,
     ) -> None:
         self._is_typed = sys.stdin.isatty()
+        self._is_seen = sys.stdout.isatty()  # by a person, not by a program or a file
         if not self._is_typed:
             settings = replace(settings, emoji_names=False)  # what a program writes is said exactly
         self.controller = Controller(self, Room(client), settings, opener, file)
@@ -204,6 +207,10 @@ class Linear(Face[Room]):
         day, before = timeline.local(message.time).date(), room.day
         room.day = day
         made = describe_message(room.said(message), about, number=self._numbers, clock=settings.time_format)
+        if self._is_seen and len(made) > MAX_LINES:
+            text = _("… {count} more lines; to read them: chat log --since {number}")
+            rest = text.format(count=len(made) - _SHOWN_LINES, number=message.seq)
+            made = [*made[:_SHOWN_LINES], visible(rest, lines=False)]
         return [*([f"* {day.isoformat()}"] if day != before else []), *made]
 
     # -- what is typed ---------------------------------------------------------------------------

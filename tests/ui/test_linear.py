@@ -503,3 +503,14 @@ def test_a_direct_room_that_is_not_opened_is_told_of_once(tmp_path: Path) -> Non
     made = face(tmp_path)
     news = [Direct(room="@x", other=BOB, nick="bob", next_seq=seq, read=0) for seq in range(2, 100)]
     assert [line for one in news for line in told(made, one)] == ["* bob sent you a private message; /msg bob shows it"]
+
+
+def test_a_message_of_very_many_lines_does_not_take_the_terminal(tmp_path: Path) -> None:
+    long = "\n".join(f"row {row}" for row in range(16_000 // 9))
+    with host(tmp_path / "host"), Plain(tmp_path / "ann", "ann") as ann:
+        assert run(tmp_path / "host", "send", ".", "--as=bob", stdin=long).returncode == 0
+        ann.until("row 4")
+        assert ann.until("more lines") == f"… {len(long.splitlines()) - 5} more lines; to read them: chat log --since 2"
+        run(tmp_path / "host", "send", ".", "short", "--as=bob")
+        assert "bob: short" in ann.until("short")
+        assert len(run(tmp_path / "ann", "join", "--plain", "--history=9").stdout.splitlines()) > 1_000
