@@ -165,7 +165,7 @@ class App(Application[None]):
             loop.call_at(self._drawn_at + seconds, self._redraw_if_due, seconds)
             return
         self._redraw_due = False
-        if self.rings and not self._is_stale:
+        if self.rings and self.is_running and not self._is_stale:
             self.rings = False
             self.output.bell()  # once, however many messages ask for it
         self.invalidate()

@@ -221,6 +221,20 @@ def test_several_mentions_at_once_ring_once() -> None:
     run(story())
 
 
+def test_nothing_rings_once_the_screen_has_ended() -> None:
+    """Its terminal may be gone, and whoever started it would read of an input/output error."""
+
+    async def story() -> None:
+        script, screen = Script(IN), Ringing()
+        async with staged(script.client, screen) as stage:
+            pass
+        stage.face.app.rings = True
+        stage.face.app._redraw_if_due(0)
+        assert screen.bells == 0
+
+    run(story())
+
+
 @pytest.mark.usefixtures("utc")
 def test_what_was_said_before_is_drawn_as_soon_as_it_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
