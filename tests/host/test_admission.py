@@ -172,7 +172,7 @@ def test_invites_expire(tmp_path: Path) -> None:
     async def scene() -> None:
         async with HostFixture(tmp_path, open_to_all=False) as fixture:
             expired = replace(fixture.host.invite("lobby"), secret=b"0123456789abcdef")
-            fixture.hosted.room.add_invite(expired.signer.key, expires=1)
+            fixture.hosted.room.add_invite(expired.signer.key, expires=2)
             await refused(fixture, "ann", "invite-expired", expired)
             async with fixture.client("ann", invite=await new_invite(fixture, seconds=3600)):
                 pass
