@@ -87,13 +87,16 @@ class Home:
 
         return make_private(self.folder / "rooms") / folder_name(name)
 
-    def typed(self, identity: Identity) -> Path:
-        """The folder of what was typed in each room. Another nickname's is its own."""
+    def typed(self, identity: Identity) -> Path | None:
+        """The folder of what was typed in each room; None if the disk takes none. Another nickname's is its own."""
+        from chat.core.errors import StoreFull
         from chat.local.identity import host_hash
         from chat.local.private_files import make_private
 
         own = identity.key == self.identities.load().key
-        return make_private(self.folder / "typed" / ("" if own else host_hash(identity.key).hex()[:8]))
+        with suppress(StoreFull):
+            return make_private(self.folder / "typed" / ("" if own else host_hash(identity.key).hex()[:8]))
+        return None
 
     def nick(self, chosen: str) -> str:
         """Return the chosen nickname, or the user's login name. Raises WrongValue."""

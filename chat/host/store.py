@@ -33,7 +33,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 
-from chat.core.errors import StoreError, StoreFull, Text
+from chat.core.errors import StoreError, StoreFull, Text, reason
 from chat.core.ledger import RoomTables
 from chat.core.log import Batch
 from chat.core.wire import EPOCH_SIZE, MAX_BATCH, Gap, split
@@ -171,7 +171,9 @@ class Store:
 
     def _explain(self, error: Exception) -> Text:
         """Return what SQLite says, with the way out if it is about damage."""
-        if isinstance(error, OSError) or _code(error) & 0xFF in _PASSING:
+        if isinstance(error, OSError):
+            return reason(error)
+        if _code(error) & 0xFF in _PASSING:
             return Text(str(error))
         return Text("{why}; run: chat repair {room}", why=error, room=self._room)
 

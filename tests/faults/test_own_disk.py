@@ -14,7 +14,8 @@ import pytest
 from chat.core.errors import StoreFull, Untrusted
 from chat.local.known_hosts import KnownHosts
 from chat.transport import Address
-from tests.cli.programs import CHAT, PATIENCE, Program, host, run
+from tests.cli.programs import CHAT, PATIENCE, Program, host, run, until
+from tests.faults.test_stopped_terminal import ended, screen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,6 +136,9 @@ def test_a_read_only_disk_lets_us_read_and_keeps_what_we_write_for_later(
         for command in (["log", "lobby"], ["who", "lobby"], ["search", "lobby", "first"], ["log", address]):
             done = run(data, *command)
             assert (done.returncode, done.stderr) == (0, "")
+        done = run(data, "host", "tea", "--headless")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert done.stderr.endswith(": read-only file system\n")
         with Program(data, "join", "--json", "--as", "ann", "--history", "5") as ann:
             assert ann.until("notice")["code"] == "own-disk"
             assert ann.until("message")["text"] == "first"
@@ -143,3 +147,38 @@ def test_a_read_only_disk_lets_us_read_and_keeps_what_we_write_for_later(
             assert ann.until("stored")["id"] == "2"
             assert ann.finish() == 0
         assert ann.texts() == ["first", "second"]
+
+
+def test_the_full_screen_on_a_read_only_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, flag = tmp_path / "ann", tmp_path / "flag"
+    with host(tmp_path / "host"):
+        assert run(data, "send", "lobby", "first", "--as", "ann").returncode == 0
+        shutil.rmtree(data / "outboxes")
+        flag.touch()
+        monkeypatch.setattr("tests.faults.test_stopped_terminal.CHAT", [*read_only(data, flag), *CHAT])
+        with screen(data, "join", "--as", "ann") as ann:
+            told = ("first", "/quit leaves", "your own disk takes nothing now (read-only file system)")
+            for text in told:
+                if text not in ann.shown:
+                    ann.read_until(text)
+            ann.type("second\r")
+            ann.type("waits for the disk")  # in another frame
+            ann.read_until("waits for the disk")
+            assert run(tmp_path / "host", "log", "lobby").stdout.count("\n") == 1
+            flag.unlink()
+            ann.read_until("second")  # is in the room
+            until(lambda: "second" in run(tmp_path / "host", "log", "lobby").stdout, "it is sent")
+            ann.type("\x03\x03")  # clears the line, and leaves
+            ended(ann, 0)
+
+
+def test_a_read_only_disk_without_a_key_or_a_room_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, flag = tmp_path / "ann", tmp_path / "flag"
+    with host(tmp_path / "host"):
+        data.mkdir(mode=0o700)
+        flag.touch()
+        monkeypatch.setattr("tests.cli.programs.CHAT", [*read_only(data, flag), *CHAT])
+        for command in (["join", "lobby"], ["send", "lobby", "x"], ["log", "lobby"], ["id"], ["host", "tea"]):
+            done = run(data, *command)
+            assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), command
+            assert done.stderr.endswith(": read-only file system\n"), command
