@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 REJECTIONS_KEPT: Final = MAX_CONTROL // 180  # of one stream; it is told of all at once, and no reason for older ones
 NICKS_A_KEY: Final = 8
+DECISIONS_KNOWN: Final = 64  # the last ones; an older one that is ordered a second time would be in the log twice
+_DECIDED: Final = "decided"  # the property that names these
 BOT: Final = "bot"  # the role of programs that the host started; no peer can claim it
 
 
@@ -120,7 +123,10 @@ class Ledger:
             case Append(key, stream_id, nick, bot, number, time, frames, ends):
                 stream = self._stream(key, stream_id)
                 known = stream.high_water + 1 - number  # how many of these are repeats
-                if 0 <= known < len(ends):
+                if self._is_silenced(key):  # and the host that took these did not know yet
+                    for late in range(number + known, number + len(ends)) if known >= 0 else ():
+                        self._reject(stream, late, "muted", {})
+                elif 0 <= known < len(ends):
                     start = ends[known - 1] if known else 0
                     ends = [end - start for end in ends[known:]]
                     self._append(stream, nick, bot, number + known, time, frames[start:], ends)
@@ -186,19 +192,36 @@ class Ledger:
         self._authors.append(author)
         self._authors_by_name[author.key, author.stream, author.nick, author.bot] = author
 
-    def _moderate(self, time: int, decision: Moderation) -> None:
-        self.log.append(Kind.MODERATION, msgspec.msgpack.encode(decision), time=time)
-        self.decide(decision)
+    def _is_silenced(self, key: bytes) -> bool:
+        return self.moderated.get(key, ("member", 0))[0] in {"muted", "banned"}
 
-    def decide(self, decision: Moderation) -> None:
-        """Have a decision take effect."""
+    def _moderate(self, time: int, decision: Moderation) -> None:
+        """Apply a decision and write it into the log, once: as it is stored, which were the last."""
+        body = msgspec.msgpack.encode(decision)
+        name = sha256(body + time.to_bytes(8, signed=True)).hexdigest()[:16]
+        last = self.properties.get(_DECIDED, "").split()
+        if name in last or not self.decide(decision):
+            return
+        self._set_property(_DECIDED, " ".join([*last, name][-DECISIONS_KNOWN:]))
+        self.log.append(Kind.MODERATION, body, time=time)
+
+    def _set_property(self, name: str, value: str) -> None:
+        self.properties[name] = value
+        self._new.properties.append((name, value))
+
+    def decide(self, decision: Moderation) -> bool:
+        """Have a decision take effect. Return False for the end of a role that has ended or changed already."""
         if decision.action == "role":
-            self.moderated[decision.key] = (decision.role, decision.until)
-            self._new.moderated.append((decision.key, decision.role, decision.until))
+            role, until = decision.role, decision.until
+            if not decision.by:  # its time is over, as every host of the room says
+                if not until or self.moderated.get(decision.key, ("", 0))[1] != until:
+                    return False
+                until = 0
+            self.moderated[decision.key] = (role, until)
+            self._new.moderated.append((decision.key, role, until))
         elif decision.action in ("topic", "slow"):
-            value = decision.text or str(decision.seconds or "")
-            self.properties[decision.action] = value
-            self._new.properties.append((decision.action, value))
+            self._set_property(decision.action, decision.text or str(decision.seconds or ""))
+        return True
 
     def _reject(self, stream: Stream, number: int, code: str, fields: dict[str, str | int]) -> None:
         """Move a stream on past one message. Several in a row for one reason are one rejection."""

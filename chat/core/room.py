@@ -152,6 +152,7 @@ class Room(ModeratedLedger):
                 for member in [one for one in self.members if one.key == decision.key and one.role != "owner"]:
                     self.leave(member)
                     member.cursor.stop()
+                    member.restrained = True  # so that ``handle`` judges what it still sends
             for member in self.members:
                 self._restrain(member)
 
@@ -159,8 +160,9 @@ class Room(ModeratedLedger):
         """End bans and other roles whose time has come."""
         for key, (role, until) in list(self.moderated.items()):
             if until and role != "member" and now >= until:
-                nick = self.nick_of(key)
-                self.decide_now(Moderation(action="role", by=b"", by_nick="", key=key, nick=nick, role="member"), now)
+                over = Moderation(action="role", by=b"", by_nick="", key=key, role="member", until=until)
+                over.nick = self.nick_of(key)
+                self.decide_now(over, now)
 
     def nick_of(self, key: bytes, wanted: str = "") -> str:
         """Return the nickname by which people know this key here, "" for none.

@@ -25,16 +25,17 @@ from chat.core.ledger import BOT
 from chat.core.log import Log
 from chat.core.room import Member, Room
 from chat.core.sequencer import Submission
-from chat.core.wire import SEQ_PREFIX, Hello, Kind, encode, split
+from chat.core.wire import SEQ_PREFIX, Hello, Kind, Moderation, encode, split, unpack
 from chat.host.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-TABLES: Final = ("authors", "streams", "nicks", "members", "invites", "rejections")
+TABLES: Final = ("authors", "streams", "nicks", "members", "invites", "rejections", "moderated", "properties")
 EPOCH: Final = b"an epoch"
 OPERATOR, PROGRAM, ON_BOTH = 3, 4, 5  # of each host's keys, by number
+TROLL = 2  # of each host's keys, too: either host moderates it
 ROLES: Final = {OPERATOR: "operator", PROGRAM: BOT}
 
 
@@ -193,6 +194,27 @@ class OrderMachine(RuleBasedStateMachine):
                 data = data[len(frame.raw) :]
 
     @rule(
+        on=st.integers(0, 1),
+        of=st.integers(0, 1),
+        what=st.sampled_from(["muted", "member", "banned", "operator", "kick", "topic", "retract", "end"]),
+        lasts=st.sampled_from([0, 0, 3]),
+    )
+    def decide(self, on: int, of: int, what: str, lasts: int) -> None:
+        """An operator of one host decides about somebody who may be on the other, or a time is over."""
+        self.time += 1
+        room, key = self.hosts[on].room, key_of(of, TROLL)
+        if what == "end":
+            room.end_old(self.time)
+            return
+        made = Moderation(action=what, by=key_of(on, OPERATOR), by_nick="an operator", target=1, text=f"{self.time}")
+        if what in {"muted", "member", "banned", "operator"}:
+            until = self.time + lasts if lasts else 0
+            made.action, made.key, made.role, made.until = "role", key, what, until
+        elif what == "kick":
+            made.key = key
+        room.decide_now(made, self.time)
+
+    @rule(
         outcomes=st.lists(st.sampled_from(["ordered", "ordered", "ordered", "failed", "both"]), min_size=1, max_size=6)
     )
     def answer(self, outcomes: list[str]) -> None:
@@ -238,10 +260,26 @@ class OrderMachine(RuleBasedStateMachine):
                 for frame in split(batch[4]):
                     if frame.kind == Kind.SAY:
                         said.setdefault(self.key_by(one, frame.author), []).append(frame.body)
-            assert said == self.hosts[0].said | self.hosts[1].said
+            decisions = [f for batch in one["batches"] for f in split(batch[4]) if f.kind == Kind.MODERATION]
+            assert len({frame.body for frame in decisions if frame.body}) == len(decisions), "one was applied twice"
+            for key, texts in (self.hosts[0].said | self.hosts[1].said).items():
+                if key not in {key_of(on, TROLL) for on in (0, 1)}:  # of whose messages some came too late
+                    assert said.pop(key, []) == texts
+            assert said.keys() <= {key_of(on, TROLL) for on in (0, 1)}
+            self.check_silence(one)
         finally:
             for host in self.hosts:
                 host.close()
+
+    def check_silence(self, rows: dict[str, list[tuple[Any, ...]]]) -> None:
+        """Nothing of whoever was muted or banned comes behind that in the log, whichever host it was on."""
+        roles: dict[bytes, str] = {}
+        for batch in rows["batches"]:
+            for frame in split(batch[4]):
+                if frame.kind == Kind.MODERATION and (made := unpack(Moderation, frame)).action == "role":
+                    roles[made.key] = made.role
+                elif frame.kind == Kind.SAY:
+                    assert roles.get(self.key_by(rows, frame.author)) not in {"muted", "banned"}
 
     @staticmethod
     def key_by(rows: dict[str, list[tuple[Any, ...]]], author: int) -> bytes:
