@@ -67,6 +67,8 @@ def set_role(connection: Connection, ask: Ask, _number: int) -> Answer:
     before = _check_rank(connection, key, nick)
     if ask.what in _ENDS and before != _ENDS[ask.what]:
         raise RequestFailed("is-not", nick=nick, role=_ENDS[ask.what])
+    if before == "banned" and role in {"muted", "operator"}:  # or ``unmute`` would let them in again
+        raise RequestFailed("is-already", nick=nick, role=before)
     if before == role and not ask.seconds:
         raise RequestFailed("is-already", nick=nick, role=role)
     until = _now() + ask.seconds * 1000 if ask.seconds else 0

@@ -45,7 +45,7 @@ from chat.core.errors import ChatError, RequestFailed
 from chat.core.log import digest
 from chat.core.outgoing import split_body
 from chat.core.text import visible
-from chat.core.wire import MAX_BATCH, Author, Gap, Kind, split, unpack
+from chat.core.wire import MAX_BATCH, Author, Gap, Kind, Moderation, split, unpack
 from chat.host import schema
 
 if TYPE_CHECKING:
@@ -441,6 +441,10 @@ class Index:
             self._authors[author.index] = author.key, _nick_term(author.nick)
             row = (author.index, *self._authors[author.index])
             database.execute("INSERT OR REPLACE INTO authors VALUES (?, ?, ?)", row)
+        elif frame.kind == Kind.MODERATION:
+            decision = unpack(Moderation, frame)
+            if decision.action == "retract" and decision.target < frame.seq:
+                database.execute("DELETE FROM messages WHERE seq = ?", (decision.target,))
         elif frame.kind in (Kind.SAY, Kind.ACTION):
             self._add(database, frame, frame.seq, 0, split_body(frame.kind, frame.flags, frame.body)[0])
             database.execute("INSERT INTO messages VALUES (?, ?, 0, NULL)", (frame.seq, frame.author))

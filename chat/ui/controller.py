@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from chat.ui.face import Face, Work
 
 OWN: Final = {"edit": True, "retract": True, "reply": False, "quote": False}  # whose messages a command is about
+_PAGES: Final = 12  # of the audit trail, and of those who have a role, besides the first: about 100 lines
 _ABOUT: Final = {"reply": Kind.SAY, "edit": Kind.EDIT}  # the kind of what is said after them
 
 
@@ -119,9 +120,13 @@ class Rooms(Generic[R]):
     async def _decide(self, room: R, ask: Ask) -> None:
         """Have the host decide; everybody reads of it in the log."""
         answer = await room.client.ask(ask)
-        if answer.failed:
-            self._face.answer(answer, room)
-        elif ask.what in {"moderated", "audit"}:
+        if ask.what in {"moderated", "audit"}:
+            for _page in range(_PAGES if answer.more else 0):
+                before = answer.audit[-1][0] if answer.audit else 0
+                more = await room.client.ask(replace(ask, first=len(answer.members), before=before))
+                answer.audit, answer.members = answer.audit + more.audit, answer.members + more.members
+                if not more.more:
+                    break
             self._face.show_list(moderation.lines_of(answer) or [_("there is nothing yet")])
 
     def do_me(self, text: str) -> Work:

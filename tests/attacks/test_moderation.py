@@ -75,6 +75,10 @@ def test_from_the_first_insult_to_silence(stage: Any, tmp_path: Path) -> None:
     assert bob.until("error")["code"] == "outranked"
     bob.write(f'{{"command": "remove", "target": {insult}, "id": "r"}}')
     assert decision(owner, "retract", target=insult)["nick"] == "bob"
+    assert "stink" not in run(tmp_path / "host", "search", "lobby", "stink").stdout
+    for _again in range(5):
+        do(bob, "mute", "troll")
+        do(bob, "unmute", "troll")
     do(bob, "kick", "troll go away")
     assert refused(troll) == "bob has removed you from room lobby: go away"
     troll = come("troll")
@@ -85,6 +89,12 @@ def test_from_the_first_insult_to_silence(stage: Any, tmp_path: Path) -> None:
         come("troll")
     bob.say("peace", "2")
     bob.until("stored")
+    do(bob, "mute", "troll")
+    assert bob.until("error", lambda event: event["id"] == "mute")["code"] == "is-already"
+    do(bob, "audit")
+    lines = bob.until("done", lambda event: event["command"] == "audit")["lines"]
+    assert len(lines) == 16
+    assert lines[0].endswith("olga mute troll (rude)")
     log = run(tmp_path / "host", "log", "lobby").stdout
     assert "ha\n" not in log
     assert "bob has banned troll until" in log

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import stat
 from contextlib import closing
@@ -190,6 +191,33 @@ def test_everybody_who_saw_more_is_told_of_a_restored_backup(tmp_path: Path) -> 
                 assert bob.until("message", lambda event: event["text"] == "another")["seq"] == seq
                 said = run(ann, "log", address, f"--since={seq + 5}", "--lang=en")
                 assert "the host's log ends at" in said.stdout
+
+
+def test_who_was_away_while_an_older_copy_grew_again_is_told_what_differs(tmp_path: Path) -> None:
+    ann, copy = tmp_path / "ann", str(tmp_path / "copy")
+    port = "tcp:127.0.0.1:0"
+    with host(ann, "lobby", "--open", f"-t{port}") as program:
+        address = f"{program.seen[0]['address']}/lobby"
+        assert run(ann, "send", "lobby", "old").returncode == 0
+        assert run(ann, "backup", "lobby", copy).returncode == 0
+        with Program(tmp_path / "bob", "join", address, "--as=bob", "--json") as bob:
+            bob.until("message")
+            assert run(ann, "send", "lobby", "new").returncode == 0
+            seq = bob.until("message")["seq"]
+            bob.process.send_signal(signal.SIGSTOP)
+            try:
+                program.process.terminate()
+                program.process.wait()
+                assert run(ann, "restore", copy).returncode == 0
+                with host(ann, "lobby", "--open", f"-t{port}"):
+                    for text in ("another", "and one more"):
+                        assert run(ann, "send", "lobby", text).returncode == 0
+                    bob.process.send_signal(signal.SIGCONT)
+                    told = bob.until("rewound")
+                    assert (told["code"], told["fields"]["number"]) == ("differs", seq)
+                    assert bob.until("joined")["resumed"] is False
+            finally:
+                bob.process.send_signal(signal.SIGCONT)
 
 
 def test_a_backup_that_is_not_there_is_not_called_damaged(tmp_path: Path) -> None:
