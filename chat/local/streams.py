@@ -117,6 +117,7 @@ class Output:
     def __init__(self) -> None:
         self._turn = asyncio.Lock()  # two threads in write(2) at once would mix their lines
         self._stuck = False
+        self._is_terminal = sys.stdout.isatty()
 
     async def write(self, texts: list[str]) -> None:
         """Write lines and return when the system has taken them. Raises BrokenPipeError when nobody reads.
@@ -137,7 +138,12 @@ class Output:
                 done, _pending = await asyncio.wait([job], timeout=_GRACE)
                 self._stuck = not done or job.exception() is not None
                 raise
-            job.result()
+            try:
+                job.result()
+            except OSError as error:
+                if error.errno != errno.EIO or not self._is_terminal:
+                    raise
+                self._stuck = True  # the terminal is gone, and with it the input, whose end is what counts
 
 
 def _in_thread(fd: int, data: bytes) -> asyncio.Future[None]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
+import pty
 import signal
 import struct
 import subprocess
@@ -16,6 +18,7 @@ import pytest
 
 from chat.core.errors import ChatError, WrongValue
 from chat.local import settings
+from chat.local.streams import Output
 from tests.cli.programs import CHAT, PATIENCE, Program, host, run, terminal, until
 
 if TYPE_CHECKING:
@@ -180,6 +183,16 @@ def test_no_line_ends_a_program_of_the_host(tmp_path: Path) -> None:
         ann.say("go on")
         assert ann.until("message")["text"] == "go on"
         assert not [event for event in ann.seen if event["event"] == "notice"]
+
+
+def test_what_is_written_to_a_terminal_that_is_gone_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its window is closed: the end of the input follows, and the program leaves in order."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        out = Output()
+        os.close(ours)
+        asyncio.run(out.write(["hello"]))
 
 
 # -- bytes that are not UTF-8 ------------------------------------------------------------------------
