@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 ALL = "--transports=queue,tcp,pipe"
-LONG = ("--lines=8000", "--kill-host=30", "--kill-member=30", "--end-host=10", "--stop=10", "--move=20", "--cut=240")
+LONG = ("--lines=8000", "--kill-host=30", "--kill-member=30", "--end-host=10", "--stop=10", "--move=20", "--cut=400")
 
 
 def demo(arguments: Sequence[str]) -> tuple[str, str]:
