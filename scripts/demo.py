@@ -117,11 +117,16 @@ class Play:
             [what for what in TROUBLES if self.stage.cable is not None or what not in ("cut", "freeze")],
         )
         await self.meet("late")
+        total = sum(len(member.says) for member in self.talkers)
         while (passed := time.monotonic() - began) < seconds:
             if passed > seconds / 2 and before is None:
                 kinds = [what for what in kinds if what not in ("host", "end")]  # which would begin anew
                 before = self.stage.resources()
-            await self._go_on_to(self.stage.stored + self.chance.randrange(20, 200), ahead=IN_FLIGHT)
+            line = self.stage.stored + self.chance.randrange(20, 200)
+            if line + IN_FLIGHT > total * passed / seconds:  # on a fast machine the text would end too soon
+                await asyncio.sleep(0.1)
+                continue
+            await self._go_on_to(line, ahead=IN_FLIGHT)
             self.victim = self.chance.choice(self.talkers)
             await self.meet(self.chance.choice(kinds))
         for member in self.talkers:
