@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from chat.core.wire import Kind
 
 if TYPE_CHECKING:
-    from chat.core.session import Message
+    from chat.core.events import Message
     from chat.core.status import Status, Who
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chat.client.client import Client
-    from chat.core.session import Message
+    from chat.core.events import Message
 
 _CLOCK: Final = "%Y-%m-%d %H:%M:%S"
 _MARKS: Final = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&=:@])")  # what could mean anything in Markdown
@@ -66,7 +66,7 @@ def export(target: str, transport: str, kind: str, since: int | None, until: int
 
 async def _write(client: Client, kind: str, until: int | None) -> None:
     from chat.client.events import Lost, as_object
-    from chat.core.session import Joined, Message, Rewound
+    from chat.core.events import Joined, Message, Rewound
     from chat.core.wire import Gap
     from chat.local.streams import Output
     from chat.ndjson import dump

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
 
     from chat.client.client import Client
+    from chat.core.events import Message, Rejected, Stored
     from chat.core.outgoing import OutboxEntry
-    from chat.core.session import Message, Rejected, Stored
     from chat.core.status import Status, Who
 
 _WAITS: Final = later("it stays in the outbox and is sent with your next chat join or chat send")
@@ -95,8 +95,7 @@ async def send_text(client: Client, text: str, seconds: float) -> None:
     """
     import asyncio
 
-    from chat.client.events import LocalNotice
-    from chat.core.session import Rejected, Stored
+    from chat.core.events import LocalNotice, Rejected, Stored
     from chat.ui.describe import describe
 
     entry: OutboxEntry | None = None
@@ -157,7 +156,7 @@ def log(
 async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
     """Print the room's messages until now, or forever with ``follow``."""
     from chat.client.events import Lost, Up, as_object
-    from chat.core.session import Joined, Message, Rewound
+    from chat.core.events import Joined, Message, Rewound
     from chat.core.wire import Gap
     from chat.local.streams import Output
     from chat.ndjson import dump
@@ -357,7 +356,7 @@ async def print_who(client: Client, *, as_json: bool) -> None:
     """Print the members and their statuses, which ``client`` has asked for."""
     import asyncio
 
-    from chat.core.session import Here
+    from chat.core.events import Here
 
     async with client:
         while not any(isinstance(event, Here) for event in await client.soon()):

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from chat.client import queries
 from chat.client.board import MemberBoard
 from chat.client.connection import Connection
-from chat.client.events import EventQueue, LocalNotice
+from chat.client.events import EventQueue
 from chat.client.outbox import Outbox, outbox_folder
 from chat.client.queries import Queries
 from chat.core.errors import HostBusy, LinkBroken, LocalProtocolError, StoreFull, wire_fields
+from chat.core.events import LocalNotice, Rejected, Stored
 from chat.core.outgoing import Outgoing
-from chat.core.session import Rejected, Session, Stored
+from chat.core.session import Session
 from chat.local.identity import host_hash
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from chat.client.events import ClientEvent
     from chat.client.target import Target
     from chat.core import status
+    from chat.core.events import Message
     from chat.core.outgoing import OutboxEntry
-    from chat.core.session import Message
     from chat.core.wire import Answer, Ask, Gap
     from chat.local.identity import Identity
     from chat.local.known_hosts import KnownHosts

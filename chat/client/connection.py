@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from chat.client.events import LocalNotice, Lost, Up
+from chat.client.events import Lost, Up
 from chat.core.errors import (
     AddressError,
     ChatError,
@@ -38,7 +38,8 @@ from chat.core.errors import (
     TransportError,
     Untrusted,
 )
-from chat.core.session import Answered, Joined, LinkState, Numbered, Ranged
+from chat.core.events import Answered, Joined, LocalNotice, Numbered, Ranged
+from chat.core.session import LinkState
 from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE, STALL, Challenge, Notice
 from chat.local.identity import fingerprint, host_hash, transcript, verify
 from chat.transport.patience import patience
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from chat.transport import Address, Link
 
 _EVENTS: Final = 4096  # events not yet taken before the link is no longer read
+_UNTAKEN: Final = 4 * 1024 * 1024  # bytes received since the program last took its events: the same
 _FIRST_DELAY: Final = 0.1  # seconds before the second try; doubled each time
 _LAST_DELAY: Final = 5.0
 _FAULTS: Final = 12  # attempts in a row that end in junk before we give up: about half a minute
@@ -130,6 +132,7 @@ class Connection:
         self._pushing: asyncio.Task[None] | None = None
         self._flush_due = False
         self._heard = math.inf  # when; infinity while we do not listen
+        self._untaken = 0  # bytes received since there was nothing to take
         self._faults = 0  # in a row
         self._progress = (0, 0)  # the next message, and the first of ours that is unsettled, at the last fault
         self._tasks: list[asyncio.Task[None]] = []
@@ -317,9 +320,10 @@ class Connection:
         """Receive until the link is lost; return why it was."""
         try:
             while data := await link.receive():
+                self._untaken = self._untaken + len(data) if self._events else len(data)
                 self._receive(data)
                 self.flush()
-                while len(self._events) > _EVENTS:
+                while len(self._events) > _EVENTS or (self._events and self._untaken > _UNTAKEN):
                     self._heard = math.inf
                     await self._events.taken()
                     self._heard = time.monotonic()

@@ -7,9 +7,8 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from chat.core import codes
 from chat.core.errors import LinkClosed
-from chat.core.session import Event, Here, Joined, Message, Rejected, Rewound, Stored
+from chat.core.events import Event, Here, Joined, Message, Rejected, Rewound, Stored
 from chat.core.wire import Gap, Notice
 from chat.ndjson import message_object
 
@@ -28,12 +27,6 @@ class Lost(NamedTuple):
     """The link is gone. The client dials again by itself."""
 
     why: str  # a Text, for ``chat.i18n.translate``
-
-
-class LocalNotice(Notice):
-    """A notice from the client itself. Its codes are ours alone, so no host can word one."""
-
-    table = codes.LOCAL
 
 
 ClientEvent: TypeAlias = Event | Up | Lost

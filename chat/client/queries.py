@@ -7,14 +7,16 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from chat.core.errors import LinkBroken, RemoteProtocolError, RequestFailed
-from chat.core.session import LinkState, Message
+from chat.core.events import Message
+from chat.core.session import LinkState
 from chat.core.wire import Answer, Ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chat.client.client import Client
-    from chat.core.session import Ranged, Session
+    from chat.core.events import Ranged
+    from chat.core.session import Session
     from chat.core.wire import Gap
 
 _NEAR: Final = 100  # numbers apart that one question covers: to read past some is quicker than to ask again

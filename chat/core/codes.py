@@ -81,6 +81,7 @@ LOCAL: Final = {  # what the client itself says; a host that sends one of these 
         "messages that no host has confirmed yet are damaged from byte {number} of {size} on; the {count} before "
         "that will be sent, look for the rest in {path}"
     ),
+    "many-members": "more than {count} members are here; the others are not listed",
     "own-disk": "your own disk takes nothing now ({why}); what you write waits until it does, or until you leave",
     "not-remembered": "{why}; so the key of the host at {address} is remembered only until you leave",
     "unsent": "what is not stored is kept in {path}; send it again from there, or delete the file",

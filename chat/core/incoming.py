@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from chat.core.errors import RemoteProtocolError
@@ -11,7 +12,18 @@ from chat.core.wire import HEADER_SIZE, LAST, SPOKEN_END, YEAR_9999, Author, Fra
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_MAX_HELD: Final = 4 * 1024 * 1024  # bytes of messages held back while their authors' names are on the way
+_MAX_HELD: Final = 16 * 1024 * 1024  # bytes of messages that wait for their authors' names; more ends the link
+_COST: Final = 200  # bytes of memory that a held frame takes besides its own
+MAX_AUTHORS: Final = 8192  # whose names a member keeps, for 4 MiB at most; it asks for earlier ones again
+
+
+def remember(authors: dict[int, Author], author: Author) -> None:
+    """Take note of who an author is. If there are too many, forget the half heard of first."""
+    authors[author.index] = author
+    if len(authors) > MAX_AUTHORS:
+        for index in list(islice(authors, MAX_AUTHORS // 2)):
+            del authors[index]
+        authors[author.index] = author  # it may have been among them
 
 
 class Incoming:
@@ -31,7 +43,7 @@ class Incoming:
             if item.first != self.expected or item.count < 1:
                 raise RemoteProtocolError(f"the host tells of a gap at {item.first} where {self.expected} follows")
             self.expected = item.first + item.count
-            self._size += HEADER_SIZE
+            self._size += HEADER_SIZE + _COST
         else:
             if item.seq != self.expected:
                 raise RemoteProtocolError(f"the host sent number {item.seq} where {self.expected} follows")
@@ -40,7 +52,7 @@ class Incoming:
                     f"the host sent number {item.seq} at the time {item.time}, in no year of ours"
                 )
             self.expected += 1
-            self._size += len(item.raw)
+            self._size += len(item.raw) + _COST
         self._held.append(item)
         if self._size > _MAX_HELD:
             first = self._held[0]
@@ -53,21 +65,25 @@ class Incoming:
         while held:
             item = held[0]
             if isinstance(item, Gap):
-                self._size -= HEADER_SIZE
+                self._size -= HEADER_SIZE + _COST
             else:
                 if item.kind < SPOKEN_END:
                     if item.author not in authors:
                         return
                 elif item.kind == Kind.AUTHOR:
-                    author = unpack(Author, item)
-                    authors[author.index] = author
-                self._size -= len(item.raw)
+                    remember(authors, unpack(Author, item))
+                self._size -= len(item.raw) + _COST
             yield held.popleft()
 
-    def unknown(self, authors: dict[int, Author]) -> list[int]:
-        """Return the authors whose names are missing."""
-        spoken = (item for item in self._held if isinstance(item, Frame) and item.kind < SPOKEN_END)
-        return list(dict.fromkeys(item.author for item in spoken if item.author not in authors))
+    def unknown(self, authors: dict[int, Author], most: int) -> list[int]:
+        """Return the first ``most`` authors whose names are missing."""
+        found: dict[int, None] = {}
+        for item in self._held:
+            if isinstance(item, Frame) and item.kind < SPOKEN_END and item.author not in authors:
+                found[item.author] = None
+                if len(found) == most:
+                    break
+        return list(found)
 
 
 class Range(Incoming):

@@ -17,13 +17,15 @@ Rules:
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from chat.core.codes import BUSY, NO_ROOM
-from chat.core.errors import HostBusy, LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError, Text
-from chat.core.incoming import Incoming, Range
+from chat.core.errors import HostBusy, LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError
+from chat.core.events import Answered, Event, Joined, Message, Numbered, Ranged, Rejected, Rewound, Stored
+from chat.core.incoming import Incoming, Range, remember
 from chat.core.log import digest
 from chat.core.outgoing import OutboxEntry, Unsettled, split_body
+from chat.core.present import Present
 from chat.core.status import Status, Who, unpack_slot
 from chat.core.text import nickname, quoted
 from chat.core.wire import (
@@ -47,7 +49,6 @@ from chat.core.wire import (
     Presence,
     Refusal,
     Rejection,
-    Rewind,
     States,
     Welcome,
     encode,
@@ -56,7 +57,7 @@ from chat.core.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from chat.core.outgoing import Outcome, Outgoing
 
@@ -70,97 +71,6 @@ class LinkState(Enum):
     ASKED = "deciding whether to trust the host"
     GREETED = "waiting to be let in"
     JOINED = "in the room"
-
-
-class Joined(NamedTuple):
-    """In the room. ``resumed``: the log goes on where it was, and nothing is shown again."""
-
-    room: str
-    epoch: bytes
-    next_seq: int
-    nick: str
-    role: str
-    resumed: bool
-    proof: bytes  # the host's signature; check it before believing anything
-    read: int = 0  # how far this key had read, in any of its windows
-
-
-class Message(NamedTuple):
-    """A frame of the log with its author. ``text`` is exact: filter it where it becomes visible."""
-
-    seq: int
-    time: int
-    author: Author
-    kind: int
-    text: str
-    target: int  # the message replied to, edited, retracted or reacted to; 0 for none
-    mine: bool  # said through this session's own outbox
-    decision: Moderation | None = None  # of the owner or an operator; then there is no text, and its author has made it
-
-
-class Stored(NamedTuple):
-    """A message is on the host's disk with number ``seq``."""
-
-    entry: OutboxEntry
-    seq: int
-
-
-class Rejected(NamedTuple):
-    """A message is not in the log and never will be, or nobody can tell (``unconfirmed``). It may be said again."""
-
-    entry: OutboxEntry
-    code: str
-    why: Text
-    fields: Mapping[str, str | int] = {}
-
-
-class Here(NamedTuple):
-    """Who came and who went. ``first``: the list as we found it; nobody just entered."""
-
-    came: list[tuple[bytes, str]]
-    went: list[tuple[bytes, str]]
-    first: bool
-
-
-class Rewound(NamedTuple):
-    """The host's log is not a continuation of what we hold. What follows begins anew."""
-
-    why: Rewind
-
-
-class Numbered(NamedTuple):
-    """Unsettled entries have new numbers: rewrite the outbox before anything is sent."""
-
-
-class Ranged(NamedTuple):
-    """More of a range that we asked for, up to and without ``next_seq``. ``last``: nothing follows."""
-
-    number: int  # of the question
-    items: list[Message | Gap]
-    next_seq: int
-    last: bool
-
-
-class Answered(NamedTuple):
-    number: int
-    answer: Answer
-
-
-Event: TypeAlias = (
-    Challenge
-    | Joined
-    | Message
-    | Stored
-    | Rejected
-    | Gap
-    | Here
-    | Rewound
-    | Notice
-    | Direct
-    | Numbered
-    | Answered
-    | Ranged
-)
 
 
 class Session:
@@ -180,7 +90,6 @@ class Session:
         self.epoch = b""
         self.start_at = 0  # where to begin in the log, instead of its last messages; set it before the first join
         self.next_seq = 0  # the next number to be delivered; 0 before the first join
-        self.here: dict[Who, bool] = {}  # in order of arrival; true for programs
         self.topic = ""  # what the room is about
         self.stream = 0  # the outbox's id; 0 if we only read
         self.unsettled = Unsettled()
@@ -192,11 +101,15 @@ class Session:
         self._live = Incoming()
         self._range: Range | None = None  # a part of the log that we asked for
         self._names_asked = False  # and the answer is on its way
-        self._before: dict[Who, bool] | None = None  # who was here, while a new list comes in pages
-        self._first_list = True  # PRESENCE so far is the list as it was when we came
+        self._present = Present()
         self._question = 0
         self._parser = Parser()
         self._out = bytearray()
+
+    @property
+    def here(self) -> dict[Who, bool]:
+        """Who is in the room, in order of arrival; true for programs."""
+        return self._present.here
 
     # -- the link --------------------------------------------------------------------------------
 
@@ -213,8 +126,7 @@ class Session:
         self.state = LinkState.OFF
         self._out.clear()
         self._live, self._range, self._names_asked = Incoming(), None, False
-        if self._before is not None:  # drop a list that came in part
-            self.here, self._before = self._before, None
+        self._present.lost()
 
     def hello(
         self,
@@ -353,12 +265,17 @@ class Session:
         elif frame.kind == Kind.REJECTED:
             self._settle(self.unsettled.rejected(unpack(Rejection, frame), self.next_seq), events)
         elif frame.kind == Kind.PRESENCE:
-            self._presence(unpack(Presence, frame), events)
+            presence = unpack(Presence, frame)
+            events += self._present.change(presence)
+            for who in presence.gone:
+                (self.states or {}).pop(who, None)
         elif frame.kind == Kind.NAMES:
             names = unpack(Names, frame)
-            self._authors.update((author.index, author) for author in names.authors)
+            for author in names.authors:
+                remember(self._authors, author)
             for index in names.asked:
-                self._authors.setdefault(index, Author(index=index, key=b"", stream=0, nick="?"))
+                if index not in self._authors:
+                    remember(self._authors, Author(index=index, key=b"", stream=0, nick="?"))
             self._names_asked = self._names_asked and not names.asked
             self._release(events)
             self._release_range(events)
@@ -407,7 +324,7 @@ class Session:
         if not resumed:
             self._show = welcome.show
             self.unsettled.unseen_end = welcome.start
-        self._first_list = True
+        self._present.welcome()
         # Joined comes first: until its proof is checked, the host must not change the outbox.
         name, epoch, end, role = welcome.room, welcome.epoch, welcome.next_seq, welcome.role
         events.append(Joined(name, epoch, end, self.nick, role, resumed, welcome.proof, welcome.read))
@@ -474,7 +391,7 @@ class Session:
         """Ask who wrote what waits; one question at a time, or the answers would double with each round."""
         if waiting and not self._names_asked:
             self._names_asked = True
-            self.ask(Ask(what="names", authors=waiting.unknown(self._authors)[:_NAMES_A_QUESTION]))
+            self.ask(Ask(what="names", authors=waiting.unknown(self._authors, _NAMES_A_QUESTION)))
 
     def _message(self, frame: Frame, author: Author) -> Message:
         text, target = split_body(frame.kind, frame.flags, frame.body)
@@ -486,27 +403,6 @@ class Session:
     def _settle(self, outcomes: Iterable[Outcome], events: list[Event]) -> None:
         for entry, seq, why in outcomes:
             events.append(Rejected(entry, why.code, why.words, why.fields) if why else Stored(entry, seq))
-
-    def _presence(self, presence: Presence, events: list[Event]) -> None:
-        if presence.reset:
-            self._before, self.here = self.here if self._before is None else self._before, {}
-        came = [who for who in presence.here if who not in self.here]
-        went = [who for who in presence.gone if who in self.here]
-        bots = {presence.here[place] for place in presence.bots if place < len(presence.here)}
-        self.here.update((who, who in bots) for who in came)
-        for who in went:
-            del self.here[who]
-        if self.states:
-            for who in presence.gone:
-                self.states.pop(who, None)
-        if self._before is None:
-            if came or went:
-                events.append(Here(came, went, first=False))
-        elif not presence.more:  # the list is complete: report how it differs from the one before
-            came = [who for who in self.here if who not in self._before]
-            went = [who for who in self._before if who not in self.here]
-            events.append(Here(came, went, first=self._first_list))
-            self._before, self._first_list = None, False
 
 
 def _decision(frame: Frame) -> Message:

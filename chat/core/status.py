@@ -65,14 +65,17 @@ def pack_slot(key: bytes, nick: str, state: Status) -> bytes:
     return fixed + state.note.encode()
 
 
-@lru_cache(maxsize=2048)  # two full boards: an unchanged slot costs a look-up
 def unpack_slot(payload: bytes) -> tuple[Who, Status] | None:
     """Return who wrote this and the status, or None for anything that ``pack_slot`` does not make.
 
     Unknown flags are ignored; a layout or a level that we do not know, or a time in no year of ours, is None.
     """
-    if not _STATE.size <= len(payload) <= _STATE.size + MAX_NOTE_BYTES:
-        return None
+    # The cache keeps what it is asked for, so it is asked for nothing larger than a slot.
+    return _unpack_slot(payload) if _STATE.size <= len(payload) <= _STATE.size + MAX_NOTE_BYTES else None
+
+
+@lru_cache(maxsize=2048)  # two full boards: an unchanged slot costs a look-up
+def _unpack_slot(payload: bytes) -> tuple[Who, Status] | None:
     key, layout, level, flags, read, active, padded = _STATE.unpack_from(payload)
     if layout != _LAYOUT or active >= YEAR_9999:
         return None

@@ -28,7 +28,7 @@ import msgspec
 
 from chat.core import codes
 from chat.core.errors import CodedError, LocalProtocolError, RemoteProtocolError, Text, phrase
-from chat.core.text import MAX_QUOTED, quoted
+from chat.core.text import MAX_NAME_BYTES, MAX_QUOTED, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -271,6 +271,12 @@ def _bad_length(length: int, limit: int) -> RemoteProtocolError:
 U32: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 U63: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 U64: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]  # MessagePack itself has nothing larger than 64 bits
+# What follows bounds what a peer can make us keep.
+Key: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Nonce: TypeAlias = Key
+KeyOrNone: TypeAlias = Annotated[bytes, msgspec.Meta(max_length=32)]  # b"" if nobody knows whose it was
+Nick: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_NAME_BYTES)]  # any text, so sanitize it to show it
+Word: TypeAlias = Annotated[str, msgspec.Meta(max_length=64)]  # such as a role, or the name of a room
 _MAX_FIELDS: Final = 16  # of a code
 
 
@@ -321,10 +327,10 @@ class Rewind(Coded):
 
 
 class Challenge(Struct):
-    """The host's first frame. ``key``: its Ed25519 public key (32 bytes); ``nonce``: 32 random bytes."""
+    """The host's first frame. ``key``: its Ed25519 public key; ``nonce``: 32 random bytes."""
 
-    key: bytes
-    nonce: bytes
+    key: Key
+    nonce: Nonce
 
 
 class Hello(Struct):
@@ -358,7 +364,7 @@ def direct_name(one: bytes, other: bytes) -> str:
 class Welcome(Struct):
     """The host admits the peer. Frames of the log follow, from ``start``."""
 
-    room: str
+    room: Word
     epoch: bytes  # EPOCH_SIZE bytes
     next_seq: U63  # the current end of the log
     start: U63  # the first number this member will be sent
@@ -368,9 +374,12 @@ class Welcome(Struct):
     proof: bytes  # the host's Ed25519 signature over the transcript
     rejected: U32 = 0  # REJECTED frames follow, the last of them up to this number
     rewound: Rewind | None = None  # why what the member held is not this log's past
-    role: str = "member"
+    role: Word = "member"
     read: U63 = 0  # how far this key has read in any of its windows; 0 if it is new
     topic: str = ""
+
+    def __post_init__(self) -> None:
+        self.room, self.role, self.topic = quoted(self.room, 64), quoted(self.role, 64), quoted(self.topic)
 
 
 class Refusal(Coded):
@@ -381,21 +390,21 @@ class Author(Struct):
     """Who an author index stands for. (key, stream, nick) never changes for an index."""
 
     index: U32
-    key: bytes
+    key: KeyOrNone
     stream: U64
-    nick: str
+    nick: Nick
     bot: bool = False
 
 
 class Moderation(Struct):
     """What the owner or an operator has decided. It is in the log, so every host and every member knows it."""
 
-    action: str  # role, kick, retract, topic or slow
-    by: bytes  # the key of who decided
+    action: Word  # role, kick, retract, topic or slow
+    by: KeyOrNone  # the key of who decided
     by_nick: str
-    key: bytes = b""  # role, kick: of whom
+    key: KeyOrNone = b""  # role, kick: of whom
     nick: str = ""  # and their nickname
-    role: str = ""  # role: operator, member, muted or banned, from now on
+    role: Word = ""  # role: operator, member, muted or banned, from now on
     until: U63 = 0  # role: when it ends, in ms since 1970; 0 for never
     target: U63 = 0  # retract: the number of the message
     text: str = ""  # topic
@@ -415,8 +424,8 @@ class Gap(Struct):
 class Presence(Struct):
     """Changes of who is here. ``reset``: forget what you knew first. ``more``: another page follows."""
 
-    here: list[tuple[bytes, str]] = []  # (key, nick)
-    gone: list[tuple[bytes, str]] = []
+    here: list[tuple[Key, Nick]] = []
+    gone: list[tuple[Key, Nick]] = []
     reset: bool = False
     more: bool = False
     bots: list[U32] = []  # positions in ``here`` of programs that the host started
@@ -426,7 +435,7 @@ class States(Struct):
     """The status of others, as it changes. Only PRESENCE says who leaves the room."""
 
     slots: list[bytes] = []
-    gone: list[tuple[bytes, str]] = []  # (key, nick): still here, but with no status any more
+    gone: list[tuple[Key, Nick]] = []  # still here, but with no status any more
 
 
 class Names(Struct):
@@ -473,9 +482,9 @@ class Direct(Struct):
     After WELCOME come the newest 24; later, one that the other writes in, once until the member enters it.
     """
 
-    room: str
-    other: bytes  # the other's key
-    nick: str  # the other's nickname here
+    room: Word
+    other: Key  # the other's
+    nick: Nick  # the other's nickname here
     next_seq: U63  # where its log ends
     read: U63 = 0  # how far this key has read there in any of its windows
 

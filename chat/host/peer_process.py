@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from chat.client.client import WINDOW, Client
 from chat.client.target import Target
 from chat.core.errors import ChatError, StoreError, WrongValue, reason
+from chat.core.events import Message, Rejected
 from chat.core.outgoing import split_body
-from chat.core.session import Message, Rejected
 from chat.core.text import visible
 from chat.core.wire import MAX_TEXT, Kind
 from chat.host.orphans import adopt_orphans, die_with_parent, end_orphans, wake_with_parent

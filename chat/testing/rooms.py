@@ -16,7 +16,7 @@ from chat.client.client import Client
 from chat.client.events import Lost, Up
 from chat.client.target import Target
 from chat.core.errors import LinkBroken, RequestFailed, StoreFull
-from chat.core.session import Message, Rewound, Stored
+from chat.core.events import Message, Rewound, Stored
 from chat.core.wire import MAX_BATCH, MAX_TEXT, Ask, Author, Gap, Kind, Notice, split, unpack
 from chat.host.host import Host
 from chat.host.store import Store

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 OWN: Final = {"edit": True, "retract": True, "reply": False, "quote": False}  # whose messages a command is about
 _PAGES: Final = 12  # of the audit trail, and of those who have a role, besides the first: about 100 lines
+_TOLD: Final = 1_000  # direct rooms that a window tells of; it says nothing of more
 _ABOUT: Final = {"reply": Kind.SAY, "edit": Kind.EDIT}  # the kind of what is said after them
 
 
@@ -202,6 +203,8 @@ class Rooms(Generic[R]):
         """
         key, unread = news.other, is_unread(news)
         if self.room_with(key) is not None or self.told.get(key) in {True, unread}:
+            return True
+        if len(self.told) >= _TOLD and key not in self.told:
             return True
         self.told[key] = unread
         return False

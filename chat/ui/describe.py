@@ -14,8 +14,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from chat.client.events import Lost, Up
+from chat.core.events import Here, Rejected, Rewound
 from chat.core.outgoing import split_body
-from chat.core.session import Here, Rejected, Rewound
 from chat.core.text import visible
 from chat.core.wire import Gap, Kind, Notice
 from chat.i18n import _, plural, translate

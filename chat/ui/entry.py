@@ -12,7 +12,7 @@ from chat.core.text import mentions, visible
 from chat.core.wire import Kind
 
 if TYPE_CHECKING:
-    from chat.core.session import Message
+    from chat.core.events import Message
     from chat.core.wire import Moderation
 
 CHANGES: Final = frozenset({Kind.EDIT, Kind.RETRACT, Kind.REACT})  # messages of these kinds change another message

@@ -30,7 +30,8 @@ from msgspec.structs import replace
 
 from chat.client.queries import fetch, find
 from chat.core.errors import ChatError, WrongValue
-from chat.core.session import Here, Joined, LinkState, Message, Rejected, Rewound, Stored
+from chat.core.events import Here, Joined, Message, Rejected, Rewound, Stored
+from chat.core.session import LinkState
 from chat.core.text import visible
 from chat.core.wire import MAX_TEXT, Direct, Kind
 from chat.i18n import _, later, translate

@@ -17,8 +17,8 @@ import msgspec
 
 from chat.client.events import as_object
 from chat.core.errors import ChatError, LocalProtocolError, RequestFailed, StoreError, TransportError, WrongValue
+from chat.core.events import Rejected
 from chat.core.outgoing import Outgoing
-from chat.core.session import Rejected
 from chat.core.wire import U63, Kind
 from chat.i18n import _
 from chat.local.settings import Settings

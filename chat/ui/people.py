@@ -22,7 +22,8 @@ from chat.local.identity import fingerprint
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from chat.core.session import Message, Session
+    from chat.core.events import Message
+    from chat.core.session import Session
     from chat.core.status import Status, Who
     from chat.core.wire import Direct
 

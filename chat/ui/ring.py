@@ -11,7 +11,7 @@ from chat.ui.entry import MAX_EDITS, OVERHEAD, MessageEntry
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from chat.core.session import Message
+    from chat.core.events import Message
     from chat.ui.entry import Entry
 
 RING: Final = 10_000  # entries

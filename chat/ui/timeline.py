@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import tzinfo
 
-    from chat.core.session import Message
+    from chat.core.events import Message
     from chat.ui.entry import Entry
 
 _MAX_HIDDEN: Final = 1_000  # messages by ignored people

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from chat.client.client import Client
 from chat.client.target import Target
-from chat.core.status import Status, pack_slot, seen, unpack_slot
+from chat.core.status import Status, _unpack_slot, pack_slot, seen
 from chat.local.identity import Identity
 from chat.local.known_hosts import KnownHosts
 from chat.transport import MAX_SLOT, Address
@@ -136,7 +136,7 @@ class FirstLook(Board):
     name = "first look"
 
     def look(self) -> list[Reading]:
-        unpack_slot.cache_clear()
+        _unpack_slot.cache_clear()
         self.close()
         self.board = None
         return super().look()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from chat.core.errors import Refused
-from chat.core.session import Message
+from chat.core.events import Message
 from chat.core.wire import PREFACE, Ask, Kind, Moderation, Refusal, direct_name, encode, pack, unpack
 from chat.host.admission import AdmissionControl
 from chat.local.identity import Identity

@@ -12,8 +12,8 @@ from chat.client.events import Lost, Up
 from chat.core.errors import (
     LocalProtocolError,
 )
+from chat.core.events import Joined, Message, Rewound, Stored
 from chat.core.outgoing import Outgoing
-from chat.core.session import Joined, Message, Rewound, Stored
 from chat.core.wire import Kind
 from tests.host.host_fixture import (
     HostFixture,

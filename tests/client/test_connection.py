@@ -18,7 +18,7 @@ from chat.core.errors import (
     RemoteProtocolError,
     UnknownScheme,
 )
-from chat.core.session import Message
+from chat.core.events import Message
 from chat.core.wire import PREFACE, Kind, Refusal, encode, pack
 from chat.transport import Address
 from tests.host.host_fixture import (

@@ -13,7 +13,7 @@ from chat.client.events import Lost
 from chat.core.errors import (
     Refused,
 )
-from chat.core.session import Stored
+from chat.core.events import Stored
 from chat.core.wire import PREFACE, Challenge, Kind, pack
 from chat.local.identity import fingerprint
 from tests.host.host_fixture import (

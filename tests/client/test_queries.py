@@ -10,7 +10,7 @@ import pytest
 from chat.client.events import Lost, Up
 from chat.client.queries import fetch
 from chat.core.errors import ChatError, LinkBroken, LinkClosed
-from chat.core.session import Message
+from chat.core.events import Message
 from chat.core.wire import LAST, MAX_FRAME, Answer, Ask, Author, Frame, Gap, Kind, encode, pack, split, unpack
 from tests.host.host_fixture import HostFixture, Member, Script, Scripted, run
 

@@ -29,7 +29,7 @@ def test_what_is_held_waits_for_a_name_and_keeps_its_order() -> None:
     part = Incoming(3)
     for item in (said(3), said(4, 2), Gap(first=5, count=2), said(7, 3)):
         part.add(item)
-    assert part.unknown({}) == [1, 2, 3]
+    assert part.unknown({}, 9) == [1, 2, 3]
     assert numbers(part, {}) == []
     assert numbers(part, {1: ANN}) == [3]
     assert part

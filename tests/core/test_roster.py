@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat.core import status
 from chat.core.roster import Roster
 from chat.core.status import MAX_NOTE_BYTES, STALE_MS, Level, Status, pack_slot, seen, unpack_slot
 from chat.core.wire import MAX_CONTROL, YEAR_9999, Presence, split, unpack
@@ -306,6 +307,12 @@ def test_a_time_that_breaks_calendars_is_no_state() -> None:
 
 
 SLOT = pack_slot(b"k" * 32, "ann", Status(note="lunch"))
+
+
+def test_what_is_too_large_for_a_slot_is_not_kept() -> None:
+    held = status._unpack_slot.cache_info().currsize
+    assert unpack_slot(bytes(60_000)) is None
+    assert status._unpack_slot.cache_info().currsize == held
 
 
 @pytest.mark.parametrize(

@@ -9,21 +9,10 @@ import pytest
 
 from chat.core.codes import REJECTED
 from chat.core.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError, Text
+from chat.core.events import Answered, Here, Joined, LocalNotice, Message, Numbered, Ranged, Rejected, Rewound, Stored
 from chat.core.log import digest
 from chat.core.outgoing import OutboxEntry, Outgoing
-from chat.core.session import (
-    Answered,
-    Here,
-    Joined,
-    LinkState,
-    Message,
-    Numbered,
-    Ranged,
-    Rejected,
-    Rewound,
-    Session,
-    Stored,
-)
+from chat.core.session import LinkState, Session
 from chat.core.wire import (
     HEADER_SIZE,
     LAST,
@@ -54,7 +43,7 @@ from chat.core.wire import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chat.core.session import Event
+    from chat.core.events import Event
 
 ME, ANN = b"m" * 32, b"a" * 32
 EPOCH, OTHER = b"an epoch", b"another!"
@@ -156,8 +145,8 @@ def test_the_first_join() -> None:
     assert session.data_to_send() == PREFACE
     assert session.data_to_send() == b""
     assert session.receive_data(PREFACE) == []
-    (challenged,) = session.receive_data(pack(Kind.CHALLENGE, Challenge(key=b"k", nonce=b"n")))
-    assert challenged == Challenge(key=b"k", nonce=b"n")
+    (challenged,) = session.receive_data(pack(Kind.CHALLENGE, Challenge(key=b"k" * 32, nonce=b"n" * 32)))
+    assert challenged == Challenge(key=b"k" * 32, nonce=b"n" * 32)
     session.hello(nonce=b"o", signature=b"s", invite=b"i", invite_proof=b"m", stream=STREAM)
     assert unpack(Hello, frames(session)[0]) == Hello(
         room="lobby",
@@ -496,7 +485,7 @@ def test_a_host_that_never_says_who_wrote_is_stopped(kind: int, monkeypatch: pyt
 
 
 def test_it_is_what_waits_at_one_time_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chat.core.incoming._MAX_HELD", 700)
+    monkeypatch.setattr("chat.core.incoming._MAX_HELD", 1300)
     session, _ = joined(start=50, next_seq=60)
     for seq in range(50, 100, 5):
         stranger = Author(index=seq, key=ANN, stream=seq, nick="x")
@@ -509,6 +498,18 @@ def test_it_is_what_waits_at_one_time_that_counts(monkeypatch: pytest.MonkeyPatc
         events = session.receive_data(control(Kind.NAMES, authors=[stranger], asked=[seq]))  # and so does this
         assert seqs(events) == [seq, seq + 2]
         assert seqs(session.receive_data(said(seq + 3, stranger) + said(seq + 4, stranger))) == [seq + 3, seq + 4]
+
+
+def test_authors_who_are_forgotten_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat.core.incoming.MAX_AUTHORS", 4)
+    session, _ = joined(start=50, next_seq=60)
+    authors = [Author(index=n, key=ANN, stream=n, nick=f"n{n}") for n in range(6)]
+    for author in authors:
+        session.receive_data(control(Kind.NAMES, authors=[author], asked=[]))
+    assert seqs(session.receive_data(said(50, authors[5]) + said(51, authors[0]))) == [50]
+    (question,) = frames(session)
+    assert unpack(Ask, question).authors == [0]
+    assert seqs(session.receive_data(control(Kind.NAMES, authors=authors[:1], asked=[0]))) == [51]
 
 
 # -- what we say ---------------------------------------------------------------------------------
@@ -832,7 +833,7 @@ def test_numbers_of_another_log_mean_nothing_in_this_one() -> None:
 
 def presence(*here: str, gone: Iterable[str] = (), **more: bool) -> bytes:
     def who(nick: str) -> tuple[bytes, str]:
-        return nick.encode(), nick
+        return nick.encode() * 32, nick
 
     return control(Kind.PRESENCE, here=[who(nick) for nick in here], gone=[who(nick) for nick in gone], **more)
 
@@ -858,6 +859,17 @@ def test_who_is_here_and_who_comes_and_goes() -> None:
 def test_an_empty_room_is_told_of_too() -> None:
     session, _ = joined()
     assert came_and_went(session.receive_data(presence(reset=True))) == [("", "", True)]
+
+
+def test_more_members_than_we_list_are_counted_in_a_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat.core.present.MAX_HERE", 3)
+    session, _ = joined()
+    session.receive_data(presence("a", "b", reset=True))
+    notice, here = session.receive_data(presence("c", "d", "e"))
+    assert notice == LocalNotice(code="many-members", fields={"count": 3})
+    assert came_and_went([here]) == [("c", "", False)]
+    assert came_and_went(session.receive_data(presence("f", gone="da"))) == [("", "a", False)]  # told once
+    assert came_and_went(session.receive_data(presence("g"))) == [("g", "", False)]
 
 
 def test_a_list_in_pages_is_told_when_it_is_whole() -> None:

@@ -17,7 +17,7 @@ import pytest
 from chat.client.client import Client
 from chat.client.target import Target
 from chat.core.errors import LinkBroken, LinkClosed, Refused, RequestFailed
-from chat.core.session import Message, Stored
+from chat.core.events import Message, Stored
 from chat.core.wire import (
     PREFACE,
     Ask,

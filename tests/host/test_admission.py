@@ -13,7 +13,7 @@ import pytest
 
 from chat.client.events import Lost
 from chat.core.errors import NoSuchRoom, Refused
-from chat.core.session import Joined
+from chat.core.events import Joined
 from chat.core.wire import (
     MAX_CONTROL,
     MAX_TEXT,

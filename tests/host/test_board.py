@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chat.client.events import Lost, Up
+from chat.core.events import Joined
 from chat.core.ledger import BOT
-from chat.core.session import Joined
 from chat.core.status import Level, Status, pack_slot, seen, unpack_slot
 from chat.core.wire import Kind, Notice, Refusal, States, encode, unpack
 from chat.local.identity import Identity

@@ -30,7 +30,7 @@ from chat.host.host import Host
 from chat.local.identity import Identity, load_host; from chat.local.known_hosts import KnownHosts
 from chat.host.orphans import adopt_orphans
 from chat.host.programs import Programs, fork
-from chat.core.session import Message
+from chat.core.events import Message
 from chat.host.store import Store
 from chat.transport import Address, Site
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.client.events import Lost
-from chat.core.session import Message, Rewound
+from chat.core.events import Message, Rewound
 from chat.core.wire import (
     MAX_TEXT,
     Author,

@@ -11,7 +11,7 @@ import pytest
 
 from chat.client.events import Up
 from chat.core.errors import StoreError
-from chat.core.session import Here, Stored
+from chat.core.events import Here, Stored
 from chat.core.wire import (
     MAX_TEXT,
     Ask,

@@ -7,7 +7,7 @@ import resource
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from chat.core.session import Message
+from chat.core.events import Message
 from tests.host.host_fixture import HostFixture, Member, run
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chat.core.errors import AddressError
+from chat.core.events import Message
 from chat.core.outgoing import Outgoing
-from chat.core.session import Message
 from chat.core.wire import Ask, Kind, Notice
 from chat.host import admission
 from chat.host import programs as programs_module

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from chat.core.errors import RequestFailed
-from chat.core.session import Joined
+from chat.core.events import Joined
 from chat.core.wire import (
     MAX_CONTROL,
     Answer,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from chat.core.events import Rejected
 from chat.core.ledger import BOT
 from chat.core.outgoing import Outgoing
 from chat.core.sequencer import Submission
-from chat.core.session import Rejected
 from chat.core.wire import Kind
 from tests.host.host_fixture import HostFixture, new_invite, run, until
 

@@ -140,9 +140,15 @@ def sound(shape: type[Struct]) -> st.SearchStrategy[Struct]:
     by_type: dict[object, st.SearchStrategy[Any]] = {
         int: number,
         list[int]: st.lists(number),
-        list[Author]: st.lists(st.builds(Author, index=number, stream=number)),
+        list[Author]: st.lists(sound(Author)) if shape is not Author else st.nothing(),
+        wire.Key: st.binary(min_size=32, max_size=32),
+        wire.KeyOrNone: st.binary(max_size=32),
+        wire.Nick: st.text(max_size=64),
+        wire.Word: st.text(max_size=64),
     }
-    return st.builds(shape, **{name: by_type[kind] for name, kind in get_type_hints(shape).items() if kind in by_type})
+    hints, exact = get_type_hints(shape), get_type_hints(shape, include_extras=True)
+    found = {name: by_type.get(exact[name], by_type.get(kind)) for name, kind in hints.items()}
+    return st.builds(shape, **{name: values for name, values in found.items() if values is not None})
 
 
 def read_or_refuse(shape: type[Struct], body: bytes) -> None:

@@ -23,11 +23,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from chat.client.outbox import Outbox
+from chat.core.events import Joined, Message, Numbered, Rejected, Stored
 from chat.core.ledger import RoomTables
 from chat.core.log import Batch, Log
 from chat.core.outgoing import OutboxEntry, Outgoing, split_body
 from chat.core.room import Member, Room
-from chat.core.session import Joined, LinkState, Message, Numbered, Rejected, Session, Stored
+from chat.core.session import LinkState, Session
 from chat.core.wire import (
     PREFACE,
     Author,
@@ -46,7 +47,7 @@ from chat.core.wire import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chat.core.session import Event
+    from chat.core.events import Event
 
 WINDOW: Final = 700  # bytes of the log in a host's memory: a few batches, so that most comes from the disk
 ALL: Final = 10_000

@@ -12,7 +12,7 @@ from chat import testing
 from chat.client.client import Client
 from chat.client.connection import Connection
 from chat.core.errors import StoreFull
-from chat.core.session import Message
+from chat.core.events import Message
 from chat.core.wire import Gap
 from chat.host.hosted_room import DISK_FULL, HostedRoom
 from tests.harness import KITS, Memory

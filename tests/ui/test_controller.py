@@ -10,7 +10,8 @@ import pytest
 
 from chat.core import status
 from chat.core.errors import ChatError, LinkBroken, LocalProtocolError, WrongValue
-from chat.core.session import LinkState, Message, Session
+from chat.core.events import Message
+from chat.core.session import LinkState, Session
 from chat.core.status import Level
 from chat.core.wire import Author, Kind
 from chat.local.identity import fingerprint
@@ -40,7 +41,7 @@ class Mouth:
     def __init__(self, room: str = "lobby", other: bytes = b"") -> None:
         self.session = Session(room, ANN, nick="ann", other=other)
         self.session.state = LinkState.JOINED
-        self.session.here = {(ANN, "ann"): False, (BOB, "bob"): False}
+        self.session.here.update({(ANN, "ann"): False, (BOB, "bob"): False})
         self.shows = status.Status()
         self.said: list[Outgoing] = []
         self.fails: ChatError | None = None

@@ -40,8 +40,9 @@ from chat.client.client import Client
 from chat.client.events import Lost, as_object
 from chat.client.target import Target
 from chat.core.errors import ChatError, LinkBroken, LinkClosed
+from chat.core.events import Here, Joined, Message, Rewound
 from chat.core.outgoing import Outgoing
-from chat.core.session import Here, Joined, LinkState, Message, Rewound
+from chat.core.session import LinkState
 from chat.core.status import Level, pack_slot, seen, unpack_slot
 from chat.core.status import Status as Shown
 from chat.core.text import visible
@@ -248,7 +249,8 @@ def test_the_full_screen_face_writes_nothing_that_a_terminal_obeys(tmp_path: Pat
             recorder = Recorder()
             with create_app_session(input=DummyInput(), output=recorder):
                 told.session.room = told.session.nick = told.trusted_on_first_use = texts[0]
-                told.session.here = dict.fromkeys(((BOB, text) for text in texts), False)
+                told.session.here.clear()
+                told.session.here.update(dict.fromkeys(((BOB, text) for text in texts), False))
                 face = FullScreen(told)
                 for event in events(texts)[::-1]:
                     face.watcher.take(face.view, event)
@@ -304,8 +306,9 @@ def test_the_ndjson_face_writes_ascii_and_every_text_exactly(
 # -- a hostile host, and all that asks it ---------------------------------------------------------------
 
 TOLD = [valid(text) for text in ATTACKS]
+NICKS = [text[:64] for text in TOLD]  # a longer one ends the link
 KEYS = [bytes([n]) * 32 for n in range(len(TOLD))]
-AUTHORS = [Author(index=n, key=KEYS[n], stream=1, nick=text, bot=n % 2 == 0) for n, text in enumerate(TOLD)]
+AUTHORS = [Author(index=n, key=KEYS[n], stream=1, nick=nick, bot=n % 2 == 0) for n, nick in enumerate(NICKS)]
 
 
 def hostile_log() -> list[bytes]:
@@ -339,12 +342,12 @@ class HostileHost(Script):
                 guests.create_task(self._entertain(await self.accept()))
 
     async def _entertain(self, guest: Scripted) -> None:
-        here = [*zip(KEYS, TOLD, strict=True), (BOB, "bob")]
+        here = [*zip(KEYS, NICKS, strict=True), (BOB, "bob")]
         more = [pack(Kind.PRESENCE, Presence(here=here, reset=True))]
         more += [pack(Kind.NOTICE, Notice(code=text, text=text)) for text in TOLD]
         more += [
             pack(Kind.DIRECT, Direct(room="@x", other=key, nick=text, next_seq=2))
-            for key, text in zip(KEYS, TOLD, strict=True)
+            for key, text in zip(KEYS, NICKS, strict=True)
         ]
         slot = pack_slot(BOB, "bob", Shown(level=Level.AWAY, note="\x1b]0;x\x07\x9b2J\u202e"))
         more.append(pack(Kind.STATES, States(slots=[slot, slot.replace(b"bob", b"b\x1bc")])))

@@ -19,7 +19,7 @@ import pytest
 
 from chat.client.client import Client
 from chat.client.target import Target
-from chat.core.session import Here, Message
+from chat.core.events import Here, Message
 from chat.core.status import Level
 from chat.core.wire import Author, Direct, Kind
 from chat.local.identity import Identity, fingerprint

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from chat.core.errors import ChatError
-from chat.core.session import Message, Session
+from chat.core.events import Message
+from chat.core.session import Session
 from chat.core.status import Status
 from chat.core.wire import Author, Direct, Kind
 from chat.local.identity import fingerprint
@@ -29,7 +30,7 @@ ENTRIES = [(fingerprint(BOB), "bob"), (fingerprint(CID), ""), (ANN.hex(), "Ann")
 
 def people() -> tuple[People, Session]:
     session = Session("lobby", ANN, nick="ann")
-    session.here = {(ANN, "ann"): False, (BOB, "bob"): False}
+    session.here.update({(ANN, "ann"): False, (BOB, "bob"): False})
     return People(session), session
 
 
@@ -79,7 +80,7 @@ def test_what_is_known_of_somebody() -> None:
 def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_KNOWN", 3)
     known, session = people()
-    session.here = {}
+    session.here.clear()
     for n in range(5):
         known.spoke(said(bytes([n]) * 32, f"nick-{n}", n))
     assert known.nicks() == ["nick-4", "nick-3", "nick-2"]

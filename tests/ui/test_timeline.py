@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from chat.core.session import Message
+from chat.core.events import Message
 from chat.core.wire import Author, Kind
 from chat.ui import ring as ring_module
 from chat.ui.entry import OVERHEAD, Entry, MessageEntry, NoteEntry

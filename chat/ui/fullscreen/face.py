@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from prompt_toolkit.document import Document
 
 from chat.core.errors import ChatError
-from chat.core.session import Rewound
+from chat.core.events import Rewound
 from chat.core.text import visible
 from chat.i18n import _, translate
 from chat.local.keys import KEYS, rebind

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chat.client.events import Lost, Up
+from chat.core.events import Here, Joined, Message, Rejected, Rewound, Stored
 from chat.core.outgoing import split_body
-from chat.core.session import Here, Joined, Message, Rejected, Rewound, Stored
 from chat.core.wire import Answer, Direct, Gap, Notice
 from chat.i18n import _
 from chat.local.identity import fingerprint

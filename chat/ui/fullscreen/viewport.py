@@ -20,7 +20,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from chat.core.session import Message
+from chat.core.events import Message
 from chat.i18n import later
 from chat.ui import theme
 from chat.ui.entry import MessageEntry

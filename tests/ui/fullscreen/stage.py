@@ -14,7 +14,8 @@ from prompt_toolkit.output import DummyOutput
 from chat.client.client import Client
 from chat.client.target import Target
 from chat.core import status
-from chat.core.session import Here, Joined, LinkState, Message, Session
+from chat.core.events import Here, Joined, Message
+from chat.core.session import LinkState, Session
 from chat.core.wire import Answer, Ask, Author, Gap, Kind
 from chat.host.host import Host
 from chat.host.store import Store
@@ -165,7 +166,7 @@ class Script:
     def __init__(self, *events: ClientEvent, room: str = "lobby") -> None:
         self.session = Session(room, ANN, nick="ann")
         self.session.state = LinkState.JOINED
-        self.session.here = {(ANN, "ann"): False, (BOB, "小明"): False}
+        self.session.here.update({(ANN, "ann"): False, (BOB, "小明"): False})
         self.address = Address("memory", "script")
         self.trusted_on_first_use = ""
         self.wire: tuple[str, ...] = ("memory", "pinned")

@@ -27,7 +27,7 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 
 from chat.client.events import Lost
 from chat.core.errors import Refused
-from chat.core.session import Here, Rewound
+from chat.core.events import Here, Rewound
 from chat.core.wire import Gap, Kind, Notice, Rewind
 from chat.ui.fullscreen.app import App
 from chat.ui.fullscreen.face import FullScreen

@@ -15,7 +15,7 @@ from prompt_toolkit.input import create_pipe_input
 from chat.client.events import Lost
 from chat.core import status
 from chat.core.errors import LinkBroken, reason
-from chat.core.session import Here
+from chat.core.events import Here
 from chat.core.wire import Kind, Notice
 from chat.i18n import use
 from chat.local.identity import fingerprint

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from chat.core.session import Message
+    from chat.core.events import Message
     from chat.core.wire import Gap
 
 

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from chat.core.session import Message
+from chat.core.events import Message
 from chat.core.wire import Author, Kind
 from chat.ui import ring as ring_module
 from chat.ui.entry import MessageEntry

@@ -8,8 +8,8 @@ import pytest
 
 from chat.client.events import Lost, Up
 from chat.core.errors import Text
+from chat.core.events import Here, Rejected, Rewound, Stored
 from chat.core.outgoing import OutboxEntry, Outgoing
-from chat.core.session import Here, Rejected, Rewound, Stored
 from chat.core.wire import REPLY, Gap, Kind, Notice, Rewind
 from chat.local.identity import fingerprint
 from chat.local.settings import Settings

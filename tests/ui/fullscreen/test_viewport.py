@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chat.core.session import Here
+from chat.core.events import Here
 from tests.ui.fullscreen.stage import IN, Blind, Room, Script, below_the_marker, joined, lines, message, run, staged
 
 if TYPE_CHECKING:
