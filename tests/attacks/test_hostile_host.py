@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pty
 import subprocess
 from itertools import count
 from pathlib import Path
@@ -107,13 +108,16 @@ def memory(pid: int) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory of another process is read from /proc")
-def test_nothing_that_it_sends_fills_the_members_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [["--plain"], []], ids=["plain", "full screen"])
+def test_nothing_that_it_sends_fills_the_members_memory(options: list[str], tmp_path: Path) -> None:
     async def scene() -> None:
+        ours, theirs = pty.openpty()
+        asyncio.get_running_loop().add_reader(ours, lambda: os.read(ours, 65536))
         async with Script(tmp_path / "host", Address.parse("tcp:127.0.0.1:0?tls=0")) as host:
             member = subprocess.Popen(  # noqa: ASYNC220  it returns at once
-                [*CHAT, "join", str(host.listener.address), "--plain", "--as=ann", f"--data={tmp_path / 'ann'}"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
+                [*CHAT, "join", str(host.listener.address), *options, "--as=ann", f"--data={tmp_path / 'ann'}"],
+                stdin=theirs,
+                stdout=theirs,
             )
             try:
                 guest = await host.accept()
@@ -131,7 +135,10 @@ def test_nothing_that_it_sends_fills_the_members_memory(tmp_path: Path) -> None:
                 assert max(grown.values()) < GROWTH, grown
             finally:
                 member.kill()
-                member.communicate()
+                member.wait()
+                asyncio.get_running_loop().remove_reader(ours)
+                os.close(ours)
+                os.close(theirs)
                 await guest.link.aclose()
 
     run(scene())
