@@ -13,8 +13,8 @@ import pytest
 
 from chat import i18n
 from chat.core import codes
+from chat.core.bodies import Answer, Notice, Refusal
 from chat.core.errors import ChatError, DialFailed, Refused, Text, WrongValue
-from chat.core.wire import Answer, Notice, Refusal
 from chat.i18n import (
     LANGUAGES,
     _,

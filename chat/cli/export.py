@@ -66,8 +66,8 @@ def export(target: str, transport: str, kind: str, since: int | None, until: int
 
 async def _write(client: Client, kind: str, until: int | None) -> None:
     from chat.client.events import Lost, as_object
+    from chat.core.bodies import Gap
     from chat.core.events import Joined, Message, Rewound
-    from chat.core.wire import Gap
     from chat.local.streams import Output
     from chat.ndjson import dump
     from chat.ui.describe import describe

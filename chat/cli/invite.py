@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chat.client.client import Client
-    from chat.core.wire import Ask
+    from chat.core.bodies import Ask
 
 
 @click.group(cls=Group)
@@ -37,7 +37,7 @@ def new(target: str, transport: str, uses: int | None, expires: str | None, data
     Anyone who has it can come in, so send it over a channel you trust. Without a limit this is the room's
     standing invite, the same each time.
     """
-    from chat.core.wire import Ask
+    from chat.core.bodies import Ask
     from chat.ui.moderation import seconds_of
 
     seconds = 0
@@ -63,8 +63,8 @@ def list_invites(target: str, transport: str, json: bool, data: Path | None) -> 
 
 
 async def _list_invites(client: Client, *, as_json: bool) -> None:
+    from chat.core.bodies import REVOKED, Ask
     from chat.core.text import visible
-    from chat.core.wire import REVOKED, Ask
     from chat.ndjson import dump, stamp
     from chat.ui.moderation import clock
 
@@ -96,7 +96,7 @@ async def _list_invites(client: Client, *, as_json: bool) -> None:
 @options.data
 def revoke(which: str, target: str, transport: str, data: Path | None) -> None:
     """End the invite WHICH, as chat invite list names it. Whoever has come by it stays."""
-    from chat.core.wire import Ask
+    from chat.core.bodies import Ask
 
     client = Home(data).client(target, transport, speaks=False, silent=True)
     run(print_answer(client, Ask(what="revoke", text=which)))
@@ -109,7 +109,7 @@ def revoke(which: str, target: str, transport: str, data: Path | None) -> None:
 @options.data
 def renew(target: str, transport: str, data: Path | None) -> None:
     """Replace the standing invite of the room TARGET by another, and print that. The old one is revoked."""
-    from chat.core.wire import Ask
+    from chat.core.bodies import Ask
 
     client = Home(data).client(target, transport, speaks=False, silent=True)
     run(print_answer(client, Ask(what="renew")))

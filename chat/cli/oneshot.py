@@ -156,8 +156,8 @@ def log(
 async def print_log(client: Client, *, follow: bool, as_json: bool) -> None:
     """Print the room's messages until now, or forever with ``follow``."""
     from chat.client.events import Lost, Up, as_object
+    from chat.core.bodies import Gap
     from chat.core.events import Joined, Message, Rewound
-    from chat.core.wire import Gap
     from chat.local.streams import Output
     from chat.ndjson import dump
     from chat.ui.describe import describe

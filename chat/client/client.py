@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from chat.client.events import ClientEvent
     from chat.client.target import Target
     from chat.core import status
+    from chat.core.bodies import Answer, Ask, Gap
     from chat.core.events import Message
     from chat.core.outgoing import OutboxEntry
-    from chat.core.wire import Answer, Ask, Gap
     from chat.local.identity import Identity
     from chat.local.known_hosts import KnownHosts
     from chat.transport import Address

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from chat.client.events import Lost, Up
+from chat.core.bodies import Challenge, Notice
 from chat.core.errors import (
     AddressError,
     ChatError,
@@ -40,7 +41,7 @@ from chat.core.errors import (
 )
 from chat.core.events import Answered, Joined, LocalNotice, Numbered, Ranged
 from chat.core.session import LinkState
-from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE, STALL, Challenge, Notice
+from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE, STALL
 from chat.local.identity import fingerprint, host_hash, transcript, verify
 from chat.transport.patience import patience
 from chat.transport.registry import find

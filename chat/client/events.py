@@ -7,9 +7,9 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from chat.core.bodies import Gap, Notice
 from chat.core.errors import LinkClosed
 from chat.core.events import Event, Here, Joined, Message, Rejected, Rewound, Stored
-from chat.core.wire import Gap, Notice
 from chat.ndjson import message_object
 
 if TYPE_CHECKING:

@@ -6,18 +6,18 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from chat.core.bodies import Answer, Ask
 from chat.core.errors import LinkBroken, RemoteProtocolError, RequestFailed
 from chat.core.events import Message
 from chat.core.session import LinkState
-from chat.core.wire import Answer, Ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chat.client.client import Client
+    from chat.core.bodies import Gap
     from chat.core.events import Ranged
     from chat.core.session import Session
-    from chat.core.wire import Gap
 
 _NEAR: Final = 100  # numbers apart that one question covers: to read past some is quicker than to ask again
 

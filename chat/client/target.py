@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from chat.core import text
+from chat.core.bodies import direct_name
 from chat.core.errors import AddressError, DialFailed, Text, WrongValue
-from chat.core.wire import direct_name
 from chat.i18n import _
 from chat.local import descriptors, rooms
 from chat.local.descriptors import BOM

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from chat.core import codes
-from chat.core.wire import Answer, Author, Challenge, Direct, Gap, Moderation, Notice, Rewind
+from chat.core.bodies import Answer, Author, Challenge, Direct, Gap, Moderation, Notice, Rewind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

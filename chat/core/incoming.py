@@ -6,8 +6,9 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from chat.core.bodies import Author, Gap, unpack
 from chat.core.errors import RemoteProtocolError
-from chat.core.wire import HEADER_SIZE, LAST, SPOKEN_END, YEAR_9999, Author, Frame, Gap, Kind, split, unpack
+from chat.core.wire import HEADER_SIZE, LAST, SPOKEN_END, YEAR_9999, Frame, Kind, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

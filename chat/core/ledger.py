@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from chat.core import text
+from chat.core.bodies import Author, Moderation, Rejection
 from chat.core.sequencer import AddInvite, Append, ClaimNick, Moderate, Reject, ReleaseNick, SetRole
-from chat.core.wire import MAX_CONTROL, Author, Kind, Moderation, Rejection
+from chat.core.wire import MAX_CONTROL, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,8 +23,9 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chat.core import wire
+from chat.core.bodies import Gap, pack
 from chat.core.errors import LocalProtocolError
-from chat.core.wire import LAST, MAX_BATCH, MAX_PIECE, YEAR_9999, Gap, Kind
+from chat.core.wire import LAST, MAX_BATCH, MAX_PIECE, YEAR_9999, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -281,7 +282,7 @@ class Cursor:
         elif (found := log.read(self.seq)) is None:
             return b""
         elif isinstance(found, Gap):
-            piece = wire.pack(Kind.GAP, found)
+            piece = pack(Kind.GAP, found)
             self.seq = found.first + found.count
         else:
             piece = found.data
@@ -296,7 +297,7 @@ class Cursor:
         found = log.read(seq) if seq < end else None
         body = b""
         if isinstance(found, Gap):
-            body, seq = wire.pack(Kind.GAP, found), found.first + found.count
+            body, seq = pack(Kind.GAP, found), found.first + found.count
         elif found is not None:
             at = start = wire.offset_of(found.data, seq - found.first)
             end_here = min(end, found.next_seq)

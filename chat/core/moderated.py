@@ -14,21 +14,13 @@ from typing import TYPE_CHECKING, Final
 from chat.core import text
 from chat.core.ledger import BOT, Ledger, RoomTables
 from chat.core.sequencer import Moderate
-from chat.core.wire import (
-    HEADER_SIZE,
-    MAX_TEXT,
-    SEQ_PREFIX,
-    SPOKEN_END,
-    TARGETED,
-    Kind,
-    author_at,
-    kind_at,
-)
+from chat.core.wire import HEADER_SIZE, MAX_TEXT, SEQ_PREFIX, SPOKEN_END, TARGETED, Kind, author_at, kind_at
 
 if TYPE_CHECKING:
+    from chat.core.bodies import Moderation
     from chat.core.log import Log
     from chat.core.sequencer import Submission
-    from chat.core.wire import Frame, Moderation
+    from chat.core.wire import Frame
 
 MAX_MESSAGE: Final = HEADER_SIZE + SEQ_PREFIX.size + MAX_TEXT
 MAX_REMEMBERED: Final = 1_000  # authors of old messages, so that acting on one reads the disk once; who spoke when

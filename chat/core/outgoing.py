@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from chat.core.bodies import Rejection
 from chat.core.errors import LocalProtocolError, Text
-from chat.core.wire import MAX_TEXT, REPLY, SEQ_PREFIX, TARGETED, Kind, Rejection
+from chat.core.wire import MAX_TEXT, REPLY, SEQ_PREFIX, TARGETED, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chat.core.wire import Frame, Welcome
+    from chat.core.bodies import Welcome
+    from chat.core.wire import Frame
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 from chat.core.events import Here, LocalNotice
 
 if TYPE_CHECKING:
+    from chat.core.bodies import Presence
     from chat.core.status import Who
-    from chat.core.wire import Presence
 
 MAX_HERE: Final = (
     10_000  # members listed as present, for 16 MiB with their statuses; more are not, and a notice says so

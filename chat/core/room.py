@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from msgspec.structs import astuple, replace
 
 from chat.core import text
+from chat.core.bodies import Ask, Hello, Moderation, Names, Rejection, Rewind, Welcome, pack, unpack
 from chat.core.errors import LocalProtocolError, Refused, RemoteProtocolError
 from chat.core.ledger import BOT, NICKS_A_KEY, RoomTables, Stream
 from chat.core.log import Cursor, Log, digest
@@ -39,24 +40,7 @@ from chat.core.sequencer import (
     Submitter,
 )
 from chat.core.status import Status, pack_slot, unpack_slot
-from chat.core.wire import (
-    LOG_KINDS_END,
-    MAX_BATCH,
-    MAX_CONTROL,
-    SPOKEN_END,
-    Ask,
-    Frame,
-    Hello,
-    Kind,
-    Moderation,
-    Names,
-    Rejection,
-    Rewind,
-    Welcome,
-    pack,
-    run_of,
-    unpack,
-)
+from chat.core.wire import LOG_KINDS_END, MAX_BATCH, MAX_CONTROL, SPOKEN_END, Frame, Kind, run_of
 
 if TYPE_CHECKING:
     from chat.core.log import Batch

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from chat.core.bodies import Presence, States, pack
 from chat.core.status import pack_slot
-from chat.core.wire import MAX_CONTROL, Kind, Presence, States, pack
+from chat.core.wire import MAX_CONTROL, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

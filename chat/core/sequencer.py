@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import msgspec
 
-from chat.core.wire import Moderation
+from chat.core.bodies import Moderation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -19,6 +19,25 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from chat.core.bodies import (
+    Answer,
+    Ask,
+    Author,
+    Challenge,
+    Direct,
+    Gap,
+    Hello,
+    Moderation,
+    Names,
+    Notice,
+    Presence,
+    Refusal,
+    Rejection,
+    States,
+    Welcome,
+    pack,
+    unpack,
+)
 from chat.core.codes import BUSY, NO_ROOM
 from chat.core.errors import HostBusy, LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError
 from chat.core.events import Answered, Event, Joined, Message, Numbered, Ranged, Rejected, Rewound, Stored
@@ -28,33 +47,7 @@ from chat.core.outgoing import OutboxEntry, Unsettled, split_body
 from chat.core.present import Present
 from chat.core.status import Status, Who, unpack_slot
 from chat.core.text import nickname, quoted
-from chat.core.wire import (
-    EPOCH_SIZE,
-    LOG_KINDS_END,
-    PREFACE,
-    SPOKEN_END,
-    Answer,
-    Ask,
-    Author,
-    Challenge,
-    Direct,
-    Frame,
-    Gap,
-    Hello,
-    Kind,
-    Moderation,
-    Names,
-    Notice,
-    Parser,
-    Presence,
-    Refusal,
-    Rejection,
-    States,
-    Welcome,
-    encode,
-    pack,
-    unpack,
-)
+from chat.core.wire import EPOCH_SIZE, LOG_KINDS_END, PREFACE, SPOKEN_END, Frame, Kind, Parser, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from chat.core import wire
+from chat.core.bodies import REVOKED, Challenge, Direct, Hello, Refusal, direct_name, pack, unpack
 from chat.core.errors import (
     LinkBroken,
     LinkClosed,
@@ -32,7 +32,7 @@ from chat.core.errors import (
     StoreFull,
     TransportError,
 )
-from chat.core.wire import HELLO_TIMEOUT, Direct, Frame, Hello, Kind, Parser, Refusal, pack
+from chat.core.wire import HELLO_TIMEOUT, MAX_FRAME, MAX_HELLO, PREFACE, Frame, Kind, Parser
 from chat.host import moderation
 from chat.host.slots import Links, Visit, source_of
 from chat.local.identity import transcript, verify
@@ -109,19 +109,19 @@ class AdmissionControl:
             await _close(link)
 
     async def _meet(self, visit: Visit, *, is_ours: bool) -> None:
-        link, parser = visit.link, Parser(limit=wire.MAX_HELLO)
+        link, parser = visit.link, Parser(limit=MAX_HELLO)
         nonce = secrets.token_bytes(32)
         visit.seconds = _START_TIMEOUT if is_ours else self._door.enter(visit.source, visit, HELLO_TIMEOUT)
         async with patience(visit.seconds):
-            challenge = wire.Challenge(key=self._host.identity.key, nonce=nonce)
-            await _send_all(link, wire.PREFACE + pack(Kind.CHALLENGE, challenge))
+            challenge = Challenge(key=self._host.identity.key, nonce=nonce)
+            await _send_all(link, PREFACE + pack(Kind.CHALLENGE, challenge))
             hello = await self._first_frame(visit, parser)
         if hello is None:
             return  # port scanners and health checks connect and leave
         hosted, member = await self._admit(hello, nonce, visit, is_ours=is_ours)
         visit.connection = connection = hosted.attach(member, link)
         self._door.leave(visit.source, visit)
-        parser.limit = wire.MAX_FRAME
+        parser.limit = MAX_FRAME
         try:
             await connection.receive(parser)
         except asyncio.CancelledError:
@@ -136,7 +136,7 @@ class AdmissionControl:
         """Check a HELLO and let the peer in. Raises RemoteProtocolError, Refused, StoreError."""
         if frame.kind != Kind.HELLO:
             raise RemoteProtocolError(f"the peer began with a frame of kind {frame.kind} instead of HELLO")
-        hello = wire.unpack(Hello, frame)
+        hello = unpack(Hello, frame)
         hosted = self._host.find_room(hello.room)
         if len(hello.key) != 32 or len(hello.nonce) != 32:
             raise RemoteProtocolError("the peer sent a HELLO whose key or nonce has the wrong size")
@@ -190,7 +190,7 @@ class AdmissionControl:
 
     def _open_direct(self, hello: Hello) -> HostedRoom:
         """Open the room of two who share another room here. Raises RemoteProtocolError, Refused, StoreError."""
-        if len(hello.other) != 32 or hello.other == hello.key or hello.room != wire.direct_name(hello.key, hello.other):
+        if len(hello.other) != 32 or hello.other == hello.key or hello.room != direct_name(hello.key, hello.other):
             raise RemoteProtocolError("the peer asked for a direct room whose name does not fit its two keys")
         shared = self._shared_room(hello.key, hello.other)
         if sum(hosted.opener == hello.key for hosted in self._host.rooms.values()) >= MAX_DIRECT_ROOMS:
@@ -253,7 +253,7 @@ class AdmissionControl:
         if hello.invite not in room.invites or not verify(hello.invite, hello.invite_proof, said):
             raise Refused("wrong-invite", room=room.name)
         expires, is_counted = room.invites[hello.invite]
-        if expires == wire.REVOKED:
+        if expires == REVOKED:
             raise Refused("invite-revoked")
         if expires and time.time_ns() // 1_000_000 >= expires:
             raise Refused("invite-expired")

@@ -21,8 +21,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
+from chat.core.bodies import Gap
 from chat.core.errors import ChatError, StoreError, StoreFull, reason
-from chat.core.wire import Gap
 from chat.host import schema
 from chat.host.keep import cut_of
 from chat.host.marks import read_marks

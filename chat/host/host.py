@@ -12,12 +12,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from chat.core.bodies import Direct, Notice, pack
 from chat.core.errors import StoreFull
 from chat.core.ledger import BOT
 from chat.core.log import MAX_AHEAD, Log
 from chat.core.loopguard import LIMIT
 from chat.core.room import Room
-from chat.core.wire import BEAT, MAX_CONTROL, SILENCE, STALL, Direct, Kind, Notice, pack
+from chat.core.wire import BEAT, MAX_CONTROL, SILENCE, STALL, Kind
 from chat.host.admission import AdmissionControl
 from chat.host.board import HostBoard
 from chat.host.hosted_room import HostedRoom

@@ -22,9 +22,10 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from chat.core.bodies import Notice, Refusal, pack
 from chat.core.errors import StoreError, StoreFull, TransportError
 from chat.core.ledger import BOT
-from chat.core.wire import MAX_BATCH, MAX_CONTROL, SPOKEN_END, Kind, Notice, Refusal, encode, pack
+from chat.core.wire import MAX_BATCH, MAX_CONTROL, SPOKEN_END, Kind, encode
 from chat.host import moderation, requests
 from chat.host.rates import PRIVILEGED, Bucket, Rates, keep_until_full
 from chat.host.slots import source_of

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 import msgspec
 
 from chat.core import text
+from chat.core.bodies import U63
 from chat.core.errors import ChatError, LocalProtocolError, WrongValue
 from chat.core.ledger import Ledger
 from chat.core.log import Log
 from chat.core.outgoing import Outgoing
 from chat.core.sequencer import Append, ClaimNick
-from chat.core.wire import MAX_TEXT, SPOKEN_END, TARGETED, U63, YEAR_9999, Kind, encode, split
+from chat.core.wire import MAX_TEXT, SPOKEN_END, TARGETED, YEAR_9999, Kind, encode, split
 from chat.host.backup import replace_database, verify, workplace
 from chat.host.store import Store
 from chat.local.descriptors import BOM

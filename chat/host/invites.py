@@ -11,15 +11,16 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from chat.core.bodies import REVOKED, Answer
 from chat.core.errors import RequestFailed, StoreFull
-from chat.core.wire import MAX_CONTROL, REVOKED, Answer
+from chat.core.wire import MAX_CONTROL
 from chat.host import audit, tables
 from chat.local.invite import SECRET_SIZE, signer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from chat.core.wire import Ask
+    from chat.core.bodies import Ask
     from chat.host.hosted_room import Connection, HostedRoom
 
 OWNER: Final = frozenset({"owner"})

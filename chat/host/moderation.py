@@ -1,7 +1,7 @@
 """What owners and operators may ask of the host.
 
     request ──▶ may they? whom do they mean? ──▶ the audit trail ──▶ a decision for the order ──▶ the log: everybody
-                                                  with the reason     (chat.core.wire.Moderation)
+                                                  with the reason     (chat.core.bodies.Moderation)
 
 Rules:
 
@@ -15,8 +15,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from chat.core import text
+from chat.core.bodies import Answer, Moderation, Refusal
 from chat.core.errors import RequestFailed, StoreFull
-from chat.core.wire import MAX_CONTROL, Answer, Moderation, Refusal
+from chat.core.wire import MAX_CONTROL
 from chat.host import audit as audit_trail
 from chat.host.invites import OWNER, end_invite
 from chat.local.identity import fingerprint
@@ -24,8 +25,8 @@ from chat.local.identity import fingerprint
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chat.core.bodies import Ask
     from chat.core.room import Room
-    from chat.core.wire import Ask
     from chat.host.hosted_room import Connection, HostedRoom
 
 STAFF: Final = frozenset({"owner", "operator"})

@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from chat.core import text
+from chat.core.bodies import Author, Gap, Moderation, Rejection, direct_name, unpack
 from chat.core.errors import StoreError, StoreFull, Text
 from chat.core.ledger import BOT, RoomTables
-from chat.core.wire import EPOCH_SIZE, SPOKEN_END, Author, Gap, Kind, Moderation, Rejection, direct_name, split, unpack
+from chat.core.wire import EPOCH_SIZE, SPOKEN_END, Kind, split
 from chat.host import schema
 from chat.host.backup import Saved, full_disk, replace_database, verify, workplace
 from chat.host.keep import Cut, put_cut

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+from chat.core.bodies import Answer, Ask, Gap, pack
 from chat.core.errors import RequestFailed
-from chat.core.wire import Answer, Ask, Gap, Kind, pack
+from chat.core.wire import Kind
 from chat.host import invites, moderation
 from chat.host.invites import OWNER
 

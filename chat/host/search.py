@@ -41,11 +41,12 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from chat.core.bodies import Author, Gap, Moderation, unpack
 from chat.core.errors import ChatError, RequestFailed
 from chat.core.log import digest
 from chat.core.outgoing import split_body
 from chat.core.text import visible
-from chat.core.wire import MAX_BATCH, Author, Gap, Kind, Moderation, split, unpack
+from chat.core.wire import MAX_BATCH, Kind, split
 from chat.host import schema
 
 if TYPE_CHECKING:

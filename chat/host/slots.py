@@ -16,8 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from chat.core.bodies import Refusal, pack
 from chat.core.errors import Refused, TransportError
-from chat.core.wire import Kind, Refusal, pack
+from chat.core.wire import Kind
 from chat.local.descriptors import has_spare
 from chat.transport.shares import Shares
 

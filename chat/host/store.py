@@ -33,10 +33,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 
+from chat.core.bodies import Gap
 from chat.core.errors import StoreError, StoreFull, Text, reason
 from chat.core.ledger import RoomTables
 from chat.core.log import Batch
-from chat.core.wire import EPOCH_SIZE, MAX_BATCH, Gap, split
+from chat.core.wire import EPOCH_SIZE, MAX_BATCH, split
 from chat.host import ballast, schema, tables
 from chat.host.marks import CHAIN_START, Marks
 from chat.local.private_files import remove_lock, try_lock

@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from chat.core import text
+from chat.core.bodies import Author, Gap, Moderation, Rejection, unpack
 from chat.core.ledger import REJECTIONS_KEPT, Ledger, RoomTables
 from chat.core.log import Log
-from chat.core.wire import SPOKEN_END, Author, Gap, Kind, Moderation, Rejection, split, unpack
+from chat.core.wire import SPOKEN_END, Kind, split
 from chat.host.marks import CHAIN_START
 from chat.host.schema import row_digest
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from chat.client.client import Client
 from chat.client.events import Lost, Up
 from chat.client.target import Target
+from chat.core.bodies import Ask, Author, Gap, Notice, unpack
 from chat.core.errors import LinkBroken, RequestFailed, StoreFull
 from chat.core.events import Message, Rewound, Stored
-from chat.core.wire import MAX_BATCH, MAX_TEXT, Ask, Author, Gap, Kind, Notice, split, unpack
+from chat.core.wire import MAX_BATCH, MAX_TEXT, Kind, split
 from chat.host.host import Host
 from chat.host.store import Store
 from chat.local.identity import Identity, host_hash, load_host

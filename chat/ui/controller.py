@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING, Any, Final, Generic
 
 from msgspec.structs import replace
 
+from chat.core.bodies import Ask
 from chat.core.errors import ChatError, WrongValue
 from chat.core.outgoing import Outgoing
 from chat.core.status import Level
 from chat.core.text import visible
-from chat.core.wire import Ask, Kind
+from chat.core.wire import Kind
 from chat.i18n import _, translate
 from chat.local.identity import fingerprint
 from chat.local.rooms import records
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chat.client.client import Client
-    from chat.core.wire import Direct
+    from chat.core.bodies import Direct
     from chat.local.settings import Settings
     from chat.ui.entry import MessageEntry
     from chat.ui.face import Face, Work

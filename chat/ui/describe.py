@@ -14,10 +14,11 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from chat.client.events import Lost, Up
+from chat.core.bodies import Gap, Notice
 from chat.core.events import Here, Rejected, Rewound
 from chat.core.outgoing import split_body
 from chat.core.text import visible
-from chat.core.wire import Gap, Kind, Notice
+from chat.core.wire import Kind
 from chat.i18n import _, plural, translate
 from chat.local.identity import fingerprint
 from chat.ui.moderation import decided

@@ -12,8 +12,8 @@ from chat.core.text import mentions, visible
 from chat.core.wire import Kind
 
 if TYPE_CHECKING:
+    from chat.core.bodies import Moderation
     from chat.core.events import Message
-    from chat.core.wire import Moderation
 
 CHANGES: Final = frozenset({Kind.EDIT, Kind.RETRACT, Kind.REACT})  # messages of these kinds change another message
 OVERHEAD: Final = 100  # characters that an edit or a reaction counts besides its text

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from chat.client.client import Client
     from chat.client.events import ClientEvent
+    from chat.core.bodies import Answer
     from chat.core.errors import ChatError
     from chat.core.outgoing import OutboxEntry
-    from chat.core.wire import Answer
     from chat.local.keys import Key
     from chat.local.streams import Output
     from chat.ui.entry import MessageEntry

@@ -29,11 +29,12 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from chat.client.queries import fetch, find
+from chat.core.bodies import Direct
 from chat.core.errors import ChatError, WrongValue
 from chat.core.events import Here, Joined, Message, Rejected, Rewound, Stored
 from chat.core.session import LinkState
 from chat.core.text import visible
-from chat.core.wire import MAX_TEXT, Direct, Kind
+from chat.core.wire import MAX_TEXT, Kind
 from chat.i18n import _, later, translate
 from chat.local.invite import is_cut, is_invite
 from chat.local.settings import DEFAULTS

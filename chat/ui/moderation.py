@@ -6,14 +6,14 @@ import re
 import time
 from typing import TYPE_CHECKING, Final
 
+from chat.core.bodies import Ask
 from chat.core.errors import WrongValue
 from chat.core.text import visible
-from chat.core.wire import Ask
 from chat.i18n import _, later
 from chat.local.identity import fingerprint
 
 if TYPE_CHECKING:
-    from chat.core.wire import Answer, Moderation
+    from chat.core.bodies import Answer, Moderation
 
 ABOUT_SOMEBODY: Final = ("kick", "ban", "unban", "mute", "unmute", "op", "deop")
 _TIMED: Final = {"ban", "mute"}

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from chat.client.events import as_object
+from chat.core.bodies import U63
 from chat.core.errors import ChatError, LocalProtocolError, RequestFailed, StoreError, TransportError, WrongValue
 from chat.core.events import Rejected
 from chat.core.outgoing import Outgoing
-from chat.core.wire import U63, Kind
+from chat.core.wire import Kind
 from chat.i18n import _
 from chat.local.settings import Settings
 from chat.local.streams import Output, lines, while_read
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from chat.client.client import Client
     from chat.client.events import ClientEvent
-    from chat.core.wire import Answer
+    from chat.core.bodies import Answer
     from chat.ui.face import Work
 
 _LONGEST: Final = 1024 * 1024  # bytes of a line

@@ -22,10 +22,10 @@ from chat.local.identity import fingerprint
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
+    from chat.core.bodies import Direct
     from chat.core.events import Message
     from chat.core.session import Session
     from chat.core.status import Status, Who
-    from chat.core.wire import Direct
 
 SHOWN_AS: Final = {
     Level.AWAY: later("you are shown as away"),

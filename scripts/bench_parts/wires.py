@@ -13,22 +13,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from chat.core.wire import (
-    HEADER_SIZE,
-    LOG_KINDS_END,
-    PREFACE,
-    Challenge,
-    Frame,
-    Hello,
-    Kind,
-    Parser,
-    Refusal,
-    Welcome,
-    encode,
-    length_at,
-    pack,
-    unpack,
-)
+from chat.core.bodies import Challenge, Hello, Refusal, Welcome, pack, unpack
+from chat.core.wire import HEADER_SIZE, LOG_KINDS_END, PREFACE, Frame, Kind, Parser, encode, length_at
 from chat.local.identity import Identity, transcript
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from chat.core.bodies import Ask, Moderation, Refusal, direct_name, pack, unpack
 from chat.core.errors import Refused
 from chat.core.events import Message
-from chat.core.wire import PREFACE, Ask, Kind, Moderation, Refusal, direct_name, encode, pack, unpack
+from chat.core.wire import PREFACE, Kind, encode
 from chat.host.admission import AdmissionControl
 from chat.local.identity import Identity
 from tests.host.host_fixture import HostFixture, declined, run, until
@@ -16,7 +17,7 @@ from tests.host.host_fixture import HostFixture, declined, run, until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chat.core.wire import Hello
+    from chat.core.bodies import Hello
     from chat.host.hosted_room import HostedRoom
     from chat.transport import Peer
     from tests.host.host_fixture import Member

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from chat.core.bodies import Ask, Direct
 from chat.core.errors import Refused
 from chat.core.events import Message
-from chat.core.wire import Ask, Direct
 from chat.host import admission, hosted_room, search
 from chat.host import host as host_module
 from tests.host.host_fixture import HostFixture, run, until

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from chat.core.wire import Notice
+from chat.core.bodies import Notice
 from chat.host import host as host_module
 from chat.local.identity import Identity
 from tests.host.host_fixture import HostFixture, run, until

@@ -16,18 +16,8 @@ import pytest
 from chat.client import connection
 from chat.client.client import Client
 from chat.client.target import Target
-from chat.core.wire import (
-    Author,
-    Direct,
-    Gap,
-    Kind,
-    Names,
-    Presence,
-    States,
-    Struct,
-    encode,
-    pack,
-)
+from chat.core.bodies import Author, Direct, Gap, Names, Presence, States, Struct, pack
+from chat.core.wire import Kind, encode
 from chat.local.identity import Identity
 from chat.local.known_hosts import KnownHosts
 from chat.transport import Address

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.client.events import Lost, Up
+from chat.core.bodies import pack
 from chat.core.errors import TransportError
-from chat.core.wire import BEAT, PREFACE, Kind, pack
+from chat.core.wire import BEAT, PREFACE, Kind
 from chat.local.descriptors import MOST
 from chat.local.identity import Identity
 from chat.transport import Address

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from chat.core.bodies import pack
 from chat.core.errors import HostBusy
-from chat.core.wire import PREFACE, Kind, pack
+from chat.core.wire import PREFACE, Kind
 from chat.host import host as host_module
 from chat.host import hosted_room, rates
 from chat.local.identity import Identity

@@ -12,8 +12,9 @@ from chat.cli import export, invite, oneshot
 from chat.client import queries
 from chat.client.client import Client
 from chat.client.target import Target
+from chat.core.bodies import Ask
 from chat.core.errors import LinkBroken, LinkClosed
-from chat.core.wire import Ask, Kind, encode
+from chat.core.wire import Kind, encode
 from chat.local.identity import Identity
 from chat.local.known_hosts import KnownHosts
 from chat.transport import Address

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chat.core.wire import MAX_TEXT, PREFACE, Kind, encode, pack
+from chat.core.bodies import pack
+from chat.core.wire import MAX_TEXT, PREFACE, Kind, encode
 from chat.host import slots
 from chat.transport import Address, Site
 from chat.transport.link import TlsLink

@@ -12,6 +12,7 @@ import pytest
 from chat.client import connection as connection_module
 from chat.client.events import Lost, Up
 from chat.client.target import Target
+from chat.core.bodies import Refusal, pack
 from chat.core.errors import (
     DialFailed,
     Refused,
@@ -19,7 +20,7 @@ from chat.core.errors import (
     UnknownScheme,
 )
 from chat.core.events import Message
-from chat.core.wire import PREFACE, Kind, Refusal, encode, pack
+from chat.core.wire import PREFACE, Kind, encode
 from chat.transport import Address
 from tests.host.host_fixture import (
     HostFixture,

@@ -10,13 +10,14 @@ import pytest
 from chat.client import client as client_module
 from chat.client import connection as connection_module
 from chat.client.events import Lost, Up
+from chat.core.bodies import Ask, Refusal, pack
 from chat.core.errors import (
     LinkBroken,
     LinkClosed,
     Refused,
     RemoteProtocolError,
 )
-from chat.core.wire import Ask, Kind, Refusal, encode, pack
+from chat.core.wire import Kind, encode
 from tests.host.host_fixture import (
     FakeLink,
     FakeTransport,

@@ -10,11 +10,12 @@ import pytest
 
 from chat.client import connection as connection_module
 from chat.client.events import Lost
+from chat.core.bodies import Challenge, pack
 from chat.core.errors import (
     Refused,
 )
 from chat.core.events import Stored
-from chat.core.wire import PREFACE, Challenge, Kind, pack
+from chat.core.wire import PREFACE, Kind
 from chat.local.identity import fingerprint
 from tests.host.host_fixture import (
     HostFixture,

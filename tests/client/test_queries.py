@@ -9,9 +9,10 @@ import pytest
 
 from chat.client.events import Lost, Up
 from chat.client.queries import fetch
+from chat.core.bodies import Answer, Ask, Author, Gap, pack, unpack
 from chat.core.errors import ChatError, LinkBroken, LinkClosed
 from chat.core.events import Message
-from chat.core.wire import LAST, MAX_FRAME, Answer, Ask, Author, Frame, Gap, Kind, encode, pack, split, unpack
+from chat.core.wire import LAST, MAX_FRAME, Frame, Kind, encode, split
 from tests.host.host_fixture import HostFixture, Member, Script, Scripted, run
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.client.target import Target, locate
+from chat.core.bodies import direct_name
 from chat.core.errors import AddressError, ChatError, DialFailed, NoSuchRoom, UnknownScheme
-from chat.core.wire import direct_name
 from chat.local.invite import Invite
 from chat.local.rooms import RoomLock, RoomRecord, room_folder
 from chat.transport import Address

@@ -11,22 +11,10 @@ import msgspec
 import pytest
 
 from chat.core import codes
+from chat.core.bodies import Answer, Coded, Notice, Refusal, Rewind, pack, unpack
 from chat.core.errors import CodedError, RemoteProtocolError, RequestFailed
 from chat.core.text import MAX_QUOTED, quoted
-from chat.core.wire import (
-    HEADER_SIZE,
-    MAX_CONTROL,
-    Answer,
-    Coded,
-    Frame,
-    Kind,
-    Notice,
-    Parser,
-    Refusal,
-    Rewind,
-    pack,
-    unpack,
-)
+from chat.core.wire import HEADER_SIZE, MAX_CONTROL, Frame, Kind, Parser
 
 CHAT = Path(__file__).parents[2] / "chat"
 CODED: tuple[type[Coded], ...] = (Refusal, Notice, Answer, Rewind)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from chat.core.bodies import Author, Gap, pack
 from chat.core.errors import RemoteProtocolError
 from chat.core.incoming import Incoming, Range
-from chat.core.wire import LAST, YEAR_9999, Author, Frame, Gap, Kind, Parser, encode, pack, split
+from chat.core.wire import LAST, YEAR_9999, Frame, Kind, Parser, encode, split
 
 ANN = Author(index=1, key=b"a" * 32, stream=5, nick="ann")
 

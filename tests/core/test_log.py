@@ -7,22 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chat.core.bodies import Gap, unpack
 from chat.core.errors import LocalProtocolError
 from chat.core.log import MAX_AHEAD, Batch, Cursor, Log, digest
-from chat.core.wire import (
-    HEADER_SIZE,
-    LAST,
-    MAX_BATCH,
-    MAX_FRAME,
-    YEAR_9999,
-    Gap,
-    Kind,
-    encode,
-    offset_of,
-    run_of,
-    split,
-    unpack,
-)
+from chat.core.wire import HEADER_SIZE, LAST, MAX_BATCH, MAX_FRAME, YEAR_9999, Kind, encode, offset_of, run_of, split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

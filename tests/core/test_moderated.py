@@ -14,31 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from chat.core.bodies import Ask, Author, Challenge, Gap, Hello, Moderation, pack, unpack
 from chat.core.errors import LocalProtocolError, Refused, RemoteProtocolError
 from chat.core.ledger import RoomTables
 from chat.core.log import Log
 from chat.core.room import Member, Room
 from chat.core.session import LinkState, Session
-from chat.core.wire import (
-    HEADER_SIZE,
-    MAX_TEXT,
-    PREFACE,
-    REPLY,
-    SEQ_PREFIX,
-    SPOKEN_END,
-    Ask,
-    Author,
-    Challenge,
-    Gap,
-    Hello,
-    Kind,
-    Moderation,
-    Parser,
-    encode,
-    pack,
-    split,
-    unpack,
-)
+from chat.core.wire import HEADER_SIZE, MAX_TEXT, PREFACE, REPLY, SEQ_PREFIX, SPOKEN_END, Kind, Parser, encode, split
 
 OWNER, OPERATOR, ANN, BOB, CID = (name * 32 for name in (b"o", b"p", b"a", b"b", b"c"))
 NICKS: Final = {OWNER: "olga", OPERATOR: "pat", ANN: "ann", BOB: "bob", CID: "cid"}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from chat.core.bodies import Answer, Ask, Author, Gap, Hello, Names, Rejection, Rewind, Welcome, pack, unpack
 from chat.core.errors import Refused, RemoteProtocolError
 from chat.core.ledger import REJECTIONS_KEPT, RoomTables
 from chat.core.log import Batch, Log, digest
@@ -20,21 +21,10 @@ from chat.core.wire import (
     MAX_TEXT,
     SEQ_PREFIX,
     TARGETED,
-    Answer,
-    Ask,
-    Author,
     Frame,
-    Gap,
-    Hello,
     Kind,
-    Names,
-    Rejection,
-    Rewind,
-    Welcome,
     encode,
-    pack,
     split,
-    unpack,
 )
 
 if TYPE_CHECKING:

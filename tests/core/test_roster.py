@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.core import status
+from chat.core.bodies import Presence, unpack
 from chat.core.roster import Roster
 from chat.core.status import MAX_NOTE_BYTES, STALE_MS, Level, Status, pack_slot, seen, unpack_slot
-from chat.core.wire import MAX_CONTROL, YEAR_9999, Presence, split, unpack
+from chat.core.wire import MAX_CONTROL, YEAR_9999, split
 from chat.transport import MAX_SLOT
 
 

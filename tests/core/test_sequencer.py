@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from chat.core.bodies import Hello
 from chat.core.errors import LocalProtocolError
 from chat.core.ledger import BOT, RoomTables
 from chat.core.log import Log
@@ -21,7 +22,7 @@ from chat.core.sequencer import (
     Submission,
     Submitter,
 )
-from chat.core.wire import SEQ_PREFIX, Hello, Kind, encode, split
+from chat.core.wire import SEQ_PREFIX, Kind, encode, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

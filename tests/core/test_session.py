@@ -7,38 +7,30 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import pytest
 
+from chat.core.bodies import (
+    Answer,
+    Ask,
+    Author,
+    Challenge,
+    Gap,
+    Hello,
+    Names,
+    Notice,
+    Presence,
+    Refusal,
+    Rejection,
+    Rewind,
+    Welcome,
+    pack,
+    unpack,
+)
 from chat.core.codes import REJECTED
 from chat.core.errors import LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError, Text
 from chat.core.events import Answered, Here, Joined, LocalNotice, Message, Numbered, Ranged, Rejected, Rewound, Stored
 from chat.core.log import digest
 from chat.core.outgoing import OutboxEntry, Outgoing
 from chat.core.session import LinkState, Session
-from chat.core.wire import (
-    HEADER_SIZE,
-    LAST,
-    PREFACE,
-    REPLY,
-    SEQ_PREFIX,
-    Answer,
-    Ask,
-    Author,
-    Challenge,
-    Frame,
-    Gap,
-    Hello,
-    Kind,
-    Names,
-    Notice,
-    Parser,
-    Presence,
-    Refusal,
-    Rejection,
-    Rewind,
-    Welcome,
-    encode,
-    pack,
-    unpack,
-)
+from chat.core.wire import HEADER_SIZE, LAST, PREFACE, REPLY, SEQ_PREFIX, Frame, Kind, Parser, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

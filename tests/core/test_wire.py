@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from chat.core import wire
+from chat.core.bodies import Ask, Author, Gap, Hello, Names, Presence, Struct, Welcome, pack, unpack
 from chat.core.errors import LocalProtocolError, RemoteProtocolError
 from chat.core.wire import (
     HEADER_SIZE,
@@ -15,26 +16,16 @@ from chat.core.wire import (
     MAX_TEXT,
     PREFACE,
     SEQ_PREFIX,
-    Ask,
-    Author,
     Frame,
-    Gap,
-    Hello,
     Kind,
-    Names,
     Parser,
-    Presence,
-    Struct,
-    Welcome,
     encode,
     kind_at,
     length_at,
     offset_of,
-    pack,
     run_of,
     split,
     stamp,
-    unpack,
 )
 
 BAD_LENGTHS = [

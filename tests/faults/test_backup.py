@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from chat.core.bodies import Gap
 from chat.core.errors import ChatError, StoreError
-from chat.core.wire import Gap
 from chat.host.backup import backup, restore, verify
 from chat.host.repair import check, repair
 from chat.host.store import Store

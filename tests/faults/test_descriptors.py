@@ -10,8 +10,9 @@ import pytest
 
 from chat.client import connection as connection_module
 from chat.client.events import Lost, Up
+from chat.core.bodies import Ask, Refusal, pack
 from chat.core.errors import HostBusy, Refused
-from chat.core.wire import PREFACE, Ask, Kind, Refusal, pack
+from chat.core.wire import PREFACE, Kind
 from chat.transport import Address
 from tests.cli import programs
 from tests.host.host_fixture import HostFixture, Member, Script, run

@@ -10,9 +10,10 @@ import pytest
 
 from chat.client import connection as connection_module
 from chat.client.events import Lost, Up
+from chat.core.bodies import Challenge, Refusal, pack
 from chat.core.errors import Refused, RemoteProtocolError
 from chat.core.events import Message
-from chat.core.wire import PREFACE, Challenge, Kind, Refusal, encode, pack
+from chat.core.wire import PREFACE, Kind, encode
 from chat.transport import Address
 from tests.host.host_fixture import HostFixture, Script, run, until
 

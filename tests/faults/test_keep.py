@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chat.core.bodies import Gap
 from chat.core.errors import AddressError
-from chat.core.wire import Gap
 from chat.host.backup import backup, verify
 from chat.host.keep import Keep, RoomClock, cut_off
 from chat.host.repair import check, repair

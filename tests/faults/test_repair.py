@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import pytest
 
+from chat.core.bodies import Gap, Rejection, direct_name
 from chat.core.errors import StoreError, StoreFull
 from chat.core.ledger import Ledger, RoomTables
 from chat.core.log import Log
 from chat.core.sequencer import Append, ClaimNick, SetRole
 from chat.core.text import skeleton
-from chat.core.wire import Gap, Kind, Rejection, direct_name, encode, split
+from chat.core.wire import Kind, encode, split
 from chat.host.backup import verify
 from chat.host.repair import check, repair
 from chat.host.store import Store

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chat.core.bodies import Moderation
 from chat.core.errors import StoreError
 from chat.core.ledger import Ledger
 from chat.core.log import Log
 from chat.core.sequencer import Moderate
-from chat.core.wire import Moderation
 from chat.host import audit
 from chat.host.backup import backup
 from chat.host.marks import CHAIN_START

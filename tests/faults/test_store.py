@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chat.core.bodies import Author
 from chat.core.errors import StoreError
 from chat.core.log import Log
 from chat.core.room import Room
 from chat.core.sequencer import AddInvite, Append, ClaimNick, Reject, SetRole
 from chat.core.text import skeleton
-from chat.core.wire import Author, Kind, encode
+from chat.core.wire import Kind, encode
 from chat.host.schema import row_digest
 from chat.host.store import Store
 from chat.host.tables import put_rows

@@ -16,24 +16,10 @@ import pytest
 
 from chat.client.client import Client
 from chat.client.target import Target
+from chat.core.bodies import Ask, Challenge, Gap, Hello, Refusal, Welcome, pack, unpack
 from chat.core.errors import LinkBroken, LinkClosed, Refused, RequestFailed
 from chat.core.events import Message, Stored
-from chat.core.wire import (
-    PREFACE,
-    Ask,
-    Challenge,
-    Frame,
-    Gap,
-    Hello,
-    Kind,
-    Parser,
-    Refusal,
-    Welcome,
-    encode,
-    pack,
-    split,
-    unpack,
-)
+from chat.core.wire import PREFACE, Frame, Kind, Parser, encode, split
 from chat.host.host import Host
 from chat.host.store import Store
 from chat.local.identity import Identity, load_host, transcript

@@ -12,20 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from chat.client.events import Lost
+from chat.core.bodies import Ask, Hello, Names, pack, unpack
 from chat.core.errors import NoSuchRoom, Refused
 from chat.core.events import Joined
-from chat.core.wire import (
-    MAX_CONTROL,
-    MAX_TEXT,
-    PREFACE,
-    Ask,
-    Hello,
-    Kind,
-    Names,
-    encode,
-    pack,
-    unpack,
-)
+from chat.core.wire import MAX_CONTROL, MAX_TEXT, PREFACE, Kind, encode
 from chat.host import admission
 from chat.local.identity import Identity
 from chat.transport import Address, Site

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chat.client.events import Lost, Up
+from chat.core.bodies import Notice, Refusal, States, unpack
 from chat.core.events import Joined
 from chat.core.ledger import BOT
 from chat.core.status import Level, Status, pack_slot, seen, unpack_slot
-from chat.core.wire import Kind, Notice, Refusal, States, encode, unpack
+from chat.core.wire import Kind, encode
 from chat.local.identity import Identity
 from chat.transport.registry import board_maker
 from tests.host.host_fixture import HostFixture, Member, run, until

@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from chat.core.wire import (
-    HEADER_SIZE,
-    MAX_FRAME,
-    MAX_TEXT,
-    Kind,
-    encode,
-)
+from chat.core.wire import HEADER_SIZE, MAX_FRAME, MAX_TEXT, Kind, encode
 from chat.host import host as host_module
 from chat.host import hosted_room
 from tests.host.host_fixture import (

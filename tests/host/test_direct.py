@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chat.core.bodies import Direct, Refusal, direct_name, pack, unpack
 from chat.core.errors import NoSuchRoom, Refused
-from chat.core.wire import PREFACE, Direct, Kind, Refusal, direct_name, pack, unpack
+from chat.core.wire import PREFACE, Kind
 from chat.local.identity import Identity
 from tests.host.host_fixture import HostFixture, run
 

@@ -9,14 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.client.events import Lost
+from chat.core.bodies import Author, unpack
 from chat.core.events import Message, Rewound
-from chat.core.wire import (
-    MAX_TEXT,
-    Author,
-    Kind,
-    split,
-    unpack,
-)
+from chat.core.wire import MAX_TEXT, Kind, split
 from chat.host import host as host_module
 from tests.host.host_fixture import (
     FakeTransport,

@@ -10,15 +10,10 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from chat.client.events import Up
+from chat.core.bodies import Ask, Notice
 from chat.core.errors import StoreError
 from chat.core.events import Here, Stored
-from chat.core.wire import (
-    MAX_TEXT,
-    Ask,
-    Kind,
-    Notice,
-    split,
-)
+from chat.core.wire import MAX_TEXT, Kind, split
 from chat.host import hosted_room
 from tests.host.host_fixture import (
     HostFixture,

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chat.core.bodies import Ask, Notice
 from chat.core.errors import AddressError
 from chat.core.events import Message
 from chat.core.outgoing import Outgoing
-from chat.core.wire import Ask, Kind, Notice
+from chat.core.wire import Kind
 from chat.host import admission
 from chat.host import programs as programs_module
 from chat.host.programs import Forked, Program, Programs

@@ -10,10 +10,11 @@ import pytest
 
 from chat.cli.oneshot import send_text
 from chat.client.events import as_object
+from chat.core.bodies import Rejection, unpack
 from chat.core.errors import FAILED, ChatError
 from chat.core.events import Rejected
 from chat.core.outgoing import Outgoing
-from chat.core.wire import MAX_TEXT, SEQ_PREFIX, Kind, Rejection, encode, unpack
+from chat.core.wire import MAX_TEXT, SEQ_PREFIX, Kind, encode
 from chat.host.peer_process import _Lines
 from chat.ui import linear
 from chat.ui.describe import describe

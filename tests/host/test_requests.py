@@ -7,17 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from chat.core.bodies import Answer, Ask, pack, unpack
 from chat.core.errors import RequestFailed
 from chat.core.events import Joined
-from chat.core.wire import (
-    MAX_CONTROL,
-    Answer,
-    Ask,
-    Kind,
-    encode,
-    pack,
-    unpack,
-)
+from chat.core.wire import MAX_CONTROL, Kind, encode
 from chat.host import hosted_room
 from chat.host.programs import Program
 from tests.host.host_fixture import (

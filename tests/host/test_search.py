@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import pytest
 
+from chat.core.bodies import Author, Gap
 from chat.core.log import Batch, Log
-from chat.core.wire import REPLY, SEQ_PREFIX, Author, Gap, Kind
+from chat.core.wire import REPLY, SEQ_PREFIX, Kind
 from chat.host import search
 from chat.host.search import Found, Index, SearchError
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.cli.oneshot import print_search
+from chat.core.bodies import Answer, Ask, pack, unpack
 from chat.core.errors import ChatError
 from chat.core.events import Rejected
 from chat.core.outgoing import Outgoing
-from chat.core.wire import MAX_CONTROL, SEQ_PREFIX, Answer, Ask, Kind, encode, pack, unpack
+from chat.core.wire import MAX_CONTROL, SEQ_PREFIX, Kind, encode
 from chat.host.requests import REQUESTS
 from tests.host.host_fixture import HostFixture, declined, run
 

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chat.core.bodies import Author, Gap, Rejection
 from chat.core.errors import StoreError, StoreFull
 from chat.core.ledger import REJECTIONS_KEPT, RoomTables
 from chat.core.log import Batch, Log
-from chat.core.wire import HEADER_SIZE, MAX_BATCH, Author, Gap, Kind, Rejection, split
+from chat.core.wire import HEADER_SIZE, MAX_BATCH, Kind, split
 from chat.host import schema
 from chat.host.store import Store
 from chat.local.invite import signer

@@ -10,26 +10,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chat.core import wire
+from chat.core import bodies as structs
+from chat.core.bodies import Author, Key, KeyOrNone, Nick, Struct, Word, pack, unpack
 from chat.core.errors import RemoteProtocolError
-from chat.core.wire import (
-    HEADER_SIZE,
-    MAX_FRAME,
-    MAX_HELLO,
-    PREFACE,
-    Author,
-    Frame,
-    Parser,
-    Struct,
-    encode,
-    length_at,
-    pack,
-    split,
-    unpack,
-)
+from chat.core.wire import HEADER_SIZE, MAX_FRAME, MAX_HELLO, PREFACE, Frame, Parser, encode, length_at, split
 
 LONG = settings(max_examples=5000)
-SHAPES = [shape for shape in vars(wire).values() if isinstance(shape, type) and issubclass(shape, Struct)]
+SHAPES = [shape for shape in vars(structs).values() if isinstance(shape, type) and issubclass(shape, Struct)]
 
 frames = st.builds(
     encode,
@@ -141,10 +128,10 @@ def sound(shape: type[Struct]) -> st.SearchStrategy[Struct]:
         int: number,
         list[int]: st.lists(number),
         list[Author]: st.lists(sound(Author)) if shape is not Author else st.nothing(),
-        wire.Key: st.binary(min_size=32, max_size=32),
-        wire.KeyOrNone: st.binary(max_size=32),
-        wire.Nick: st.text(max_size=64),
-        wire.Word: st.text(max_size=64),
+        Key: st.binary(min_size=32, max_size=32),
+        KeyOrNone: st.binary(max_size=32),
+        Nick: st.text(max_size=64),
+        Word: st.text(max_size=64),
     }
     hints, exact = get_type_hints(shape), get_type_hints(shape, include_extras=True)
     found = {name: by_type.get(exact[name], by_type.get(kind)) for name, kind in hints.items()}

@@ -19,10 +19,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from chat.core.bodies import Gap, unpack
 from chat.core.errors import LocalProtocolError
 from chat.core.ledger import RoomTables
 from chat.core.log import MAX_AHEAD, Batch, Cursor, Log
-from chat.core.wire import HEADER_SIZE, MAX_BATCH, MAX_FRAME, Gap, Kind, Parser, encode, kind_at, unpack
+from chat.core.wire import HEADER_SIZE, MAX_BATCH, MAX_FRAME, Kind, Parser, encode, kind_at
 from chat.host.store import Store
 
 NOTHING = RoomTables()

@@ -20,12 +20,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from chat.core.bodies import Hello, Moderation, unpack
 from chat.core.errors import Refused
 from chat.core.ledger import BOT
 from chat.core.log import Log
 from chat.core.room import Member, Room
 from chat.core.sequencer import Submission
-from chat.core.wire import SEQ_PREFIX, Hello, Kind, Moderation, encode, split, unpack
+from chat.core.wire import SEQ_PREFIX, Kind, encode, split
 from chat.host.store import Store
 
 if TYPE_CHECKING:

@@ -15,11 +15,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from chat.core.bodies import Ask, Hello, pack
 from chat.core.errors import RemoteProtocolError
 from chat.core.ledger import BOT, RoomTables
 from chat.core.log import Log
 from chat.core.room import Member, Room
-from chat.core.wire import HEADER_SIZE, MAX_BATCH, MAX_TEXT, SEQ_PREFIX, Ask, Hello, Kind, Parser, encode, pack
+from chat.core.wire import HEADER_SIZE, MAX_BATCH, MAX_TEXT, SEQ_PREFIX, Kind, Parser, encode
 
 WHO: Final = ("ann", "bot", "other-bot", "reader")
 LARGEST: Final = SEQ_PREFIX.size + MAX_TEXT

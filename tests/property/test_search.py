@@ -13,8 +13,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chat.core.bodies import Author
 from chat.core.log import Log
-from chat.core.wire import SEQ_PREFIX, Author, Kind
+from chat.core.wire import SEQ_PREFIX, Kind
 from chat.host.search import Found, Index, SearchError, cut
 
 if TYPE_CHECKING:

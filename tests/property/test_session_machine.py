@@ -23,26 +23,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from chat.client.outbox import Outbox
+from chat.core.bodies import Author, Challenge, Gap, Hello, Rejection, pack, unpack
 from chat.core.events import Joined, Message, Numbered, Rejected, Stored
 from chat.core.ledger import RoomTables
 from chat.core.log import Batch, Log
 from chat.core.outgoing import OutboxEntry, Outgoing, split_body
 from chat.core.room import Member, Room
 from chat.core.session import LinkState, Session
-from chat.core.wire import (
-    PREFACE,
-    Author,
-    Challenge,
-    Gap,
-    Hello,
-    Kind,
-    Parser,
-    Rejection,
-    encode,
-    pack,
-    split,
-    unpack,
-)
+from chat.core.wire import PREFACE, Kind, Parser, encode, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,23 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from chat.core.errors import LocalProtocolError, Refused, RemoteProtocolError
-from chat.core.log import Log
-from chat.core.outgoing import OutboxEntry, Outgoing
-from chat.core.room import Member, Room
-from chat.core.session import LinkState, Session
-from chat.core.wire import (
-    LOG_KINDS_END,
-    PREFACE,
-    TARGETED,
+from chat.core.bodies import (
     Answer,
     Ask,
     Author,
     Challenge,
-    Frame,
     Gap,
     Hello,
-    Kind,
     Names,
     Notice,
     Presence,
@@ -35,10 +25,14 @@ from chat.core.wire import (
     Rejection,
     Struct,
     Welcome,
-    encode,
     pack,
-    split,
 )
+from chat.core.errors import LocalProtocolError, Refused, RemoteProtocolError
+from chat.core.log import Log
+from chat.core.outgoing import OutboxEntry, Outgoing
+from chat.core.room import Member, Room
+from chat.core.session import LinkState, Session
+from chat.core.wire import LOG_KINDS_END, PREFACE, TARGETED, Frame, Kind, encode, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,9 +11,9 @@ import pytest
 from chat import testing
 from chat.client.client import Client
 from chat.client.connection import Connection
+from chat.core.bodies import Gap
 from chat.core.errors import StoreFull
 from chat.core.events import Message
-from chat.core.wire import Gap
 from chat.host.hosted_room import DISK_FULL, HostedRoom
 from tests.harness import KITS, Memory
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import pytest
 
 from chat.core import status
+from chat.core.bodies import Author
 from chat.core.errors import ChatError, LinkBroken, LocalProtocolError, WrongValue
 from chat.core.events import Message
 from chat.core.session import LinkState, Session
 from chat.core.status import Level
-from chat.core.wire import Author, Kind
+from chat.core.wire import Kind
 from chat.local.identity import fingerprint
 from chat.local.settings import Settings
 from chat.ui.commands import COMMANDS, LINES, SCREEN

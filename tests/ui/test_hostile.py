@@ -39,6 +39,7 @@ from chat.client.board_view import as_names
 from chat.client.client import Client
 from chat.client.events import Lost, as_object
 from chat.client.target import Target
+from chat.core.bodies import Answer, Ask, Author, Direct, Gap, Names, Notice, Presence, Rewind, States, pack, unpack
 from chat.core.errors import ChatError, LinkBroken, LinkClosed
 from chat.core.events import Here, Joined, Message, Rewound
 from chat.core.outgoing import Outgoing
@@ -46,24 +47,7 @@ from chat.core.session import LinkState
 from chat.core.status import Level, pack_slot, seen, unpack_slot
 from chat.core.status import Status as Shown
 from chat.core.text import visible
-from chat.core.wire import (
-    LAST,
-    REPLY,
-    Answer,
-    Ask,
-    Author,
-    Direct,
-    Gap,
-    Kind,
-    Names,
-    Notice,
-    Presence,
-    Rewind,
-    States,
-    encode,
-    pack,
-    unpack,
-)
+from chat.core.wire import LAST, REPLY, Kind, encode
 from chat.host.process import Log
 from chat.host.programs import _write_log
 from chat.local.identity import Identity

@@ -19,9 +19,10 @@ import pytest
 
 from chat.client.client import Client
 from chat.client.target import Target
+from chat.core.bodies import Author, Direct
 from chat.core.events import Here, Message
 from chat.core.status import Level
-from chat.core.wire import Author, Direct, Kind
+from chat.core.wire import Kind
 from chat.local.identity import Identity, fingerprint
 from chat.local.known_hosts import KnownHosts
 from chat.local.settings import DEFAULTS, Settings

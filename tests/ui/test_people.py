@@ -6,11 +6,12 @@ import time
 
 import pytest
 
+from chat.core.bodies import Author, Direct
 from chat.core.errors import ChatError
 from chat.core.events import Message
 from chat.core.session import Session
 from chat.core.status import Status
-from chat.core.wire import Author, Direct, Kind
+from chat.core.wire import Kind
 from chat.local.identity import fingerprint
 from chat.ui import people as module
 from chat.ui.people import (

@@ -10,8 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from chat.core.bodies import Author
 from chat.core.events import Message
-from chat.core.wire import Author, Kind
+from chat.core.wire import Kind
 from chat.ui import ring as ring_module
 from chat.ui.entry import OVERHEAD, Entry, MessageEntry, NoteEntry
 from chat.ui.ring import RING

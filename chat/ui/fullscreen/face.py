@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
     from chat.client.client import Client
     from chat.client.events import ClientEvent
+    from chat.core.bodies import Direct
     from chat.core.outgoing import OutboxEntry
-    from chat.core.wire import Direct
     from chat.local.settings import Settings
     from chat.ui.entry import MessageEntry
     from chat.ui.face import Work

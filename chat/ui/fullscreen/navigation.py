@@ -15,8 +15,8 @@ from functools import partial
 from itertools import chain, takewhile
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from chat.core.bodies import Ask
 from chat.core.errors import ChatError
-from chat.core.wire import Ask
 from chat.i18n import _, later, translate
 from chat.ui.controller import OWN
 from chat.ui.entry import MessageEntry
@@ -25,7 +25,7 @@ from chat.ui.timeline import folded
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from chat.core.wire import Answer
+    from chat.core.bodies import Answer
     from chat.ui.fullscreen.face import FullScreen
     from chat.ui.fullscreen.view import View
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chat.client.events import Lost, Up
+from chat.core.bodies import Answer, Direct, Gap, Notice
 from chat.core.events import Here, Joined, Message, Rejected, Rewound, Stored
 from chat.core.outgoing import split_body
-from chat.core.wire import Answer, Direct, Gap, Notice
 from chat.i18n import _
 from chat.local.identity import fingerprint
 from chat.ui.controller import now

@@ -14,9 +14,10 @@ from prompt_toolkit.output import DummyOutput
 from chat.client.client import Client
 from chat.client.target import Target
 from chat.core import status
+from chat.core.bodies import Answer, Ask, Author, Gap
 from chat.core.events import Here, Joined, Message
 from chat.core.session import LinkState, Session
-from chat.core.wire import Answer, Ask, Author, Gap, Kind
+from chat.core.wire import Kind
 from chat.host.host import Host
 from chat.host.store import Store
 from chat.local.identity import Identity, load_host

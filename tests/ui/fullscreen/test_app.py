@@ -26,9 +26,10 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 from chat.client.events import Lost
+from chat.core.bodies import Gap, Notice, Rewind
 from chat.core.errors import Refused
 from chat.core.events import Here, Rewound
-from chat.core.wire import Gap, Kind, Notice, Rewind
+from chat.core.wire import Kind
 from chat.ui.fullscreen.app import App
 from chat.ui.fullscreen.face import FullScreen
 from chat.ui.fullscreen.wrapping import columns

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta, timezone
 
+from chat.core.bodies import Author
 from chat.core.events import Message
-from chat.core.wire import Author, Kind
+from chat.core.wire import Kind
 from chat.ui.fullscreen.conversation import Conversation
 from chat.ui.fullscreen.pane import Pane
 from chat.ui.timeline import Timeline

@@ -14,9 +14,10 @@ from prompt_toolkit.input import create_pipe_input
 
 from chat.client.events import Lost
 from chat.core import status
+from chat.core.bodies import Notice
 from chat.core.errors import LinkBroken, reason
 from chat.core.events import Here
-from chat.core.wire import Kind, Notice
+from chat.core.wire import Kind
 from chat.i18n import use
 from chat.local.identity import fingerprint
 from chat.local.rooms import RoomLock, RoomRecord

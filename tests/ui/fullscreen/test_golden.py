@@ -30,8 +30,9 @@ from prompt_toolkit.input import DummyInput
 from prompt_toolkit.layout import FormattedTextControl, HSplit, Layout, VSplit, Window
 from prompt_toolkit.output.vt100 import Vt100_Output
 
+from chat.core.bodies import Author
 from chat.core.events import Message
-from chat.core.wire import Author, Kind
+from chat.core.wire import Kind
 from chat.ui import theme
 from chat.ui.fullscreen.conversation import Conversation
 from chat.ui.fullscreen.pane import Pane

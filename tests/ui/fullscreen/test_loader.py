@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from chat.core.bodies import Gap
     from chat.core.events import Message
-    from chat.core.wire import Gap
 
 
 def test_what_is_unread_and_not_loaded_is_loaded_when_one_goes_there(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from chat.core.bodies import Author
 from chat.core.events import Message
-from chat.core.wire import Author, Kind
+from chat.core.wire import Kind
 from chat.ui import ring as ring_module
 from chat.ui.entry import MessageEntry
 from chat.ui.fullscreen import pane as module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chat.core.wire import Answer
+from chat.core.bodies import Answer
 from tests.ui.fullscreen.stage import IN, Room, Script, run, staged
 
 if TYPE_CHECKING:

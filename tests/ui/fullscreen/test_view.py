@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.client.events import Lost, Up
+from chat.core.bodies import Gap, Notice, Rewind
 from chat.core.errors import Text
 from chat.core.events import Here, Rejected, Rewound, Stored
 from chat.core.outgoing import OutboxEntry, Outgoing
-from chat.core.wire import REPLY, Gap, Kind, Notice, Rewind
+from chat.core.wire import REPLY, Kind
 from chat.local.identity import fingerprint
 from chat.local.settings import Settings
 from chat.transport import Address
