@@ -12,6 +12,8 @@ from chat.transport import Address
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tests.host.host_fixture import Member
+
 PROXIED: Final = ("--proxy-protocol", "loopback")
 ATTACKER: Final = "203.0.113.9"
 ELSEWHERE: Final = "198.51.100.7"
@@ -114,3 +116,24 @@ async def proxy(address: Address, source: str) -> AsyncIterator[tuple[Address, l
         await server.wait_closed()
         if tasks:
             await asyncio.wait(tasks)  # the ends of both sides are closed by now
+
+
+@asynccontextmanager
+async def talking(one: Member, other: Member) -> AsyncIterator[None]:
+    """Have two talk in turn until the attack is over: each message must be stored, and heard by the other."""
+    over = asyncio.Event()
+
+    async def talk() -> None:
+        number, (says, hears) = 0, (one, other)
+        while not over.is_set() or number < 2:
+            number, (says, hears) = number + 1, (hears, says)
+            await says.stored(await says.say(f"bystander {number}"))
+            await hears.hear(f"bystander {number}")
+
+    task = asyncio.ensure_future(talk())
+    try:
+        yield
+        over.set()
+        await task
+    finally:
+        task.cancel()
