@@ -7,11 +7,13 @@ import json
 import os
 import signal
 import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.cli import programs
 from tests.cli.programs import PATIENCE, Program, host, run, until
 
 
@@ -140,3 +142,17 @@ def test_a_name_to_advertise_needs_somebody_who_can_use_it(tmp_path: Path) -> No
             2,
             ["chat: --advertise is for people elsewhere, who cannot reach this room; add -t tcp"],
         )
+
+
+def test_without_a_rate_ones_own_terminals_have_no_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This host takes one new outbox of a key an hour, unless it is without limits."""
+    less = "from chat.host import rates; rates.NEW_STREAMS = 1; from chat.cli.main import main; main()"
+    monkeypatch.setattr(programs, "CHAT", [sys.executable, "-c", less])
+    with (
+        host(tmp_path, "--rate=0"),
+        Program(tmp_path, "join", "--json") as one,
+        Program(tmp_path, "join", "--json") as two,
+    ):
+        for window in (one, two):  # each has an outbox
+            window.say("hello", "1")
+            window.until("stored")

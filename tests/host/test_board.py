@@ -193,6 +193,31 @@ def test_a_full_board_is_told_of_and_the_talk_goes_on(tmp_path: Path) -> None:
     run(scene())
 
 
+def test_a_slot_that_the_host_writes_stays_alive_without_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise who is far and idle counts as absent after 15 s. Only a beat makes a slot younger."""
+    monkeypatch.setattr("chat.host.host.BEAT", 0.01)
+
+    async def scene() -> None:
+        async with BoardHouse(tmp_path) as fixture, fixture.near_and_far() as (_, bob):
+            reader = maker.open(fixture.board)
+
+            def age() -> int:
+                return next(age for _, slot, age in reader.read() if (unpack_slot(slot) or [(b"", "")])[0][1] == "bob")
+
+            bob.show(note="idle from now on")
+            await until(lambda: is_noted(bob, "bob", "idle from now on"), "it is written")
+            for _ in range(3):
+                before = [0]
+                await until(lambda before=before: age() < before[-1] or before.append(age()), "it is younger")  # type: ignore[misc]
+            reader.close()
+
+    maker = board_maker()
+    assert maker is not None
+    run(scene())
+
+
 def test_a_damaged_board_is_made_anew_and_all_show_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chat.host.host.BEAT", 0.05)
     monkeypatch.setattr("chat.client.connection.BEAT", 0.05)
