@@ -201,6 +201,8 @@ def test_a_slot_that_the_host_writes_stays_alive_without_a_change(
 
     async def scene() -> None:
         async with BoardHouse(tmp_path) as fixture, fixture.near_and_far() as (_, bob):
+            maker = board_maker()
+            assert maker is not None
             reader = maker.open(fixture.board)
 
             def age() -> int:
@@ -213,8 +215,6 @@ def test_a_slot_that_the_host_writes_stays_alive_without_a_change(
                 await until(lambda before=before: age() < before[-1] or before.append(age()), "it is younger")  # type: ignore[misc]
             reader.close()
 
-    maker = board_maker()
-    assert maker is not None
     run(scene())
 
 
