@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from chat.ui.timeline import Timeline
 
 _EXCERPT: Final = 40  # characters of a message that another one is about
+_NAMED: Final = 8  # people who came, or left, in one line: more are counted
 
 
 def describe(event: ClientEvent) -> list[str]:
@@ -38,7 +39,7 @@ def describe(event: ClientEvent) -> list[str]:
         case Here(came, went, first):
             text = _("here: {nicks}") if first else _("{nicks} came")
             moved = [(text, came), (_("{nicks} left"), went)]
-            return [text.format(nicks=_line(", ".join(nick for _key, nick in some))) for text, some in moved if some]
+            return [text.format(nicks=_line(listed([nick for _key, nick in some]))) for text, some in moved if some]
         case Rejected(entry, _code, why):
             text = split_body(entry.kind, entry.flags, entry.body)[0][:_EXCERPT]
             form = _("not sent: {why}: {text}") if text else _("not sent: {why}")
@@ -55,6 +56,12 @@ def describe(event: ClientEvent) -> list[str]:
         case Up(address):
             return [_("connected over {address}").format(address=_line(address.brief))]
     return []
+
+
+def listed(nicks: list[str]) -> str:
+    """Return nicknames in one line, the first few by name."""
+    more = len(nicks) - _NAMED
+    return ", ".join([*nicks[:_NAMED], _("{count} more").format(count=more)] if more > 0 else nicks)
 
 
 def describe_message(item: MessageEntry, about: str = "", *, number: bool = False, clock: str = "%H:%M") -> list[str]:

@@ -45,6 +45,7 @@ from chat.ui.controller import OWN, Controller
 from chat.ui.describe import describe, describe_message, excerpt
 from chat.ui.entry import MessageEntry
 from chat.ui.face import Face, converse
+from chat.ui.moves import Moves
 from chat.ui.people import describe_direct, names_of
 from chat.ui.timeline import Timeline
 
@@ -77,6 +78,7 @@ class Room(face.Room):
         super().__init__(client, partner)
         self.timeline = Timeline(client.session.key, client.session.nick)
         self.older: dict[int, MessageEntry] = {}  # from before the timeline, if a command named them
+        self.moves = Moves()
         self.day = datetime.now().astimezone().date()  # of the last line
 
     def at_seq(self, seq: int) -> MessageEntry | None:
@@ -153,7 +155,10 @@ class Linear(Face[Room]):
 
     def _lines_of(self, room: Room, event: ClientEvent) -> list[str]:
         """Take note of an event, and return the lines about it."""
-        made = self._take(room, event)
+        return self._named(room, self._take(room, event))
+
+    def _named(self, room: Room, made: list[str]) -> list[str]:
+        """Return what is shown of these lines. Those of another room bear its name, unless it is muted."""
         if room is self.controller.room:
             return made
         is_muted = room.client.session.room in self.controller.settings.muted
@@ -180,7 +185,10 @@ class Linear(Face[Room]):
             case Here(came, went, first):
                 room.known.moved(came, went, time.time_ns() // 1_000_000)
                 came, went = ([who for who in some if who[0] not in room.timeline.ignored] for some in (came, went))
-                event = Here(came, went, first)
+                if first:
+                    return [f"* {line}" for line in describe(Here(came, went, first))]
+                room.moves.take(Here(came, went, first))
+                return self._moved(room)
             case Stored(entry) | Rejected(entry):
                 said_here = self._said.pop(id(entry), None) is not None  # else an earlier process said it
                 self._unsent += said_here and isinstance(event, Rejected) and not self._is_typed
@@ -191,6 +199,24 @@ class Linear(Face[Room]):
                 known = not names_of(key).isdisjoint(settings.ignore) or self.controller.is_told(event)
                 return [] if known else [f"* {describe_direct(event)}"]
         return [f"* {line}" for line in describe(event)]
+
+    def _moved(self, room: Room) -> list[str]:
+        """Return the lines about who came and left, now or, if there were many, later."""
+        if not room.moves:
+            return []
+        if seconds := room.moves.wait():
+            if not room.moves.is_later:
+                room.moves.is_later = True
+                self.spawn(self._move_later(room, seconds))
+            return []
+        return [f"* {line}" for line in describe(room.moves.tell())]
+
+    async def _move_later(self, room: Room, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        room.moves.is_later = False
+        if room in self.controller.rooms:
+            self._lines += self._named(room, self._moved(room))
+            await self._flush()
 
     def _take_message(self, room: Room, message: Message) -> list[str]:
         timeline, key, settings = room.timeline, message.author.key, self.controller.settings
@@ -213,7 +239,9 @@ class Linear(Face[Room]):
             text = _("… {count} more lines; to read them: chat log --since {number}")
             rest = text.format(count=len(made) - _SHOWN_LINES, number=message.seq)
             made = [*made[:_SHOWN_LINES], visible(rest, lines=False)]
-        return [*([f"* {day.isoformat()}"] if day != before else []), *made]
+        who = (key, message.author.nick)
+        came = [f"* {line}" for line in describe(room.moves.tell())] if room.moves.is_awaited(who) else []
+        return [*([f"* {day.isoformat()}"] if day != before else []), *came, *made]
 
     # -- what is typed ---------------------------------------------------------------------------
 

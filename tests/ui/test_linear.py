@@ -27,7 +27,7 @@ from chat.local.identity import Identity, fingerprint
 from chat.local.known_hosts import KnownHosts
 from chat.local.settings import DEFAULTS, Settings
 from chat.transport import Address
-from chat.ui import linear
+from chat.ui import linear, moves
 from chat.ui.commands import LINES, commands_of
 from tests.cli.programs import CHAT, PATIENCE, Program, host, run
 
@@ -515,3 +515,51 @@ def test_a_message_of_very_many_lines_does_not_take_the_terminal(tmp_path: Path)
         run(tmp_path / "host", "send", ".", "short", "--as=bob")
         assert "bob: short" in ann.until("short")
         assert len(run(tmp_path / "ann", "join", "--plain", "--history=9").stdout.splitlines()) > 1_000
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 1000.0
+        monkeypatch.setattr(moves, "monotonic", lambda: self.seconds)
+
+
+def test_a_crowd_that_comes_and_goes_does_not_fill_the_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        clock, made = Clock(monkeypatch), face(tmp_path)
+        crowd = [(n.to_bytes(32, "big"), f"n{n}") for n in range(2363)]
+        crowd[6] = (BOB, "bob")
+        shown = [line for who in crowd for line in told(made, Here([who], [], first=False))]
+        assert shown == [f"* n{n} came" for n in range(moves.AT_ONCE)]
+        assert [line for who in crowd[9:] for line in told(made, Here([], [who], first=False))] == []
+        assert told(made, message(7, "hi")) == ["* n5, bob, n7, n8 came", "bob: hi #7"]
+        told(made, Here([crowd[9]], [], first=False))
+        clock.seconds += moves.EVERY
+        assert told(made, Here(crowd[20:40], [], first=False)) == [
+            "* n9, n20, n21, n22, n23, n24, n25, n26, 13 more came"
+        ]
+        clock.seconds += moves.EVERY * 2 * moves.AT_ONCE
+        shown = [line for who in crowd[:40] for line in told(made, Here([], [who], first=False))]
+        assert shown == [f"* n{n} left" for n in range(moves.AT_ONCE)]
+
+    asyncio.run(story())
+
+
+def test_what_waits_of_who_came_is_told_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moves, "EVERY", 0.01)
+    monkeypatch.setattr(moves, "AT_ONCE", 1)
+
+    async def story() -> None:
+        made, written = face(tmp_path), list[str]()
+        monkeypatch.setattr(made._out, "write", lambda lines: _take(written, lines))
+        for n in range(3):
+            written += told(made, Here([(bytes([n]) * 32, f"n{n}")], [], first=False))
+        while made._tasks:
+            await asyncio.wait([*made._tasks])
+        assert written[0] == "* n0 came"
+        assert ", ".join(written).replace("* ", "").replace(" came", "") == "n0, n1, n2"
+
+    asyncio.run(story())
+
+
+async def _take(written: list[str], lines: list[str]) -> None:
+    written += lines

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chat.core.wire import Kind
 from chat.i18n import _
-from chat.ui.describe import describe_message
+from chat.ui.describe import describe_message, listed
 from chat.ui.entry import Entry, MessageEntry, NoteEntry, PresenceEntry
 from chat.ui.fullscreen.wrapping import clip, columns, sanitize, wrap, wrap_fragments
 from chat.ui.markup import parse, without_delimiters
@@ -32,7 +32,6 @@ _EXCERPT: Final = 200  # characters of a message that is answered; the width of 
 _MAX_REACTIONS: Final = 12  # different ones shown on one message
 _REACTION_COLUMNS: Final = 8
 _MAX_NAMED: Final = 3  # people who gave one reaction: more are counted
-_MAX_MOVED: Final = 8  # people who came, or left, in one line: more are counted
 
 
 class Line(NamedTuple):
@@ -164,7 +163,7 @@ def _continues(entry: Entry, before: Entry | None) -> bool:
 
 def _moved(entry: PresenceEntry) -> str:
     parts = [
-        words.format(nicks=_listed(nicks))
+        words.format(nicks=listed(nicks))
         for words, first, last in (
             (_("{nicks} came"), True, True),
             (_("{nicks} left"), False, False),
@@ -176,11 +175,6 @@ def _moved(entry: PresenceEntry) -> str:
     if entry.more:
         parts.append(_("{count} more").format(count=entry.more))
     return "; ".join(parts)
-
-
-def _listed(nicks: list[str]) -> str:
-    more = len(nicks) - _MAX_MOVED
-    return ", ".join([*nicks[:_MAX_MOVED], _("{count} more").format(count=more)] if more > 0 else nicks)
 
 
 def lay(line: Line, width: int, *, delimiters: bool = False) -> Wrapped:
