@@ -22,11 +22,13 @@ from chat.cli.help import Group, usage_error
 from chat.cli.home import asked_to_end, complain, warn
 from chat.core.errors import DONE, FAILED, INTERRUPTED, USAGE, ChatError, reason
 from chat.i18n import _, translate
+from chat.local.arguments import hide_invites
 from chat.local.descriptors import drop_unwritten, open_standard_streams
 
 
 def main() -> None:
     """Run the command and exit with its code."""
+    hide_invites()
     open_standard_streams()
     if sys.getfilesystemencoding() != "utf-8":  # some old locale's: in UTF-8 mode no name or path is beyond it
         arguments = [one.encode("utf-8", "surrogateescape") for one in sys.orig_argv[1:]]
