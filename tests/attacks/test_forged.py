@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from chat.core.bodies import Author, Moderation, pack
 from chat.core.status import Status, pack_slot
-from chat.core.wire import PREFACE, Author, Kind, Moderation, encode, pack
+from chat.core.wire import PREFACE, Kind, encode
 from chat.local.identity import Identity
 from tests.attacks.crowd import talking
 from tests.host.host_fixture import HostFixture, run, until

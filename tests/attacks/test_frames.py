@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from chat.client.events import Lost
+from chat.core.bodies import pack
 from chat.core.errors import ChatError
-from chat.core.wire import HEADER_SIZE, MAX_FRAME, MAX_HELLO, PREFACE, Kind, encode, pack
+from chat.core.wire import HEADER_SIZE, MAX_FRAME, MAX_HELLO, PREFACE, Kind, encode
 from chat.transport import Address
 from tests.attacks.crowd import talking
 from tests.host.host_fixture import HostFixture, Script, run

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from chat.core.bodies import Challenge, Welcome, pack, unpack
 from chat.core.errors import LinkBroken, LinkClosed, Refused, RemoteProtocolError
-from chat.core.wire import PREFACE, Challenge, Kind, Parser, Welcome, encode, pack, unpack
+from chat.core.wire import PREFACE, Kind, Parser, encode
 from chat.local.identity import load_host
 from chat.transport import Address, Site
 from chat.transport.registry import find
