@@ -28,7 +28,6 @@ Traps:
   EMFILE            The peer stays in the backlog, so the listener stays readable: without a pause the loop would spin.
   ECONNRESET        Closing with unread bytes loses what was sent before: see SocketLink. For a peer that only sends,
                     TLS's session tickets are such unread bytes, so we issue none.
-  SSLWantWrite      asks for more than patience, as SSLWantRead does: see TlsLink.
   a bare FIN        Anyone on the path can forge one. Only TLS's close_notify is an end; without it, the link broke.
   Nagle             Delays a small piece until the previous one is acknowledged: set TCP_NODELAY, we batch ourselves.
   self-connect      When we dial a free port of this machine, the kernel may pick that very port for our side, and we
@@ -47,25 +46,23 @@ import os
 import socket
 import ssl
 from collections import deque
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from chat.transport import Address, AddressError, DialFailed, LinkClosed, ListenFailed, Peer, Text, WrongValue, reason
-from chat.transport.link import NotTls, SocketLink, TlsLink, Waiter, begin_tls
+from chat.transport.link import SocketLink, Waiter
 from chat.transport.patience import patience
 from chat.transport.shares import Door
-from chat.transport.source import MAX_HEADER, BadHeader, Proxies, header_size, read_header, source_of
+from chat.transport.source import Proxies, proxied, source_of
+from chat.transport.tls import NotTls, TlsLink, begin_tls, client_context, proved_key, server_context, tls_reason
 from chat.transport.typed import check_host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from chat.transport import Site
 
@@ -188,32 +185,13 @@ def _reason(error: OSError, advice: Mapping[int | None, str] | None = None, host
         case NotTls():
             return Text("it does not speak TLS ({why}); is this the port?", why=reason(error))
         case ssl.SSLError():
-            why = (error.reason or "unknown reason").replace("_", " ").lower()
-            return Text("the TLS handshake failed: {why}", why=why)
+            return Text("the TLS handshake failed: {why}", why=tls_reason(error))
         case socket.gaierror():
             return Text("{why}; check the name {host!r}", why=reason(error), host=host)
     if not error.errno:
         return reason(error)
     why = Text(os.strerror(error.errno).lower())  # without what libraries add
     return Text("{why}{advice}", why=why, advice=(advice or {}).get(error.errno, ""))
-
-
-def _proved_key(tls: ssl.SSLSocket) -> bytes:
-    """Return the key (32 bytes) that the peer proved in the handshake. Raises ConnectionError if it is not Ed25519."""
-    with suppress(Exception):  # a peer's certificate can be anything, and the library raises errors of many kinds
-        key = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"").public_key()
-        if isinstance(key, Ed25519PublicKey):
-            return key.public_bytes_raw()
-    raise ConnectionError(Text("its certificate holds no Ed25519 key, so it is no chat host"))
-
-
-def _context(role: ssl._SSLMethod) -> ssl.SSLContext:
-    """Accept any certificate: the core compares its key with the expected one before it sends a byte."""
-    context = ssl.SSLContext(role)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _tune(sock: socket.socket) -> None:
@@ -281,12 +259,6 @@ def _peer(theirs: tuple[Any, ...], ours: tuple[Any, ...]) -> Peer:
     return Peer(f"tcp {_join(*theirs[:2])}", source=source_of(theirs, ours))
 
 
-async def _proxied(sock: socket.socket) -> tuple[tuple[str, int], tuple[str, int]] | None:
-    """Take the PROXY header that a connection begins with; see ``read_header``. Raises BadHeader, OSError."""
-    await Waiter.for_reading(sock.fileno()).wait()
-    return read_header(sock.recv(header_size(sock.recv(MAX_HEADER, socket.MSG_PEEK))))
-
-
 class TcpListener:
     """Listening sockets, one for each address of the place, and their handshakes in progress."""
 
@@ -346,13 +318,15 @@ class TcpListener:
     async def _come(self, sock: socket.socket, theirs: tuple[Any, ...]) -> None:
         """Bring a connection from accept to ``_ready``. Whatever goes wrong costs only this one."""
         peer, seconds, tls = _peer(theirs, ours := sock.getsockname()), HANDSHAKE_TIMEOUT, None
+        task = asyncio.current_task()
+        assert task is not None
         try:
             if theirs[0] in self._proxies:
-                with self._at_door(peer) as seconds:
+                with self._door.place(peer.source, task, HANDSHAKE_TIMEOUT) as seconds:
                     async with patience(seconds):
-                        theirs, ours = await _proxied(sock) or (theirs, ours)
+                        theirs, ours = await proxied(sock) or (theirs, ours)
                 peer = _peer(theirs, ours)
-            with self._at_door(peer) as seconds:
+            with self._door.place(peer.source, task, HANDSHAKE_TIMEOUT) as seconds:
                 if self._context is not None:
                     async with patience(seconds):
                         tls = await begin_tls(sock, self._context, server_side=True)
@@ -361,8 +335,6 @@ class TcpListener:
             self._warn(peer, "%s was refused: no TLS handshake within %g s", seconds)
         except NotTls as error:
             self._warn(peer, "%s was refused: %s, not TLS", error)
-        except BadHeader as error:
-            self._warn(peer, "%s was refused: %s", error)
         except ConnectionError as error:
             log.info("%s left: %s", peer.text, _reason(error))
         except OSError as error:
@@ -374,16 +346,6 @@ class TcpListener:
             self._ready.put_nowait(SocketLink(sock, peer) if tls is None else TlsLink(tls, peer))
             return
         (tls or sock).close()
-
-    @contextmanager
-    def _at_door(self, peer: Peer) -> Iterator[float]:
-        """Have a place at the door meanwhile; yield how many seconds the peer has."""
-        task = asyncio.current_task()
-        assert task is not None
-        try:
-            yield self._door.enter(peer.source, task, HANDSHAKE_TIMEOUT)
-        finally:
-            self._door.leave(peer.source, task)
 
     def _warn(self, peer: Peer, text: str, *more: object) -> None:
         log.warning(text, peer.text, *more, extra={"source": peer.source})  # the host logs one a minute and source
@@ -442,22 +404,6 @@ def _listen(resolved: Sequence[_Resolved], port: int, previous: Address | None) 
     return _listen_on(resolved, port)
 
 
-def _server_context(certificate: Path) -> ssl.SSLContext:
-    """Raises OSError."""
-    context = _context(ssl.PROTOCOL_TLS_SERVER)
-    context.num_tickets = 0
-    try:
-        context.load_cert_chain(certificate)
-    except OSError as error:
-        words = Text(
-            "the certificate {path} cannot be used: {why}; it is a PEM file with the host's key and its certificate",
-            path=certificate,
-            why=_reason(error),
-        )
-        raise OSError(words) from None
-    return context
-
-
 def _where(place: _Place, sockets: Sequence[socket.socket], site: Site) -> tuple[str, str]:
     """Return where these sockets are for this machine, and for others. Raises AddressError."""
     bound = [ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]) for sock in sockets]
@@ -489,7 +435,7 @@ class TcpTransport:
         except ValueError as error:
             raise AddressError("cannot listen on {here}: {why}", here=here, why=error) from None
         try:
-            context = _server_context(site.certificate) if place.tls else None
+            context = server_context(site.certificate) if place.tls else None
             sockets = _listen(await _resolve(address, place, socket.AI_PASSIVE), place.port, site.previous)
         except OSError as error:
             why = _reason(error, _LISTEN_ADVICE, place.host)
@@ -515,8 +461,8 @@ class TcpTransport:
                     text = f"tcp {_join(*sock.getpeername()[:2])}"
                     if not place.tls:
                         return SocketLink(sock, Peer(text))
-                    sock = tls = await begin_tls(sock, _context(ssl.PROTOCOL_TLS_CLIENT), server_side=False)
-                    return TlsLink(tls, Peer(text, key=_proved_key(tls)))
+                    sock = tls = await begin_tls(sock, client_context(), server_side=False)
+                    return TlsLink(tls, Peer(text, key=proved_key(tls)))
                 except BaseException:
                     sock.close()
                     raise

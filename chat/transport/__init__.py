@@ -1,6 +1,7 @@
 """What a transport is, what a board is, and the errors they raise. A transport imports nothing else of `chat`.
 
-`chat.transport.link` has ready-made links; `chat.transport.registry` knows which transports are installed.
+`chat.transport.link` and `chat.transport.tls` have ready-made links; `chat.transport.registry` knows which transports
+are installed.
 
 What may enter: what every transport needs, whoever writes it. Nothing here names a transport or knows about rooms.
 

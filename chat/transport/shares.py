@@ -7,10 +7,11 @@ IPv6 network, a user of this machine (``Peer.source``).
 from __future__ import annotations
 
 import resource
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
 
@@ -90,3 +91,11 @@ class Door(Generic[T]):
     def leave(self, source: str, peer: T) -> None:
         """Give the place back. Idempotent."""
         self._peers.remove(source, peer)
+
+    @contextmanager
+    def place(self, source: str, peer: T, seconds: float) -> Iterator[float]:
+        """Enter and leave, with what ``enter`` returns."""
+        try:
+            yield self.enter(source, peer, seconds)
+        finally:
+            self.leave(source, peer)

@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 from chat.core.errors import Text, WrongValue
+from chat.transport.link import Waiter
 
 _IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -30,7 +31,7 @@ _NETLINK_SOCK_DIAG: Final = 4
 _SOCK_DIAG_BY_FAMILY: Final = 20
 
 
-class BadHeader(ConnectionError):
+class BadHeader(OSError):
     """What a proxy sent in place of a PROXY header."""
 
 
@@ -62,6 +63,12 @@ class Proxies:
 
     def __contains__(self, host: str) -> bool:
         return any(_plain(host) in network for network in self._networks)
+
+
+async def proxied(sock: socket.socket) -> tuple[tuple[str, int], tuple[str, int]] | None:
+    """Take the PROXY header that a connection begins with; see ``read_header``. Raises BadHeader, OSError."""
+    await Waiter.for_reading(sock.fileno()).wait()
+    return read_header(sock.recv(header_size(sock.recv(MAX_HEADER, socket.MSG_PEEK))))
 
 
 def header_size(begin: bytes) -> int:

@@ -13,7 +13,7 @@ from chat.core.bodies import pack
 from chat.core.wire import MAX_TEXT, PREFACE, Kind, encode
 from chat.host import slots
 from chat.transport import Address, Site
-from chat.transport.link import TlsLink
+from chat.transport.tls import TlsLink
 from tests.attacks.crowd import port_of
 from tests.host.host_fixture import HostFixture, run, until
 

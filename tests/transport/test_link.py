@@ -15,7 +15,8 @@ import pytest
 
 from chat.core.errors import LinkBroken, LinkBusy, LinkClosed
 from chat.transport import Peer, link
-from chat.transport.link import DescriptorLink, NotTls, SocketLink, StreamLink, TlsLink, Waiter, begin_tls
+from chat.transport.link import DescriptorLink, SocketLink, StreamLink, Waiter
+from chat.transport.tls import NotTls, TlsLink, begin_tls
 from tests.harness import host_certificate
 
 if TYPE_CHECKING:

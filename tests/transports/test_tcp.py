@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from chat.core.errors import AddressError, DialFailed, LinkBroken, ListenFailed
 from chat.transport import Address, Site
-from chat.transport.link import SocketLink, TlsLink
+from chat.transport.link import SocketLink
+from chat.transport.tls import TlsLink
 from tests.harness import Tcp, certificate, host_certificate, host_key
 from transports import tcp
 from transports.tcp import TcpListener, transport
