@@ -32,6 +32,17 @@ def script(name: str) -> Any:
     return module
 
 
+# -- attacks ---------------------------------------------------------------------------------------
+
+
+def test_every_attack_names_its_test_and_every_file_of_attacks_is_named() -> None:
+    page = (ROOT / "docs/explanation/security.md").read_text("utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
+    assert [one for one in named if f"\ndef {one[1]}(" not in (ROOT / one[0]).read_text("utf-8")] == []
+    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests/attacks").glob("test_*.py")}
+    assert files <= {file for file, _ in named}
+
+
 # -- scripts/docs ---------------------------------------------------------------------------------
 
 
