@@ -114,7 +114,7 @@ class Home:
         from chat.client.client import Client
         from chat.client.target import locate
 
-        nick = self.nick(nick) if speaks else ""
+        nick = self.nick(nick) if speaks or nick else ""
         outboxes = self.outboxes if speaks else None
         where = locate(ask_which(target), scheme)
         identity, known_hosts = self._identity_in(where(), nick), self.known_hosts()

@@ -79,7 +79,7 @@ def set_role(connection: Connection, ask: Ask, _number: int) -> Answer:
     for one, its_nick in people.items():
         decision = Moderation(action="role", by=b"", by_nick="", key=one, nick=its_nick, role=role, until=until)
         _decide(connection, ask.what, decision, ask.reason)
-    return Answer()
+    return Answer(fields={"count": len(people)})
 
 
 def kick(connection: Connection, ask: Ask, _number: int) -> Answer:
@@ -171,10 +171,11 @@ def _others_by_invite(hosted: HostedRoom, key: bytes) -> dict[bytes, str]:
 
 def _decide(connection: Connection, what: str, decision: Moderation, reason: str) -> None:
     hosted, member = connection.hosted, connection.member
-    decision.by, decision.by_nick = member.key, member.nick
+    # A reader, as of `chat room`, has no nickname on its link.
+    decision.by, decision.by_nick = member.key, member.nick or hosted.room.nick_of(member.key) or member.role
     reason = text.quoted(reason, MAX_REASON)
     try:
-        row = (_now(), member.nick, what, decision.key, decision.nick, reason)
+        row = (_now(), decision.by_nick, what, decision.key, decision.nick, reason)
         audit_trail.add(hosted.host.store, hosted.number, *row)
     except StoreFull:
         raise RequestFailed("disk-waits") from None

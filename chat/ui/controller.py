@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from chat.ui.face import Face, Work
 
 OWN: Final = {"edit": True, "retract": True, "reply": False, "quote": False}  # whose messages a command is about
-_PAGES: Final = 12  # of the audit trail, and of those who have a role, besides the first: about 100 lines
+_PAGES: Final = 13  # of the audit trail, and of those who have a role: about 100 lines
 _TOLD: Final = 1_000  # direct rooms that a window tells of; it says nothing of more
 _ABOUT: Final = {"reply": Kind.SAY, "edit": Kind.EDIT}  # the kind of what is said after them
 
@@ -121,14 +121,8 @@ class Rooms(Generic[R]):
 
     async def _decide(self, room: R, ask: Ask) -> None:
         """Have the host decide; everybody reads of it in the log."""
-        answer = await room.client.ask(ask)
+        answer = await moderation.read_pages(room.client, ask, _PAGES)
         if ask.what in {"moderated", "audit"}:
-            for _page in range(_PAGES if answer.more else 0):
-                before = answer.audit[-1][0] if answer.audit else 0
-                more = await room.client.ask(replace(ask, first=len(answer.members), before=before))
-                answer.audit, answer.members = answer.audit + more.audit, answer.members + more.members
-                if not more.more:
-                    break
             self._face.show_list(moderation.lines_of(answer) or [_("there is nothing yet")])
 
     def do_me(self, text: str) -> Work:
@@ -436,12 +430,8 @@ class Controller(Rooms[R]):
     do_deop = partialmethod(_moderate, name="deop")
     do_topic = partialmethod(_moderate, name="topic")
     do_slow = partialmethod(_moderate, name="slow")
-
-    def do_roles(self, _argument: str) -> Work:
-        return self._decide(self.room, Ask(what="moderated"))
-
-    def do_audit(self, _argument: str) -> Work:
-        return self._decide(self.room, Ask(what="audit"))
+    do_roles = partialmethod(_moderate, name="roles")
+    do_audit = partialmethod(_moderate, name="audit")
 
     async def _ask(self, room: R, ask: Ask) -> None:
         self._face.answer(await room.client.ask(ask), room)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import time
+from math import inf
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from chat.core.bodies import Ask
 from chat.core.errors import WrongValue
@@ -13,9 +16,11 @@ from chat.i18n import _, later
 from chat.local.identity import fingerprint
 
 if TYPE_CHECKING:
+    from chat.client.client import Client
     from chat.core.bodies import Answer, Moderation
 
 ABOUT_SOMEBODY: Final = ("kick", "ban", "unban", "mute", "unmute", "op", "deop")
+_LISTS: Final = {"roles": "moderated", "audit": "audit"}
 _TIMED: Final = {"ban", "mute"}
 _TIME: Final = re.compile(r"(\d{1,9})(s|m|h|d)")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -37,19 +42,33 @@ def seconds_of(word: str) -> int | None:
 
 def question(name: str, argument: str) -> Ask:
     """Return what to ask the host for a command with its argument. Raises WrongValue."""
+    if name in _LISTS:
+        return Ask(what=_LISTS[name])
     if name == "topic":
         return Ask(what=name, text=argument)
     if name == "slow":
         seconds = 0 if argument == "off" else int(argument) if argument.isdecimal() else seconds_of(argument)
         if seconds is None:
-            raise WrongValue("{argument!r} is no time; write seconds, like /slow 30, or: /slow off", argument=argument)
+            raise WrongValue("{argument!r} is no time; write seconds, like 30, or off", argument=argument)
         return Ask(what=name, seconds=min(seconds, 2**32 - 1))
-    whom, *words = argument.split()
+    whom, *words = argument.split() or [""]
+    if not whom.strip("@"):
+        raise WrongValue("say whom you mean: give a nickname, or the start of a key as /who shows it")
     alike = name == "ban" and _ALIKE in words
     words = [word for word in words if word != _ALIKE] if alike else words
     seconds = seconds_of(words[0]) if words and name in _TIMED else None
     reason = " ".join(words[seconds is not None :])
     return Ask(what=name, text=whom, seconds=min(seconds or 0, 2**32 - 1), reason=reason, alike=alike)
+
+
+async def read_pages(client: Client, ask: Ask, pages: float = inf) -> Answer:
+    """Ask for the audit trail, or those who have a role: at most so many pages of the host's. Raises ChatError."""
+    answer = page = await client.ask(ask)
+    while page.more and (pages := pages - 1) > 0:
+        before = answer.audit[-1][0] if answer.audit else 0
+        page = await client.ask(replace(ask, first=len(answer.members), before=before))
+        answer.audit, answer.members = answer.audit + page.audit, answer.members + page.members
+    return answer
 
 
 def decided(decision: Moderation, about: str = "") -> str:
