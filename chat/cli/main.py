@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from chat import i18n
-from chat.cli import config, disk, doctor, export, invite, member, oneshot, options, room
+from chat.cli import config, disk, doctor, export, invite, member, oneshot, options, room, trust
 from chat.cli.help import Group, usage_error
 from chat.cli.home import asked_to_end, complain, warn
 from chat.core.errors import DONE, FAILED, INTERRUPTED, USAGE, ChatError, reason
@@ -138,6 +138,7 @@ for _command in (
     oneshot.who,
     invite.invite,
     room.room,
+    trust.trust,
     disk.check,
     disk.repair,
     disk.backup,

@@ -84,6 +84,7 @@ class Client:
         self.pending: list[str] = []  # ids of what an earlier process had said and not seen stored
         self.address: Address | None = None  # where the link leads, or led last
         self.wire: tuple[str, ...] = ()  # the transport and why we trust the host, for people; empty without a link
+        self.host_key = b""  # the public key that the host has proved; empty before that
         self.trusted_on_first_use = ""  # the host's fingerprint, if nothing had named its key before
         self.events = EventQueue()
         self.connection = Connection(self, silence)

@@ -223,6 +223,7 @@ class Connection:
         assert handshake is not None
         assert self.link is not None
         handshake.check(event.proof)
+        client.host_key = handshake.key
         target, address, known = handshake.target, handshake.address, client.known_hosts
         trust = "pinned"
         try:

@@ -65,8 +65,8 @@ NOTICES: Final = {
 LOCAL: Final = {  # what the client itself says; a host that sends one of these codes does not get this text
     "host-key-changed": (
         "the key of the host at {address} has changed! it was {before} and is now {shown}: someone may be "
-        "intercepting the connection. if the owner confirms the new key, remove line {number} of {path} and join "
-        "again"
+        "intercepting the connection. if the owner sees the words {words!r}, too, run: chat trust forget {quoted}; "
+        "then join again (it is line {number} of {path})"
     ),
     "other-host": (
         "the host at {address} has the key {shown}, not the one in the invite: it is another host, or someone is "

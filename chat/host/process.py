@@ -35,6 +35,7 @@ from chat.i18n import _, translate
 from chat.local.descriptors import raise_limit
 from chat.local.identity import host_hash, load_host
 from chat.local.rooms import RoomLock, RoomRecord
+from chat.local.words import words
 from chat.ndjson import dump
 from chat.transport import Address, Site
 from chat.transport.link import Waiter
@@ -149,7 +150,8 @@ async def serve(
 
         write_card()
         host.on_renewed = write_card
-        _announce(room, listening, invite, as_json=as_json)
+        spoken = words(host_hash(host.identity.key)) if host.advertised else ""
+        _announce(room, listening, invite, spoken, as_json=as_json)
         host.start(_stay_found(host, lock))
         running = await stack.enter_async_context(aclosing(Programs(host, folder / "peers", restart=restart)))
         for program in programs:
@@ -193,16 +195,18 @@ def failed(error: ChatError) -> str:
     return json.dumps(translate(error))
 
 
-def _announce(room: str, listening: list[Address], invite: str, *, as_json: bool) -> None:
+def _announce(room: str, listening: list[Address], invite: str, spoken: str, *, as_json: bool) -> None:
     if as_json:
         for address in listening:
             made = {"event": "listening", "room": room, "transport": address.scheme, "address": str(address)}
-            click.echo(dump(made | {"invite": invite}))
+            click.echo(dump(made | {"invite": invite} | ({"words": spoken} if spoken else {})))
     else:
         text = _("room {room} is open on {addresses}")
         click.echo(text.format(room=room, addresses=", ".join(map(str, listening))))
         click.echo(_("join it on this machine:   chat join {room}").format(room=room))
         click.echo(_("join it by invite:         chat join '{invite}'").format(invite=invite))
+        if spoken:
+            click.echo(_("who joins by address sees: {words}").format(words=spoken))
 
 
 class HostProcess:

@@ -5,7 +5,8 @@
 
 Rules:
 
-1. A key is 32 raw Ed25519 bytes (RFC 8032). People compare fingerprints, never anything shorter.
+1. A key is 32 raw Ed25519 bytes (RFC 8032). People compare fingerprints, and nothing shorter but the words of a host's
+   key (``chat.local.words``).
 2. A file that others could have read is refused, since they may have the key.
 3. A signature covers who signs, for which host and room, and fresh random bytes of both sides. So it is
    useless anywhere else and at any other time.
@@ -197,6 +198,11 @@ def to_text(data: bytes) -> str:
 def fingerprint(key: bytes) -> str:
     """Return the whole hash of a key for people to compare: ``SHA256:`` and 43 characters."""
     return "SHA256:" + to_text(host_hash(key))
+
+
+def hash_in(fingerprint: str) -> bytes:
+    """Return the hash that a fingerprint writes out."""
+    return base64.urlsafe_b64decode(fingerprint.removeprefix("SHA256:") + "=")
 
 
 # -- what is signed ------------------------------------------------------------------------------

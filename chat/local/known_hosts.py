@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import re
+import shlex
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from chat.core.errors import ChatError, StoreFull, Untrusted, reason
-from chat.local.identity import fingerprint
+from chat.local.identity import fingerprint, hash_in
 from chat.local.private_files import locked, make_folders, read_private, replace_private, takes_nothing_now
+from chat.local.words import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,8 @@ class KnownHosts:
                     address=address,
                     before=line.split()[1],
                     shown=shown,
+                    words=words(hash_in(shown)),
+                    quoted=shlex.quote(str(address)),
                     number=number,
                     path=self._path,
                 )
@@ -80,10 +83,23 @@ class KnownHosts:
             self._write([*others, f"{name} {shown}"])
             return len(others) < len(lines)
 
+    def forget(self, address: Address) -> None:
+        """Forget the key of the host at ``address``. Raises like ``check``."""
+        with self._lines() as lines:
+            self._write([line for line in lines if not line.startswith(f"{_word(address)} ")])
+
+    def known(self) -> dict[str, str]:
+        """Return the fingerprint for each address, as the file has them. Raises like ``check``."""
+        lines = [line.split() for line in self._read() if line and not line.startswith("#")]
+        return {name: shown for name, shown in reversed(lines)}  # noqa: C416 - the first line of a name counts
+
+    def find(self, address: Address) -> str:
+        """Return the fingerprint of the host at ``address``, "" for an unknown one. Raises like ``check``."""
+        return self.known().get(_word(address), "")
+
     def hosts(self) -> set[bytes]:
         """Return the hash (``identity.host_hash``) of every known host. Raises like ``check``."""
-        prints = [line.split()[1] for line in self._read() if line and not line.startswith("#")]
-        return {base64.urlsafe_b64decode(text.removeprefix("SHA256:") + "=") for text in prints}
+        return {hash_in(shown) for shown in self.known().values()}
 
     @contextmanager
     def _lines(self) -> Iterator[list[str]]:

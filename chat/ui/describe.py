@@ -20,7 +20,8 @@ from chat.core.outgoing import split_body
 from chat.core.text import visible
 from chat.core.wire import Kind
 from chat.i18n import _, plural, translate
-from chat.local.identity import fingerprint
+from chat.local.identity import fingerprint, host_hash
+from chat.local.words import words
 from chat.ui.moderation import decided
 
 if TYPE_CHECKING:
@@ -128,10 +129,23 @@ def details(item: MessageEntry, timeline: Timeline, client: Client) -> list[str]
         ),
         _("on the host's disk; read by {count} of {all}").format(count=read, all=of),
         _path(client),
+        *([_("the host's words: {words}").format(words=_words(client))] if client.host_key else []),
     ]
     made += [_("before: {text}").format(text=edit.text) for edit in item.earlier]
     made += [f"{given} {', '.join(nicks)}" for given, nicks in timeline.reactions(item)]
     return made
+
+
+def first_use(client: Client) -> list[str]:
+    """Return what to read when a host is met whose key nothing had named before."""
+    return [
+        _("trust on first use: {fingerprint}").format(fingerprint=client.trusted_on_first_use),
+        _("compare these words with the host's owner, by phone or in person: {words}").format(words=_words(client)),
+    ]
+
+
+def _words(client: Client) -> str:
+    return words(host_hash(client.host_key))
 
 
 def _path(client: Client) -> str:

@@ -42,7 +42,7 @@ from chat.local.streams import Output, lines, while_read
 from chat.ui import face
 from chat.ui.commands import LINES, commands_of, parse, written
 from chat.ui.controller import OWN, Controller
-from chat.ui.describe import describe, describe_message, excerpt
+from chat.ui.describe import describe, describe_message, excerpt, first_use
 from chat.ui.entry import MessageEntry
 from chat.ui.face import Face, converse
 from chat.ui.moves import Moves
@@ -126,8 +126,8 @@ class Linear(Face[Room]):
         """
         first = self.controller.room
         if first.client.trusted_on_first_use:
-            text = _("trust on first use: {fingerprint}; compare it with the host's owner")
-            self.show(text.format(fingerprint=first.client.trusted_on_first_use))
+            for line in first_use(first.client):
+                self.show(line)
             await self._flush()
         self._touch()
         try:

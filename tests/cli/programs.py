@@ -21,6 +21,7 @@ from unittest.mock import patch
 from chat import i18n
 from chat.cli import main
 from chat.host import orphans
+from tests.data.make import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -172,6 +173,13 @@ def type_into(folder: Path, *arguments: str, typed: str) -> subprocess.Completed
     """Run a command to its end, with its input typed at a terminal, where it may be commands."""
     with terminal(typed) as theirs:
         return _run(folder, arguments, {}, stdin=theirs)
+
+
+def window(folder: Path, *arguments: str, term: str = "dumb") -> Window:
+    """A command at a terminal of its own."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    environment = {**os.environ, "TERM": term, "LC_ALL": "C.UTF-8"}
+    return Window([*CHAT, *arguments, f"--data={folder}"], environment)
 
 
 @contextmanager

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from chat.cli.home import Home
 from chat.client.target import Target
-from tests.cli.programs import CHAT, Program, host, run
-from tests.data.make import Window
+from tests.cli.programs import Program, host, run, window
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.data.make import Window
 
 BOTH = ("-ttcp:127.0.0.1:0", "-tqueue")
 
@@ -24,12 +24,6 @@ BOTH = ("-ttcp:127.0.0.1:0", "-tqueue")
 def login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LOGNAME", "ann")
     monkeypatch.setenv("CHAT_CONFIG", str(tmp_path / "config.toml"))
-
-
-def window(folder: Path, *arguments: str, term: str = "dumb") -> Window:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    environment = {**os.environ, "TERM": term, "LC_ALL": "C.UTF-8"}
-    return Window([*CHAT, *arguments, f"--data={folder}"], environment)
 
 
 def leave(window: Window) -> None:

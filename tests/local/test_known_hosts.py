@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from chat.core.errors import ChatError, Refused
 from chat.local.identity import fingerprint, host_hash
 from chat.local.known_hosts import KnownHosts
+from chat.local.words import words
 from chat.transport import Address
 from tests.local.processes import mode, python, run_at_once
 from tests.local.test_invite import addresses
@@ -44,7 +45,8 @@ def test_a_changed_key_is_refused_until_its_line_is_removed(tmp_path: Path) -> N
         message = str(caught.value)
         assert caught.value.code == "host-key-changed"
         assert "\n" not in message
-        for part in (str(HERE), fingerprint(KEY), fingerprint(OTHER), f"remove line 2 of {path}"):
+        told = f"chat trust forget {HERE}"
+        for part in (words(host_hash(OTHER)), fingerprint(KEY), fingerprint(OTHER), told, f"line 2 of {path}"):
             assert part in message
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:1]))
@@ -61,6 +63,21 @@ def test_an_invite_replaces_what_was_known(tmp_path: Path) -> None:
     assert hosts.check(HERE, OTHER)
     with pytest.raises(Refused):
         hosts.check(HERE, KEY)
+
+
+def test_a_host_is_forgotten_with_every_line_about_it_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "known_hosts"
+    hosts = KnownHosts(path)
+    hosts.check(HERE, KEY)
+    hosts.check(THERE, KEY)
+    path.write_text(f"# mine\n{path.read_text()}{HERE} {fingerprint(OTHER)}\n")
+    assert hosts.known() == {str(HERE): fingerprint(KEY), str(THERE): fingerprint(KEY)}
+    assert hosts.find(HERE) == fingerprint(KEY)
+    hosts.forget(HERE)
+    assert hosts.find(HERE) == ""
+    assert path.read_text() == f"# mine\n{THERE} {fingerprint(KEY)}\n"
+    assert mode(path) == 0o600
+    assert not hosts.check(HERE, OTHER)
 
 
 def test_which_hosts_are_known(tmp_path: Path) -> None:

@@ -170,6 +170,7 @@ class Script:
         self.session.here.update({(ANN, "ann"): False, (BOB, "小明"): False})
         self.address = Address("memory", "script")
         self.trusted_on_first_use = ""
+        self.host_key = b"h" * 32
         self.wire: tuple[str, ...] = ("memory", "pinned")
         self.shows = status.Status()
         self.asked: list[Ask] = []
