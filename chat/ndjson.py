@@ -63,6 +63,8 @@ def message_object(message: Message) -> dict[str, Any]:
     }
     if message.target:
         made["target"] = message.target
+    if not message.verified:
+        made["verified"] = False
     if message.author.bot:
         made["bot"] = True  # the host says so; nobody can claim it, or get rid of it
     return made

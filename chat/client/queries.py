@@ -111,8 +111,13 @@ async def find(
     """
     answer = await client.ask(Ask(what="search", text=query, limit=limit, before=before))
     messages = await fetch(client, {seq for hit in answer.found for seq in hit}, told)
-    found = [hit for hit in reversed(answer.found) if messages.keys() >= set(hit)]
-    return [messages[seq]._replace(text=messages[text_at].text) for seq, text_at in found], answer
+    read = [(messages.get(seq), messages.get(text_at)) for seq, text_at in reversed(answer.found)]
+    return [said._replace(text=text.text) for said, text in read if said and text and _belongs(said, text)], answer
+
+
+def _belongs(message: Message, text: Message) -> bool:
+    """Whether a text is a message's own: its first one, or an edit by the same author."""
+    return message is text or (text.target == message.seq and text.author.key == message.author.key)
 
 
 async def fetch(

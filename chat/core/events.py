@@ -38,6 +38,7 @@ class Message(NamedTuple):
     target: int  # the message replied to, edited, retracted or reacted to; 0 for none
     mine: bool  # said through this session's own outbox
     decision: Moderation | None = None  # of the owner or an operator; then there is no text, and its author has made it
+    verified: bool = True  # false: it changes a message that we have not seen, so only the host vouches for it
 
 
 class Stored(NamedTuple):

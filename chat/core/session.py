@@ -17,6 +17,7 @@ Rules:
 from __future__ import annotations
 
 from enum import Enum
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from chat.core.bodies import (
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
     from chat.core.outgoing import Outcome, Outgoing
 
 _NAMES_A_QUESTION: Final = 24  # authors asked for at once: their answer fits one control frame
+MAX_KEYS: Final = 16_384  # messages whose authors are known, in 2 MiB; edits of earlier ones are shown as unverified
+_AUTHORS_ONLY: Final = {Kind.EDIT, Kind.RETRACT}
 _NOT_IN_THE_ROOM: Final = {Kind.CHALLENGE, Kind.WELCOME, Kind.HELLO, Kind.ASK, Kind.BYE}  # from a host
 
 
@@ -91,6 +94,7 @@ class Session:
         self._show = 0
         self._last = b""  # the last frame delivered
         self._authors: dict[int, Author] = {}
+        self._keys: dict[int, bytes] = {}  # who wrote the last messages, by number
         self._live = Incoming()
         self._range: Range | None = None  # a part of the log that we asked for
         self._names_asked = False  # and the answer is on its way
@@ -308,6 +312,7 @@ class Session:
         if welcome.rewound:
             events.append(Rewound(welcome.rewound))
             self._authors.clear()
+            self._keys.clear()
             self._last = b""
         self.nick = self._wanted_nick = welcome.nick or self.nick
         self.topic = quoted(welcome.topic)
@@ -345,8 +350,8 @@ class Session:
                 self.next_seq, self._last = item.seq + 1, item.raw
                 if item.kind < SPOKEN_END:
                     author = self._authors[item.author]
-                    if item.seq >= self._show:
-                        events.append(self._message(item, author))
+                    if (message := self._checked(item, author)) is not None and item.seq >= self._show:
+                        events.append(message)
                     if not author.key:  # nobody knows whose it is
                         self.unsettled.unseen_end = self.next_seq
                     if self.unsettled and self._is_mine(author):
@@ -389,6 +394,23 @@ class Session:
     def _message(self, frame: Frame, author: Author) -> Message:
         text, target = split_body(frame.kind, frame.flags, frame.body)
         return Message(frame.seq, frame.time, author, frame.kind, text, target, self._is_mine(author))
+
+    def _checked(self, frame: Frame, author: Author) -> Message | None:
+        """Return the next message, or None for an edit or a retraction of what somebody else has said.
+
+        No honest host lets one through. Nothing else checks it, but for what is read by ``range``.
+        """
+        message = self._message(frame, author)
+        if frame.kind in _AUTHORS_ONLY:
+            whose = self._keys.get(message.target, b"")
+            if whose and whose != author.key:
+                return None
+            return message if whose else message._replace(verified=False)
+        self._keys[frame.seq] = author.key
+        if len(self._keys) > MAX_KEYS:
+            for seq in list(islice(self._keys, MAX_KEYS // 2)):
+                del self._keys[seq]
+        return message
 
     def _is_mine(self, author: Author) -> bool:
         return author.stream == self.stream and author.key == self.key and self.stream != 0

@@ -73,7 +73,9 @@ def describe_message(item: MessageEntry, about: str = "", *, number: bool = Fals
     """
     head = time.strftime(f"{clock} ", time.localtime(item.time / 1000)) if clock else ""
     nick, text = _line(item.nick) + (f" [{_('bot')}]" if item.bot else ""), visible(item.text)  # no nick has brackets
-    about = about or f"#{item.target}"
+    numbered, about = not about, about or f"#{item.target}"
+    if not item.verified:
+        about += f" ({_('unverified')})"
     handle = item.seq
     if item.decision is not None:
         return [f"{head}* {decided(item.decision, about if item.target else '')}"]
@@ -101,7 +103,7 @@ def describe_message(item: MessageEntry, about: str = "", *, number: bool = Fals
             before = f"{nick} {_('sent something of kind {kind}, which this version cannot show').format(kind=kind)}"
     first, *rest = text.split("\n")
     made = [head + before + first, *(f"{head}{nick}: {line}" for line in rest)]
-    if number and about != f"#{handle}":
+    if number and not (numbered and handle == item.target):
         made[-1] += f" #{handle}"
     return made
 

@@ -73,6 +73,7 @@ class MessageEntry(Entry):
     texts: tuple[Edit, ...] = ()  # the first one and the edits, in the log's order; () without edits
     removed_by: str = ""  # the operator who has taken it back
     decision: Moderation | None = None  # it is none, but what the owner or an operator has decided
+    verified: bool = True  # see ``Message.verified``
     # (emoji, key): seq, nickname; emoji "": all of this key up to this one are removed
     reactions: dict[tuple[str, bytes], tuple[int, str]] = field(default_factory=lambda: _NO_REACTIONS)
 
@@ -81,7 +82,8 @@ class MessageEntry(Entry):
         """Return a message as the reader with this key and nickname sees it."""
         author, text, mine = message.author, message.text, message.author.key == key
         said = (message.time, message.seq, author.key, author.nick, author.bot, message.kind, text, message.target)
-        return cls(*said, mine, mentioned=not mine and mentions(text, nick), decision=message.decision)
+        mentioned = not mine and mentions(text, nick)
+        return cls(*said, mine, mentioned=mentioned, decision=message.decision, verified=message.verified)
 
     @property
     def edited(self) -> bool:

@@ -225,12 +225,11 @@ class Linear(Face[Room]):
         if settings.ignore and not names_of(key).isdisjoint(settings.ignore):
             timeline.ignored.add(key)
         item = room.at_seq(message.target) if message.target else None
-        by_another = item is not None and item.key != key and message.kind in {Kind.EDIT, Kind.RETRACT}
         about = excerpt(message.kind, item) if item is not None else ""  # before the message changes it
         timeline.add(message)
         with suppress(ValueError):  # a nickname that the host has not given yet
             room.client.show(read=message.seq)
-        if by_another or (key in timeline.ignored and message.decision is None):
+        if key in timeline.ignored and message.decision is None:
             return []
         day, before = timeline.local(message.time).date(), room.day
         room.day = day

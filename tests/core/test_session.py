@@ -504,6 +504,28 @@ def test_authors_who_are_forgotten_are_asked_for_again(monkeypatch: pytest.Monke
     assert seqs(session.receive_data(control(Kind.NAMES, authors=authors[:1], asked=[0]))) == [51]
 
 
+def test_a_change_of_what_somebody_else_has_said_is_not_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat.core.session.MAX_KEYS", 4)
+    ann, bob = (Author(index=n, key=key, stream=n, nick="x") for n, key in enumerate((ANN, b"b" * 32), 1))
+    session, _ = joined(start=50, next_seq=60)
+    session.receive_data(control(Kind.NAMES, authors=[ann, bob], asked=[]))
+
+    def change(seq: int, author: Author, kind: Kind, target: int) -> list[tuple[int, bool]]:
+        body = SEQ_PREFIX.pack(target) + b"new"
+        events = session.receive_data(encode(kind, body, author=author.index, seq=seq, time=1))
+        return [(event.seq, event.verified) for event in events if isinstance(event, Message)]
+
+    session.receive_data(said(50, ann) + said(51, bob))
+    assert change(52, bob, Kind.EDIT, 50) == []
+    assert change(53, bob, Kind.RETRACT, 50) == []
+    assert change(54, ann, Kind.EDIT, 50) == [(54, True)]
+    assert change(55, bob, Kind.EDIT, 49) == [(55, False)]  # nobody here has seen it
+    assert change(56, bob, Kind.REACT, 50) == [(56, True)]  # anybody may
+    for seq in range(57, 62):
+        session.receive_data(said(seq, bob))
+    assert change(62, ann, Kind.EDIT, 50) == [(62, False)]  # forgotten
+
+
 # -- what we say ---------------------------------------------------------------------------------
 
 
