@@ -9,7 +9,7 @@ from click import option
 
 from chat.cli import options
 from chat.cli.help import Group
-from chat.cli.home import Home, run
+from chat.cli.home import Home, run, warn
 from chat.i18n import _, plural
 
 if TYPE_CHECKING:
@@ -29,9 +29,10 @@ def invite() -> None:
 @options.transport
 @option("--uses", type=click.IntRange(1, 1_000_000), metavar="N", help="How many people may use it.")
 @option("--expires", metavar="TIME", help="How long it is valid: 30m, 2h or 7d.")
+@option("--qr", is_flag=True, help="Show its QR code, too.")
 @options.lang
 @options.data
-def new(target: str, transport: str, uses: int | None, expires: str | None, data: Path | None) -> None:
+def new(target: str, transport: str, uses: int | None, expires: str | None, qr: bool, data: Path | None) -> None:
     """Print an invite to the room TARGET.
 
     Anyone who has it can come in, so send it over a channel you trust. Without a limit this is the room's
@@ -44,7 +45,7 @@ def new(target: str, transport: str, uses: int | None, expires: str | None, data
     if expires is not None and not (seconds := seconds_of(expires) or 0):
         raise click.BadParameter(_("{text!r} is no time; write 30m, 2h or 7d").format(text=expires))
     client = Home(data).client(target, transport, speaks=False, silent=True)
-    run(print_answer(client, Ask(what="invite", uses=uses or 0, seconds=min(seconds, 2**32 - 1))))
+    run(print_answer(client, Ask(what="invite", uses=uses or 0, seconds=min(seconds, 2**32 - 1)), qr=qr))
 
 
 @invite.command(name="list")
@@ -115,11 +116,17 @@ def renew(target: str, transport: str, data: Path | None) -> None:
     run(print_answer(client, Ask(what="renew")))
 
 
-async def print_answer(client: Client, ask: Ask) -> None:
-    """Ask the host, and print what it answers."""
+async def print_answer(client: Client, ask: Ask, *, qr: bool = False) -> None:
+    """Ask the host, and print what it answers. If that is an invite, say on standard error how far it goes."""
     from chat.core.text import visible
+    from chat.ui.invites import about, is_picture
 
     async with client:
         answer = await client.ask(ask)
     if answer.text:
-        click.echo(visible(answer.text, lines=False))
+        click.echo(text := visible(answer.text, lines=False))
+        for line in about(text, qr=qr):
+            if is_picture(line):
+                click.secho(line, fg="bright_white", bg="black")  # whatever the terminal's own colours are
+            else:
+                warn(f"chat: {line}")

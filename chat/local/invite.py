@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import ipaddress
 import re
 import unicodedata
 from contextlib import suppress
@@ -17,7 +18,7 @@ from chat.core.errors import AddressError, Text
 from chat.core.text import room_name
 from chat.local.identity import KEY_SIZE, Identity, to_text
 from chat.transport import Address
-from chat.transport.registry import bare_scheme
+from chat.transport.registry import bare_scheme, is_local
 from chat.transport.typed import typed, without_end
 
 SECRET_SIZE: Final = 16  # bytes
@@ -28,6 +29,13 @@ _LOOKS_LIKE: Final = Text("an invite is one line like chat://HOST:PORT/ROOM#..."
 _COPY_AGAIN: Final = Text("copy the whole line again")
 # A bare address. Any other has its scheme before it and no bare ":DIGITS" behind.
 _BARE: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::[0-9]+)?")
+_MACHINE, _NETWORK, _EVERYWHERE = range(3)  # how far an address reaches
+_PRIVATE: Final = tuple(  # RFC 1918, 6598 (shared by a provider's customers), 3927, 4193 and 4291: routed nowhere else
+    map(
+        ipaddress.ip_network,
+        ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,21 @@ class Invite:
     def signer(self) -> Identity:
         return signer(self.secret)
 
+    @property
+    def limit(self) -> Text | None:
+        """A line about how far it goes, if none of its addresses leads out of this machine or this network."""
+        reach = max(map(_reach, self.addresses))
+        if reach == _MACHINE:
+            return Text(
+                "this invite works on this machine only; for people elsewhere, host the room with -t {scheme}",
+                scheme=bare_scheme(),
+            )
+        if reach == _NETWORK:
+            return Text(
+                "this invite works in this network only; for people elsewhere, host the room with --advertise HOST"
+            )
+        return None
+
 
 def is_invite(text: str) -> bool:
     """Whether this holds an invite, or was meant to."""
@@ -129,6 +152,18 @@ def _read_address(text: str, position: int) -> Address:
         position=position,
         advice=_COPY_AGAIN,
     )
+
+
+def _reach(address: Address) -> int:
+    """Return how far an address reaches, as far as it tells."""
+    if address.scheme != bare_scheme():
+        return _MACHINE if is_local(address.scheme) else _EVERYWHERE
+    host = re.sub(r":[0-9]+\Z", "", address.place).strip("[]")
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return _MACHINE if host.casefold() == "localhost" else _EVERYWHERE
+    return _MACHINE if ip.is_loopback else _NETWORK if any(ip in network for network in _PRIVATE) else _EVERYWHERE
 
 
 def _write_room(room: str) -> str:

@@ -79,6 +79,13 @@ def cost(scheme: str) -> int:
     return found
 
 
+def is_local(scheme: str) -> bool:
+    """Whether a transport connects processes on one machine only, as far as is known here."""
+    with suppress(AddressError):  # UnknownScheme, too
+        return getattr(find(scheme), "local", False)
+    return False
+
+
 def local_scheme() -> str:
     """Return the cheapest transport between processes on this machine. Raises AddressError if there is none."""
     local = [found.scheme for found in _usable() if getattr(found, "local", False)]

@@ -36,7 +36,7 @@ from chat.local.identity import fingerprint
 from chat.local.rooms import records
 from chat.local.settings import NAMES, change, choices, toml, value_of
 from chat.local.settings import parse as parse_setting
-from chat.ui import emoji, moderation
+from chat.ui import emoji, invites, moderation
 from chat.ui.commands import LINES, USAGES, help_on, rooms_like
 from chat.ui.describe import details
 from chat.ui.face import R
@@ -415,8 +415,15 @@ class Controller(Rooms[R]):
     def do_peer(self, spec: str) -> Work:
         return self._ask(self.room, Ask(what="peer", text=spec))
 
-    def do_invite(self, _argument: str) -> Work:
-        return self._ask(self.room, Ask(what="invite"))
+    def do_invite(self, argument: str) -> Work:
+        if argument not in {"", "qr"}:
+            raise WrongValue("write /invite, or: /invite qr")
+        return self._invite(self.room, qr=bool(argument))
+
+    async def _invite(self, room: R, *, qr: bool) -> None:
+        answer = await room.client.ask(Ask(what="invite"))
+        self._face.answer(answer, room)
+        self._face.show(*invites.about(answer.text, qr=qr), room=room)
 
     def _moderate(self, argument: str, *, name: str) -> Work:
         return self._decide(self.room, moderation.question(name, argument))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.cli.programs import host, run
+from chat.ui.invites import qr_code
+from tests.cli.programs import host, run, type_into
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,3 +61,20 @@ def test_an_owner_lists_revokes_and_renews_invites(tmp_path: Path) -> None:
 def test_a_time_that_is_none_is_refused(tmp_path: Path) -> None:
     done = run(tmp_path, "invite", "new", "--expires", "soon")
     assert (done.returncode, "'soon' is no time; write 30m, 2h or 7d" in done.stderr) == (2, True)
+
+
+def test_an_invite_has_a_qr_code_and_says_how_far_it_goes(tmp_path: Path) -> None:
+    with host(tmp_path, "-t", "tcp:127.0.0.1:0", "-t", "queue") as room:
+        invite = room.seen[0]["invite"]
+        made = run(tmp_path, "invite", "new", "--qr")
+        limit = "this invite works on this machine only; for people elsewhere, host the room with -t tcp"
+        assert made.stdout.splitlines() == [invite, *qr_code(invite)]
+        assert made.stderr == f"chat: {limit}\n"
+        narrow = run(tmp_path, "invite", "new", "--qr", COLUMNS="40")
+        assert narrow.stdout == f"{invite}\n"
+        assert "the QR code does not fit into 38 columns; make the window wider" in narrow.stderr
+        shown = type_into(tmp_path, "join", "--plain", typed="/invite qr\n/invite nonsense\n").stdout.splitlines()
+        start = shown.index(f"* {invite}")
+        rows = [f"* {row}" for row in qr_code(invite)]
+        assert shown[start + 1 : start + 2 + len(rows)] == [*rows, f"* {limit}"]
+        assert "* write /invite, or: /invite qr" in shown

@@ -203,3 +203,27 @@ def test_the_key_of_an_invite_is_made_of_its_secret() -> None:
     assert INVITE.signer.key == key
     assert verify(key, INVITE.signer.sign(b"words"), b"words")
     assert dataclasses.replace(INVITE, secret=bytes(16)).signer.key != key
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        (["tcp:127.0.0.1:7711", "tcp:[::1]:7711", "tcp:localhost"], "this machine only"),
+        (["queue:/run/x", "pipe:/run/x"], "this machine only"),
+        (["tcp:127.0.0.1:7711", "tcp:192.168.1.5:7711"], "this network only"),
+        (
+            ["tcp:10.0.0.1", "tcp:172.31.0.1:1", "tcp:169.254.1.1:1", "tcp:[fd00::1]:1", "tcp:[fe80::1%eth0]:1"],
+            "network",
+        ),
+        (["tcp:100.64.0.1:1"], "this network only"),
+        (["tcp:127.0.0.1:7711", "tcp:203.0.113.1:7711"], ""),
+        (["tcp:172.32.0.1:7711"], ""),
+        (["tcp:[2001:db8::1]:7711", "tcp:10.0.0.1:7711"], ""),
+        (["tcp:chat.example:7711"], ""),
+        (["carrier:pigeon"], ""),
+    ],
+)
+def test_an_invite_says_how_far_it_goes(places: list[str], words: str) -> None:
+    limit = dataclasses.replace(INVITE, addresses=tuple(map(Address.parse, places))).limit
+    assert bool(limit) == bool(words)
+    assert words in (limit or "")

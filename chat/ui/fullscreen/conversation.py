@@ -16,6 +16,7 @@ from chat.i18n import _
 from chat.ui.describe import describe_message, listed
 from chat.ui.entry import Entry, MessageEntry, NoteEntry, PresenceEntry
 from chat.ui.fullscreen.wrapping import clip, columns, sanitize, wrap, wrap_fragments
+from chat.ui.invites import is_picture
 from chat.ui.markup import parse, without_delimiters
 from chat.ui.moderation import decided
 from chat.ui.theme import nick_style
@@ -32,6 +33,7 @@ _EXCERPT: Final = 200  # characters of a message that is answered; the width of 
 _MAX_REACTIONS: Final = 12  # different ones shown on one message
 _REACTION_COLUMNS: Final = 8
 _MAX_NAMED: Final = 3  # people who gave one reaction: more are counted
+_PICTURE: Final = "#ffffff bg:#000000"  # of a QR code, which must be dark on light in every theme
 
 
 class Line(NamedTuple):
@@ -91,6 +93,8 @@ class Conversation:
         match entry:
             case MessageEntry():
                 line = self._message(entry)
+            case NoteEntry(text=text) if is_picture(text):
+                return Line(text, style=_PICTURE, above=tuple(above))
             case NoteEntry(text=text):
                 line = Line(text, lead="--", lead_style="class:faint", gap=1, style="class:note")
             case PresenceEntry():

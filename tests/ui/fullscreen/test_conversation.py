@@ -9,6 +9,7 @@ from chat.core.events import Message
 from chat.core.wire import Kind
 from chat.ui.fullscreen.conversation import Conversation
 from chat.ui.fullscreen.pane import Pane
+from chat.ui.invites import qr_code
 from chat.ui.timeline import Timeline
 from tests.ui.fullscreen.test_pane import ANN, BOB, DAY, MINUTE, message, rows, style_of, talk, view
 
@@ -49,6 +50,15 @@ def test_a_conversation_as_it_is_read() -> None:
         "00:00 ann  hm …",
     ]
     assert style_of(pane, "there", 80, 11) == "class:bold"
+
+
+def test_a_qr_code_begins_in_the_first_column_light_on_dark() -> None:
+    code = qr_code("chat://192.0.2.1:7711/lobby#x.y")
+    timeline, pane = talk(message(1, "hello"))
+    for row in code:
+        timeline.note(row, MINUTE)
+    assert view(pane, len(code[0]), len(code)) == [row.rstrip() for row in code]
+    assert style_of(pane, code[0], len(code[0]), len(code)) == "#ffffff bg:#000000"
 
 
 def test_what_becomes_of_messages_shows_in_place() -> None:
