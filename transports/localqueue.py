@@ -81,7 +81,8 @@ if TYPE_CHECKING:
 MESSAGE: Final = RECEIVE_SIZE  # bytes of the largest message: what one receive takes
 OVERHEAD: Final = 32  # bytes of the buffer that a message cannot use (Linux, net/unix/af_unix.c)
 PATH_LIMIT: Final = 103 if sys.platform == "darwin" else 107  # bytes: sun_path, without its final zero
-BACKLOG: Final = 1024  # connections that the kernel queues: a whole room may reconnect at once
+# connections that the kernel queues: a whole room may reconnect at once; beyond, exit code 4 or dialled again
+BACKLOG: Final = 1024
 KIND: Final = socket.SOCK_STREAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
 
 log: Final = logging.getLogger("chat.queue")

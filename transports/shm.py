@@ -82,7 +82,7 @@ if TYPE_CHECKING:
     from chat.transport import Buffer, Reading
 
 NAME: Final = "board"  # of the file, in the room's runtime folder
-SLOTS: Final = 1024
+SLOTS: Final = 1024  # windows that can show a status; beyond, nobody sees one's: ``board-full``
 SLOT_SIZE: Final = 256  # bytes; no slot crosses a page border
 SIZE: Final = SLOT_SIZE * (1 + SLOTS)  # bytes of the file: the header is as large as a slot
 TRIES: Final = 3  # reads of a torn slot before we use its previous value

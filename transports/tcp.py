@@ -67,13 +67,14 @@ if TYPE_CHECKING:
     from chat.transport import Site
 
 PORT: Final = 7711
-DIAL_TIMEOUT: Final = 10.0  # seconds for a dial: names, all addresses, TLS
+# seconds for a dial: names, all addresses, TLS; then nobody answers (exit code 4), members dial again
+DIAL_TIMEOUT: Final = 10.0
 STAGGER: Final = 0.25  # seconds before the next address is tried, too (RFC 8305, section 5)
-HANDSHAKE_TIMEOUT: Final = 5.0  # seconds that a peer has for TLS, as long as the core waits for HELLO
+HANDSHAKE_TIMEOUT: Final = 5.0  # seconds that a peer has for TLS, 1 s at a full door; then its connection ends
 ANY: Final = "0.0.0.0"  # noqa: S104  the usual way to write "all interfaces"; name one to listen on fewer
 BACKLOG: Final = 1024  # connections that the kernel queues: a whole room may reconnect at once
-HANDSHAKES: Final = 256  # at once; beyond, the oldest of the source that has most is dropped
-READY: Final = 64  # links that wait for the core; beyond, peers wait in the kernel's backlog
+HANDSHAKES: Final = 256  # TLS handshakes at once; beyond, the oldest of the source that has most is dropped
+READY: Final = 64  # connections that wait for the host, their TLS done; beyond, peers wait in the kernel's backlog
 
 log: Final = logging.getLogger("chat.tcp")
 

@@ -46,8 +46,9 @@ if TYPE_CHECKING:
 
 _RETRY: Final = 1.0  # seconds after our own disk took nothing
 _SILENT: Final = {"unknown", "unconfirmed"}  # codes of messages of which the host says nothing
-PATIENCE: Final = 180  # seconds for which a newcomer waits at the door in all, if the host says when to come again
-WINDOW: Final = 1024  # messages that may be unsettled before ``say`` waits
+# seconds for which a newcomer waits at the door in all, if the host says when to come again; then exit code 4
+PATIENCE: Final = 180
+WINDOW: Final = 1024  # messages that may be unsettled; beyond it ``say`` waits
 
 
 class Client:

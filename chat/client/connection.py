@@ -53,11 +53,12 @@ if TYPE_CHECKING:
     from chat.local.known_hosts import KnownHosts
     from chat.transport import Address, Link
 
-_EVENTS: Final = 4096  # events not yet taken before the link is no longer read
-_UNTAKEN: Final = 4 * 1024 * 1024  # bytes received since the program last took its events: the same
+_EVENTS: Final = 4096  # events that the program has not taken; beyond it the link is not read
+# bytes received since the program last took its events; beyond it the link is not read
+_UNTAKEN: Final = 4 * 1024 * 1024
 _FIRST_DELAY: Final = 0.1  # seconds before the second try; doubled each time
 _LAST_DELAY: Final = 5.0
-_FAULTS: Final = 12  # attempts in a row that end in junk before we give up: about half a minute
+_FAULTS: Final = 12  # attempts in a row that end in junk, about half a minute; then ``chat`` gives up (exit code 1)
 
 
 @dataclass

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _NEAR: Final = 100  # numbers apart that one question covers: to read past some is quicker than to ask again
 
-PATIENCE: Final = 15.0  # seconds in which a host must answer, or go on with what it sends
+PATIENCE: Final = 15.0  # seconds in which a host must answer, or go on with what it sends; then exit code 4
 _ENDED: Final = Answer()  # a range has come in
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-_MAX_LINE: Final = 4096  # bytes of an invite on standard input
+_MAX_LINE: Final = 4096  # bytes of a line with an invite on standard input; the rest is not read as a part of it
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ Nonce: TypeAlias = Key
 KeyOrNone: TypeAlias = Annotated[bytes, msgspec.Meta(max_length=32)]  # b"" if nobody knows whose it was
 Nick: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_NAME_BYTES)]  # any text, so sanitize it to show it
 Word: TypeAlias = Annotated[str, msgspec.Meta(max_length=64)]  # such as a role, or the name of a room
-_MAX_FIELDS: Final = 16  # of a code
+_MAX_FIELDS: Final = 16  # fields of a code from a peer; more are dropped
 
 
 class Struct(msgspec.Struct, kw_only=True, omit_defaults=True):

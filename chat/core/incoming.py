@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _MAX_HELD: Final = 16 * 1024 * 1024  # bytes of messages that wait for their authors' names; more ends the link
 _COST: Final = 200  # bytes of memory that a held frame takes besides its own
-MAX_AUTHORS: Final = 8192  # whose names a member keeps, for 4 MiB at most; it asks for earlier ones again
+MAX_AUTHORS: Final = 8192  # authors whose names a member keeps, for 4 MiB at most; it asks for earlier ones again
 
 
 def remember(authors: dict[int, Author], author: Author) -> None:

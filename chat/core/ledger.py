@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from chat.core.sequencer import Submission
 
 REJECTIONS_KEPT: Final = MAX_CONTROL // 180  # of one stream; it is told of all at once, and no reason for older ones
-NICKS_A_KEY: Final = 8
+NICKS_A_KEY: Final = 8  # nicknames of one key in a room; one more is refused: ``too-many-nicks``
 DECISIONS_KNOWN: Final = 64  # the last ones; an older one that is ordered a second time would be in the log twice
 _DECIDED: Final = "decided"  # the property that names these
 BOT: Final = "bot"  # the role of programs that the host started; no peer can claim it

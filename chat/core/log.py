@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 WINDOW: Final = 8 * 1024 * 1024  # bytes of published batches kept in memory; older ones come from the store
-MAX_AHEAD: Final = 5_000  # milliseconds that a message's time may be ahead of the clock, so that it need not go back
+# milliseconds that a message's time may be ahead of the clock; more, and times go back: ``clock-back``
+MAX_AHEAD: Final = 5_000
 _FRESH: Final = 64  # batches kept as they were sent; the ones before are joined
 _MESSAGES: Final = frozenset((Kind.SAY, Kind.ACTION))
 _first: Final = attrgetter("first")

@@ -18,7 +18,7 @@ import math
 import sys
 from typing import Final
 
-LIMIT: Final = 20  # turns
+LIMIT: Final = 20  # turns of programs that answer each other (--bot-turns); then they wait for a person: ``loop-muted``
 _LINES: Final = 16  # messages of a turn
 _FORGET: Final = 60_000  # milliseconds in which a turn is forgotten
 

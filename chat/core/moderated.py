@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from chat.core.sequencer import Submission
     from chat.core.wire import Frame
 
+# bytes of a message from a member, with its header and target; a longer one is rejected: ``too-long``
 MAX_MESSAGE: Final = HEADER_SIZE + SEQ_PREFIX.size + MAX_TEXT
-MAX_REMEMBERED: Final = 1_000  # authors of old messages, so that acting on one reads the disk once; who spoke when
+# authors of old messages and times of members in slow mode; more are read from the disk, or forgotten
+MAX_REMEMBERED: Final = 1_000
 
 
 class ModeratedLedger(Ledger):

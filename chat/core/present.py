@@ -10,9 +10,8 @@ if TYPE_CHECKING:
     from chat.core.bodies import Presence
     from chat.core.status import Who
 
-MAX_HERE: Final = (
-    10_000  # members listed as present, for 16 MiB with their statuses; more are not, and a notice says so
-)
+# members listed as present, for 16 MiB with their statuses; of more only a notice tells: ``many-members``
+MAX_HERE: Final = 10_000
 
 
 class Present:

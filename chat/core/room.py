@@ -50,7 +50,8 @@ _FROM_MEMBERS: Final = {Kind.BEAT, Kind.ASK, Kind.BYE, Kind.STATE}  # besides me
 _HOST_ONLY: Final = frozenset(Kind) - _FROM_MEMBERS
 _NAMES_PAGE: Final = MAX_CONTROL // 160  # authors in one NAMES frame
 _REJECTION_SIZE: Final = 256  # bytes of memory, about
-_MAX_HISTORY: Final = 10_000  # messages that HELLO can ask for; `chat log` asks by number
+# past messages that HELLO can ask for, so also -n; more is exit code 2, --since goes further
+_MAX_HISTORY: Final = 10_000
 
 
 @dataclass(slots=True, eq=False)

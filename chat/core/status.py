@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 Who: TypeAlias = tuple[bytes, str]  # key and nickname
 
-MAX_NOTE_COLUMNS: Final = 60  # of a terminal
-MAX_NOTE_BYTES: Final = 114  # of UTF-8: what is left of a slot
-STALE_MS: Final = 15_000  # milliseconds without a beat after which a live window counts as absent
+MAX_NOTE_COLUMNS: Final = 60  # columns of the note beside a status; a longer one changes nothing, and an error says so
+MAX_NOTE_BYTES: Final = 114  # bytes of the note beside a status: what is left of a slot; a longer one changes nothing
+STALE_MS: Final = 15_000  # milliseconds without a beat that a window may have; then it counts as absent
 
 _STATE: Final = struct.Struct(f"!32sBBB5xQQ{MAX_NAME_BYTES}s")  # key, layout, level, flags, read, active, nickname
 _LAYOUT: Final = 1

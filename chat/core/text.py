@@ -32,17 +32,19 @@ from typing import Final
 
 from chat.core.errors import Text, WrongValue
 
-MAX_NAME_COLUMNS: Final = 32  # of a terminal
-MAX_NAME_BYTES: Final = 64  # of UTF-8
-MAX_QUOTED: Final = 200  # characters of a peer's text in an error, a notice or a log
+# columns of a terminal that a nickname or a room's name takes; then ``nick-invalid``, or exit code 2
+MAX_NAME_COLUMNS: Final = 32
+MAX_NAME_BYTES: Final = 64  # bytes of a nickname or a room's name, UTF-8; then ``nick-invalid``, or exit code 2
+MAX_QUOTED: Final = 200  # characters of a peer's text in an error, a notice or a log; more is cut
 RESERVED: Final = (  # nicknames for the owner and the programs of a host only
     *("host", "owner", "operator", "system", "server", "admin", "all", "everyone", "here"),
     *("主机", "主機", "房主", "操作员", "操作員", "系统", "系統", "服务器", "伺服器", "管理员", "管理員"),
     *("所有人", "大家", "全体", "全體"),
 )
 
-_MAX_MARKS: Final = 8  # on one base in text; Hebrew with points and accents needs about four
-_MAX_NAME_MARKS: Final = 4  # on one base in a name (UTS 39, section 5.4)
+# marks on one letter in a text (Hebrew with points and accents needs about four); more are not shown
+_MAX_MARKS: Final = 8
+_MAX_NAME_MARKS: Final = 4  # marks on one letter in a name (UTS 39, section 5.4); then ``nick-invalid``, or exit code 2
 _MAX_RAW_NAME: Final = 256  # characters before normalising, which takes quadratic time on a run of marks
 _TAB: Final = "    "  # of fixed width, since tab stops depend on the column, which is not known here
 

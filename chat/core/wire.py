@@ -29,17 +29,19 @@ if TYPE_CHECKING:
 # -- limits: every bound of the protocol, in one table -----------------------------------------
 
 HEADER_SIZE: Final = 32
-MAX_FRAME: Final = 64 * 1024  # bytes of one frame, header included
-MAX_BATCH: Final = 64 * 1024  # bytes of one batch of the log: always room for one frame
-MAX_PIECE: Final = MAX_FRAME - HEADER_SIZE  # bytes of the log in one RANGE frame
-MAX_TEXT: Final = 16 * 1024  # bytes of one message's text, UTF-8
-MAX_HELLO: Final = 4 * 1024  # bytes of a frame from an unauthenticated peer
+MAX_FRAME: Final = 64 * 1024  # bytes of one frame, header included; a longer one ends the link: ``protocol``
+# bytes of one batch of the log: always room for one frame; what is left goes into the next batch
+MAX_BATCH: Final = 64 * 1024
+MAX_PIECE: Final = MAX_FRAME - HEADER_SIZE  # bytes of the log in one RANGE frame; what is left comes in the next frame
+# bytes of one message's text, UTF-8; a longer one is not sent, and a host rejects it: ``too-long``
+MAX_TEXT: Final = 16 * 1024
+MAX_HELLO: Final = 4 * 1024  # bytes of a frame from a peer that is not in yet; a longer one ends the link: ``protocol``
 MAX_CONTROL: Final = 4 * 1024  # bytes of one control frame from the host; longer answers are split into pages
 EPOCH_SIZE: Final = 8  # bytes that tell two logs of one name apart
-HELLO_TIMEOUT: Final = 5.0  # seconds that a peer has to send HELLO
+HELLO_TIMEOUT: Final = 5.0  # seconds that a peer has to send HELLO, 1 s at a full door; then its link ends
 BEAT: Final = 4.0  # seconds between beats when there is nothing else to send
 YEAR_9999: Final = 253_370_764_800_000  # ms since 1970; later times, and those before 1970, break calendars
-SILENCE: Final = 12.0  # seconds without a byte after which a peer counts as gone
+SILENCE: Final = 12.0  # seconds without a byte after which a peer counts as gone; its link ends, and members dial again
 STALL: Final = 0.5  # seconds that a timer may be late; later, this process stood still and could not hear its peers
 
 VERSION: Final = "chat/2"

@@ -48,10 +48,13 @@ if TYPE_CHECKING:
 _logger: Final = logging.getLogger("chat.host.host")
 
 MAX_UNAUTHENTICATED: Final = 256  # links that have not said HELLO; beyond, the source that has most loses its oldest
-MAX_LINKS_A_KEY: Final = 128  # of one key in one room: each costs the others a descriptor and a slot of the board
-MAX_DIRECT_ROOMS: Final = 256  # direct rooms that one key has opened, at a time; those that others opened do not count
+# links of one key in a room: each costs others a descriptor and a slot of the board; then ``too-many-links``
+MAX_LINKS_A_KEY: Final = 128
+# direct rooms that one key has opened, at a time; one more is refused: ``too-many-rooms``
+MAX_DIRECT_ROOMS: Final = 256
 _DIRECT_LISTED: Final = 24  # of which WELCOME is followed by: as many as fit into the member's control queue
-_START_TIMEOUT: Final = 60.0  # seconds until a program of ours says HELLO: a busy machine starts many slowly
+# seconds until a program of ours says HELLO: a busy machine starts many slowly; then its link ends
+_START_TIMEOUT: Final = 60.0
 _LINGER: Final = 2.0  # seconds that a refused peer has to read why
 _ACCEPT_RETRY: Final = 1.0  # seconds after a listener could not accept
 

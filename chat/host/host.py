@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from chat.local.identity import Identity
     from chat.transport import Link, Listener
 
-MIN_FREE: Final = 64 * 1024 * 1024  # bytes of disk (--min-free); below it, only owners and operators may write
+# bytes of free disk (--min-free); below it, only owner and operators may write: ``disk-low``
+MIN_FREE: Final = 64 * 1024 * 1024
 POLL: Final = 0.5  # seconds between polls of the board, and as much more for every 100 members
 
 

@@ -46,13 +46,14 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger("chat.host.host")
 
-SEND_BUDGET: Final = 256 * 1024  # bytes for one member in one tick, so that catching up delays nobody else
-BACKLOG: Final = 1024 * 1024  # bytes appended but not yet stored, above which members are not read
+# bytes for one member in one tick, so that catching up delays nobody else; the rest comes with the next
+SEND_BUDGET: Final = 256 * 1024
+BACKLOG: Final = 1024 * 1024  # bytes appended but not yet stored; beyond it members are not read
 SLOW_COMMIT: Final = 0.002  # seconds; slower disks are written from a thread
 _RETRY: Final = 1.0  # seconds between tries while the disk is full
 NICK_GRACE: Final = 600.0  # seconds for which a nickname that never spoke is kept after its last link; then it is free
 IDLE: Final = 60.0  # seconds after which a direct room with nobody in it is closed; it opens again as somebody comes
-ORDER_TIMEOUT: Final = 5.0  # seconds that a newcomer waits for the sequencer
+ORDER_TIMEOUT: Final = 5.0  # seconds that a newcomer waits for the sequencer; then its link ends, and it dials again
 _BEAT_FRAME: Final = encode(Kind.BEAT)
 DISK_FULL: Final = pack(Kind.NOTICE, Notice(code="disk-full"))
 _DISK_FREE: Final = pack(Kind.NOTICE, Notice(code="disk"))

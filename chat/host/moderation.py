@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 STAFF: Final = frozenset({"owner", "operator"})
 MAX_REASON: Final = 200  # characters of a reason or a topic; more is cut
-MAX_SLOW: Final = 3600  # seconds between two messages of one member, at most
+MAX_SLOW: Final = 3600  # seconds between two messages of one member (/slow); more is refused: ``slow-too-long``
 _PAGE: Final = MAX_CONTROL // 512  # rows of the audit trail, or members, in one answer
 _LEAST_KEY: Final = 6  # characters of a fingerprint that name a key
 _ROLES: Final = {  # what a request makes of somebody

@@ -51,9 +51,10 @@ if TYPE_CHECKING:
 _logger: Final = logging.getLogger("chat.host.host")
 
 _LOG_LIMIT: Final = 1024 * 1024  # bytes of a host's log; a longer one is emptied at the next start
-_LOG_RATE: Final = 10  # records a second
-_LOG_INTERVAL: Final = 60.0  # seconds in which the same is said once of a source
-_LOG_SOURCES: Final = 1_024  # sources that are remembered for that
+_LOG_RATE: Final = 10  # records a second in a host's log; of more only the number is logged
+# seconds in which the same is logged once of a source; how often it was more comes with the next
+_LOG_INTERVAL: Final = 60.0
+_LOG_SOURCES: Final = 1_024  # sources that are remembered for that; of more, each record counts alone
 _LOG_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
 
 

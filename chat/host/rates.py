@@ -37,16 +37,22 @@ if TYPE_CHECKING:
     from chat.transport import Peer
 
 RATE: Final = 5_000  # messages a second that a bucket allows (--rate); beyond it its links are read more slowly
-BYTES_A_MESSAGE: Final = 200  # that count as one message: 1 MB/s by default; beyond it links are read more slowly
+# bytes that count as one message, so 1 MB/s by default; beyond it links are read more slowly
+BYTES_A_MESSAGE: Final = 200
 LEAST_BYTES: Final = MAX_BATCH  # a second, however low the rate: one read must not close a shared bucket for long
-BURST: Final = 1.0  # seconds' worth that a quiet member may send at once, before it is read at its rate
-KNOWN_AFTER: Final = 3600.0  # seconds after which a newcomer has a bucket of its own; before, it shares its source's
+BURST: Final = 1.0  # seconds of its rate that a quiet member may send at once; beyond it, it is read at its rate
+# seconds for which a newcomer shares a bucket with others of its source and invite; then it has its own
+KNOWN_AFTER: Final = 3600.0
 
-NEWCOMERS_A_SOURCE: Final = 30  # new keys by one invite from one source at once; more are told when to come again
-NEWCOMERS: Final = 120  # new keys by one invite, or by none in an open room; more are told when to come again
-NEWCOMERS_SECONDS: Final = 60.0  # in which as many again may come
-NEW_STREAMS: Final = 256  # outboxes that a key may bring at once, each costs memory for ever; more must wait
-NEW_STREAMS_SECONDS: Final = 3600.0  # in which a key may bring as many again
+# new keys by one invite from one source at once; more must come again later: ``newcomers``
+NEWCOMERS_A_SOURCE: Final = 30
+NEWCOMERS: Final = 120  # new keys by one invite, or by none in an open room; more must come again later: ``newcomers``
+# seconds in which as many again may come; the refusal says how many are left: ``newcomers``
+NEWCOMERS_SECONDS: Final = 60.0
+# new outboxes of one key at once, each costs memory for ever; more must wait: ``too-many-streams``
+NEW_STREAMS: Final = 256
+# seconds in which a key may bring as many again; the refusal says how many are left: ``too-many-streams``
+NEW_STREAMS_SECONDS: Final = 3600.0
 
 PRIVILEGED: Final = frozenset({"owner", "operator"})  # roles that keep order, and that no flood of others may hinder
 

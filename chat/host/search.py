@@ -59,9 +59,11 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger("chat.host.search")
 
-MAX_QUERY: Final = 1000  # characters
-MAX_WORDS: Final = 16  # words and phrases of one query: each may cost a walk over the whole index
-MAX_HITS: Final = 100  # of one answer, which must fit one control frame
+MAX_QUERY: Final = 1000  # characters of one search; a longer one is refused: ``search-long``
+# words and phrases of one search, each may cost a walk over the whole index; more are refused: ``search-words``
+MAX_WORDS: Final = 16
+# messages in one answer to a search, which must fit one control frame; chat search -n takes no more (exit code 2)
+MAX_HITS: Final = 100
 _GATHER: Final = 1.0  # seconds from being woken to reading on: few large transactions cost far less than many
 _CATCH_UP: Final = 16  # pieces of the log that a query reads first: about 1 MiB, a few tenths of a second
 MAX_OPEN: Final = 8  # indexes that a host has open at a time, of 3 descriptors each; the one used longest ago is closed

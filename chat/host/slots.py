@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger("chat.host.host")
 
-RESERVE: Final = 32  # descriptors that no link gets: for files, indexes, and to tell newcomers that we are busy
-SEATS: Final = 32  # descriptors more that only owner, operators and links within this machine get
+# descriptors for files and indexes, which no link gets; when only these are left, whoever has most gives way: ``busy``
+RESERVE: Final = 32
+# descriptors more for owner, operators and links within this machine; when only these are left, others find it ``busy``
+SEATS: Final = 32
 LOST_RECEIVES: Final = 500  # receives a second and source that may complete no frame; beyond, it is read more slowly
-LOST_BURST: Final = 1_000  # of them at once, before that
+LOST_BURST: Final = 1_000  # of these receives at once, after quiet; beyond, the rate above holds
 _SOURCES: Final = 1_024  # sources whose receives are remembered; those that may have their burst again are forgotten
 _BUSY: Final = pack(Kind.REFUSED, Refusal(code="busy"))
 

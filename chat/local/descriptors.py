@@ -98,7 +98,8 @@ def drop_unwritten() -> None:
 
 # -- how many there may be -----------------------------------------------------------------------------
 
-MOST: Final = 65_536  # descriptors that a host asks for, if the system lets it: each member's link takes one or two
+# descriptors that a host asks for, if the system lets it, one or two a link; then whoever has most gives way: ``busy``
+MOST: Final = 65_536
 
 
 def raise_limit() -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEY_SIZE: Final = 32  # bytes: a public key, the SHA-256 of one, and a nonce
-_MAX_KEY_FILE: Final = 64 * 1024
+_MAX_KEY_FILE: Final = 64 * 1024  # bytes of a key's file; a longer one is an error (exit code 1)
 
 # -- keys ----------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from chat.transport import Address
 
-_MAX_SIZE: Final = 16 * 1024 * 1024  # bytes
+_MAX_SIZE: Final = 16 * 1024 * 1024  # bytes of known_hosts; a longer one is an error (exit code 1)
 _LINE: Final = re.compile(r"(?:#.*)?|\S+ SHA256:[0-9A-Za-z_-]{43}")
 
 

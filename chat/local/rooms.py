@@ -41,7 +41,7 @@ from chat.local.private_files import (
     unlock,
 )
 
-MAX_RECORD: Final = 64 * 1024  # bytes
+MAX_RECORD: Final = 64 * 1024  # bytes of a room's record on this machine; a longer one is an error (exit code 1)
 _FOLDER_NAME: Final = re.compile(r"[0-9a-f]{16}")
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 path: Final = config_file
-MAX_FILE: Final = 256 * 1024  # bytes
+MAX_FILE: Final = 256 * 1024  # bytes of the settings; a longer file is an error (exit code 1)
 _DEEPEST: Final = 32  # levels of tables and lists
 
 

@@ -72,7 +72,7 @@ __all__ = [
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Reading: TypeAlias = tuple[int, bytes, int]  # a slot's index, its payload, milliseconds since its writer's last beat
 
-MAX_SLOT: Final = 234  # bytes that a slot of a board holds
+MAX_SLOT: Final = 234  # bytes that a slot of a board holds; more raises ValueError
 TRUST_MS: Final = 5_000  # milliseconds after its last beat during which a writer counts as alive without a check
 
 

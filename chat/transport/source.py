@@ -22,7 +22,8 @@ from chat.transport.link import Waiter
 
 _IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-MAX_HEADER: Final = 4096  # bytes of a PROXY header: a proxy sends it in one piece, and may add notes to it
+# bytes of a PROXY header, which comes in one piece with notes of the proxy; a longer one ends the connection
+MAX_HEADER: Final = 4096
 _SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 _V1_LIMIT: Final = 107  # bytes, with CR and LF
 _NETWORK: Final = 64  # bits of an IPv6 address that one customer of a provider has for himself

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # hterm and others drop a sequence of more than 100,000 bytes; less its ends, and of base64's four bytes for three.
-MAX_COPY: Final = 74_994  # bytes of UTF-8
+MAX_COPY: Final = 74_994  # bytes of a text to copy; more is an error, copy it in parts
 _SCREEN_STRING: Final = 240  # bytes: screen drops a whole string over 256 (768 since 4.2)
 
 

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 CHANGES: Final = frozenset({Kind.EDIT, Kind.RETRACT, Kind.REACT})  # messages of these kinds change another message
 OVERHEAD: Final = 100  # characters that an edit or a reaction counts besides its text
-MAX_EDITS: Final = 20  # of one message, the newest; its first text is kept too
-_MAX_REACTIONS: Final = 1_000  # on one message
-_MAX_REACTIONS_BY_KEY: Final = 8  # on one message
-_MAX_REACTION: Final = 32  # characters: a family of four with skin tones has 11
+# edits of one message that a window keeps, the newest, and the first text; /details shows no others
+MAX_EDITS: Final = 20
+_MAX_REACTIONS: Final = 1_000  # reactions on one message; more are not shown
+_MAX_REACTIONS_BY_KEY: Final = 8  # reactions of one key on one message; more are not shown
+_MAX_REACTION: Final = 32  # characters of a reaction (a family of four with skin tones has 11); more is cut
 _NO_REACTIONS: Final[dict[tuple[str, bytes], tuple[int, str]]] = {}  # of most messages
 _MAX_NAMES: Final = 100  # in one line of who came and left
 

@@ -59,9 +59,11 @@ if TYPE_CHECKING:
     from chat.local.settings import Settings
 
 _HITS: Final = 10
-MAX_LINES: Final = 100  # of one message on a terminal; of a longer one the first few are shown, and how to read all
+# lines of a message on a terminal in --plain; of a longer one the first five are shown, and how to read all
+MAX_LINES: Final = 100
 _SHOWN_LINES: Final = 5
-_LONGEST: Final = 4095  # bytes of a line that Linux takes from a terminal, before it drops the rest (termios(3))
+# bytes of a line that Linux takes from a terminal, before it drops the rest (termios(3)); it is not sent
+_LONGEST: Final = 4095
 _NAMED: Final = re.compile(
     r"\s*(/(?:reply|quote|edit|retract|react|details))\s+#(\d{1,18})(?:\s+|$)", re.ASCII | re.IGNORECASE
 )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from chat.core.status import Who
 
 AT_ONCE: Final = 5  # lines about who came and left that may follow each other; what comes then is told together
-EVERY: Final = 10.0  # seconds until one more
+EVERY: Final = 10.0  # seconds until one more such line; what comes before is told with it
 
 
 class Moves:

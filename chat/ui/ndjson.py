@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from chat.core.bodies import Answer
     from chat.ui.face import Work
 
-_LONGEST: Final = 1024 * 1024  # bytes of a line
+_LONGEST: Final = 1024 * 1024  # bytes of a line of NDJSON from a program; a longer one is not said (exit code 1)
 _NEEDED: Final = {usage.name: usage.program for usage in COMMANDS if usage.program is not None}  # fields
 
 

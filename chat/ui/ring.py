@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from chat.core.events import Message
     from chat.ui.entry import Entry
 
-RING: Final = 10_000  # entries
-_MAX_TEXT: Final = 16 * 1024 * 1024  # characters, edits and reactions included
+RING: Final = 10_000  # entries of a room that a window keeps; older ones are fetched from the host as you scroll
+# characters of a room that a window keeps, edits and reactions included; older ones are fetched again
+_MAX_TEXT: Final = 16 * 1024 * 1024
 _MAX_CACHED: Final = 4 * 1024 * 1024  # characters of changes
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pyte
 import pytest
 
+from chat.core import wire
 from chat.local.settings import Settings
 from tests.cli.programs import PATIENCE, Program, host, run
 
@@ -56,7 +57,7 @@ def copy(tmp_path: Path) -> Path:
     """What the check looks at, to be broken."""
     for name in ("docs", "chat", "transports", "tests/plugin"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("README.md", "README.zh.md", "LICENSE"):
+    for name in ("README.md", "README.zh.md", "SECURITY.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 
@@ -69,6 +70,19 @@ def test_the_table_of_settings_has_every_setting(docs: Any) -> None:
     rows = docs.settings_table().splitlines()
     assert [row.split("`")[1] for row in rows[2:]] == list(Settings.__struct_fields__)
     assert all(row.count("|") == 5 for row in rows), "a value breaks the table"
+
+
+def test_a_limit_is_told_in_units_with_what_happens_beyond_it(docs: Any) -> None:
+    assert docs.limit(wire, "MAX_HELLO") == (
+        "| 4 KiB | of a frame from a peer that is not in yet | a longer one ends the link: "
+        "[`protocol`](errors.md#refusals) (exit code 3) | [`MAX_HELLO`](../../chat/core/wire.py) |"
+    )
+    shown = [docs.in_units(*size) for size in ((234, "bytes"), (3 << 20, "bytes"), (5.0, "seconds"), (5400, "seconds"))]
+    assert shown == ["234 bytes", "3 MiB", "5 s", "90 min"]
+    with pytest.raises(
+        ValueError, match=r"^chat/core/wire.py: HEADER_SIZE needs a comment such as: # bytes of a name; "
+    ):
+        docs.limit(wire, "HEADER_SIZE")
 
 
 BROKEN = {
@@ -161,6 +175,12 @@ BROKEN = {
         "| `invite-used` |",
         "| `invite-gone` |",
         "docs/reference/errors.md: a generated part is out of date",
+    ),
+    "limit": (
+        "chat/host/slots.py",
+        "RESERVE: Final = 32",
+        "MAX_NOVEL: Final = 32",
+        "docs/reference/limits.md: does not tell of 'MAX_NOVEL', which stands in chat/host/slots.py",
     ),
     "variable": (
         "chat/local/rooms.py",

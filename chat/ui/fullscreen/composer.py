@@ -56,7 +56,8 @@ if TYPE_CHECKING:
 
 _COUNT_FROM: Final = 2048  # bytes that are left of a message when the counter begins to show them
 _MAX_HISTORY: Final = 256 * 1024  # bytes of a history that are read; its file is cut at twice the size
-_MAX_EDITED: Final = 1024 * 1024  # bytes of the editor's file that are read
+# bytes that an editor may leave behind; more is an error, and the input stays as it was
+_MAX_EDITED: Final = 1024 * 1024
 
 
 class RoomHistory(History):

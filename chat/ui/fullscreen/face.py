@@ -60,7 +60,7 @@ _STILL_HERE: Final = 60_000  # milliseconds after which others see that keys are
 _TYPING: Final = 4.0  # seconds after the last key for which one is shown as typing
 _EXCERPT: Final = 40  # columns of a message that is answered or corrected
 _BLANK_LINES: Final = re.compile(r"\A(?:[^\S\n]*\n)+")
-_CALLED: Final = 8  # direct rooms that may open by themselves: each is a link to the host
+_CALLED: Final = 8  # direct rooms that may open by themselves, each is a link to the host; of more a line tells
 
 
 class FullScreen(Face[View]):
