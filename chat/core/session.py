@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from chat.core.outgoing import Outcome, Outgoing
 
 _NAMES_A_QUESTION: Final = 24  # authors asked for at once: their answer fits one control frame
-MAX_KEYS: Final = 16_384  # messages whose authors are known, in 2 MiB; edits of earlier ones are shown as unverified
+MAX_KEYS: Final = 16_384  # messages whose authors a member keeps, in 2 MiB; edits of earlier ones show as unverified
 _AUTHORS_ONLY: Final = {Kind.EDIT, Kind.RETRACT}
 _NOT_IN_THE_ROOM: Final = {Kind.CHALLENGE, Kind.WELCOME, Kind.HELLO, Kind.ASK, Kind.BYE}  # from a host
 
