@@ -16,8 +16,8 @@ Rules:
 
 from __future__ import annotations
 
+from collections import deque
 from enum import Enum
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from chat.core.bodies import (
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from chat.core.outgoing import Outcome, Outgoing
 
 _NAMES_A_QUESTION: Final = 24  # authors asked for at once: their answer fits one control frame
-MAX_KEYS: Final = 16_384  # messages whose authors a member keeps, in 2 MiB; edits of earlier ones show as unverified
+MAX_WROTE: Final = 16_384  # messages whose authors a member keeps; edits of earlier ones show as unverified
 _AUTHORS_ONLY: Final = {Kind.EDIT, Kind.RETRACT}
 _NOT_IN_THE_ROOM: Final = {Kind.CHALLENGE, Kind.WELCOME, Kind.HELLO, Kind.ASK, Kind.BYE}  # from a host
 
@@ -94,7 +94,7 @@ class Session:
         self._show = 0
         self._last = b""  # the last frame delivered
         self._authors: dict[int, Author] = {}
-        self._keys: dict[int, bytes] = {}  # who wrote the last messages, by number
+        self._wrote: deque[bytes] = deque(maxlen=MAX_WROTE)  # the authors' keys of the numbers before ``next_seq``
         self._live = Incoming()
         self._range: Range | None = None  # a part of the log that we asked for
         self._names_asked = False  # and the answer is on its way
@@ -312,7 +312,7 @@ class Session:
         if welcome.rewound:
             events.append(Rewound(welcome.rewound))
             self._authors.clear()
-            self._keys.clear()
+            self._wrote.clear()
             self._last = b""
         self.nick = self._wanted_nick = welcome.nick or self.nick
         self.topic = quoted(welcome.topic)
@@ -345,12 +345,20 @@ class Session:
             if isinstance(item, Gap):
                 self.next_seq, self._last = item.first + item.count, b""
                 self.unsettled.unseen_end = self.next_seq
+                self._wrote.clear()
                 events.append(item)
             else:
-                self.next_seq, self._last = item.seq + 1, item.raw
+                whose, self.next_seq, self._last = b"", item.seq + 1, item.raw
                 if item.kind < SPOKEN_END:
                     author = self._authors[item.author]
-                    if (message := self._checked(item, author)) is not None and item.seq >= self._show:
+                    message, is_shown = self._message(item, author), item.seq >= self._show
+                    if item.kind not in _AUTHORS_ONLY:
+                        whose = author.key
+                    elif not (before := self._author_of(message.target, item.seq)):
+                        message = message._replace(verified=False)
+                    elif before != author.key:  # no honest host lets it through, and no other reader checks it
+                        is_shown = False
+                    if is_shown:
                         events.append(message)
                     if not author.key:  # nobody knows whose it is
                         self.unsettled.unseen_end = self.next_seq
@@ -362,6 +370,7 @@ class Session:
                         self.topic = made.decision.text
                     if item.seq >= self._show:
                         events.append(made)
+                self._wrote.append(whose)
             if self.unsettled:
                 self._settle(self.unsettled.passed(self.next_seq), events)
         self._ask_names(self._live)
@@ -395,22 +404,10 @@ class Session:
         text, target = split_body(frame.kind, frame.flags, frame.body)
         return Message(frame.seq, frame.time, author, frame.kind, text, target, self._is_mine(author))
 
-    def _checked(self, frame: Frame, author: Author) -> Message | None:
-        """Return the next message, or None for an edit or a retraction of what somebody else has said.
-
-        No honest host lets one through. Nothing else checks it, but for what is read by ``range``.
-        """
-        message = self._message(frame, author)
-        if frame.kind in _AUTHORS_ONLY:
-            whose = self._keys.get(message.target, b"")
-            if whose and whose != author.key:
-                return None
-            return message if whose else message._replace(verified=False)
-        self._keys[frame.seq] = author.key
-        if len(self._keys) > MAX_KEYS:
-            for seq in list(islice(self._keys, MAX_KEYS // 2)):
-                del self._keys[seq]
-        return message
+    def _author_of(self, target: int, seq: int) -> bytes:
+        """Return who wrote number ``target``, when ``seq`` comes next; b"" if we have not seen it, or not lately."""
+        back = seq - target
+        return self._wrote[-back] if 0 < back <= len(self._wrote) else b""
 
     def _is_mine(self, author: Author) -> bool:
         return author.stream == self.stream and author.key == self.key and self.stream != 0
