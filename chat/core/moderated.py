@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from chat.core import text
 from chat.core.ledger import BOT, Ledger, RoomTables
 from chat.core.sequencer import Moderate
-from chat.core.wire import HEADER_SIZE, MAX_TEXT, SEQ_PREFIX, SPOKEN_END, TARGETED, Kind, author_at, kind_at
+from chat.core.wire import HEADER_SIZE, MAX_TEXT, REPLY, SEQ_PREFIX, SPOKEN_END, TARGETED, Kind, author_at, kind_at
 
 if TYPE_CHECKING:
     from chat.core.bodies import Moderation
@@ -88,6 +88,10 @@ class ModeratedLedger(Ledger):
                 return "no-target", {}
             if frame.kind in {Kind.EDIT, Kind.RETRACT} and author != key:
                 return "not-yours", {"number": target}
+        elif frame.kind == Kind.SAY and frame.flags & REPLY:
+            (target,) = SEQ_PREFIX.unpack_from(frame.raw.ljust(HEADER_SIZE + SEQ_PREFIX.size, b"\0"), HEADER_SIZE)
+            if not 0 < target < self.log.end:  # it may be gone by now: who has read it answers it
+                return "no-target", {}
         if held:
             if len(self._spoke) >= MAX_REMEMBERED:
                 self._spoke.clear()

@@ -110,7 +110,7 @@ class Frame(NamedTuple):
 
 _HEADER: Final = struct.Struct("!IBBHIIQq")
 _LENGTH: Final = struct.Struct("!I")
-_RUN: Final = struct.Struct("!IB7xI")  # of a header: length, kind and number
+_RUN: Final = struct.Struct("!IBB6xI")  # of a header: length, kind, flags and number
 _STAMP: Final = struct.Struct("!HIIQq")  # of a header: everything from the spare bytes on
 _STAMP_AT: Final = 6
 _AUTHOR_AT: Final = 8
@@ -168,14 +168,14 @@ def kind_at(data: bytes, at: int) -> int:
 def run_of(data: bytes, number: int, longest: int, most: int = MAX_BATCH) -> list[int]:
     """Return where each of the first ``most`` messages of the run ends that ``data`` begins with.
 
-    A run is whole messages in a row, numbered up from ``number``, of at most ``longest`` bytes each. It ends before
+    A run is whole messages in a row, without flags, numbered up from ``number``, of at most ``longest`` bytes each. It ends before
     the first frame that is anything else, which is no error here.
     """
     ends: list[int] = []
     at, size, end = 0, len(data), number + most
     while size - at >= HEADER_SIZE and number < end:
-        length, kind, its_number = _RUN.unpack_from(data, at)
-        if its_number != number or kind not in _IN_RUNS or not HEADER_SIZE <= length <= longest:
+        length, kind, flags, its_number = _RUN.unpack_from(data, at)
+        if its_number != number or kind not in _IN_RUNS or flags or not HEADER_SIZE <= length <= longest:
             break
         at += length
         if at > size:

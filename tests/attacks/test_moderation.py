@@ -52,8 +52,8 @@ def test_from_the_first_insult_to_silence(stage: Any, tmp_path: Path) -> None:
     troll.say("you all stink", "1")
     insult = troll.until("stored")["seq"]
     # What is somebody else's stays as it is, and so does what does not exist.
-    wrong = (("edit", hello, "not-yours"), ("retract", hello, "not-yours"), ("edit", 999, "no-target"))
-    for command, target, code in wrong:
+    wrong = ("edit", hello, "not-yours"), ("retract", hello, "not-yours"), ("edit", 999, "no-target")
+    for command, target, code in (*wrong, ("reply", 999, "no-target"), ("react", 999, "no-target")):
         troll.write(f'{{"command": "{command}", "target": {target}, "text": "I stink", "id": "x"}}')
         assert troll.until("rejected")["code"] == code
     # A member decides nothing.
