@@ -168,8 +168,8 @@ def kind_at(data: bytes, at: int) -> int:
 def run_of(data: bytes, number: int, longest: int, most: int = MAX_BATCH) -> list[int]:
     """Return where each of the first ``most`` messages of the run ends that ``data`` begins with.
 
-    A run is whole messages in a row, without flags, numbered up from ``number``, of at most ``longest`` bytes each. It ends before
-    the first frame that is anything else, which is no error here.
+    A run is whole messages in a row, without flags, numbered up from ``number``, of at most ``longest`` bytes each. It
+    ends before the first frame that is anything else, which is no error here.
     """
     ends: list[int] = []
     at, size, end = 0, len(data), number + most
