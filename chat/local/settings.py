@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 path: Final = config_file
-MAX_FILE: Final = 256 * 1024  # bytes of the settings; a longer file is an error (exit code 1)
+# bytes of the settings; of a longer file nothing is used, and a line says so (exit code 1 from chat config check)
+MAX_FILE: Final = 256 * 1024
 _DEEPEST: Final = 32  # levels of tables and lists
 
 
