@@ -36,7 +36,11 @@ _COMMANDS: Final = {
         later("Keep NICK out of the room TARGET, for a TIME like 30s, 10m, 2h or 7d, or for good."),
         "NICK",
         "[TIME] [REASON]...",
-        (("--invite", later("Also all who came by the same invite, which ends.")),),
+        (
+            ("--invite", later("Also all who came by the same invite, which ends.")),
+            ("--uid", later("Also their user of the host's machine, if they come over TCP.")),
+            ("--key", later("Only their key: not their user of the host's machine, or their address.")),
+        ),
     ),
     "unban": _Row(later("Let NICK into the room TARGET again."), "NICK"),
     "mute": _Row(later("Let NICK read and not write, for a TIME or for good."), "NICK", "[TIME] [REASON]..."),

@@ -207,6 +207,7 @@ class Ask(Struct):
     seconds: U32 = 0  # invite, ban, mute: for how long, 0: for good; slow: between two messages
     reason: str = ""  # kick, ban, mute
     alike: bool = False  # ban: also everybody else who came by the same invite
+    cover: Word = ""  # ban: "uid", also the user of the host's machine behind a TCP link; "key", nothing but the key
     first: U63 = 0  # range: from this number on; retract: this message
     before: U63 = 0  # range: only numbers below this one; search: the same, 0: all
     limit: U32 = 0  # search: how many messages, at most 100; 0: 20

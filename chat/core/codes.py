@@ -18,6 +18,10 @@ REFUSALS: Final = {  # why a peer may not enter
     "direct-room": "a direct room is only for its two members",
     "banned": "you are banned from room {room}",
     "banned-because": "you are banned from room {room}: {why}",
+    "banned-source": (
+        "somebody is banned from room {room} who comes from the same address as you, or as the same user of the host's "
+        "machine; if it is not you, ask the room's owner"
+    ),
     "kicked": "{nick} has removed you from room {room}",
     "kicked-because": "{nick} has removed you from room {room}: {why}",
     "wrong-invite": "this invite does not open room {room}; ask for a new one",
@@ -97,6 +101,7 @@ ANSWERS: Final = {
     "many-such-keys": "several keys begin with {whom}; give more of it",
     "outranked": "{nick} is {role}, and you are {own}: you cannot do that",
     "is-already": "{nick} is {role} already",
+    "no-uid": "it is not known which user of the host's machine {nick} is; leave out --uid",
     "is-not": "{nick} is not {role}",
     "no-such-message": "there is no message {number} in this room, or not any more",
     "slow-too-long": "{seconds} s between two messages is too long; use at most {limit}",

@@ -33,7 +33,6 @@ from chat.core.errors import (
     TransportError,
 )
 from chat.core.wire import HELLO_TIMEOUT, MAX_FRAME, MAX_HELLO, PREFACE, Frame, Kind, Parser
-from chat.host import moderation
 from chat.host.slots import Links, Visit, source_of
 from chat.local.identity import transcript, verify
 from chat.transport.patience import patience
@@ -150,14 +149,14 @@ class AdmissionControl:
         by_invite = signed("invite")
         as_owner = visit.link.peer.uid == os.geteuid()  # such a process could read the host's keys and its log anyway
         if hosted is None and hello.other:
-            hosted = self._open_direct(hello)
+            hosted = self._open_direct(hello, visit.link.peer)
         if hosted is None:
             raise NoSuchRoom("no-room", room=hello.room)
         room = hosted.room
         if not as_owner:
-            self._check_ban(hosted, hello.key)
+            self._check_ban(hosted, hello.key, visit.link.peer)
         if hello.key in room.only:
-            hello = await self._named(hosted, hello)
+            hello = await self._named(hosted, hello, visit.link.peer)
         if hello.invite and not room.may_enter(hello.key):
             await hosted.in_order(lambda: hello.invite in room.invites or room.is_coming(hello.key))
         if self._check_invite(hosted, hello, by_invite):
@@ -171,7 +170,7 @@ class AdmissionControl:
         if not is_ours:
             self._links.enter(visit, hello.key, is_trusted=hello.key in self._host.owners or room.is_trusted(hello.key))
         if not as_owner:
-            self._check_ban(hosted, hello.key)  # again: it may have been decided meanwhile
+            self._check_ban(hosted, hello.key, visit.link.peer)  # again: it may have been decided meanwhile
         return hosted, self._enter(hosted, hello, signed("host"), as_owner=as_owner)
 
     async def _first_frame(self, visit: Visit, parser: Parser) -> Frame | None:
@@ -183,19 +182,18 @@ class AdmissionControl:
             await asyncio.sleep(self._host.work.charge(visit.source))
         return None
 
-    def _check_ban(self, hosted: HostedRoom, key: bytes) -> None:
-        """Raise Refused for a key that is banned; in a direct room, from all that it shares with the other."""
+    def _check_ban(self, hosted: HostedRoom, key: bytes, peer: Peer) -> None:
+        """Raise Refused for somebody who is banned; in a direct room, from all that it shares with the other."""
         if key in hosted.room.only:
-            self._shared_room(key, *(hosted.room.only - {key}))
-        elif hosted.room.role_of(key) == "banned":
-            told = moderation.refusal(hosted, None, key)
+            self._shared_room(key, peer, *(hosted.room.only - {key}))
+        elif (told := hosted.ban_of(key, peer)) is not None:
             raise Refused(told.code, **told.fields)
 
-    def _open_direct(self, hello: Hello) -> HostedRoom:
+    def _open_direct(self, hello: Hello, peer: Peer) -> HostedRoom:
         """Open the room of two who share another room here. Raises RemoteProtocolError, Refused, StoreError."""
         if len(hello.other) != 32 or hello.other == hello.key or hello.room != direct_name(hello.key, hello.other):
             raise RemoteProtocolError("the peer asked for a direct room whose name does not fit its two keys")
-        shared = self._shared_room(hello.key, hello.other)
+        shared = self._shared_room(hello.key, peer, hello.other)
         if sum(hosted.opener == hello.key for hosted in self._host.rooms.values()) >= MAX_DIRECT_ROOMS:
             raise Refused("too-many-rooms", count=MAX_DIRECT_ROOMS)
         try:
@@ -212,7 +210,7 @@ class AdmissionControl:
             hosted.room.admit(key)
         return hosted
 
-    def _shared_room(self, key: bytes, other: bytes) -> HostedRoom:
+    def _shared_room(self, key: bytes, peer: Peer, other: bytes) -> HostedRoom:
         """Return a room, other than a direct one, that knows both keys. Raises NoSuchRoom, Refused.
 
         A room from which ``key`` is banned does not count.
@@ -224,19 +222,20 @@ class AdmissionControl:
         ]
         if not shared:
             raise NoSuchRoom("no-shared-room")
-        for hosted in shared:
-            if hosted.room.role_of(key) != "banned":
+        bans = {hosted: hosted.ban_of(key, peer) for hosted in shared}
+        for hosted, told in bans.items():
+            if told is None:
                 return hosted
-        told = moderation.refusal(shared[0], None, key)
+        assert told is not None
         raise Refused(told.code, **told.fields)
 
-    async def _named(self, direct: HostedRoom, hello: Hello) -> Hello:
+    async def _named(self, direct: HostedRoom, hello: Hello, peer: Peer) -> Hello:
         """Return the HELLO of one who enters a direct room, with the nickname that the other knows it by.
 
         What it asks for does not count: it could be that of somebody else whom both know. Raises as ``prepare`` does.
         """
         direct.used = time.monotonic()
-        shared = self._shared_room(hello.key, *(direct.room.only - {hello.key}))
+        shared = self._shared_room(hello.key, peer, *(direct.room.only - {hello.key}))
         nick = shared.room.nick_of(hello.key, hello.nick)
         if not nick:  # it has none there yet, so it gets one by the rules of that room
             if not await shared.in_order(lambda: shared.room.prepare(hello) is not None):

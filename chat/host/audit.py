@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 from chat.host import tables
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from chat.host.store import Store
 
 _ALL: Final = 2**63 - 1
@@ -26,12 +28,12 @@ def admitted_by(store: Store, room: int, invite: bytes) -> list[bytes]:
         return [row[1] for row in rows if tables.is_sound("admitted", row)]
 
 
-def add(store: Store, room: int, time: int, by: str, what: str, key: bytes, whom: str, reason: str) -> None:
-    """Add a row to the audit trail, which keeps the newest 10,000. Raises StoreFull, StoreError."""
-    with store.transaction() as database:
-        (number,) = database.execute("SELECT coalesce(max(id), 0) + 1 FROM audit").fetchone()
-        tables.put_row(database, "audit", number, room, time, by, what, key, whom, reason)
-        database.execute("DELETE FROM audit WHERE id <= ?", (number - KEPT,))
+def add(database: sqlite3.Connection, room: int, time: int, by: str, rows: list[tuple[str, bytes, str, str]]) -> None:
+    """Add rows of what, key, whom and why to the audit trail, in a transaction. It keeps the newest 10,000."""
+    (last,) = database.execute("SELECT coalesce(max(id), 0) FROM audit").fetchone()
+    for number, row in enumerate(rows, last + 1):
+        tables.put_row(database, "audit", number, room, time, by, *row)
+    database.execute("DELETE FROM audit WHERE id <= ?", (last + len(rows) - KEPT,))
 
 
 def newest(store: Store, room: int, before: int, limit: int) -> list[tuple[int, int, str, str, str, str]]:

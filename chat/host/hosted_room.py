@@ -27,6 +27,7 @@ from chat.core.errors import StoreError, StoreFull, TransportError
 from chat.core.ledger import BOT
 from chat.core.wire import MAX_BATCH, MAX_CONTROL, SPOKEN_END, Kind, encode
 from chat.host import moderation, requests
+from chat.host.bans import Bans
 from chat.host.rates import PRIVILEGED, Bucket, Rates, keep_until_full
 from chat.host.slots import source_of
 
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from chat.host.host import Host
     from chat.host.search import Index
     from chat.host.store import RoomState
-    from chat.transport import Link
+    from chat.transport import Link, Peer
 
 _logger: Final = logging.getLogger("chat.host.host")
 
@@ -71,6 +72,7 @@ class HostedRoom:
         self.invite = stored.invite
         self.index = index
         self.board = board
+        self.bans = Bans(host.store, stored.id, room)
         self.rates = Rates(host.rate, room.speakers())
         self.opener = b""  # of a direct room: the key that has opened it
         self.used = time.monotonic()  # when somebody came or left last
@@ -96,6 +98,7 @@ class HostedRoom:
         task = asyncio.current_task()
         assert task is not None
         connection = self.connections[member] = Connection(self, member, link, task)
+        self.bans.came(member.key, link.peer)
         if not self.board.claim(member):
             self._post(member, _BOARD_FULL)
         self.wake()
@@ -134,15 +137,25 @@ class HostedRoom:
     def expel(self) -> None:
         """End the links of those whom an operator has removed or banned, here and in direct rooms."""
         decisions, self.room.expelled = self.room.expelled, []
-        for decision in decisions:
-            told = moderation.refusal(self, decision, decision.key)
-            for hosted in list(self.host.rooms.values()):
-                if hosted is self or (hosted.room.only and decision.role == "banned"):
-                    for connection in list(hosted.connections.values()):
-                        if connection.member.key == decision.key and connection.member.role != "owner":
-                            connection.member.cursor.stop()
-                            connection.refusal = told
-                            hosted.drop(connection.member, told.text)
+        told = {one.key: moderation.refusal(self, one, one.key) for one in decisions}
+        banned = {one.key for one in decisions if one.role == "banned"}
+        for hosted in [self, *(one for one in self.host.rooms.values() if one.room.only and banned)]:
+            for connection in list(hosted.connections.values()):
+                key, why = connection.member.key, None
+                if key in (told if hosted is self else banned):
+                    why = told[key]
+                elif banned:
+                    why = self.bans.refusal(key, connection.link.peer)
+                if why is not None and connection.member.role != "owner":
+                    connection.member.cursor.stop()
+                    connection.refusal = why
+                    hosted.drop(connection.member, why.text)
+
+    def ban_of(self, key: bytes, peer: Peer) -> Refusal | None:
+        """Return what somebody is told who may not be here; None if they may."""
+        if self.room.role_of(key) == "banned":
+            return moderation.refusal(self, None, key)
+        return self.bans.refusal(key, peer)
 
     def heard(self) -> float:
         """Return when the most silent member was last heard, infinity if there is none."""
@@ -173,6 +186,7 @@ class HostedRoom:
         Nicknames under which nobody spoke are free again some time after their bearer left.
         """
         self.room.end_old(time.time_ns() // 1_000_000)
+        self.bans.forget_old()
         while self._departed and (oldest := next(iter(self._departed.items())))[1] + NICK_GRACE <= time.monotonic():
             del self._departed[oldest[0]]
             self.room.release(*oldest[0])

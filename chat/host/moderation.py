@@ -23,7 +23,7 @@ from chat.host.invites import OWNER, end_invite
 from chat.local.identity import fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from chat.core.bodies import Ask
     from chat.core.room import Room
@@ -34,6 +34,7 @@ MAX_REASON: Final = 200  # characters of a reason or a topic; more is cut
 MAX_SLOW: Final = 3600  # seconds between two messages of one member (/slow); more is refused: ``slow-too-long``
 _PAGE: Final = MAX_CONTROL // 512  # rows of the audit trail, or members, in one answer
 _LEAST_KEY: Final = 6  # characters of a fingerprint that name a key
+BAN_ALSO: Final = "ban-also"  # in the audit trail: what a ban covers besides the key
 _ROLES: Final = {  # what a request makes of somebody
     "ban": "banned",
     "mute": "muted",
@@ -70,15 +71,18 @@ def set_role(connection: Connection, ask: Ask, _number: int) -> Answer:
         raise RequestFailed("is-not", nick=nick, role=_ENDS[ask.what])
     if before == "banned" and role in {"muted", "operator"}:  # or ``unmute`` would let them in again
         raise RequestFailed("is-already", nick=nick, role=before)
-    if before == role and not ask.seconds:
+    if before == role and not (ask.seconds or ask.alike or ask.cover):
         raise RequestFailed("is-already", nick=nick, role=role)
     until = _now() + ask.seconds * 1000 if ask.seconds else 0
     people = {key: nick}
     if ask.alike:
         people |= _others_by_invite(hosted, key)
-    for one, its_nick in people.items():
-        decision = Moderation(action="role", by=b"", by_nick="", key=one, nick=its_nick, role=role, until=until)
-        _decide(connection, ask.what, decision, ask.reason)
+    decisions = [
+        Moderation(action="role", by=b"", by_nick="", key=one, nick=its_nick, role=role, until=until)
+        for one, its_nick in people.items()
+    ]
+    covers = {one.key: _covered(hosted, one, ask.cover) for one in decisions} if role == "banned" else {}
+    _decide(connection, ask.what, decisions, ask.reason, covers)
     return Answer(fields={"count": len(people)})
 
 
@@ -86,7 +90,7 @@ def kick(connection: Connection, ask: Ask, _number: int) -> Answer:
     key, nick = find(connection.hosted.room, ask.text)
     _check_rank(connection, key, nick)
     decision = Moderation(action="kick", by=b"", by_nick="", key=key, nick=nick)
-    _decide(connection, "kick", decision, ask.reason)
+    _decide(connection, "kick", [decision], ask.reason)
     return Answer()
 
 
@@ -100,13 +104,13 @@ def retract(connection: Connection, ask: Ask, _number: int) -> Answer:
     if author != connection.member.key:
         _check_rank(connection, author, nick)
     decision = Moderation(action="retract", by=b"", by_nick="", key=author, nick=nick, target=ask.first)
-    _decide(connection, "retract", decision, ask.reason)
+    _decide(connection, "retract", [decision], ask.reason)
     return Answer()
 
 
 def set_topic(connection: Connection, ask: Ask, _number: int) -> Answer:
     decision = Moderation(action="topic", by=b"", by_nick="", text=text.quoted(ask.text, MAX_REASON))
-    _decide(connection, "topic", decision, decision.text)
+    _decide(connection, "topic", [decision], decision.text)
     return Answer()
 
 
@@ -114,7 +118,7 @@ def set_slow(connection: Connection, ask: Ask, _number: int) -> Answer:
     if ask.seconds > MAX_SLOW:
         raise RequestFailed("slow-too-long", seconds=ask.seconds, limit=MAX_SLOW)
     decision = Moderation(action="slow", by=b"", by_nick="", seconds=ask.seconds)
-    _decide(connection, "slow", decision, str(ask.seconds))
+    _decide(connection, "slow", [decision], str(ask.seconds))
     return Answer()
 
 
@@ -164,22 +168,41 @@ def _others_by_invite(hosted: HostedRoom, key: bytes) -> dict[bytes, str]:
     """Return who else came by the same invite as this key, but for operators, and end the invite."""
     room, store = hosted.room, hosted.host.store
     invite, keys = audit_trail.admitted_with(store, hosted.number, key)
+    newcomers = hosted.rates.newcomers()  # who may not be on the disk yet
+    if invite := invite or newcomers.get(key, b""):
+        keys += [one for one, its_invite in newcomers.items() if its_invite == invite]
     if invite in room.invites:
         end_invite(hosted, invite)
     return {one: room.nick_of(one) for one in keys if room.role_of(one) not in STAFF}
 
 
-def _decide(connection: Connection, what: str, decision: Moderation, reason: str) -> None:
+def _covered(hosted: HostedRoom, decision: Moderation, cover: str) -> list[str]:
+    links = [one.link.peer for member, one in hosted.connections.items() if member.key == decision.key]
+    return hosted.bans.find(decision.key, decision.nick, links, cover)
+
+
+def _decide(
+    connection: Connection, what: str, decisions: list[Moderation], reason: str, covers: Mapping[bytes, list[str]] = {}
+) -> None:
+    """Write decisions to the audit trail, in one commit, and have them take effect. Raises RequestFailed."""
     hosted, member = connection.hosted, connection.member
     # A reader, as of `chat room`, has no nickname on its link.
-    decision.by, decision.by_nick = member.key, member.nick or hosted.room.nick_of(member.key) or member.role
+    by_nick = member.nick or hosted.room.nick_of(member.key) or member.role
     reason = text.quoted(reason, MAX_REASON)
+    rows = []
+    for decision in decisions:
+        decision.by, decision.by_nick = member.key, by_nick
+        rows.append((what, decision.key, decision.nick, reason))
+        rows += [(BAN_ALSO, decision.key, origin, decision.nick) for origin in covers.get(decision.key, ())]
     try:
-        row = (_now(), decision.by_nick, what, decision.key, decision.nick, reason)
-        audit_trail.add(hosted.host.store, hosted.number, *row)
+        with hosted.host.store.transaction() as database:
+            audit_trail.add(database, hosted.number, _now(), by_nick, rows)
+            hosted.bans.put(database, covers)
     except StoreFull:
         raise RequestFailed("disk-waits") from None
-    hosted.room.decide_now(decision, _now())
+    hosted.bans.hold(covers)
+    for decision in decisions:
+        hosted.room.decide_now(decision, _now())
     hosted.wake()
 
 

@@ -148,6 +148,10 @@ class Rates:
         if key not in self._known:
             self._since.setdefault(key, (time.monotonic(), invite))
 
+    def newcomers(self) -> dict[bytes, bytes]:
+        """Return the keys that are not known yet, and by which invite each came, b"" for none."""
+        return {key: invite for key, (_since, invite) in self._since.items()}
+
     def new_stream(self, key: bytes) -> None:
         """Take note of a stream that the room does not know. Raises Refused if a key has too many of them."""
         if self._rate:

@@ -69,6 +69,7 @@ _TABLES: Final = {  # besides the log and what is read from it again: columns, a
     "moderated": ("room, key, role, until", (int, bytes, str, int)),
     "properties": ("room, name, value", (int, str, str)),
     "audit": ("id, room, time, by, what, key, whom, reason", (int, int, int, str, str, bytes, str, str)),
+    "covered": ("room, key, origin", (int, bytes, str)),
     "rejections": ("room, key, stream, number, count, code, fields", (int, bytes, int, int, int, str, str)),
 }
 
@@ -248,6 +249,8 @@ class _Salvage:
                 for row in self._tables["audit"]:
                     if row[1] == room:
                         put_row(database, "audit", row[0], number, *row[2:])
+                for row in self._of("covered", room):
+                    put_row(database, "covered", number, *row[1:])
 
     def _read(self, row: Row) -> bytes:
         data: bytes = self._data.execute("SELECT data FROM rows WHERE place = ?", (row.place,)).fetchone()[0]

@@ -15,7 +15,7 @@ from chat.local.invite import signer
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERSION: Final = 8  # PRAGMA user_version
+VERSION: Final = 9  # PRAGMA user_version
 ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # SQLite may quote damaged text, which sqlite3 cannot decode
 
 _NEW: Final = """
@@ -91,6 +91,12 @@ CREATE TABLE audit (
     digest BLOB);
 """
 
+_SINCE_VERSION_9: Final = """
+-- This host's own: what a ban covers besides its key.
+CREATE TABLE covered (
+    room INTEGER, key BLOB, origin TEXT, digest BLOB, PRIMARY KEY (room, key, origin)) WITHOUT ROWID;
+"""
+
 
 def row_digest(table: str, *row: object) -> bytes:
     """Return what the last column of a row holds: 8 bytes over the table's name and the other columns.
@@ -114,10 +120,11 @@ def prepare(database: sqlite3.Connection) -> None:
     """Make the tables in a new database, or bring an older one up to date. Raises StoreError for a newer one."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
     steps = {
-        0: _NEW + _SINCE_VERSION_3 + _SINCE_VERSION_7 + _SINCE_VERSION_8,
-        3: _BEFORE + _SINCE_VERSION_3 + _AFTER + _SINCE_VERSION_7 + _SINCE_VERSION_8,
-        6: _SINCE_VERSION_7 + _SINCE_VERSION_8,
-        7: _SINCE_VERSION_8,
+        0: _NEW + _SINCE_VERSION_3 + _SINCE_VERSION_7 + _SINCE_VERSION_8 + _SINCE_VERSION_9,
+        3: _BEFORE + _SINCE_VERSION_3 + _AFTER + _SINCE_VERSION_7 + _SINCE_VERSION_8 + _SINCE_VERSION_9,
+        6: _SINCE_VERSION_7 + _SINCE_VERSION_8 + _SINCE_VERSION_9,
+        7: _SINCE_VERSION_8 + _SINCE_VERSION_9,
+        8: _SINCE_VERSION_9,
         VERSION: "",
     }
     if version not in steps:

@@ -328,6 +328,12 @@ class Store:
         """Return the address that was given the last time ``asked`` was asked for, or ""."""
         return self._look_up("addresses", "asked", room, asked) or ""
 
+    def rows(self, table: str, room: int) -> list[tuple[Any, ...]]:
+        """Return a room's sound rows of a table. Raises StoreError."""
+        with self._reading():
+            found = self._reader.execute(f"SELECT * FROM {table} WHERE room = ?", (room,))  # noqa: S608  as below
+            return [row for row in found if tables.is_sound(table, row)]
+
     def _look_up(self, table: str, column: str, room: int, value: object) -> Any:
         """Return the last value of the row, None without a row or for a damaged one. Raises StoreError."""
         query = f"SELECT * FROM {table} WHERE room = ? AND {column} = ?"  # noqa: S608  our own words only

@@ -89,7 +89,10 @@ COMMANDS: Final = (
     Usage(
         "ban",
         "NICK [REASON]",
-        later("keep somebody out; first for how long (10m, 2h, 7d), and --invite for all who came by the same invite"),
+        later(
+            "keep somebody out; first for how long (10m, 2h, 7d), and --invite for all who came by the same invite; "
+            "--uid: also their user of this machine, --key: only their key"
+        ),
         program=("text",),
     ),
     Usage("unban", "NICK", later("let somebody in again"), program=("text",)),

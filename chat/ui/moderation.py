@@ -25,6 +25,7 @@ _TIMED: Final = {"ban", "mute"}
 _TIME: Final = re.compile(r"(\d{1,9})(s|m|h|d)")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _ALIKE: Final = "--invite"
+_COVERS: Final = {"--uid": "uid", "--key": "key"}
 ROLES: Final = {
     "operator": later("operator"),
     "muted": later("muted"),
@@ -54,11 +55,15 @@ def question(name: str, argument: str) -> Ask:
     whom, *words = argument.split() or [""]
     if not whom.strip("@"):
         raise WrongValue("say whom you mean: give a nickname, or the start of a key as /who shows it")
-    alike = name == "ban" and _ALIKE in words
-    words = [word for word in words if word != _ALIKE] if alike else words
+    flags = {word for word in words if word == _ALIKE or word in _COVERS} if name == "ban" else set()
+    words = [word for word in words if word not in flags]
+    if len(covers := flags & _COVERS.keys()) > 1:
+        raise WrongValue("--uid and --key cannot be combined; give one")
     seconds = seconds_of(words[0]) if words and name in _TIMED else None
     reason = " ".join(words[seconds is not None :])
-    return Ask(what=name, text=whom, seconds=min(seconds or 0, 2**32 - 1), reason=reason, alike=alike)
+    ask = Ask(what=name, text=whom, seconds=min(seconds or 0, 2**32 - 1), reason=reason, alike=_ALIKE in flags)
+    ask.cover = _COVERS[covers.pop()] if covers else ""
+    return ask
 
 
 async def read_pages(client: Client, ask: Ask, pages: float = inf) -> Answer:

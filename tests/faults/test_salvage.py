@@ -20,6 +20,7 @@ from chat.host.backup import backup
 from chat.host.marks import CHAIN_START
 from chat.host.repair import Row, _fit, check, repair
 from chat.host.store import Store
+from chat.host.tables import put_row
 from tests.faults.test_repair import KEYS, PAGE, content, fill, numbers
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def test_who_is_banned_is_read_from_the_log_and_why_is_kept(tmp_path: Path) -> N
         ledger = Ledger(log, state.tables)
         ledger.apply([Moderate(1, ban), Moderate(2, Moderation(action="topic", by=b"", by_nick="a", text="peace"))])
         store.commit(state.id, log.seal(), ledger.take_changes())
-        audit.add(store, state.id, 1, "a", "ban", KEYS["b"], "b", "it shouts")
+        with store.transaction() as database:
+            audit.add(database, state.id, 1, "a", [("ban", KEYS["b"], "b", "it shouts")])
+            put_row(database, "covered", state.id, KEYS["b"], "192.0.2.7")
     for damage in ("UPDATE moderated SET role = 'member'", "DELETE FROM moderated", "DELETE FROM properties"):
         with closing(sqlite3.connect(folder / "log.db")) as database, database:
             database.execute(damage)
@@ -66,6 +69,7 @@ def test_who_is_banned_is_read_from_the_log_and_why_is_kept(tmp_path: Path) -> N
             assert after.moderated == [(KEYS["b"], "banned", 0)]
             assert dict(after.properties)["topic"] == "peace"
             assert audit.reason(store, state.id, KEYS["b"]) == "it shouts"
+            assert [row[1:3] for row in store.rows("covered", state.id)] == [(KEYS["b"], "192.0.2.7")]
 
 
 def test_a_damaged_number_of_a_room_makes_no_second_one(tmp_path: Path) -> None:

@@ -442,7 +442,7 @@ def test_a_newer_database_is_left_alone(folder: Path) -> None:
     change(folder, "PRAGMA user_version = 99")
     before = (folder / "log.db").read_bytes()
     for _ in range(2):  # and a host that was refused keeps nobody out
-        with pytest.raises(StoreError, match="is of version 99, this program knows 8; upgrade manywire"):
+        with pytest.raises(StoreError, match="is of version 99, this program knows 9; upgrade manywire"):
             Store(folder)
     assert (folder / "log.db").read_bytes() == before
 

@@ -1,0 +1,48 @@
+"""What a ban covers of those who come over a local wire, where the kernel names the user."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from chat.core.bodies import Ask, pack
+from chat.core.wire import Kind
+from chat.host.bans import origin_of
+from chat.transport import Peer
+from tests.host.host_fixture import Guest, HostFixture, run, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.host.host_fixture import FakeTransport
+
+
+def test_a_ban_holds_for_the_user_of_a_local_link(tmp_path: Path, fake_transport: FakeTransport) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path, "fake") as fixture:
+            guests = {}
+            for nick, uid in (("troll", 1000), ("sock", 1000), ("bob", 1001), ("olga", os.geteuid())):
+                guest = guests[nick] = Guest(fixture, fake_transport, nick)
+                guest.link.peer = Peer(f"queue {nick}", uid=uid)
+                await guest.come()
+                await until(lambda nick=nick: nick in fixture.nicks(), f"{nick} is in")  # type: ignore[misc]
+            guests["olga"].link.arrive(pack(Kind.ASK, Ask(what="ban", text="troll"), number=1))
+            await until(lambda: len(fixture.nicks()) == 2, "both of the banned user's are out")
+            assert fixture.nicks() == ["bob", "olga"]
+            for link in (guests["troll"].link, guests["sock"].link):
+                await until(lambda link=link: link.closed, "its link is closed")  # type: ignore[misc]
+            again = Guest(fixture, fake_transport, "another")
+            again.link.peer = Peer("tcp 127.0.0.1:7", source="loopback, user 1000")  # it changes nothing
+            await again.come()
+            await until(lambda: any(frame.kind == Kind.REFUSED for frame in again.frames()), "it is refused")
+
+    run(scene())
+
+
+def test_what_tells_nobody_from_others_and_the_hosts_own_user_are_never_covered() -> None:
+    own = os.geteuid()
+    for peer in (Peer("queue", uid=own), Peer("tcp", source=f"loopback, user {own}"), Peer("tcp", source="loopback")):
+        assert origin_of(peer) == ""
+    for peer in (Peer("queue", uid=own + 1), Peer("tcp", source=f"loopback, user {own + 1}")):
+        assert origin_of(peer) == f"user {own + 1}"
+    assert origin_of(Peer("tcp", source="2001:db8::/64")) == "2001:db8::/64"
