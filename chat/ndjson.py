@@ -26,10 +26,10 @@ def stamp(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03}Z"
 
 
-def person_object(who: Who, state: Status) -> dict[str, Any]:
-    """Return a member, and what they show, as programs see it."""
+def person_object(who: Who, state: Status, user: str = "") -> dict[str, Any]:
+    """Return a member, and what they show, as programs see it; ``user`` is the login name, if it is known."""
     key, nick = who
-    return {
+    made = {
         "nick": nick,
         "key": key.hex(),
         "state": state.level.name.lower(),
@@ -38,6 +38,7 @@ def person_object(who: Who, state: Status) -> dict[str, Any]:
         "read": state.read,
         "active": stamp(state.active) if state.active else None,
     }
+    return made | {"user": user} if user else made
 
 
 def message_object(message: Message) -> dict[str, Any]:

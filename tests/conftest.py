@@ -25,6 +25,7 @@ FOLDERS = {
     "state": "XDG_STATE_HOME",
     "cache": "XDG_CACHE_HOME",
     "run": "XDG_RUNTIME_DIR",
+    "shared": "CHAT_SHARED",
 }
 
 

@@ -1,4 +1,4 @@
-"""queue: between unrelated programs of one user on one machine.
+"""queue: between unrelated programs on one machine, of one user or of several.
 
 What it is: a pair of AF_UNIX sockets of type SOCK_SEQPACKET (unix(7)). Each direction is a bounded message queue in the
 kernel. The two processes need nothing in common but a path in the file system: no daemon, no port, no thread.
@@ -34,6 +34,10 @@ kernel object: one message carries everything that one turn of the host's loop p
 Addresses: bare ``queue`` listens in the room's runtime folder; ``queue:/path/to/socket`` listens at that path, in a
 folder that only you can enter (mode 0700). Dialling needs the path, which is in the room record.
 
+For several users: ``?group=GID`` or ``?everyone=yes`` lets other users in, through a folder that only you may write to.
+They dial with ``?user=UID``, the user who must be at the other end. The socket's mode keeps others out, and the
+listener checks again: the kernel also knows each peer's groups.
+
 Traps:
   a stale socket    bind() creates a file that outlives a killed host, and the next host gets EADDRINUSE. A datagram
                     socket tells whether it is live: EPROTOTYPE means a live socket of our kind, which notices nothing;
@@ -48,6 +52,9 @@ Traps:
   SOCK_DGRAM        Keeps borders as well, but never shows that its peer has died.
   EAGAIN on connect The backlog is full. Unlike TCP, the kernel does not try again later.
   ENAMETOOLONG      A path has room for 107 bytes, 103 on macOS, and Python's error only says "path too long".
+  flock by others   Whoever can open a file or folder for reading can lock it, and block us. So a folder for several
+                    users has only x for them (0711, 0710): they reach the socket by its name, and can lock nothing.
+  256 groups        Python's getsockopt returns at most 1 KiB. For members of more groups we ask the group database.
   abstract sockets  Names that begin with a zero byte have no file, so no owner and no mode: anybody can take one.
   umask             It decides the mode of the new file, for all threads at once. But the folder keeps others out, and
                     nobody can connect before listen(), so a chmod between bind and listen is early enough.
@@ -61,6 +68,7 @@ import errno
 import fcntl
 import logging
 import os
+import pwd
 import socket
 import stat
 import struct
@@ -83,6 +91,10 @@ OVERHEAD: Final = 32  # bytes of the buffer that a message cannot use (Linux, ne
 PATH_LIMIT: Final = 103 if sys.platform == "darwin" else 107  # bytes: sun_path, without its final zero
 # connections that the kernel queues: a whole room may reconnect at once; beyond, exit code 4 or dialled again
 BACKLOG: Final = 1024
+_NAME: Final = "queue"  # of the socket, in a room's folder
+_SO_PEERGROUPS: Final = 59  # of asm-generic/socket.h
+_ID_DIGITS: Final = 10  # of a user's or group's number in an address
+_OPTIONS: Final = ("group", "everyone", "user")
 KIND: Final = socket.SOCK_STREAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
 
 log: Final = logging.getLogger("chat.queue")
@@ -97,51 +109,110 @@ class _Unfit(TransportError):
 
 class _Credentials(NamedTuple):
     uid: int
+    gid: int
     pid: int
 
 
 def _credentials(sock: socket.socket) -> _Credentials:
     """Ask the kernel whose process is at the other end, as of its connect or listen. Raises OSError."""
     if sys.platform == "darwin":  # sys/un.h and sys/ucred.h: SOL_LOCAL 0, LOCAL_PEERCRED 1, LOCAL_PEERPID 2
-        _version, uid = struct.unpack_from("=II", sock.getsockopt(0, 1, 76))  # struct xucred
+        _version, uid, _count, gid = struct.unpack_from("=IIh2xI", sock.getsockopt(0, 1, 76))  # struct xucred
         (pid,) = struct.unpack("=i", sock.getsockopt(0, 2, 4))
     else:  # struct ucred, unix(7)
-        pid, uid, _gid = struct.unpack("=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return _Credentials(uid, pid)
+        pid, uid, gid = struct.unpack("=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return _Credentials(uid, gid, pid)
 
 
-def _must_be_ours(who: _Credentials) -> None:
+def _groups(sock: socket.socket, who: _Credentials) -> set[int]:
+    """Return the groups of the process at the other end, its main one left out. Raises OSError."""
+    if sys.platform == "darwin":  # struct xucred: cr_ngroups at 8, cr_groups from 12 on, the main one first
+        data = sock.getsockopt(0, 1, 76)
+        return {*struct.unpack_from("=16I", data, 12)[: struct.unpack_from("=h", data, 8)[0]]}
+    try:
+        data = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 1024)
+        return {*struct.unpack(f"={len(data) // 4}I", data)}
+    except OSError as error:
+        if error.errno not in (errno.ERANGE, errno.ENOPROTOOPT):  # more than 256, or Linux before 4.13
+            raise
+    with suppress(KeyError):
+        user = pwd.getpwuid(who.uid)
+        return {*os.getgrouplist(user.pw_name, user.pw_gid)}
+    return set()
+
+
+def _must_be(who: _Credentials, uid: int) -> None:
     # Root is refused, too: root can become any user, so a process that did not is here by mistake.
-    if who.uid != os.geteuid():
-        words = Text(
-            "process {pid} there is user {uid}'s, not yours (user {own})", pid=who.pid, uid=who.uid, own=os.geteuid()
-        )
+    if who.uid != uid:
+        words = Text("process {pid} there is user {uid}'s, not yours (user {own})", pid=who.pid, uid=who.uid, own=uid)
+        if uid != os.geteuid():
+            words = Text("process {pid} there is user {uid}'s, not user {own}'s", pid=who.pid, uid=who.uid, own=uid)
         raise _Unfit(words)
 
 
+class _Audience(NamedTuple):
+    """The other users who may connect."""
+
+    gid: int = -1  # members of this group; -1: every user, for then chown(2) leaves the group alone
+
+    @property
+    def mode(self) -> int:
+        return 0o666 if self.gid < 0 else 0o660
+
+    def check(self, sock: socket.socket, who: _Credentials) -> None:
+        """Raises _Unfit, OSError."""
+        if self.gid >= 0 and who.uid != os.geteuid() and self.gid not in {who.gid, *_groups(sock, who)}:
+            raise _Unfit(Text("user {uid} is not in group {gid}", uid=who.uid, gid=self.gid))
+
+
+def _audience(address: Address) -> _Audience | None:
+    """Return who may connect besides our own user; None for nobody. Raises AddressError."""
+    if "everyone" in address.options:
+        return _Audience()
+    return _Audience(_id(address, "group")) if "group" in address.options else None
+
+
+def _id(address: Address, option: str) -> int:
+    value = address.options[option]
+    if not (value.isascii() and value.isdigit() and len(value) <= _ID_DIGITS):
+        raise AddressError("{option} must be a number, not {value!r}", option=option, value=value)
+    return int(value)
+
+
 @contextmanager
-def _private(folder: Path) -> Iterator[int]:
-    """Open a folder that nobody else can enter. Raises _Unfit, OSError."""
+def _open_folder(folder: Path, *, shared: bool) -> Iterator[int]:
+    """Open a folder of ours that nobody else can enter or, if it is ``shared``, write to. Raises _Unfit, OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        status = os.fstat(fd)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-            words = Text(
-                "the folder {folder} is user {uid}'s, mode {mode:04o}; it must be yours alone: choose another, "
-                "or chmod 700",
-                folder=folder,
-                uid=status.st_uid,
-                mode=stat.S_IMODE(status.st_mode),
-            )
-            raise _Unfit(words)
+        _check_folder(folder, os.fstat(fd), os.geteuid(), shared=shared)
         yield fd
     finally:
         os.close(fd)
 
 
+def _check_folder(folder: Path, status: os.stat_result, owner: int, *, shared: bool) -> None:
+    uid, mode = status.st_uid, stat.S_IMODE(status.st_mode)
+    if uid == owner and not mode & (0o022 if shared else 0o077) and stat.S_ISDIR(status.st_mode):
+        return
+    words = Text(
+        "the folder {folder} is user {uid}'s, mode {mode:04o}; it must be yours alone: choose another, or chmod 700",
+        folder=folder,
+        uid=uid,
+        mode=mode,
+    )
+    if shared:
+        words = Text(
+            "the folder {folder} is user {uid}'s, mode {mode:04o}; only user {owner} may own it and write to it",
+            folder=folder,
+            uid=uid,
+            mode=mode,
+            owner=owner,
+        )
+    raise _Unfit(words)
+
+
 def _path(address: Address, default: Path | None = None) -> Path:
     """Raises AddressError."""
-    address.allow_options()
+    address.allow_options(*_OPTIONS)
     if not address.place and default is None:
         raise AddressError(
             "cannot dial queue without a path; write queue:/path/to/socket, or join the room by its name"
@@ -214,8 +285,9 @@ class QueueListener:
 
     advertised: Address | None = None  # a path on this machine is useless in an invite
 
-    def __init__(self, sock: socket.socket, path: Path) -> None:
-        self.address = Address(QueueTransport.scheme, str(path))
+    def __init__(self, sock: socket.socket, path: Path, options: Mapping[str, str], audience: _Audience | None) -> None:
+        self.address = Address(QueueTransport.scheme, str(path), options)
+        self._audience = audience
         self._sock = sock
         self._path = path
         self._file = os.lstat(path)
@@ -236,8 +308,13 @@ class QueueListener:
             try:
                 connection.setblocking(False)
                 who = _credentials(connection)
-                _must_be_ours(who)
-                return _link(connection, Peer(f"queue pid {who.pid}", uid=who.uid, pid=who.pid))
+                if self._audience is None:
+                    _must_be(who, os.geteuid())
+                    peer = Peer(f"queue pid {who.pid}", uid=who.uid, pid=who.pid)
+                else:
+                    self._audience.check(connection, who)
+                    peer = Peer(f"queue user {who.uid} pid {who.pid}", uid=who.uid, pid=who.pid, invited=True)
+                return _link(connection, peer)
             except (_Unfit, OSError) as error:
                 log.warning("%s refused a peer: %s", self.address, _reason(error))
                 connection.close()
@@ -260,46 +337,54 @@ class QueueListener:
         self._sock.close()  # peers that were never accepted see the end
 
 
-def _is_dead(path: Path) -> bool:
-    """Return whether it is a socket that no process holds any more. Raises OSError."""
+def _probe(path: Path) -> int:
+    """Return EPROTOTYPE for a living socket of our kind, ECONNREFUSED for a dead one, 0 for none. Raises OSError."""
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        return False
+        return 0
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         probe.setblocking(False)
-        return probe.connect_ex(str(path)) == errno.ECONNREFUSED
+        return probe.connect_ex(str(path))
 
 
-def _listen(kind: socket.SocketKind, path: Path) -> QueueListener:
+def _listen(kind: socket.SocketKind, path: Path, options: Mapping[str, str], who: _Audience | None) -> QueueListener:
     """Bind to the path, replacing what a killed host left there, and listen. Raises _Unfit, OSError."""
     sock = socket.socket(socket.AF_UNIX, kind)
     try:
         sock.setblocking(False)
-        with _private(path.parent) as folder:
+        with _open_folder(path.parent, shared=who is not None) as folder:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
                 sock.bind(str(path))
             except OSError as error:
-                if error.errno != errno.EADDRINUSE or not _is_dead(path):
+                if error.errno != errno.EADDRINUSE or _probe(path) != errno.ECONNREFUSED:
                     raise
                 path.unlink()
                 sock.bind(str(path))
-            path.chmod(0o600)
+            if who is None:
+                path.chmod(0o600)
+            else:
+                os.chown(path, -1, who.gid)
+                path.chmod(who.mode)
             sock.listen(BACKLOG)
-            return QueueListener(sock, path)
+            return QueueListener(sock, path, options, who)
     except BaseException:
         sock.close()
         raise
 
 
-def _dial(kind: socket.SocketKind, path: Path) -> DescriptorLink:
-    """Raises _Unfit, OSError."""
+def _dial(kind: socket.SocketKind, path: Path, user: int | None) -> DescriptorLink:
+    """Dial a host of our own, or of another ``user``. Raises _Unfit, OSError."""
     sock = socket.socket(socket.AF_UNIX, kind)
     try:
         sock.setblocking(False)
-        with _private(path.parent):
-            sock.connect(str(path))  # returns at once: a local connect waits for nobody
-        who = _credentials(sock)
-        _must_be_ours(who)
+        if user is None:
+            with _open_folder(path.parent, shared=False):
+                sock.connect(str(path))  # returns at once: a local connect waits for nobody
+        else:
+            _check_folder(path.parent, path.parent.lstat(), user, shared=True)
+            sock.connect(str(path))
+        who = _credentials(sock)  # of the process that listens: the folder may be another one by now
+        _must_be(who, os.geteuid() if user is None else user)
         return _link(sock, Peer(f"queue {path}", uid=who.uid, pid=who.pid))
     except BaseException:
         sock.close()
@@ -318,9 +403,9 @@ class QueueTransport:
         self._kind = kind
 
     async def listen(self, address: Address, site: Site) -> QueueListener:
-        path = _path(address, site.folder / "queue")
+        path = _path(address, site.folder / _NAME)
         try:
-            return _listen(self._kind, path)
+            return _listen(self._kind, path, address.options, _audience(address))
         except (_Unfit, OSError) as error:
             raise ListenFailed(
                 "cannot listen on queue:{path}: {why}", path=path, why=_reason(error, _LISTEN_ADVICE)
@@ -329,11 +414,19 @@ class QueueTransport:
     async def dial(self, address: Address) -> DescriptorLink:
         path = _path(address)
         try:
-            return _dial(self._kind, path)
+            return _dial(self._kind, path, _id(address, "user") if "user" in address.options else None)
         except (_Unfit, OSError) as error:
             raise DialFailed(
                 "cannot reach {address}: {why}", address=address, why=_reason(error, _DIAL_ADVICE)
             ) from None
+
+    def shared_address(self, folder: Path, user: int) -> Address:
+        return Address(self.scheme, str(folder / _NAME), {"user": str(user)})
+
+    def is_live(self, address: Address) -> bool:
+        with suppress(OSError):
+            return _probe(Path(address.place)) == errno.EPROTOTYPE
+        return False
 
 
 transport: Final = QueueTransport()

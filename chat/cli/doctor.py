@@ -442,7 +442,7 @@ def _sockets() -> Rows:
 def _rooms() -> Rows:
     from chat.local import rooms
 
-    names = ", ".join(found.room for found in rooms.records())
+    names = ", ".join(found.name for found in rooms.records())
     yield OK, Text("open on this machine: {rooms}", rooms=names or Text("none"))
 
 

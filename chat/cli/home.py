@@ -129,7 +129,7 @@ def ask_which(target: str) -> str:
         return target
     from chat.local.rooms import records
 
-    names = [record.room for record in records()]
+    names = [record.name for record in records()]
     if len(names) < 2:
         return target
     chosen: str = click.prompt(_("which room"), type=click.Choice(names), err=True)

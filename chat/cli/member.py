@@ -16,7 +16,7 @@ from chat import i18n
 from chat.cli import options
 from chat.cli.help import command
 from chat.cli.home import Home, run, warn
-from chat.core.errors import FAILED, INTERRUPTED, ChatError, Refused
+from chat.core.errors import FAILED, INTERRUPTED, ChatError, Refused, WrongValue
 from chat.i18n import _, plural, translate
 
 if TYPE_CHECKING:
@@ -144,6 +144,8 @@ async def _show_lines_or_screen(clients: list[Client], home: Home, *, plain: boo
     default="",
     help="Believe PROXY headers from these proxies: loopback, addresses, networks; by commas.",
 )
+@option("--group", metavar="GROUP", help="Let the members of GROUP on this machine in, without an invite.")
+@option("--everyone", is_flag=True, help="Let every user of this machine in, without an invite.")
 @option("--invite-only/--open", default=True, help="Whether newcomers need an invite.")
 @options.count(
     "--rate",
@@ -185,6 +187,8 @@ def host(
     transport: tuple[str, ...],
     advertise: str,
     proxy_protocol: str,
+    group: str | None,
+    everyone: bool,
     invite_only: bool,
     rate: int,
     peer: tuple[str, ...],
@@ -211,6 +215,13 @@ def host(
     from chat.transport.registry import find, local_scheme
     from chat.transport.typed import typed_address, typed_host
 
+    if everyone and group:
+        raise WrongValue("--group and --everyone cannot be combined; give one")
+    if group or everyone:
+        from chat.local.shared import group_id
+
+        group = group or ""
+        group_id(group)
     room = room_name(room)
     addresses = [typed_address(address) for address in transport]
     asked = [find(address.scheme).scheme for address in addresses]  # before anything starts
@@ -228,6 +239,7 @@ def host(
                 serve(
                     room,
                     transport,
+                    group=group,
                     folder=home.room(room),
                     host_key=home.host_key,
                     owners=home.identities.keys(),
@@ -259,6 +271,7 @@ def host(
     arguments = [f"--transport={address}" for address in transport]
     arguments += ["--invite-only" if invite_only else "--open", f"--advertise={advertise}", f"--rate={rate}"]
     arguments += [f"--proxy-protocol={proxy_protocol}"]
+    arguments += [] if group is None else [f"--group={group}" if group else "--everyone"]
     arguments += [*(f"--peer={spec}" for spec in peer), *(f"--peer-json={spec}" for spec in peer_json)]
     arguments += [*(f"--keep={limit}" for limit in keep), f"--min-free={min_free}"]
     arguments += [*(["--restart"] if restart else []), f"--bot-turns={bot_turns}", f"--lang={i18n.current_language()}"]

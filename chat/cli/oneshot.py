@@ -18,7 +18,7 @@ from chat.core.errors import ChatError, DialFailed, NoSuchRoom, Text, TransportE
 from chat.i18n import _, later, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from click._termui_impl import ProgressBar
@@ -308,17 +308,18 @@ def rooms(json: bool) -> None:
     found = records()
     for record in found:
         minutes = max(0, int(time.time() - record.started / 1000)) // 60
-        shown = statuses(record.room)
+        shown = None if record.owner else statuses(record.room)  # a board is its own user's alone
         members = None if shown is None else len(shown)
         if json:
             told = {"room": record.room, "addresses": record.addresses, "members": members}
+            told |= {"owner": record.owner} if record.owner else {}
             click.echo(dump({**told, "pid": record.pid, "minutes": minutes}))
         else:
             hours = _("open for {hours} h {minutes} min") if minutes >= 60 else _("open for {minutes} min")
             age = hours.format(hours=minutes // 60, minutes=minutes % 60)
             wires = " ".join(address.partition(":")[0] for address in record.addresses)
             here = plural("1 member", "{count} members", members or 0).format(count="?" if members is None else members)
-            click.echo(visible(f"{record.room}\t{wires}\t{here}\t{age}", lines=False))
+            click.echo(visible(f"{record.name}\t{wires}\t{here}\t{age}", lines=False))
     if not found:
         raise NoSuchRoom("none-open")
 
@@ -333,14 +334,17 @@ def rooms(json: bool) -> None:
 def who(target: str, transport: str, fast: bool, json: bool, data: Path | None) -> None:
     """List who is in the room TARGET.
 
-    For a room on this machine this reads its presence board: no connection is made, and nobody notices.
+    For your own room on this machine this reads its presence board: no connection is made, and nobody notices.
+    If it is open to other users, this asks its host, which knows their login names.
     """
     from chat.client.board_view import as_names, room_of, statuses
 
-    room = "" if transport else room_of(target)
+    room = "" if transport else room_of(target, shared=fast)
     seen = statuses(room) if room else None
     if fast and not room:
-        raise WrongValue("--fast reads the presence board, which only rooms on this machine have; leave it out")
+        raise WrongValue(
+            "--fast reads the presence board, which only your own rooms on this machine have; leave it out"
+        )
     if fast and seen is None:
         raise ChatError("the presence board is missing; its host will create it again: try again in a few seconds")
     if seen is None:
@@ -349,7 +353,7 @@ def who(target: str, transport: str, fast: bool, json: bool, data: Path | None) 
     elif fast:
         click.echo(as_names(seen))
     else:
-        _print_people(seen.items(), as_json=json)
+        _print_people(seen.items(), {}, as_json=json)
 
 
 async def print_who(client: Client, *, as_json: bool) -> None:
@@ -366,12 +370,14 @@ async def print_who(client: Client, *, as_json: bool) -> None:
                 break
             await asyncio.sleep(_LOOK)
         people = client.people()
-    _print_people(sorted(people.items(), key=lambda item: item[0][1].casefold()), as_json=as_json)
+    people_here = sorted(people.items(), key=lambda item: item[0][1].casefold())
+    _print_people(people_here, client.session.users, as_json=as_json)
 
 
-def _print_people(people: Iterable[tuple[Who, Status]], *, as_json: bool) -> None:
+def _print_people(people: Iterable[tuple[Who, Status]], users: Mapping[Who, str], *, as_json: bool) -> None:
     from chat.ndjson import dump, person_object
     from chat.ui.people import as_line
 
     for who, status in people:
-        click.echo(dump(person_object(who, status)) if as_json else as_line(who, status))
+        user = users.get(who, "")
+        click.echo(dump(person_object(who, status, user)) if as_json else as_line(who, status, user))

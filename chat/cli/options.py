@@ -49,7 +49,7 @@ def complete_room(_context: click.Context, _parameter: click.Parameter, incomple
     with suppress(Exception):
         from chat.local.rooms import records
 
-        return [record.room for record in records() if record.room.startswith(incomplete)]
+        return [record.name for record in records() if record.name.startswith(incomplete)]
     return []
 
 

@@ -7,28 +7,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chat.core.errors import AddressError, ChatError, WrongValue
+from chat.core.errors import ChatError
 from chat.core.status import seen
 from chat.local import rooms
 from chat.transport.registry import board_maker
-from chat.transport.typed import typed, typed_place
+from chat.transport.typed import typed_place
 
 if TYPE_CHECKING:
     from chat.core.status import Status, Who
 
 
-def room_of(target: str) -> str:
-    """Return the room on this machine that TARGET means, "" for a room elsewhere. Raises NoSuchRoom, AddressError."""
+def room_of(target: str, *, shared: bool = True) -> str:
+    """Return our room on this machine that TARGET means, "" for another; also for a ``shared`` one, if that is False.
+
+    Raises NoSuchRoom, AddressError.
+    """
     if ":" in typed_place(target) or target == "-":
         return ""
-    if target in {"", "."}:
-        return rooms.find(None).room
-    from chat.core.text import room_name
-
-    try:
-        return rooms.find(room_name(typed(target))).room
-    except WrongValue as error:
-        raise AddressError(error.words) from None
+    found = rooms.find(rooms.named(target))
+    return "" if found.owner or (found.shared and not shared) else found.room
 
 
 def statuses(room: str) -> dict[Who, Status] | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import random
 import secrets
 import time
@@ -42,6 +43,7 @@ from chat.core.errors import (
 from chat.core.events import Answered, Joined, LocalNotice, Numbered, Ranged
 from chat.core.session import LinkState
 from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE, STALL
+from chat.i18n import _
 from chat.local.identity import fingerprint, host_hash, transcript, verify
 from chat.transport.patience import patience
 from chat.transport.registry import find
@@ -238,7 +240,11 @@ class Connection:
         except StoreFull as error:
             fields: dict[str, str | int] = {"why": str(error), "address": str(address)}
             self._events.put(LocalNotice(code="not-remembered", fields=fields))
-        client.wire = (address.scheme, "same user" if self.link.peer.uid is not None else trust)
+        if (uid := self.link.peer.uid) is not None:
+            from chat.local.shared import login
+
+            trust = "same user" if uid == os.geteuid() else _("user {user}").format(user=login(uid))
+        client.wire = (address.scheme, trust)
         client.board.joined()
         self._events.put(event)
 

@@ -2,6 +2,7 @@
 
 nothing, .              the only room that is open on this machine
 lobby                   the room of this name on this machine
+ann/lobby               the one that user ann has opened to others
 tcp:HOST:PORT/ROOM      an address, with or without a room
 chat://...              an invite
 -                       an invite at the start of standard input, where other users cannot see it in ``ps``
@@ -22,7 +23,7 @@ from chat.local.descriptors import BOM
 from chat.local.invite import Invite, is_cut, is_invite
 from chat.transport import Address
 from chat.transport.registry import cost, find
-from chat.transport.typed import typed, typed_address, typed_place, typed_scheme
+from chat.transport.typed import typed_address, typed_place, typed_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,15 +70,18 @@ def locate(target: str, scheme: str = "") -> Callable[[], Target]:
         find(address.scheme)
         found = Target((address,), room_name(room) if room else "")
     else:
-        name = rooms.find(None if target in {"", "."} else room_name(typed(target))).room
-        return lambda: _only(_recorded(rooms.find(name)), scheme)
+        record = rooms.find(rooms.named(target))
+        return lambda: _only(_recorded(rooms.find_again(record)), scheme)
     return lambda: _only(found, scheme)
 
 
 def _recorded(found: rooms.RoomRecord) -> Target:
     addresses = sorted(map(Address.parse, found.addresses), key=lambda address: cost(address.scheme))
-    host, invite = bytes.fromhex(found.host), Invite.parse(found.invite)
-    return Target(tuple(addresses), found.room, host, invite, board=rooms.room_folder(found.room))
+    host = bytes.fromhex(found.host)
+    if found.owner:
+        return Target(tuple(addresses), found.room, host)
+    invite, board = Invite.parse(found.invite), rooms.room_folder(found.room)
+    return Target(tuple(addresses), found.room, host, invite, board=board)
 
 
 def _only(target: Target, scheme: str) -> Target:

@@ -181,6 +181,7 @@ class Presence(Struct):
     reset: bool = False
     more: bool = False
     bots: list[U32] = []  # positions in ``here`` of programs that the host started
+    users: list[tuple[U32, Word]] = []  # positions in ``here``, and the login names by which the kernel knows them
 
 
 class States(Struct):

@@ -12,6 +12,7 @@ REFUSALS: Final = {  # why a peer may not enter
     "no-room": "this host has no room {room!r}; ask its owner for an invite",
     "no-shared-room": "you share no room with that key on this host",
     "not-open": "room {room!r} is not open on this machine; open it with: chat host {room}",
+    "not-shared": "no room {room} is open to you on this machine; see: chat rooms",
     "not-here": "room {room!r} is not hosted here: there is no {folder}; choose another data folder with --data",
     "none-open": "no room is open on this machine; open one with: chat host",
     "not-invited": "room {room} is by invite only; ask a member for an invite",
@@ -42,7 +43,9 @@ REFUSALS: Final = {  # why a peer may not enter
     "room-damaged": "this direct room is damaged; the owner of the room finds out more in the host's log",
     "protocol": "the host says that we broke the protocol: {why}",
 }
-NO_ROOM: Final = frozenset({"no-room", "no-shared-room", "not-open", "not-here", "none-open"})  # exit code 4, not 3
+NO_ROOM: Final = frozenset(  # exit code 4, not 3
+    ("no-room", "no-shared-room", "not-open", "not-shared", "not-here", "none-open")
+)
 BUSY: Final = frozenset({"busy", "newcomers", "too-many-streams"})  # may pass: exit code 4, and members dial again
 
 NOTICES: Final = {

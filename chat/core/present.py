@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from chat.core.events import Here, LocalNotice
+from chat.core.text import quoted
+from chat.core.wire import MAX_LOGIN
 
 if TYPE_CHECKING:
     from chat.core.bodies import Presence
@@ -19,6 +21,7 @@ class Present:
 
     def __init__(self) -> None:
         self.here: dict[Who, bool] = {}  # in order of arrival; true for programs
+        self.users: dict[Who, str] = {}  # of whom the host's machine knows it: their login names, sanitized
         self._before: dict[Who, bool] | None = None  # who was here, while a new list comes in pages
         self._is_first = True  # the list is still the one that we found when we came
         self._is_crowded = False  # more are here than we list, and the notice is out
@@ -37,6 +40,7 @@ class Present:
         events: list[Here | LocalNotice] = []
         if presence.reset:
             self._before, self.here = self.here if self._before is None else self._before, {}
+            self.users.clear()
         came = [who for who in presence.here if who not in self.here]
         if len(came) > (room := MAX_HERE - len(self.here)):
             came = came[: max(room, 0)]
@@ -46,8 +50,11 @@ class Present:
         went = [who for who in presence.gone if who in self.here]
         bots = {presence.here[place] for place in presence.bots if place < len(presence.here)}
         self.here.update((who, who in bots) for who in came)
+        named = ((presence.here[place], user) for place, user in presence.users if place < len(presence.here))
+        self.users.update((who, quoted(user, MAX_LOGIN)) for who, user in named if who in self.here)
         for who in went:
             del self.here[who]
+            self.users.pop(who, None)
         if self._before is None:
             if came or went:
                 events.append(Here(came, went, first=False))

@@ -251,11 +251,12 @@ class Room(ModeratedLedger):
             self._submit(claim)
         return nick if self._nicks.get(claim.skeleton) == (nick, hello.key) else None
 
-    def enter(self, hello: Hello, *, as_owner: bool = False) -> Admission:
+    def enter(self, hello: Hello, *, as_owner: bool = False, user: str = "") -> Admission:
         """Let in a peer whose signature (and invite, if it needs one) the host has checked.
 
-        With ``as_owner`` it has an owner's rights on this link, unless it is a bot. Raises Refused for a banned key
-        and for a nickname that cannot be given, LocalProtocolError if ``prepare`` must come first.
+        With ``as_owner`` it has an owner's rights on this link, unless it is a bot. ``user`` is the login name to show
+        beside its nickname. Raises Refused for a banned key and for a nickname that cannot be given, LocalProtocolError
+        if ``prepare`` must come first.
         """
         is_bot = self._roles.get(hello.key) == BOT
         role = "owner" if as_owner and not (is_bot or self.only) else self.role_of(hello.key)
@@ -285,7 +286,7 @@ class Room(ModeratedLedger):
         self.members[member] = None
         self._restrain(member)
         if not member.silent:
-            self.roster.enter(member.key, nick, bot=is_bot)
+            self.roster.enter(member.key, nick, bot=is_bot, user=user)
         welcome = Welcome(
             room=self.name,
             epoch=self.log.epoch,

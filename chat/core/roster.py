@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from chat.core.status import Status, Who
 
 _STATUSES: Final = MAX_CONTROL // 256  # slots in a page
-_PAGE: Final = MAX_CONTROL // 128  # changes in a page: a key (32 bytes) and a nickname (at most 64) and their tags
+# Changes in a page: of each a key (32 bytes), a nickname (at most 64), perhaps a login name (at most 32), and tags.
+_PAGE: Final = MAX_CONTROL // 141
 
 
 class _Changes:
@@ -73,6 +74,7 @@ class Roster(_Changes):
         self.here: dict[Who, int] = {}  # how many windows each has open, in order of arrival
         self.statuses = Statuses()
         self._bots: set[Who] = set()  # which of them are programs
+        self._users: dict[Who, str] = {}  # login names
         self._floor = 0  # a member below this version gets the whole list
 
     def look(self, statuses: Mapping[Who, Status]) -> bool:
@@ -81,13 +83,16 @@ class Roster(_Changes):
         self.statuses.show(statuses, self.here)
         return self.statuses.version != before
 
-    def enter(self, key: bytes, nick: str, *, bot: bool = False) -> None:
-        """Count a window, or a program (``bot``) that the host started."""
+    def enter(self, key: bytes, nick: str, *, bot: bool = False, user: str = "") -> None:
+        """Count a window, or a program (``bot``) that the host started. ``user``: the login name, if it is known."""
         who = (key, nick)
         self.here[who] = self.here.get(who, 0) + 1
         if bot:
             self._bots.add(who)
-        if self.here[who] == 1:
+        is_named = user != "" and self._users.get(who) != user
+        if is_named:
+            self._users[who] = user
+        if self.here[who] == 1 or is_named:
             self._change(who)
 
     def leave(self, key: bytes, nick: str) -> None:
@@ -97,6 +102,7 @@ class Roster(_Changes):
         if not self.here[who]:
             del self.here[who]
             self._bots.discard(who)
+            self._users.pop(who, None)
             self._change(who)
         if len(self._changed) > 2 * len(self.here) + 512:
             # Forget those who left: a member that does not know yet gets the whole list instead.
@@ -115,6 +121,7 @@ class Roster(_Changes):
             reset=reset,
             more=reached < self.version,
             bots=[place for place, who in enumerate(here) if who in self._bots],
+            users=[(place, self._users[who]) for place, who in enumerate(here) if who in self._users],
         )
         return pack(Kind.PRESENCE, presence), reached
 

@@ -108,6 +108,11 @@ class Session:
         """Who is in the room, in order of arrival; true for programs."""
         return self._present.here
 
+    @property
+    def users(self) -> dict[Who, str]:
+        """The login names of those of whom the kernel of the host's machine knows it."""
+        return self._present.users
+
     # -- the link --------------------------------------------------------------------------------
 
     def connected(self) -> None:

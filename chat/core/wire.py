@@ -37,6 +37,7 @@ MAX_PIECE: Final = MAX_FRAME - HEADER_SIZE  # bytes of the log in one RANGE fram
 MAX_TEXT: Final = 16 * 1024
 MAX_HELLO: Final = 4 * 1024  # bytes of a frame from a peer that is not in yet; a longer one ends the link: ``protocol``
 MAX_CONTROL: Final = 4 * 1024  # bytes of one control frame from the host; longer answers are split into pages
+MAX_LOGIN: Final = 32  # bytes of a login name; a user whose name is longer is known by number
 EPOCH_SIZE: Final = 8  # bytes that tell two logs of one name apart
 HELLO_TIMEOUT: Final = 5.0  # seconds that a peer has to send HELLO, 1 s at a full door; then its link ends
 BEAT: Final = 4.0  # seconds between beats when there is nothing else to send

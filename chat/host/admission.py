@@ -35,6 +35,7 @@ from chat.core.errors import (
 from chat.core.wire import HELLO_TIMEOUT, MAX_FRAME, MAX_HELLO, PREFACE, Frame, Kind, Parser
 from chat.host.slots import Links, Visit, source_of
 from chat.local.identity import transcript, verify
+from chat.local.shared import login
 from chat.transport.patience import patience
 from chat.transport.shares import Door
 
@@ -146,7 +147,7 @@ class AdmissionControl:
         signed = partial(transcript, host=ours, room=hello.room, host_nonce=nonce, nonce=hello.nonce, key=hello.key)
         if not verify(hello.key, hello.signature, signed("member")):
             raise RemoteProtocolError("the peer's signature does not fit its key")
-        by_invite = signed("invite")
+        by_invite, user = signed("invite"), "" if is_ours else await self._user(visit.link.peer)
         as_owner = visit.link.peer.uid == os.geteuid()  # such a process could read the host's keys and its log anyway
         if hosted is None and hello.other:
             hosted = self._open_direct(hello, visit.link.peer)
@@ -159,10 +160,11 @@ class AdmissionControl:
             hello = await self._named(hosted, hello, visit.link.peer)
         if hello.invite and not room.may_enter(hello.key):
             await hosted.in_order(lambda: hello.invite in room.invites or room.is_coming(hello.key))
-        if self._check_invite(hosted, hello, by_invite):
+        if self._check_invite(hosted, hello, visit.link.peer, by_invite):
             async with self._host.disk:  # its use is written now; the loop must not wait for a thread's commit
                 # Another peer may have used it up meanwhile.
-                self._claim(hosted, hello, visit.link.peer, is_counted=self._check_invite(hosted, hello, by_invite))
+                is_counted = self._check_invite(hosted, hello, visit.link.peer, by_invite)
+                self._claim(hosted, hello, visit.link.peer, is_counted=is_counted)
         else:
             self._claim(hosted, hello, visit.link.peer)
         if not await hosted.in_order(lambda: not room.is_coming(hello.key) and room.prepare(hello) is not None):
@@ -171,7 +173,7 @@ class AdmissionControl:
             self._links.enter(visit, hello.key, is_trusted=hello.key in self._host.owners or room.is_trusted(hello.key))
         if not as_owner:
             self._check_ban(hosted, hello.key, visit.link.peer)  # again: it may have been decided meanwhile
-        return hosted, self._enter(hosted, hello, signed("host"), as_owner=as_owner)
+        return hosted, self._enter(hosted, hello, signed("host"), as_owner=as_owner, user=user)
 
     async def _first_frame(self, visit: Visit, parser: Parser) -> Frame | None:
         """Return a peer's first frame, None if it left without a word. The parser keeps what came behind it."""
@@ -181,6 +183,12 @@ class AdmissionControl:
                     return frame
             await asyncio.sleep(self._host.work.charge(visit.source))
         return None
+
+    async def _user(self, peer: Peer) -> str:
+        """Return the login name of a peer on this machine, if several users can reach this host."""
+        if peer.uid is None or not self._host.shows_users:
+            return ""
+        return await asyncio.to_thread(login, peer.uid)  # the system may have to ask another machine
 
     def _check_ban(self, hosted: HostedRoom, key: bytes, peer: Peer) -> None:
         """Raise Refused for somebody who is banned; in a direct room, from all that it shares with the other."""
@@ -243,13 +251,15 @@ class AdmissionControl:
             nick = shared.room.prepare(hello) or ""
         return replace(hello, nick=nick)
 
-    def _check_invite(self, hosted: HostedRoom, hello: Hello, said: bytes) -> bool:
+    def _check_invite(self, hosted: HostedRoom, hello: Hello, peer: Peer, said: bytes) -> bool:
         """Return whether the use of this peer's invite must be counted. Raises Refused if it may not enter by it."""
         room = hosted.room
         if room.may_enter(hello.key) or room.is_coming(hello.key):
             return False
         if room.only:
             raise Refused("direct-room")
+        if peer.invited:
+            return False
         if not hello.invite:
             raise Refused("not-invited", room=room.name)
         if hello.invite not in room.invites or not verify(hello.invite, hello.invite_proof, said):
@@ -282,10 +292,10 @@ class AdmissionControl:
             hosted.rates.new_stream(hello.key)
         room.admit(hello.key, invite=invite)
 
-    def _enter(self, hosted: HostedRoom, hello: Hello, proof: bytes, *, as_owner: bool) -> Member:
+    def _enter(self, hosted: HostedRoom, hello: Hello, proof: bytes, *, as_owner: bool, user: str) -> Member:
         """Make the peer a member, and queue what it reads first. Raises Refused, StoreError."""
         room, store = hosted.room, self._host.store
-        entry = room.enter(hello, as_owner=as_owner)
+        entry = room.enter(hello, as_owner=as_owner, user=user)
         member = entry.member
         room.welcome(entry, self._host.identity.sign(proof))
         if hosted.full:

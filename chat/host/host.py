@@ -80,6 +80,7 @@ class Host:
         self.commit_time = 0.0  # seconds, a running mean
         self.announced: set[tuple[str, bytes]] = set()  # direct rooms, and who was told of messages there and not come
         self.closed = False
+        self.shows_users = False  # whether members on this machine are shown with their login names
         self.space = asyncio.Event()  # cleared while the disk has less free space than ``min_free``
         self.space.set()
         self.disk_low = Notice(code="disk-low", fields={"size": f"{min_free >> 20:,} MiB"})

@@ -35,9 +35,10 @@ from chat.i18n import _, translate
 from chat.local.descriptors import raise_limit
 from chat.local.identity import host_hash, load_host
 from chat.local.rooms import RoomLock, RoomRecord
+from chat.local.shared import SharedRoom, login
 from chat.local.words import words
 from chat.ndjson import dump
-from chat.transport import Address, Site
+from chat.transport import Address, Site, registry
 from chat.transport.link import Waiter
 from chat.transport.registry import bare_scheme
 
@@ -108,6 +109,7 @@ async def serve(
     room: str,
     transports: Sequence[str],
     *,
+    group: str | None,
     folder: Path,
     host_key: Path,
     owners: frozenset[bytes],
@@ -123,7 +125,10 @@ async def serve(
     as_json: bool,
     control_fd: int,
 ) -> None:
-    """Host a room until cancelled, or the end of the control pipe. Raises ChatError."""
+    """Host a room until cancelled, or the end of the control pipe. Raises ChatError.
+
+    Also for the other users of this machine who are in ``group``, all of them for "", none for None.
+    """
     logging.getLogger("chat").addHandler(Log())
     load()
     raise_limit()
@@ -143,17 +148,30 @@ async def serve(
         addresses, invite = list(map(str, listening)), str(host.invite(room))
         key, now = host_hash(host.identity.key).hex(), time.time_ns() // 1_000_000
 
-        def write_card(_room: str = room) -> None:
+        def record() -> RoomRecord:
             invite = str(host.invite(room))
-            lock.write(
-                RoomRecord(room=room, addresses=addresses, host=key, invite=invite, pid=os.getpid(), started=now)
+            return RoomRecord(
+                room=room,
+                addresses=addresses,
+                host=key,
+                invite=invite,
+                pid=os.getpid(),
+                started=now,
+                shared=group is not None,
             )
 
-        write_card()
-        host.on_renewed = write_card
+        lock.write(record())
+        host.on_renewed = lambda _room: lock.write(record())
+        shared = None
+        if group is not None:
+            shared = stack.enter_context(closing(SharedRoom(group)))
+            host.shows_users = True
+            address = Address(registry.shared().scheme, options=shared.options)
+            listening.append(await host.listen(address, Site(shared.folder, host_key), room))
+            shared.write(record())
         spoken = words(host_hash(host.identity.key)) if host.advertised else ""
-        _announce(room, listening, invite, spoken, as_json=as_json)
-        host.start(_stay_found(host, lock))
+        _announce(room, listening, invite, spoken, as_json=as_json, shared=shared is not None)
+        host.start(_stay_found(host, lock, shared))
         running = await stack.enter_async_context(aclosing(Programs(host, folder / "peers", restart=restart)))
         for program in programs:
             running.start(room, program)
@@ -163,7 +181,7 @@ async def serve(
         await _first_of(host.run(), *ended)
 
 
-async def _stay_found(host: Host, lock: RoomLock) -> None:
+async def _stay_found(host: Host, lock: RoomLock, shared: SharedRoom | None) -> None:
     """Make anew what others find the room by, should it be removed. Its board sees to itself."""
     warned = ""
     while True:
@@ -171,6 +189,8 @@ async def _stay_found(host: Host, lock: RoomLock) -> None:
         try:
             if lock.renew():
                 _logger.warning("%s was removed, and is made anew", lock.folder)
+            if shared is not None:
+                shared.renew()
             await host.renew_listeners()
             warned = ""
         except ChatError as error:
@@ -196,7 +216,7 @@ def failed(error: ChatError) -> str:
     return json.dumps(translate(error))
 
 
-def _announce(room: str, listening: list[Address], invite: str, spoken: str, *, as_json: bool) -> None:
+def _announce(room: str, listening: list[Address], invite: str, spoken: str, *, as_json: bool, shared: bool) -> None:
     if as_json:
         for address in listening:
             made = {"event": "listening", "room": room, "transport": address.scheme, "address": str(address)}
@@ -205,6 +225,9 @@ def _announce(room: str, listening: list[Address], invite: str, spoken: str, *, 
         text = _("room {room} is open on {addresses}")
         click.echo(text.format(room=room, addresses=", ".join(map(str, listening))))
         click.echo(_("join it on this machine:   chat join {room}").format(room=room))
+        if shared:
+            name = f"{login(os.geteuid())}/{room}"
+            click.echo(_("join it as another user:   chat join {name}").format(name=name))
         click.echo(_("join it by invite:         chat join '{invite}'").format(invite=invite))
         if spoken:
             click.echo(_("who joins by address sees: {words}").format(words=spoken))
@@ -219,7 +242,7 @@ class HostProcess:
     def __init__(self, room: str, options: Sequence[str], folder: Path, log: Path) -> None:
         self._log = log
         self.listening: list[str] = []
-        expected = sum(option.startswith("--transport=") for option in options)
+        expected = sum(option.startswith(("--transport=", "--group=", "--everyone")) for option in options)
         with os.fdopen(os.open(log, _LOG_FLAGS, 0o600), "ab") as log_file, ExitStack() as after_start:
             if log_file.tell() > _LOG_LIMIT:
                 log_file.truncate(0)

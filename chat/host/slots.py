@@ -4,13 +4,14 @@ Rules:
 
 1. All three are counted by source, since keys are free: an IPv4 address, an IPv6 /64, a user of this machine.
 2. At a bound, whoever has most gives way. A newcomer from elsewhere always finds room, and so does one who has little.
-3. The owner and operators never give way. Their links, and those within this machine, may use the last descriptors.
+3. The owner and operators never give way. Their links, and those of our own user, may use the last descriptors.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ _logger: Final = logging.getLogger("chat.host.host")
 
 # descriptors for files and indexes, which no link gets; when only these are left, whoever has most gives way: ``busy``
 RESERVE: Final = 32
-# descriptors more for owner, operators and links within this machine; when only these are left, others find it ``busy``
+# descriptors more for owner, operators and our own user's links; when only these are left, others find it ``busy``
 SEATS: Final = 32
 LOST_RECEIVES: Final = 500  # receives a second and source that may complete no frame; beyond, it is read more slowly
 LOST_BURST: Final = 1_000  # of these receives at once, after quiet; beyond, the rate above holds
@@ -66,7 +67,7 @@ class Visit:
 
     @property
     def is_local(self) -> bool:
-        return self.link.peer.uid is not None
+        return self.link.peer.uid == os.geteuid()
 
     def push_out(self) -> None:
         """End the visit, without the time that a closed link has to deliver the rest: its descriptor is needed."""
@@ -115,7 +116,7 @@ class Links:
 
     @staticmethod
     def _exempt(source: str) -> int:
-        return SEATS if source.startswith("user ") else 0
+        return SEATS if source == f"user {os.geteuid()}" else 0
 
 
 class Work:

@@ -28,7 +28,7 @@ from typing import Final
 
 import msgspec
 
-from chat.core.errors import AddressError, ChatError, ListenFailed, NoSuchRoom, Text, reason
+from chat.core.errors import AddressError, ChatError, ListenFailed, NoSuchRoom, Text, WrongValue, reason
 from chat.local.private_files import (
     check_owner,
     is_file,
@@ -40,6 +40,7 @@ from chat.local.private_files import (
     try_lock,
     unlock,
 )
+from chat.transport.typed import typed
 
 MAX_RECORD: Final = 64 * 1024  # bytes of a room's record on this machine; a longer one is an error (exit code 1)
 _FOLDER_NAME: Final = re.compile(r"[0-9a-f]{16}")
@@ -54,6 +55,13 @@ class RoomRecord(msgspec.Struct, kw_only=True):
     invite: str  # chat://...: lets its reader in
     pid: int
     started: int  # milliseconds since 1970 UTC
+    shared: bool = False  # other users may enter: the host knows their login names, and the board does not
+    owner: str = ""  # the login name of the user whose room it is, if it was found among those for other users
+
+    @property
+    def name(self) -> str:
+        """The name by which ``find`` finds it."""
+        return f"{self.owner}/{self.room}" if self.owner else self.room
 
     def __repr__(self) -> str:
         """Without the invite, which is a secret."""
@@ -187,8 +195,18 @@ def folder_name(room: str) -> str:
 
 
 def records() -> list[RoomRecord]:
-    """Return the records of the rooms open on this machine, sorted by name. Raises ChatError."""
-    return _look()[0]
+    """Return the records of the rooms open on this machine, our own first, sorted by name. Raises ChatError."""
+    own = _look()[0]
+    return own + _others(own)
+
+
+def _others(own: list[RoomRecord]) -> list[RoomRecord]:
+    """Return the rooms that are open to several users, without our ``own``."""
+    from chat.local.shared import shared_records  # a prompt that shows who is in our own room need not wait for it
+
+    known = {(record.room, record.host) for record in own}
+    found = [record for record in shared_records() if (record.room, record.host) not in known]
+    return sorted(found, key=lambda record: (record.room, record.owner))
 
 
 def _look() -> tuple[list[RoomRecord], ChatError | None]:
@@ -203,25 +221,64 @@ def _look() -> tuple[list[RoomRecord], ChatError | None]:
     return sorted(filter(None, found), key=lambda record: record.room), complaint
 
 
-def find(room: str | None) -> RoomRecord:
-    """Return the record of this room, or, for None, of the only room open on this machine.
+def named(target: str) -> str | None:
+    """Return what ``find`` takes for a TARGET that is neither an address nor an invite. Raises AddressError."""
+    from chat.core.text import room_name
 
-    Raises NoSuchRoom; AddressError if several rooms are open; ChatError, also for a record that cannot be trusted.
+    if target in {"", "."}:
+        return None
+    owner, slash, room = typed(target).rpartition("/")
+    if "/" in owner or not owner.strip("."):  # part of a path
+        owner, slash, room = "", "", typed(target)
+    try:
+        return f"{owner}{slash}{room_name(room)}"
+    except WrongValue as error:
+        raise AddressError(error.words) from None
+
+
+def find(name: str | None) -> RoomRecord:
+    """Return the record of a room, ROOM or OWNER/ROOM; for None, of the only one open on this machine.
+
+    Our own come before those of other users: nobody can put a room in place of ours. Raises NoSuchRoom; AddressError if
+    several rooms could be meant; ChatError, also for a record that cannot be trusted.
     """
-    if room is not None:
-        record = _record_in(runtime_folder() / folder_name(room))
-        if record is None:
-            raise NoSuchRoom("not-open", room=room)
+    complaint = _not_open(name) if name is not None else None
+    if name is None:
+        found, complaint = _look()
+        found = found or ([] if complaint else _others([]))
+    elif record := _record_in(runtime_folder() / folder_name(name)):
         return record
-    found, complaint = _look()
+    else:
+        found = [one for one in _others([]) if name in (one.room, one.name)]
     if not found:
         raise complaint or NoSuchRoom("none-open")
     if len(found) > 1:
-        names = ", ".join(record.room for record in found)
+        names = ", ".join(record.name for record in found)
         raise AddressError(
             "{count} rooms are open on this machine ({names}); name the one you mean", count=len(found), names=names
         )
     return found[0]
+
+
+def find_again(record: RoomRecord) -> RoomRecord:
+    """Return the current record of a room that ``find`` has found. Raises NoSuchRoom, ChatError.
+
+    Never another user's of this name, nor another host's of that user: what waits to be sent is not for them.
+    """
+    if not record.owner:
+        found = _record_in(runtime_folder() / folder_name(record.room))
+    else:
+        alike = (one for one in _others([]) if (one.name, one.host) == (record.name, record.host))
+        found = next(alike, None)
+    if found is None:
+        raise _not_open(record.name)
+    return found
+
+
+def _not_open(name: str) -> ChatError:
+    if "/" in name:
+        return NoSuchRoom("not-shared", room=name)
+    return NoSuchRoom("not-open", room=name)
 
 
 def _record_in(folder: Path) -> RoomRecord | None:

@@ -61,6 +61,7 @@ __all__ = [
     "Pair",
     "Peer",
     "Reading",
+    "Shared",
     "Site",
     "Text",
     "Transport",
@@ -145,6 +146,7 @@ class Peer:
     key: bytes | None = None  # the Ed25519 public key that the wire itself proved (TLS)
     uid: int | None = None  # from the kernel
     pid: int | None = None
+    invited: bool = False  # the listener serves several users and has let this one in: it needs no invite
     source: str = ""  # whose share of the host's limits it uses, if not its uid's: see ``source``
 
 
@@ -246,6 +248,23 @@ class Forking(Protocol):
     """A transport that can also reach processes started by its own process."""
 
     def pair(self) -> Pair: ...
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """A transport that also connects different users of one machine, whom it knows by the kernel.
+
+    ``listen`` takes the option ``group=GID`` or ``everyone=yes``, and serves them in ``site.folder``, which they may
+    pass through (x) and only its owner may write to.
+    """
+
+    scheme: str
+
+    def shared_address(self, folder: Path, user: int) -> Address:
+        """Return the address of a host of ``user`` that listens in ``folder``; ``dial`` refuses anybody else's."""
+
+    def is_live(self, address: Address) -> bool:
+        """Whether a host listens at an address of this kind. The host does not notice."""
 
 
 class BoardSlot(Protocol):

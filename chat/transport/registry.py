@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
 
 from chat.core.errors import AddressError, UnknownScheme
-from chat.transport import Forking
+from chat.transport import Forking, Shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,6 +106,14 @@ def forking() -> Forking:
         if isinstance(transport, Forking):
             return transport
     raise AddressError("no transport here can reach a process that is started here; install manywire's own")
+
+
+def shared() -> Shared:
+    """Return a transport that connects different users. Raises AddressError if there is none."""
+    for transport in _usable():
+        if isinstance(transport, Shared):
+            return transport
+    raise AddressError("no transport here connects different users of one machine; install manywire's own")
 
 
 def boards() -> list[str]:

@@ -310,7 +310,7 @@ class Controller(Rooms[R]):
             key = self._key_of(nick)
             self._face.show(*room.known.about(key, people, ignored=key in room.timeline.ignored))
         else:
-            self._face.show(list_people(people))
+            self._face.show(list_people(people, room.client.session.users))
 
     def ignored(self) -> list[tuple[str, str]]:
         """Return who is ignored, as the settings write it, with the nickname if it is known."""
@@ -447,7 +447,7 @@ class Controller(Rooms[R]):
 def open_here() -> list[str]:
     """Return the rooms that are open on this machine, none if the disk cannot be read."""
     try:
-        return [card.room for card in records()]
+        return [card.name for card in records()]
     except (ChatError, OSError):
         return []
 

@@ -151,7 +151,8 @@ class _Program(Face[Room]):
         return self._controller.send(given, Kind.REACT, self._target)  # any text, and "" takes a reaction back
 
     def do_who(self, _argument: str) -> None:
-        self._done = {"people": [person_object(*one) for one in self._client.people().items()]}
+        users = self._client.session.users
+        self._done = {"people": [person_object(*one, users.get(one[0], "")) for one in self._client.people().items()]}
 
     def answer(self, answer: Answer, room: Room) -> None:
         self._done = {"text": answer.text}

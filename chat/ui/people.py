@@ -94,7 +94,9 @@ class People:
     def about(self, key: bytes, people: Mapping[Who, Status], *, ignored: bool) -> list[str]:
         """Describe a person, present or not. ``people`` maps those here to their status."""
         nick, known = self.nick_of(key), self._known.get(key, Known())
-        here = [as_line(who, state).partition("\t") for who, state in people.items() if who[0] == key]
+        users = self._session.users
+        theirs = [(who, state) for who, state in people.items() if who[0] == key]
+        here = [as_line(who, state, users.get(who, "")).partition("\t") for who, state in theirs]
         made = [_("{nick} is here").format(nick=name) + (f": {more}" if more else "") for name, _tab, more in here]
         if not here and known.left:
             made = [_("{nick} left {when}").format(nick=nick, when=since(known.left))]
@@ -108,9 +110,9 @@ class People:
         return made
 
 
-def as_line(who: Who, state: Status) -> str:
-    """Return one line for people."""
-    nick = visible(who[1], lines=False)
+def as_line(who: Who, state: Status, user: str = "") -> str:
+    """Return one line for people. ``user`` is the login name, if it is known."""
+    nick = visible(who[1], lines=False) + (f" ({user})" if user else "")
     words = [] if state.level == Level.ONLINE else [_(_LEVELS[state.level])]
     if state.typing:
         words.append(_("typing"))
@@ -133,9 +135,10 @@ def since(ms: int) -> str:
     return _("{count} d ago").format(count=minutes // 1440)
 
 
-def list_people(people: Mapping[Who, Status]) -> str:
-    """Return a line with everybody who is here and what they show."""
-    lines = [as_line(*one).partition("\t") for one in sorted(people.items(), key=lambda item: item[0][1].casefold())]
+def list_people(people: Mapping[Who, Status], users: Mapping[Who, str] = {}) -> str:
+    """Return a line with everybody who is here and what they show. ``users`` are the login names that are known."""
+    there = sorted(people.items(), key=lambda item: item[0][1].casefold())
+    lines = [as_line(who, state, users.get(who, "")).partition("\t") for who, state in there]
     nicks = [nick + (f" ({more})" if more else "") for nick, _tab, more in lines]
     return _("here: {nicks}").format(nicks=", ".join(nicks))
 

@@ -13,7 +13,7 @@ from chat.core import status
 from chat.core.bodies import Presence, unpack
 from chat.core.roster import Roster
 from chat.core.status import MAX_NOTE_BYTES, STALE_MS, Level, Status, pack_slot, seen, unpack_slot
-from chat.core.wire import MAX_CONTROL, YEAR_9999, split
+from chat.core.wire import MAX_CONTROL, MAX_LOGIN, YEAR_9999, split
 from chat.transport import MAX_SLOT
 
 
@@ -69,6 +69,31 @@ def test_programs_are_named_among_those_who_are_here() -> None:
     roster.enter(key(2), "beep")
     reader.catch_up(roster)
     assert reader.pages[-1] == Presence(here=[(key(2), "beep")])
+
+
+def test_login_names_are_told_whichever_window_brings_them() -> None:
+    roster, reader = Roster(), Reader()
+    roster.enter(key(1), "ann")
+    roster.enter(key(2), "bob", user="robert")
+    reader.catch_up(roster)
+    assert [(page.here[place], user) for page in reader.pages for place, user in page.users] == [
+        ((key(2), "bob"), "robert")
+    ]
+    roster.enter(key(1), "ann", user="anna")  # from this machine now, too
+    reader.catch_up(roster)
+    assert reader.pages[-1] == Presence(here=[(key(1), "ann")], users=[(0, "anna")])
+    roster.leave(key(2), "bob")
+    roster.enter(key(2), "bob")  # from elsewhere: nobody knows whose that is
+    reader.catch_up(roster)
+    assert reader.pages[-1] == Presence(here=[(key(2), "bob")])
+
+
+def test_the_longest_names_fit_into_a_page() -> None:
+    roster, reader = Roster(), Reader()
+    for number in range(100):
+        roster.enter(key(number), "n" * 64, user="u" * MAX_LOGIN)
+    reader.catch_up(roster)  # which checks the size of each page
+    assert len(reader.here) == 100
 
 
 def test_members_are_listed_in_the_order_in_which_they_came() -> None:

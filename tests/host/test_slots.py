@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,14 +86,24 @@ def test_the_owner_and_operators_never_give_way(crowd: Crowd) -> None:
 
 
 @scene
-def test_members_on_this_machine_keep_their_seats_while_others_come_from_everywhere(crowd: Crowd) -> None:
+def test_our_own_user_keeps_its_seats_while_others_come_from_everywhere(crowd: Crowd) -> None:
+    ours = os.geteuid()
     for _ in range(SEATS - 1):
-        crowd.come("queue", "ann", uid=1000, full=False)
+        crowd.come("queue", "ann", uid=ours, full=False)
     for number in range(3):
         crowd.come(f"source {number}", "eve", full=False)
     assert crowd.come("source 3", "eve") == "source 3 eve refused"
-    assert crowd.come("queue", "ann", uid=1000) == "source 0 eve dropped"
-    assert crowd.come("queue", "ann", uid=1000) == "queue ann refused"  # more than their seats
+    assert crowd.come("queue", "ann", uid=ours) == "source 0 eve dropped"
+    assert crowd.come("queue", "ann", uid=ours) == "queue ann refused"  # more than their seats
+
+
+@scene
+def test_another_user_of_this_machine_counts_like_anybody_from_elsewhere(crowd: Crowd) -> None:
+    for _ in range(2):
+        crowd.come("queue", "mallory", uid=os.geteuid() + 1, full=False)
+    crowd.come("a", "ann", full=False)
+    assert crowd.come("b", "bob") == "queue mallory dropped"
+    assert [visit.is_local for visit in crowd.visits] == [False] * 4
 
 
 def test_work_is_counted_by_source_and_forgotten_once_it_is_paid(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,7 +150,7 @@ def test_a_path_may_be_so_long_and_no_longer(kit: Queue) -> None:
     [
         ("queue", "cannot dial queue without a path; write queue:/path/to/socket, or join the room by its name"),
         ("queue:%00name", "cannot use queue:%00name: a path holds no zero byte"),
-        ("queue:/a/b?size=1", "queue has no option 'size'; it has none"),
+        ("queue:/a/b?size=1", "queue has no option 'size'; it knows group, everyone, user"),
     ],
 )
 def test_what_cannot_be_read_is_told_in_one_line(text: str, told: str) -> None:

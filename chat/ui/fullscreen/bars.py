@@ -118,7 +118,8 @@ def side_bar(face: FullScreen, rows: int) -> StyleAndTextTuples:
         before = ("~ " if state.typing else _LEVELS[state.level]) if state else ""
         if view.session.here[who]:
             before += f"[{_('bot')}] "
-        entries.append((theme.nick_style(who[0]), clip(before + who[1], SIDE_BAR)))
+        user = f" ({view.session.users[who]})" if who in view.session.users else ""
+        entries.append((theme.nick_style(who[0]), clip(before + who[1] + user, SIDE_BAR)))
     return [part for entry in entries + folded for part in (*sealed([entry], SIDE_BAR), ("", "\n"))]
 
 
