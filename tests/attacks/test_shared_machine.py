@@ -27,7 +27,7 @@ from transports.localqueue import KIND, transport
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ANN, BOB, MALLORY = 61001, 61002, 61003
+ANN, BOB, MALLORY, EVE = 61001, 61002, 61003, 61004
 ROOT = Path(__file__).parents[2]
 
 pytestmark = [
@@ -72,10 +72,10 @@ def user(uid: int, gid: int, base: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def as_user(uid: int, code: str, *arguments: object) -> Iterator[Any]:
-    """Run code as a user in no group of note, after its imports; yield what it prints, while it goes on."""
-    drop = "import errno, fcntl, json, os, socket, sys\nos.setgroups([]); os.setgid({0}); os.setuid({0})\n"
-    words = [sys.executable, "-c", drop.format(uid) + code + "sys.stdin.read()", *map(str, arguments)]
+def as_user(uid: int, gid: int, code: str, *arguments: object) -> Iterator[Any]:
+    """Run code as a user with one more group, after its imports; yield what it prints, while it goes on."""
+    drop = "import errno, fcntl, json, os, socket, sys\nos.setgroups([{1}]); os.setgid({0}); os.setuid({0})\n"
+    words = [sys.executable, "-c", drop.format(uid, gid) + code + "sys.stdin.read()", *map(str, arguments)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield json.loads(process.stdout.readline())
@@ -110,9 +110,14 @@ def test_two_of_a_group_talk_and_a_third_can_do_nothing(base: Path, group: grp.s
     gid = group.gr_gid
     with user(ANN, gid, base) as anns, host(anns, "--group", group.gr_name) as room:
         (folder,) = base.iterdir()
-        with as_user(MALLORY, DISTURB, folder, int(KIND)) as done:
+        with as_user(MALLORY, MALLORY, DISTURB, folder, int(KIND)) as done:
             assert done == NOTHING
-        with Program(anns, "join", "--json", "--as", "ann") as ann, user(BOB, gid, base) as bobs:
+        with (
+            as_user(EVE, gid, DISTURB, folder, int(KIND)) as eves,  # whose lock and connection stay
+            Program(anns, "join", "--json", "--as", "ann") as ann,
+            user(BOB, gid, base) as bobs,
+        ):
+            assert eves == NOTHING | dict.fromkeys(("read", "connect", "lock card"), True)
             ann.until("joined")
             told = run(bobs, "rooms").stdout
             assert told.startswith(f"{ANN}/lobby    queue")
@@ -171,7 +176,7 @@ def test_a_name_that_another_user_took_misleads_nobody(base: Path, group: grp.st
     with user(ANN, group.gr_gid, base) as anns, host(anns, "--everyone"):
         (folder,) = base.iterdir()
         card = (folder / "card").read_text()
-        with as_user(MALLORY, SQUAT, base, int(KIND), card) as done:
+        with as_user(MALLORY, MALLORY, SQUAT, base, int(KIND), card) as done:
             assert done
             assert sorted(record.name for record in shared_records()) == [f"{ANN}/lobby"] + [f"{MALLORY}/lobby"] * 2
             taken = base / "manywire-61001" / "queue"
