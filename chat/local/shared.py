@@ -37,7 +37,7 @@ from chat.transport.registry import shared
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MOST_A_USER: Final = 16  # rooms of one user that are looked at, so that nobody hides the others' among thousands
+MAX_SHARED_ROOMS: Final = 16  # rooms of one other user that ``chat rooms`` looks at; it passes over more
 _PREFIX: Final = "manywire-"
 _HOST: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -139,7 +139,7 @@ def _record_in(folder: Path, counts: dict[int, int]) -> Iterator[RoomRecord]:
         facts = folder.lstat()
         owner = facts.st_uid
         counts[owner] = counts.get(owner, 0) + 1
-        if counts[owner] > MOST_A_USER or not stat.S_ISDIR(facts.st_mode) or facts.st_mode & 0o022:
+        if counts[owner] > MAX_SHARED_ROOMS or not stat.S_ISDIR(facts.st_mode) or facts.st_mode & 0o022:
             return
         card, data = read_regular(folder / "card", MAX_RECORD, os.O_NOFOLLOW)
         if card.st_uid != owner or card.st_mode & 0o022:

@@ -16,7 +16,7 @@ from chat.client.target import locate
 from chat.core.errors import AddressError, ChatError, NoSuchRoom, WrongValue
 from chat.local import shared
 from chat.local.rooms import RoomLock, RoomRecord, find, find_again, records
-from chat.local.shared import MOST_A_USER, SharedRoom, login, shared_records
+from chat.local.shared import MAX_SHARED_ROOMS, SharedRoom, login, shared_records
 from transports.localqueue import KIND
 
 if TYPE_CHECKING:
@@ -154,11 +154,11 @@ def test_what_any_user_could_have_put_there_is_not_believed(opened: Callable[...
 
 
 def test_nobody_hides_a_room_among_thousands(opened: Callable[..., SharedRoom], base: Path) -> None:
-    for number in range(MOST_A_USER + 1):
+    for number in range(MAX_SHARED_ROOMS + 1):
         (base / f"manywire--{number:03}").mkdir()
     opened()
     assert records() == []  # of one user; others' are not affected
-    for number in range(MOST_A_USER + 1):
+    for number in range(MAX_SHARED_ROOMS + 1):
         (base / f"manywire--{number:03}").rmdir()
     assert len(records()) == 1
 
