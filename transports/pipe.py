@@ -63,7 +63,8 @@ from chat.transport import Address, AddressError, DialFailed, LinkClosed, Listen
 from chat.transport.link import DescriptorLink, Waiter
 from chat.transport.patience import patience
 
-DIAL_TIMEOUT: Final = 3.0  # seconds that a host has to open a dialler's FIFOs
+# seconds that a host has to open a dialler's FIFOs; then nobody answers (exit code 4), members dial again
+DIAL_TIMEOUT: Final = 3.0
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
 _NAME_SIZE: Final = 32  # bytes; with its newline far below PIPE_BUF
 _GREETING: Final = b"\n"  # from the host, once it has both ends open

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from chat.core.sequencer import Submission
 
-_LIMIT: Final = 6 * MAX_TEXT + 4096  # bytes of a line: JSON may need 6 for a byte
+# bytes of a line of an import, JSON may need 6 for one of a message; a longer one is no message (exit code 1)
+_LIMIT: Final = 6 * MAX_TEXT + 4096
 _AT_ONCE: Final = 500  # messages in one commit
 _STREAM: Final = 1  # the stream of each author: windows draw theirs at random, of 64 bits
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     ReadJson: TypeAlias = Callable[[Client, Output], Awaitable[None]]
 
-GRACE: Final = 2.0  # seconds that COMMAND has after SIGTERM
+GRACE: Final = 2.0  # seconds that COMMAND has to end after SIGTERM; then it is killed
 _EXCERPT: Final = 40  # characters of a rejected message in the line about it
 _PATIENCE: Final = 5.0  # seconds that COMMAND has to read, once it needs its echoes
 

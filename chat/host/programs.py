@@ -56,10 +56,10 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger("chat.host.programs")
 
-GRACE: Final = 3.0  # seconds that a peer process has to end after its link
+GRACE: Final = 3.0  # seconds that a peer process has to end after its link; then it is killed
 _FIRST_DELAY: Final = 1.0  # seconds before a program is started again; doubled each time
 _LAST_DELAY: Final = 60.0  # at most; a program that ran for longer begins with the first delay again
-_LOG_PIECE: Final = 4096  # bytes of standard error that are logged at once; longer lines are cut
+_LOG_PIECE: Final = 4096  # bytes of a program's line on standard error that are logged at once; a longer line is cut
 _LOG_PAUSE: Final = 0.5  # seconds until the next
 _PIPE: Final = 64 * 1024  # bytes that a pipe holds
 _NAMED: Final = re.compile(r"([^\s='\"/]+)=(.*)", re.DOTALL)
