@@ -6,25 +6,70 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from chat.core.bodies import Author, Gap, unpack
+from chat.core.bodies import Ask, Author, Gap, unpack
 from chat.core.errors import RemoteProtocolError
+from chat.core.events import Ranged
 from chat.core.wire import HEADER_SIZE, LAST, SPOKEN_END, YEAR_9999, Frame, Kind, split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from chat.core.bodies import Names
+    from chat.core.events import Message
 
 _MAX_HELD: Final = 16 * 1024 * 1024  # bytes of messages that wait for their authors' names; more ends the link
 _COST: Final = 200  # bytes of memory that a held frame takes besides its own
+_NAMES_A_QUESTION: Final = 24  # authors asked for at once: their answer fits one control frame
 MAX_AUTHORS: Final = 8192  # authors whose names a member keeps, for 4 MiB at most; it asks for earlier ones again
+MAX_WROTE: Final = 16_384  # messages whose authors a member keeps; edits of earlier ones show as unverified
+AUTHORS_ONLY: Final = {Kind.EDIT, Kind.RETRACT}  # messages that only the author of their target may send
 
 
-def remember(authors: dict[int, Author], author: Author) -> None:
-    """Take note of who an author is. If there are too many, forget the half heard of first."""
-    authors[author.index] = author
-    if len(authors) > MAX_AUTHORS:
-        for index in list(islice(authors, MAX_AUTHORS // 2)):
-            del authors[index]
-        authors[author.index] = author  # it may have been among them
+class Authors(dict[int, Author]):
+    """The authors of a log by their index, and who wrote its last messages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wrote: deque[bytes] = deque(maxlen=MAX_WROTE)  # the keys of numbers in a row; b"" for none
+        self._is_asked = False  # a question for names is on its way
+
+    def remember(self, author: Author) -> None:
+        """Take note of who an author is. If there are too many, forget the half heard of first."""
+        self[author.index] = author
+        if len(self) > MAX_AUTHORS:
+            for index in list(islice(self, MAX_AUTHORS // 2)):
+                del self[index]
+            self[author.index] = author  # it may have been among them
+
+    def learn(self, names: Names) -> None:
+        """Take the answer to a question, or names that the host tells unasked."""
+        for author in names.authors:
+            self.remember(author)
+        for index in names.asked:
+            if index not in self:
+                self.remember(Author(index=index, key=b"", stream=0, nick="?"))
+        self._is_asked = self._is_asked and not names.asked
+
+    def question(self, waiting: Incoming) -> Ask | None:
+        """Return what to ask the host. One question at a time, or the answers would double with each round."""
+        if self._is_asked or not waiting:
+            return None
+        self._is_asked = True
+        return Ask(what="names", authors=waiting.unknown(self, _NAMES_A_QUESTION))
+
+    def lost(self) -> None:
+        """No answer comes any more."""
+        self._is_asked = False
+
+    def clear(self) -> None:
+        """Another log follows."""
+        super().clear()
+        self.wrote.clear()
+
+    def author_of(self, target: int, seq: int) -> bytes:
+        """Return who wrote number ``target``, when ``seq`` comes next; b"" if we have not seen it, or not lately."""
+        back = seq - target
+        return self.wrote[-back] if 0 < back <= len(self.wrote) else b""
 
 
 class Incoming:
@@ -60,7 +105,7 @@ class Incoming:
             number = first.first if isinstance(first, Gap) else first.seq
             raise RemoteProtocolError(f"the host does not say who wrote number {number}")
 
-    def ready(self, authors: dict[int, Author]) -> Iterator[Frame | Gap]:
+    def ready(self, authors: Authors) -> Iterator[Frame | Gap]:
         """Yield what is held, up to the first message whose author is not known. Learns the authors on the way."""
         held = self._held
         while held:
@@ -72,11 +117,11 @@ class Incoming:
                     if item.author not in authors:
                         return
                 elif item.kind == Kind.AUTHOR:
-                    remember(authors, unpack(Author, item))
+                    authors.remember(unpack(Author, item))
                 self._size -= len(item.raw) + _COST
             yield held.popleft()
 
-    def unknown(self, authors: dict[int, Author], most: int) -> list[int]:
+    def unknown(self, authors: Authors, most: int) -> list[int]:
         """Return the first ``most`` authors whose names are missing."""
         found: dict[int, None] = {}
         for item in self._held:
@@ -114,3 +159,13 @@ class Range(Incoming):
             raise RemoteProtocolError(f"the host ended at {self.expected}; we asked for numbers up to {self._before}")
         if not self.ended and self.expected == first:
             raise RemoteProtocolError("the host sent an empty part of the log")
+
+    def release(self, authors: Authors, message: Callable[[Frame], Message]) -> Ranged | None:
+        """Return what can be read by now, if there is something, or the range ends with it."""
+        items = [
+            item if isinstance(item, Gap) else message(item)
+            for item in self.ready(authors)
+            if isinstance(item, Gap) or item.kind < SPOKEN_END or item.kind == Kind.MODERATION
+        ]
+        last = self.ended and not self
+        return Ranged(self.number, items, self.expected, last) if items or last else None

@@ -16,7 +16,6 @@ Rules:
 
 from __future__ import annotations
 
-from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -41,8 +40,8 @@ from chat.core.bodies import (
 )
 from chat.core.codes import BUSY, NO_ROOM
 from chat.core.errors import HostBusy, LocalProtocolError, NoSuchRoom, Refused, RemoteProtocolError
-from chat.core.events import Answered, Event, Joined, Message, Numbered, Ranged, Rejected, Rewound, Stored
-from chat.core.incoming import Incoming, Range, remember
+from chat.core.events import Answered, Event, Joined, Message, Numbered, Rejected, Rewound, Stored
+from chat.core.incoming import AUTHORS_ONLY, Authors, Incoming, Range
 from chat.core.log import digest
 from chat.core.outgoing import OutboxEntry, Unsettled, split_body
 from chat.core.present import Present
@@ -55,9 +54,6 @@ if TYPE_CHECKING:
 
     from chat.core.outgoing import Outcome, Outgoing
 
-_NAMES_A_QUESTION: Final = 24  # authors asked for at once: their answer fits one control frame
-MAX_WROTE: Final = 16_384  # messages whose authors a member keeps; edits of earlier ones show as unverified
-_AUTHORS_ONLY: Final = {Kind.EDIT, Kind.RETRACT}
 _NOT_IN_THE_ROOM: Final = {Kind.CHALLENGE, Kind.WELCOME, Kind.HELLO, Kind.ASK, Kind.BYE}  # from a host
 
 
@@ -93,11 +89,9 @@ class Session:
         self._history = history
         self._show = 0
         self._last = b""  # the last frame delivered
-        self._authors: dict[int, Author] = {}
-        self._wrote: deque[bytes] = deque(maxlen=MAX_WROTE)  # the authors' keys of the numbers before ``next_seq``
+        self._authors = Authors()
         self._live = Incoming()
         self._range: Range | None = None  # a part of the log that we asked for
-        self._names_asked = False  # and the answer is on its way
         self._present = Present()
         self._question = 0
         self._parser = Parser()
@@ -127,7 +121,8 @@ class Session:
         """The link is gone. Unsettled messages go out again over the next one."""
         self.state = LinkState.OFF
         self._out.clear()
-        self._live, self._range, self._names_asked = Incoming(), None, False
+        self._live, self._range = Incoming(), None
+        self._authors.lost()
         self._present.lost()
 
     def hello(
@@ -272,13 +267,7 @@ class Session:
             for who in presence.gone:
                 (self.states or {}).pop(who, None)
         elif frame.kind == Kind.NAMES:
-            names = unpack(Names, frame)
-            for author in names.authors:
-                remember(self._authors, author)
-            for index in names.asked:
-                if index not in self._authors:
-                    remember(self._authors, Author(index=index, key=b"", stream=0, nick="?"))
-            self._names_asked = self._names_asked and not names.asked
+            self._authors.learn(unpack(Names, frame))
             self._release(events)
             self._release_range(events)
         elif frame.kind == Kind.ANSWER:
@@ -296,28 +285,16 @@ class Session:
             events.append(unpack(Direct, frame))
 
     def _welcome(self, welcome: Welcome, events: list[Event]) -> None:
-        if len(welcome.epoch) != EPOCH_SIZE:  # it would be in errors, and beside each entry of the outbox
-            raise RemoteProtocolError(f"the host's log has an epoch of {len(welcome.epoch)} bytes, not {EPOCH_SIZE}")
         resumed = bool(self.epoch) and not welcome.rewound
-        if resumed and (welcome.epoch, welcome.start) != (self.epoch, self.next_seq):
-            raise RemoteProtocolError(
-                f"the host resumes at {welcome.start} of log {welcome.epoch.hex()} "
-                f"where we asked for {self.next_seq} of log {self.epoch.hex()}"
-            )
+        _check(welcome, (self.epoch, self.next_seq) if resumed else None)
         if self.stream and not welcome.first_unsettled:
             raise RemoteProtocolError("the host does not say which of our messages it holds")
-        if welcome.nick:
-            try:
-                nickname(welcome.nick)
-            except ValueError as error:
-                raise RemoteProtocolError(f"the host calls us what is no nickname: {error}") from None
         self.state = LinkState.JOINED
         if self.states is not None:
             self.states.clear()  # the host sends all of them again
         if welcome.rewound:
             events.append(Rewound(welcome.rewound))
             self._authors.clear()
-            self._wrote.clear()
             self._last = b""
         self.nick = self._wanted_nick = welcome.nick or self.nick
         self.topic = quoted(welcome.topic)
@@ -346,36 +323,37 @@ class Session:
 
     def _release(self, events: list[Event]) -> None:
         """Deliver what came, up to the first message whose author is not known."""
-        for item in self._live.ready(self._authors):
+        authors = self._authors
+        for item in self._live.ready(authors):
             if isinstance(item, Gap):
                 self.next_seq, self._last = item.first + item.count, b""
                 self.unsettled.unseen_end = self.next_seq
-                self._wrote.clear()
+                authors.wrote.clear()
                 events.append(item)
             else:
                 whose, self.next_seq, self._last = b"", item.seq + 1, item.raw
                 if item.kind < SPOKEN_END:
-                    author = self._authors[item.author]
-                    message, is_shown = self._message(item, author), item.seq >= self._show
-                    if item.kind not in _AUTHORS_ONLY:
-                        whose = author.key
-                    elif not (before := self._author_of(message.target, item.seq)):
+                    message, is_shown = self._message(item), item.seq >= self._show
+                    key = message.author.key
+                    if item.kind not in AUTHORS_ONLY:
+                        whose = key
+                    elif not (before := authors.author_of(message.target, item.seq)):
                         message = message._replace(verified=False)
-                    elif before != author.key:  # no honest host lets it through, and no other reader checks it
+                    elif before != key:  # no honest host lets it through, and no other reader checks it
                         is_shown = False
                     if is_shown:
                         events.append(message)
-                    if not author.key:  # nobody knows whose it is
+                    if not key:  # nobody knows whose it is
                         self.unsettled.unseen_end = self.next_seq
-                    if self.unsettled and self._is_mine(author):
+                    if self.unsettled and message.mine:
                         self._settle(self.unsettled.echo(item), events)
                 elif item.kind == Kind.MODERATION:
-                    made = _decision(item)
-                    if made.decision is not None and made.decision.action == "topic":
-                        self.topic = made.decision.text
+                    message = self._message(item)
+                    if message.decision is not None and message.decision.action == "topic":
+                        self.topic = message.decision.text
                     if item.seq >= self._show:
-                        events.append(made)
-                self._wrote.append(whose)
+                        events.append(message)
+                authors.wrote.append(whose)
             if self.unsettled:
                 self._settle(self.unsettled.passed(self.next_seq), events)
         self._ask_names(self._live)
@@ -383,46 +361,42 @@ class Session:
     def _release_range(self, events: list[Event]) -> None:
         if (part := self._range) is None:
             return
-        items = [
-            item
-            if isinstance(item, Gap)
-            else _decision(item)
-            if item.kind == Kind.MODERATION
-            else self._message(item, self._authors[item.author])
-            for item in part.ready(self._authors)
-            if isinstance(item, Gap) or item.kind < SPOKEN_END or item.kind == Kind.MODERATION
-        ]
-        last = part.ended and not part
-        if items or last:
-            events.append(Ranged(part.number, items, part.expected, last))
-        if last:
-            self._range = None
+        if (ranged := part.release(self._authors, self._message)) is not None:
+            events.append(ranged)
+            if ranged.last:
+                self._range = None
         self._ask_names(part)
 
     def _ask_names(self, waiting: Incoming) -> None:
-        """Ask who wrote what waits; one question at a time, or the answers would double with each round."""
-        if waiting and not self._names_asked:
-            self._names_asked = True
-            self.ask(Ask(what="names", authors=waiting.unknown(self._authors, _NAMES_A_QUESTION)))
+        if (question := self._authors.question(waiting)) is not None:
+            self.ask(question)
 
-    def _message(self, frame: Frame, author: Author) -> Message:
+    def _message(self, frame: Frame) -> Message:
+        if frame.kind == Kind.MODERATION:
+            made = unpack(Moderation, frame)
+            author = Author(index=0, key=made.by, stream=0, nick=made.by_nick)
+            return Message(frame.seq, frame.time, author, frame.kind, "", made.target, mine=False, decision=made)
+        author = self._authors[frame.author]
         text, target = split_body(frame.kind, frame.flags, frame.body)
-        return Message(frame.seq, frame.time, author, frame.kind, text, target, self._is_mine(author))
-
-    def _author_of(self, target: int, seq: int) -> bytes:
-        """Return who wrote number ``target``, when ``seq`` comes next; b"" if we have not seen it, or not lately."""
-        back = seq - target
-        return self._wrote[-back] if 0 < back <= len(self._wrote) else b""
-
-    def _is_mine(self, author: Author) -> bool:
-        return author.stream == self.stream and author.key == self.key and self.stream != 0
+        mine = author.stream == self.stream and author.key == self.key and self.stream != 0
+        return Message(frame.seq, frame.time, author, frame.kind, text, target, mine)
 
     def _settle(self, outcomes: Iterable[Outcome], events: list[Event]) -> None:
         for entry, seq, why in outcomes:
             events.append(Rejected(entry, why.code, why.words, why.fields) if why else Stored(entry, seq))
 
 
-def _decision(frame: Frame) -> Message:
-    made = unpack(Moderation, frame)
-    author = Author(index=0, key=made.by, stream=0, nick=made.by_nick)
-    return Message(frame.seq, frame.time, author, Kind.MODERATION, "", made.target, mine=False, decision=made)
+def _check(welcome: Welcome, resume: tuple[bytes, int] | None) -> None:
+    """Raise RemoteProtocolError for what no host may say. ``resume``: the log and the number that we asked for."""
+    if len(welcome.epoch) != EPOCH_SIZE:  # it would be in errors, and beside each entry of the outbox
+        raise RemoteProtocolError(f"the host's log has an epoch of {len(welcome.epoch)} bytes, not {EPOCH_SIZE}")
+    if resume and (welcome.epoch, welcome.start) != resume:
+        raise RemoteProtocolError(
+            f"the host resumes at {welcome.start} of log {welcome.epoch.hex()} "
+            f"where we asked for {resume[1]} of log {resume[0].hex()}"
+        )
+    if welcome.nick:
+        try:
+            nickname(welcome.nick)
+        except ValueError as error:
+            raise RemoteProtocolError(f"the host calls us what is no nickname: {error}") from None

@@ -6,7 +6,7 @@ import pytest
 
 from chat.core.bodies import Author, Gap, pack
 from chat.core.errors import RemoteProtocolError
-from chat.core.incoming import Incoming, Range
+from chat.core.incoming import Authors, Incoming, Range
 from chat.core.wire import LAST, YEAR_9999, Frame, Kind, Parser, encode, split
 
 ANN = Author(index=1, key=b"a" * 32, stream=5, nick="ann")
@@ -22,7 +22,13 @@ def piece(*frames: Frame | Gap, number: int = 7, last: bool = False) -> Frame:
     return found
 
 
-def numbers(part: Incoming, authors: dict[int, Author]) -> list[int]:
+def knowing(*indexes: int) -> Authors:
+    authors = Authors()
+    authors.update(dict.fromkeys(indexes, ANN))
+    return authors
+
+
+def numbers(part: Incoming, authors: Authors) -> list[int]:
     return [item.first if isinstance(item, Gap) else item.seq for item in part.ready(authors)]
 
 
@@ -30,17 +36,17 @@ def test_what_is_held_waits_for_a_name_and_keeps_its_order() -> None:
     part = Incoming(3)
     for item in (said(3), said(4, 2), Gap(first=5, count=2), said(7, 3)):
         part.add(item)
-    assert part.unknown({}, 9) == [1, 2, 3]
-    assert numbers(part, {}) == []
-    assert numbers(part, {1: ANN}) == [3]
+    assert part.unknown(knowing(), 9) == [1, 2, 3]
+    assert numbers(part, knowing()) == []
+    assert numbers(part, knowing(1)) == [3]
     assert part
-    assert numbers(part, {2: ANN, 3: ANN}) == [4, 5, 7]
+    assert numbers(part, knowing(2, 3)) == [4, 5, 7]
     assert not part
     assert part.expected == 8
 
 
 def test_an_introduction_on_the_way_is_learned() -> None:
-    part, authors = Incoming(1), dict[int, Author]()
+    part, authors = Incoming(1), Authors()
     part.add(next(split(pack(Kind.AUTHOR, ANN, author=1)))._replace(seq=1))
     part.add(said(2))
     assert numbers(part, authors) == [1, 2]
@@ -65,7 +71,7 @@ def test_a_range_ends_where_it_was_asked_to_end() -> None:
     ended = [part.ended]
     part.add_piece(piece(said(5), last=True))
     assert [*ended, part.ended] == [False, True]
-    assert numbers(part, {1: ANN}) == [3, 4, 5]
+    assert numbers(part, knowing(1)) == [3, 4, 5]
 
 
 @pytest.mark.parametrize(

@@ -505,7 +505,7 @@ def test_authors_who_are_forgotten_are_asked_for_again(monkeypatch: pytest.Monke
 
 
 def test_a_change_of_what_somebody_else_has_said_is_not_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chat.core.session.MAX_WROTE", 7)
+    monkeypatch.setattr("chat.core.incoming.MAX_WROTE", 7)
     ann, bob = (Author(index=n, key=key, stream=n, nick="x") for n, key in enumerate((ANN, b"b" * 32), 1))
     session, _ = joined(start=50, next_seq=60)
     session.receive_data(control(Kind.NAMES, authors=[ann, bob], asked=[]))

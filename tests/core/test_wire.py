@@ -15,6 +15,7 @@ from chat.core.wire import (
     MAX_HELLO,
     MAX_TEXT,
     PREFACE,
+    REPLY,
     SEQ_PREFIX,
     Frame,
     Kind,
@@ -259,6 +260,7 @@ def test_a_run_is_the_messages_that_count_up() -> None:
         message(8, kind=Kind.AUTHOR),
         message(8, kind=Kind.BEAT),
         with_length(31)[:4] + message(8)[4:],
+        encode(Kind.SAY, number=8, flags=REPLY),
         with_length(0)[:4] + message(8)[4:],
         with_length(2**32 - 1)[:4] + message(8)[4:],
     ],
@@ -277,12 +279,12 @@ def test_a_message_that_has_not_come_whole_is_not_in_the_run(size: int) -> None:
 
 def test_a_stamped_run_is_frames_of_the_log() -> None:
     """Whatever the peer wrote into the fields that are the host's."""
-    data = encode(Kind.SAY, b"hi", number=7, flags=255, author=2**32 - 1, seq=2**64 - 1, time=-1)
+    data = encode(Kind.SAY, b"hi", number=7, author=2**32 - 1, seq=2**64 - 1, time=-1)
     data += encode(Kind.ACTION, b"waves", number=8)
     run = bytearray(data)
     run[6:8] = b"\xff\xff"
     stamp(run, run_of(data, 7, LONGEST), author=3, number=7, seq=40, time=5)
-    assert run == encode(Kind.SAY, b"hi", number=7, flags=255, author=3, seq=40, time=5) + encode(
+    assert run == encode(Kind.SAY, b"hi", number=7, author=3, seq=40, time=5) + encode(
         Kind.ACTION, b"waves", number=8, author=3, seq=41, time=5
     )
 
