@@ -52,7 +52,11 @@ class Home:
 
     def identity(self, nick: str) -> Identity:
         """The key of a nickname, as ``nick`` returns it."""
-        return self.identities.load("" if nick.casefold() == self.nick("").casefold() else nick)
+        return self.identities.load(self.key_name(nick))
+
+    def key_name(self, nick: str) -> str:
+        """What ``identities`` calls a nickname: the login name is ""."""
+        return "" if nick.casefold() == self.nick("").casefold() else nick
 
     def _identity_in(self, target: Target, nick: str) -> Identity:
         """The key of a nickname in one room; without a nickname, the key to read with."""

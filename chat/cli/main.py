@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from chat import i18n
-from chat.cli import config, disk, doctor, export, invite, member, oneshot, options, room, trust
+from chat.cli import config, disk, doctor, export, identity, invite, member, oneshot, options, room, trust
 from chat.cli.help import Group, usage_error
 from chat.cli.home import asked_to_end, complain, warn
 from chat.core.errors import DONE, FAILED, INTERRUPTED, USAGE, ChatError, reason
@@ -145,7 +145,7 @@ for _command in (
     disk.restore,
     export.export,
     export.import_room,
-    member.show_id,
+    identity.identity,
     member.list_transports,
     config.config,
     doctor.doctor,

@@ -1,4 +1,4 @@
-"""``chat host``, ``chat join``, ``chat id``, ``chat transports``; the hidden command that runs a program for a host."""
+"""``chat host``, ``chat join``, ``chat transports``; the hidden command that runs a program for a host."""
 
 from __future__ import annotations
 
@@ -333,23 +333,3 @@ def list_transports() -> None:
 
     for scheme in schemes():
         click.echo(f"{scheme}\t{find(scheme).summary}")
-
-
-@command(name="id")
-@options.nick
-@option("--all", "show_all", is_flag=True, help="Print the fingerprint and nickname of every key.")
-@options.data
-def show_id(nick: str, show_all: bool, data: Path | None) -> None:
-    """Print the fingerprint of your key.
-
-    Each nickname has its own key, created on first use. Others can compare the fingerprint with what their
-    screen shows.
-    """
-    from chat.local.identity import fingerprint
-
-    home = Home(data)
-    if show_all:
-        for name in dict.fromkeys((home.nick(""), *home.identities.nicknames())):
-            click.echo(f"{fingerprint(home.identity(name).key)}  {name}")
-    else:
-        click.echo(fingerprint(home.identity(home.nick(nick)).key))

@@ -17,9 +17,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import unicodedata
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -28,11 +31,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from chat.core.errors import ChatError, RemoteProtocolError, reason
 from chat.core.text import nickname
-from chat.local.private_files import create_private, locked, make_folders, make_private, read_private
+from chat.local.private_files import (
+    create_private,
+    locked,
+    make_folders,
+    make_private,
+    read_private,
+    replace_private,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 KEY_SIZE: Final = 32  # bytes: a public key, the SHA-256 of one, and a nonce
 _MAX_KEY_FILE: Final = 64 * 1024  # bytes of a key's file; a longer one is an error (exit code 1)
@@ -55,6 +64,11 @@ class Identity:
         read or own, or that holds no such key.
         """
         return cls(_private_key(path, _load_or_make(path, lambda: _pem(Ed25519PrivateKey.generate()))))
+
+    @classmethod
+    def new(cls) -> Identity:
+        """Return a new key, which is in no file yet."""
+        return cls(Ed25519PrivateKey.generate())
 
     def sign(self, data: bytes) -> bytes:
         """Return the signature of ``data``, 64 bytes."""
@@ -79,6 +93,27 @@ class Identities:
         try:
             with locked(make_private(self._others) / "lock"):
                 return Identity.load(self._known(path) or path)
+        except OSError as error:
+            raise ChatError("cannot make the key file {path}: {why}", path=path, why=reason(error)) from None
+
+    def replace(self, identity: Identity, nick: str = "") -> Path | None:
+        """Make this the key of a nickname; return where the one that it had is now, None if it had no other.
+
+        Raises ChatError, ValueError.
+        """
+        path = self._others / f"{nickname(nick)}.pem" if nick else self._own
+        try:
+            with locked(make_private(self._others) / "lock"):
+                path = self._known(path) or path if nick else path
+                if not os.path.lexists(path):
+                    create_private(path, _pem(identity._private))
+                with suppress(ChatError):  # a file that cannot be used is kept as well
+                    if Identity.load(path).key == identity.key:
+                        return None
+                aside = next(new for n in count(1) if not os.path.lexists(new := Path(f"{path}.replaced-{n}")))
+                os.link(path, aside, follow_symlinks=False)  # no rename: at any moment there is a key
+                os.close(replace_private(path, _pem(identity._private)))
+                return aside
         except OSError as error:
             raise ChatError("cannot make the key file {path}: {why}", path=path, why=reason(error)) from None
 

@@ -196,6 +196,22 @@ def create_private(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
+def write_new(path: Path, data: bytes) -> None:
+    """Create a file (0600) that must not exist yet, complete or not at all. Raises OSError.
+
+    Unlike ``create_private`` it makes no link, which a file system on a USB stick may not have.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+    except BaseException:
+        path.unlink()
+        raise
+
+
 def is_file(path: Path, fd: int) -> bool:
     """Return whether ``path`` still leads to the file that is open as ``fd``."""
     try:

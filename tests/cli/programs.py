@@ -175,11 +175,11 @@ def type_into(folder: Path, *arguments: str, typed: str) -> subprocess.Completed
         return _run(folder, arguments, {}, stdin=theirs)
 
 
-def window(folder: Path, *arguments: str, term: str = "dumb") -> Window:
+def window(folder: Path, *arguments: str, term: str = "dumb", echo: bool = False) -> Window:
     """A command at a terminal of its own."""
     folder.mkdir(mode=0o700, exist_ok=True)
     environment = {**os.environ, "TERM": term, "LC_ALL": "C.UTF-8"}
-    return Window([*CHAT, *arguments, f"--data={folder}"], environment)
+    return Window([*CHAT, *arguments, f"--data={folder}"], environment, echo=echo)
 
 
 @contextmanager

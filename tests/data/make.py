@@ -70,13 +70,15 @@ class Maker:
 class Window:
     """A running command on a pseudo-terminal."""
 
-    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str], *, echo: bool = False) -> None:
         self._fd, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (40, 120))
         mode = termios.tcgetattr(theirs)
-        mode[3] &= ~termios.ECHO
+        mode[3] = mode[3] | termios.ECHO if echo else mode[3] & ~termios.ECHO
         termios.tcsetattr(theirs, termios.TCSANOW, mode)
-        self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+        self.process = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
+        )
         os.close(theirs)
         self._written = ""
         self._bytes = b""

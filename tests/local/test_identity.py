@@ -8,7 +8,7 @@ import re
 import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -18,9 +18,6 @@ from hypothesis import strategies as st
 from chat.core.errors import ChatError, RemoteProtocolError
 from chat.local.identity import Identities, Identity, fingerprint, host_hash, load_host, transcript, verify
 from tests.local.processes import mode, python, run_at_once
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # -- keys ----------------------------------------------------------------------------------------
 
@@ -99,6 +96,37 @@ def test_each_nickname_has_a_key(tmp_path: Path) -> None:
     assert identities.nicknames() == ["Bob", "小明"]
     assert mode(tmp_path / "identities") == 0o700
     assert {mode(path) for path in (tmp_path / "identities").iterdir()} == {0o600}
+
+
+def test_a_key_is_replaced_and_the_one_before_is_kept(tmp_path: Path) -> None:
+    identities, first, second = Identities(tmp_path), Identity.new(), Identity.new()
+    for nick, name in (("", "identity.pem"), ("bob", "identities/bob.pem")):
+        path = tmp_path / name
+        assert identities.replace(first, nick) is None
+        assert identities.load(nick).key == first.key
+        assert identities.replace(first, nick.upper()) is None
+        assert identities.replace(second, nick.upper()) == Path(f"{path}.replaced-1")
+        assert identities.load(nick).key == second.key
+        path.chmod(0o644)  # nobody can use it now: it is kept all the same
+        assert identities.replace(first, nick) == Path(f"{path}.replaced-2")
+        assert [Identity.load(kept).key for kept in (path, Path(f"{path}.replaced-1"))] == [first.key] * 2
+        assert mode(path) == 0o600
+    assert identities.nicknames() == ["bob"]
+    assert identities.keys() == {first.key}
+
+
+def test_keys_that_are_replaced_at_one_time_are_all_kept(tmp_path: Path) -> None:
+    code = """
+from chat.local.identity import Identities, Identity
+for n in range(10):
+    key = Identity.new()
+    print(key.key.hex())
+    Identities(Path(sys.argv[1])).replace(key)
+"""
+    made = "".join(run_at_once([python(code, tmp_path) for _ in range(3)])).split()
+    kept = {Identity.load(path).key.hex() for path in tmp_path.glob("identity.pem*")}
+    assert kept == set(made)
+    assert len(kept) == 30
 
 
 def test_a_file_system_may_write_accents_in_its_own_way(tmp_path: Path) -> None:
