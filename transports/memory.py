@@ -185,6 +185,7 @@ _names: Final = count(1)
 class MemoryTransport:
     scheme = "memory"
     summary = "between two tasks of one program: for tests, and for a host inside your own"
+    inside = True
 
     async def listen(self, address: Address, site: Site) -> MemoryListener:
         address.allow_options()

@@ -225,6 +225,13 @@ def host(
     room = room_name(room)
     addresses = [typed_address(address) for address in transport]
     asked = [find(address.scheme).scheme for address in addresses]  # before anything starts
+    for scheme in asked:
+        if getattr(find(scheme), "inside", False):
+            raise WrongValue(
+                "{scheme} connects parts of one program, so nobody could enter this room; for people on this machine "
+                "leave -t out, for others use -t tcp",
+                scheme=scheme,
+            )
     transport, advertise = tuple(map(str, addresses)), typed_host(advertise)
     if not (headless and asked) and (local := local_scheme()) not in asked:
         transport = (*transport, local)

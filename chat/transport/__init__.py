@@ -205,10 +205,11 @@ class Listener(Protocol):
 class Transport(Protocol):
     """A way to move bytes between programs.
 
-    Three more attributes are optional:
+    Four more attributes are optional:
 
     ``cost``            a room's cheapest transport is dialled first; the default is 10
     ``local``           it connects processes on one machine; the host's own window uses the cheapest of these
+    ``inside``          it connects parts of one program only, so ``chat host`` does not listen on it
     ``bare_addresses``  a bare HOST:PORT, as in an invite, is an address of this transport
     """
 

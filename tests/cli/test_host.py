@@ -144,6 +144,13 @@ def test_a_name_to_advertise_needs_somebody_who_can_use_it(tmp_path: Path) -> No
         )
 
 
+@pytest.mark.parametrize("more", [[], ["--headless"], ["-t", "queue"]], ids=" ".join)
+def test_no_room_opens_on_a_wire_that_nobody_can_reach(tmp_path: Path, more: list[str]) -> None:
+    done = run(tmp_path / "data", "host", "lobby", "-t", "memory", *more)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("chat: memory connects parts of one program, so nobody could enter this room; ")
+
+
 def test_without_a_rate_ones_own_terminals_have_no_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This host takes one new outbox of a key an hour, unless it is without limits."""
     less = "from chat.host import rates; rates.NEW_STREAMS = 1; from chat.cli.main import main; main()"
