@@ -118,10 +118,12 @@ class Home:
         from chat.client.client import Client
         from chat.client.target import locate
 
-        nick = self.nick(nick) if speaks or nick else ""
         outboxes = self.outboxes if speaks else None
         where = locate(ask_which(target), scheme)
-        identity, known_hosts = self._identity_in(where(), nick), self.known_hosts()
+        place = where()
+        nick = nick or (place.invite.nick if place.invite else "")
+        nick = self.nick(nick) if speaks or nick else ""
+        identity, known_hosts = self._identity_in(place, nick), self.known_hosts()
         client = Client(where, identity, known_hosts, outboxes=outboxes, nick=nick, **more)
         client.on_wait = lambda error: warn(_("chat: {why}; waiting for that").format(why=translate(error)))
         return client

@@ -29,14 +29,36 @@ def invite() -> None:
 @options.transport
 @option("--uses", type=click.IntRange(1, 1_000_000), metavar="N", help="How many people may use it.")
 @option("--expires", metavar="TIME", help="How long it is valid: 30m, 2h or 7d.")
+@option(
+    "--for",
+    "name",
+    metavar="NAME",
+    default="",
+    help="Who it is for: shown by list, and their nickname unless they choose one.",
+)
+@option(
+    "--role",
+    type=click.Choice(["member", "operator"]),
+    default="member",
+    help="What they become. One for an operator works once, unless --uses says more.",
+)
 @option("--qr", is_flag=True, help="Show its QR code, too.")
 @options.lang
 @options.data
-def new(target: str, transport: str, uses: int | None, expires: str | None, qr: bool, data: Path | None) -> None:
+def new(
+    target: str,
+    transport: str,
+    uses: int | None,
+    expires: str | None,
+    name: str,
+    role: str,
+    qr: bool,
+    data: Path | None,
+) -> None:
     """Print an invite to the room TARGET.
 
-    Anyone who has it can come in, so send it over a channel you trust. Without a limit this is the room's
-    standing invite, the same each time.
+    Anyone who has it can come in, so send it over a channel you trust. Without a limit, a name or a
+    role this is the room's standing invite, the same each time.
     """
     from chat.core.bodies import Ask
     from chat.ui.moderation import seconds_of
@@ -45,7 +67,8 @@ def new(target: str, transport: str, uses: int | None, expires: str | None, qr: 
     if expires is not None and not (seconds := seconds_of(expires) or 0):
         raise click.BadParameter(_("{text!r} is no time; write 30m, 2h or 7d").format(text=expires))
     client = Home(data).client(target, transport, speaks=False, silent=True)
-    run(print_answer(client, Ask(what="invite", uses=uses or 0, seconds=min(seconds, 2**32 - 1)), qr=qr))
+    ask = Ask(what="invite", uses=uses or 0, seconds=min(seconds, 2**32 - 1), text=name, role=role)
+    run(print_answer(client, ask, qr=qr))
 
 
 @invite.command(name="list")
@@ -67,25 +90,32 @@ async def _list_invites(client: Client, *, as_json: bool) -> None:
     from chat.core.bodies import REVOKED, Ask
     from chat.core.text import visible
     from chat.ndjson import dump, stamp
-    from chat.ui.moderation import clock
+    from chat.ui.moderation import ROLES, clock
 
     first, more = 0, True
     async with client:
         while more:
             answer = await client.ask(Ask(what="invites", first=first))
             first, more = first + len(answer.invites), answer.more and bool(answer.invites)
-            for name, uses, until, came in answer.invites:
+            no_terms = [("", "")] * len(answer.invites)  # of an older host
+            for (name, uses, until, came), (whom, role) in zip(answer.invites, answer.terms or no_terms, strict=False):
                 if as_json:
                     revoked = until == REVOKED
                     made: dict[str, object] = {"invite": name.rstrip("*"), "standing": name.endswith("*")}
                     made |= {"uses": None if uses < 0 else uses, "revoked": revoked, "came": came}
+                    made |= {"for": whom, "role": role or "member"}
                     click.echo(dump(made | ({"until": stamp(until)} if until and not revoked else {})))
                     continue
                 left = _("no limit") if uses < 0 else plural("1 use left", "{count} uses left", uses).format(count=uses)
-                if until:
-                    left = _("{left}, until {time}").format(left=left, time=clock(until))
                 if until == REVOKED:
                     left = _("revoked")
+                elif until:
+                    left = _("{left}, until {time}").format(left=left, time=clock(until))
+                if role:
+                    label = ROLES.get(role, role)
+                    left = _("{left}, {role}").format(left=left, role=_(label))
+                if whom:
+                    left = _("{left}, for {name}").format(left=left, name=whom)
                 click.echo(visible(f"{name:9} {left}  {', '.join(came)}".rstrip(), lines=False))
 
 

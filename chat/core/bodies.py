@@ -202,10 +202,12 @@ class Ask(Struct):
     """A request to the host: ``what`` is 'names', or one of those in ``chat.host.requests`` and ``moderation``."""
 
     what: str
-    text: str = ""  # peer: the program to start, [NAME=]COMMAND; search: the query, as chat.host.search reads it
+    text: str = ""  # peer: the program to start, [NAME=]COMMAND; search: the query, as chat.host.search reads it;
+    # invite: whom it is for
     authors: list[U32] = []
     uses: U32 = 0  # invite: how often it may be used; 0: no limit
     seconds: U32 = 0  # invite, ban, mute: for how long, 0: for good; slow: between two messages
+    role: Word = ""  # invite: "operator" makes operators of those who enter by it
     reason: str = ""  # kick, ban, mute
     alike: bool = False  # ban: also everybody else who came by the same invite
     cover: Word = ""  # ban: "uid", also the user of the host's machine behind a TCP link; "key", nothing but the key
@@ -224,6 +226,7 @@ class Answer(Coded):
     indexed: U63 = 0  # search: numbers below this one were searched
     audit: list[tuple[U63, U63, str, str, str, str]] = []  # number, time (ms), by whom, what, to whom, why
     invites: list[tuple[str, int, U63, list[str]]] = []  # name, uses left, until (ms), who came; as chat.host.invites
+    terms: list[tuple[str, str]] = []  # invites: of each of these, whom it is for, and the role that it gives
     members: list[tuple[bytes, str, str, U63]] = []  # moderated ones: key, nickname, role, until (ms)
 
     table = codes.ANSWERS

@@ -33,6 +33,7 @@ from chat.core.errors import (
     TransportError,
 )
 from chat.core.wire import HELLO_TIMEOUT, MAX_FRAME, MAX_HELLO, PREFACE, Frame, Kind, Parser
+from chat.host import invites
 from chat.host.slots import Links, Visit, source_of
 from chat.local.identity import transcript, verify
 from chat.local.shared import login
@@ -158,7 +159,7 @@ class AdmissionControl:
             self._check_ban(hosted, hello.key, visit.link.peer)
         if hello.key in room.only:
             hello = await self._named(hosted, hello, visit.link.peer)
-        if hello.invite and not room.may_enter(hello.key):
+        if hello.invite and self._needs_invite(hosted, hello, visit.link.peer):
             await hosted.in_order(lambda: hello.invite in room.invites or room.is_coming(hello.key))
         if self._check_invite(hosted, hello, visit.link.peer, by_invite):
             async with self._host.disk:  # its use is written now; the loop must not wait for a thread's commit
@@ -251,15 +252,24 @@ class AdmissionControl:
             nick = shared.room.prepare(hello) or ""
         return replace(hello, nick=nick)
 
+    def _needs_invite(self, hosted: HostedRoom, hello: Hello, peer: Peer) -> bool:
+        """Whether this peer enters by its invite: newcomers do. Who needs none does if it makes operators."""
+        room = hosted.room
+        if room.is_coming(hello.key):
+            return False
+        if not (room.may_enter(hello.key) or (peer.invited and not room.only)):
+            return True
+        if room.only or room.knows(hello.key) or not hello.invite:
+            return False
+        return bool(invites.terms_of(self._host.store, hosted.number, hello.invite).role)
+
     def _check_invite(self, hosted: HostedRoom, hello: Hello, peer: Peer, said: bytes) -> bool:
         """Return whether the use of this peer's invite must be counted. Raises Refused if it may not enter by it."""
         room = hosted.room
-        if room.may_enter(hello.key) or room.is_coming(hello.key):
+        if not self._needs_invite(hosted, hello, peer):
             return False
         if room.only:
             raise Refused("direct-room")
-        if peer.invited:
-            return False
         if not hello.invite:
             raise Refused("not-invited", room=room.name)
         if hello.invite not in room.invites or not verify(hello.invite, hello.invite_proof, said):
@@ -280,17 +290,20 @@ class AdmissionControl:
         if len(theirs) >= MAX_LINKS_A_KEY and not any(one.stream and one.stream.id == hello.stream for one in theirs):
             raise Refused("too-many-links", count=MAX_LINKS_A_KEY)
         is_new = not (room.only or room.knows(hello.key) or room.is_coming(hello.key))
-        invite = b"" if room.may_enter(hello.key) or room.is_coming(hello.key) else hello.invite
+        invite = hello.invite if self._needs_invite(hosted, hello, peer) else b""
         hosted.rates.came(hello.key, peer, invite, is_new=is_new)
-        room.prepare(hello)
+        nick, operator = room.prepare(hello), None
         if is_counted:
             try:
+                operator = invites.promote(hosted, invite, hello.key, nick or hello.nick)
                 self._host.store.use_invite(hosted.number, hello.invite)
             except StoreFull:
                 raise Refused("disk-full") from None
         if hello.stream and not room.has_stream(hello.key, hello.stream):
             hosted.rates.new_stream(hello.key)
         room.admit(hello.key, invite=invite)
+        if operator is not None:
+            room.decide_now(operator, time.time_ns() // 1_000_000)
 
     def _enter(self, hosted: HostedRoom, hello: Hello, proof: bytes, *, as_owner: bool, user: str) -> Member:
         """Make the peer a member, and queue what it reads first. Raises Refused, StoreError."""

@@ -197,10 +197,10 @@ class Host:
         """Where others than this machine's own processes reach us."""
         return tuple(filter(None, (getattr(one, "advertised", one.address) for one in self._listeners)))
 
-    def make_invite(self, room: str, secret: bytes) -> Invite:
+    def make_invite(self, room: str, secret: bytes, nick: str = "") -> Invite:
         # A path on this machine is of no use to others, unless there is nothing else.
         addresses = self.advertised or tuple(listener.address for listener in self._listeners)
-        return Invite(addresses=addresses, room=room, host=host_hash(self.identity.key), secret=secret)
+        return Invite(addresses=addresses, room=room, host=host_hash(self.identity.key), secret=secret, nick=nick)
 
     async def run(self) -> None:
         """Serve until cancelled. Raises StoreError when the disk cannot be trusted any more."""

@@ -62,6 +62,7 @@ _TABLES: Final = {  # besides the log and what is read from it again: columns, a
     "members": ("room, key, role", (int, bytes, str)),
     "invites": ("room, key, expires, counted", (int, bytes, int, int)),
     "invite_uses": ("room, key, uses", (int, bytes, int)),
+    "invite_terms": ("room, key, name, role, by, by_nick", (int, bytes, str, str, bytes, str)),
     "admitted": ("room, key, invite", (int, bytes, bytes)),
     "reads": ("room, key, seq", (int, bytes, int)),
     "addresses": ("room, asked, given", (int, str, str)),
@@ -251,6 +252,8 @@ class _Salvage:
                         put_row(database, "audit", row[0], number, *row[2:])
                 for row in self._of("covered", room):
                     put_row(database, "covered", number, *row[1:])
+                for row in self._of("invite_terms", room):
+                    put_row(database, "invite_terms", number, *row[1:])
 
     def _read(self, row: Row) -> bytes:
         data: bytes = self._data.execute("SELECT data FROM rows WHERE place = ?", (row.place,)).fetchone()[0]

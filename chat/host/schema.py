@@ -15,7 +15,7 @@ from chat.local.invite import signer
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERSION: Final = 9  # PRAGMA user_version
+VERSION: Final = 10  # PRAGMA user_version
 ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)  # SQLite may quote damaged text, which sqlite3 cannot decode
 
 _NEW: Final = """
@@ -90,11 +90,16 @@ CREATE TABLE audit (
     id INTEGER PRIMARY KEY, room INTEGER, time INTEGER, by TEXT, what TEXT, key BLOB, whom TEXT, reason TEXT,
     digest BLOB);
 """
-
 _SINCE_VERSION_9: Final = """
 -- This host's own: what a ban covers besides its key.
 CREATE TABLE covered (
     room INTEGER, key BLOB, origin TEXT, digest BLOB, PRIMARY KEY (room, key, origin)) WITHOUT ROWID;
+"""
+_SINCE_VERSION_10: Final = """
+-- This host's own: whom an invite is for, the role that it gives, and who made it.
+CREATE TABLE invite_terms (
+    room INTEGER, key BLOB, name TEXT, role TEXT, by BLOB, by_nick TEXT, digest BLOB,
+    PRIMARY KEY (room, key)) WITHOUT ROWID;
 """
 
 
@@ -119,12 +124,14 @@ def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
 def prepare(database: sqlite3.Connection) -> None:
     """Make the tables in a new database, or bring an older one up to date. Raises StoreError for a newer one."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
+    latest = _SINCE_VERSION_9 + _SINCE_VERSION_10
     steps = {
-        0: _NEW + _SINCE_VERSION_3 + _SINCE_VERSION_7 + _SINCE_VERSION_8 + _SINCE_VERSION_9,
-        3: _BEFORE + _SINCE_VERSION_3 + _AFTER + _SINCE_VERSION_7 + _SINCE_VERSION_8 + _SINCE_VERSION_9,
-        6: _SINCE_VERSION_7 + _SINCE_VERSION_8 + _SINCE_VERSION_9,
-        7: _SINCE_VERSION_8 + _SINCE_VERSION_9,
-        8: _SINCE_VERSION_9,
+        0: _NEW + _SINCE_VERSION_3 + _SINCE_VERSION_7 + _SINCE_VERSION_8 + latest,
+        3: _BEFORE + _SINCE_VERSION_3 + _AFTER + _SINCE_VERSION_7 + _SINCE_VERSION_8 + latest,
+        6: _SINCE_VERSION_7 + _SINCE_VERSION_8 + latest,
+        7: _SINCE_VERSION_8 + latest,
+        8: latest,
+        9: _SINCE_VERSION_10,
         VERSION: "",
     }
     if version not in steps:

@@ -10,12 +10,12 @@ import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import quote, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chat.core.errors import AddressError, Text
-from chat.core.text import room_name
+from chat.core.text import nickname, room_name
 from chat.local.identity import KEY_SIZE, Identity, to_text
 from chat.transport import Address
 from chat.transport.registry import bare_scheme, is_local
@@ -44,6 +44,7 @@ class Invite:
 
         chat://192.0.2.1:7711,[2001:db8::1]:7711,pipe:%2Ftmp%2Fa/lobby#HASH.SECRET
 
+    An invite for somebody suggests a nickname: /lobby?as=ann#… Other words behind the question mark are ignored.
     HASH and SECRET are base64url without padding (RFC 4648, section 5), 43 and 22 characters. Anybody with
     this text may enter: treat it like a password.
     """
@@ -52,6 +53,7 @@ class Invite:
     room: str
     host: bytes  # SHA-256 of the host's public key
     secret: bytes = field(repr=False)  # 16 random bytes
+    nick: str = ""  # that it suggests
 
     @classmethod
     def parse(cls, text: str) -> Invite:
@@ -67,6 +69,7 @@ class Invite:
             raise AddressError("the invite has no # and nothing after it; {advice}", advice=_COPY_AGAIN)
         host, _, secret = key.partition(".")
         addresses, _, room = place.partition("/")
+        room, _, suggested = room.partition("?")
         if not addresses:
             raise AddressError("the invite names no address; {advice}", advice=_LOOKS_LIKE)
         if not room:
@@ -76,11 +79,13 @@ class Invite:
             room=_read_room(room),
             host=_from_text(host, KEY_SIZE, Text("hash of the host's key")),
             secret=_from_text(secret, SECRET_SIZE, Text("secret")),
+            nick=_read_nick(suggested),
         )
 
     def __str__(self) -> str:
         """Return the text that ``parse`` reads. It contains the secret."""
         place = ",".join(map(_write_address, self.addresses)) + "/" + _write_room(self.room)
+        place += f"?as={_write_room(self.nick)}" if self.nick else ""
         return f"chat://{place}#{to_text(self.host)}.{to_text(self.secret)}"
 
     @property
@@ -177,6 +182,13 @@ def _read_room(text: str) -> str:
         raise AddressError("the room in the invite cannot be read; {advice}", advice=_COPY_AGAIN) from None
     except ValueError as error:
         raise AddressError("the room in the invite cannot be: {why}", why=error) from None
+
+
+def _read_nick(query: str) -> str:
+    """Return the nickname that an invite suggests, "" for none, or if it cannot be one."""
+    with suppress(ValueError):  # UnicodeDecodeError and WrongValue, too
+        return nickname(dict(parse_qsl(query, errors="strict")).get("as", ""))
+    return ""
 
 
 def _from_text(text: str, size: int, what: Text) -> bytes:

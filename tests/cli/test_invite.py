@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from chat.ui.invites import qr_code
-from tests.cli.programs import host, run, type_into
+from tests.cli.programs import Program, host, run, type_into
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +56,20 @@ def test_an_owner_lists_revokes_and_renews_invites(tmp_path: Path) -> None:
         room.kill()
     with host(tmp_path / "host", "-t", "tcp:127.0.0.1:0", "-t", "queue") as room:
         assert room.seen[0]["invite"] == again
+
+
+def test_an_invite_for_somebody_who_is_to_be_an_operator(tmp_path: Path) -> None:
+    with host(tmp_path / "host", "-t", "tcp:127.0.0.1:0", "-t", "queue"):
+        made = run(tmp_path / "host", "invite", "new", "--for", "ann", "--role", "operator").stdout.strip()
+        assert "/lobby?as=ann#" in made
+        with Program(tmp_path / "ann", "join", made, "--json") as ann:
+            decided = ann.until("moderation")
+            assert (decided["role"], decided["whom"]["nick"]) == ("operator", "ann")
+        listed = run(tmp_path / "host", "invite", "list", "--json").stdout.splitlines()
+        row = json.loads(listed[1])
+        assert (row["for"], row["role"], row["uses"], row["came"]) == ("ann", "operator", 0, ["ann"])
+        assert "0 uses left, operator, for ann  ann\n" in run(tmp_path / "host", "invite", "list").stdout
+        assert run(tmp_path / "host", "log", "lobby").stdout.endswith("owner has made ann an operator\n")
 
 
 def test_a_time_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -27,8 +27,10 @@ from chat.core.sequencer import Append, ClaimNick, SetRole
 from chat.core.text import skeleton
 from chat.core.wire import Kind, encode, split
 from chat.host.backup import verify
+from chat.host.invites import Terms, terms_of
 from chat.host.repair import check, repair
 from chat.host.store import Store
+from chat.host.tables import put_row
 from tests.cli.programs import CHAT, host, run
 
 if TYPE_CHECKING:
@@ -220,6 +222,9 @@ def test_a_room_goes_on_where_it_was(tmp_path: Path) -> None:
         fill(store, "lobby", 50)
         room = store.open_room("lobby").id
         store.add_invite(room, b"i" * 32, 2**40, 3)
+        terms = Terms("ann", "operator", KEYS["a"], "olga")
+        with store.transaction() as database:
+            put_row(database, "invite_terms", room, b"i" * 32, *terms)
         store.remember_address(room, "tcp::0", "tcp::7711")
         late = Rejection(number=90, code="too-long", fields={"size": 9, "limit": 8})
         store.commit(room, [], RoomTables(reads=[(KEYS["a"], 7)], rejections=[(KEYS["b"], 2**63, late)]))
@@ -227,6 +232,7 @@ def test_a_room_goes_on_where_it_was(tmp_path: Path) -> None:
     repair(folder, "lobby")
     with closing(Store(folder)) as store:
         after = store.open_room("lobby")
+        assert terms_of(store, room, b"i" * 32) == terms
         assert (store.uses_left(room, b"i" * 32), store.address(room, "tcp::0")) == (3, "tcp::7711")
     assert after[:5] == before[:5]
     assert after.tables.authors == before.tables.authors

@@ -22,6 +22,7 @@ from chat.transport import Address, Site
 from tests.host.host_fixture import (
     HostFixture,
     SlowHostFixture,
+    declined,
     every_wire,
     fill_disk,
     free_disk,
@@ -124,6 +125,47 @@ def test_an_invite_for_two(tmp_path: Path) -> None:
             keys = [Identity.load(fixture.folder / f"{nick}.pem").key for nick in ("ann", "bob")]
             assert found == dict.fromkeys(keys, invite.signer.key)
             await fixture.open()
+
+    run(scene())
+
+
+@pytest.mark.parametrize("open_to_all", [False, True])
+def test_an_operators_invite_makes_operators_of_newcomers(tmp_path: Path, *, open_to_all: bool) -> None:
+    """It can be used once, and the audit trail names it."""
+
+    async def scene() -> None:
+        async with HostFixture(tmp_path, open_to_all=open_to_all) as fixture:
+            async with fixture.client("ann", invite=fixture.host.invite("lobby")):
+                pass
+            invite = await new_invite(fixture, role="operator", text="bob from work")
+            assert not invite.nick  # that is none
+            key = invite.signer.key.hex()[:8]
+            async with fixture.client("ann", invite=invite) as ann:  # a member already
+                assert ann.so_far(Joined)[0].role == "member"
+            async with fixture.client("bob", invite=invite) as bob:
+                assert bob.so_far(Joined)[0].role == "operator"
+            assert await refused(fixture, "cid", "invite-used", invite)
+            await fixture.close()
+            await fixture.open()
+            async with fixture.client("bob") as bob, fixture.client("owner") as owner:
+                assert bob.so_far(Joined)[0].role == "operator"
+                ((_number, _time, *row),) = (await owner.ask(Ask(what="audit"))).audit
+                assert row == ["owner", "op", "bob", f"invite {key}"]
+                listed = await owner.ask(Ask(what="invites"))
+                terms = dict(zip([one[0] for one in listed.invites], listed.terms, strict=True))
+                assert terms.pop(key) == ("bob from work", "operator")
+                assert {*terms.values()} == {("", "")}
+                await owner.ask(Ask(what="deop", text="bob"))
+            async with fixture.client("bob", invite=invite) as bob:  # it makes him an operator once
+                assert bob.so_far(Joined)[0].role == "member"
+
+    run(scene())
+
+
+def test_there_is_no_invite_for_owners(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path) as fixture, fixture.client("owner") as owner:
+            assert "'invite owner'" in await declined(owner, Ask(what="invite", role="owner"))
 
     run(scene())
 

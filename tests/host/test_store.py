@@ -24,6 +24,7 @@ from chat.core.ledger import REJECTIONS_KEPT, RoomTables
 from chat.core.log import Batch, Log
 from chat.core.wire import HEADER_SIZE, MAX_BATCH, Kind, split
 from chat.host import schema
+from chat.host.invites import Terms, terms_of
 from chat.host.store import Store
 from chat.local.invite import signer
 from tests.host.host_fixture import stored_invites
@@ -311,6 +312,17 @@ def test_invites_of_an_older_version_are_kept_by_their_public_keys(folder: Path)
     assert secret not in (folder / "log.db").read_bytes()
 
 
+def test_a_database_without_terms_of_invites_gets_a_table_for_them(folder: Path) -> None:
+    with opened(folder) as store:
+        room = store.open_room("lobby").id
+        store.add_invite(room, b"few", 0, 2)
+    change(folder, "DROP TABLE invite_terms")
+    change(folder, "PRAGMA user_version = 9")
+    with opened(folder) as store:
+        assert terms_of(store, room, b"few") == Terms()
+        assert store.uses_left(room, b"few") == 2
+
+
 # -- reading --------------------------------------------------------------------------------------
 
 
@@ -442,7 +454,7 @@ def test_a_newer_database_is_left_alone(folder: Path) -> None:
     change(folder, "PRAGMA user_version = 99")
     before = (folder / "log.db").read_bytes()
     for _ in range(2):  # and a host that was refused keeps nobody out
-        with pytest.raises(StoreError, match="is of version 99, this program knows 9; upgrade manywire"):
+        with pytest.raises(StoreError, match="is of version 99, this program knows 10; upgrade manywire"):
             Store(folder)
     assert (folder / "log.db").read_bytes() == before
 

@@ -51,6 +51,7 @@ invites = st.builds(
     rooms,
     st.binary(min_size=32, max_size=32),
     st.binary(min_size=16, max_size=16),
+    st.just("") | rooms,
 )
 
 
@@ -61,6 +62,13 @@ def test_an_invite_survives_being_written(invite: Invite) -> None:
     assert Invite.parse(f"  {text}\n") == invite
     assert text.isprintable()
     assert " " not in text
+
+
+def test_an_invite_may_suggest_a_nickname_and_say_more_than_we_know() -> None:
+    text = str(dataclasses.replace(INVITE, nick="小明"))
+    assert "/lobby?as=小明#" in text
+    for query, nick in (("as=ann&colour=red", "ann"), ("as=a%20b", ""), ("as=%ff", ""), ("as", ""), ("", "")):
+        assert Invite.parse(text.replace("as=小明", query)) == dataclasses.replace(INVITE, nick=nick)
 
 
 def test_how_an_invite_looks() -> None:

@@ -198,7 +198,10 @@ FRAMES: Final = (
     encode(Kind.SAY, "hello 小明".encode(), number=1),
     encode(Kind.SAY, bytes(7) + b"\1reply", number=1, flags=1) + encode(Kind.ACTION, b"waves", number=2),
     *(encode(kind, bytes(7) + b"\1x", number=1) for kind in (Kind.EDIT, Kind.RETRACT, Kind.REACT)),
-    *(pack(Kind.ASK, Ask(what=what, text="bob", before=9, limit=5), number=1) for what in ("names", "nonsense", *REQUESTS)),
+    *(
+        pack(Kind.ASK, Ask(what=what, text="bob", before=9, limit=5), number=1)
+        for what in ("names", "nonsense", *REQUESTS)
+    ),
     encode(Kind.STATE, pack_slot(KEY, "eve", Status())),
     encode(Kind.BEAT) + encode(Kind.BYE),
     pack(Kind.HELLO, Hello(room="lobby", key=KEY, nonce=KEY, signature=KEY * 2, nick="eve", stream=1, history=5)),
