@@ -2,7 +2,7 @@
 
 A room and the sessions of an owner, an operator and ordinary members, who are muted, banned and removed now and then.
 Any of them may send any frame at any time. What they may do is read off the log, by a model of a few lines that knows
-nothing of the room. Strangers never come as far as a room: tests/attacks has their frames.
+nothing of the room. Strangers never come as far as a room: tests/property/test_strangers.py has their frames.
 """
 
 from __future__ import annotations
