@@ -50,7 +50,8 @@ Traps:
   a short recv      It returns the head of a message and silently drops the rest: ``receive`` asks for 64 KiB.
   an empty message  It reads as the end of the stream: never send one.
   SOCK_DGRAM        Keeps borders as well, but never shows that its peer has died.
-  EAGAIN on connect The backlog is full. Unlike TCP, the kernel does not try again later.
+  EAGAIN on connect The backlog is full. Unlike TCP, the kernel does not try again later. One user could keep it full, so
+                    a listener for several takes all that wait at once, and their dial tries again for 2 s.
   ENAMETOOLONG      A path has room for 107 bytes, 103 on macOS, and Python's error only says "path too long".
   flock by others   Whoever can open a file or folder for reading can lock it, and block us. So a folder for several
                     users has only x for them (0711, 0710): they reach the socket by its name, and can lock nothing.
@@ -80,6 +81,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chat.transport import Address, AddressError, DialFailed, LinkClosed, ListenFailed, Peer, Site, Text, TransportError
 from chat.transport.link import RECEIVE_SIZE, DescriptorLink, Waiter
+from chat.transport.shares import Door
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -91,6 +93,10 @@ OVERHEAD: Final = 32  # bytes of the buffer that a message cannot use (Linux, ne
 PATH_LIMIT: Final = 103 if sys.platform == "darwin" else 107  # bytes: sun_path, without its final zero
 # connections that the kernel queues: a whole room may reconnect at once; beyond, exit code 4 or dialled again
 BACKLOG: Final = 1024
+# connections of one or several users that wait for the host; beyond, the user who has most loses the oldest
+READY: Final = 64
+_RETRY: Final = 0.05  # seconds after which a full backlog of several users is dialled again
+_RETRIES: Final = 40  # times; then ``more wait there already``
 _NAME: Final = "queue"  # of the socket, in a room's folder
 _SO_PEERGROUPS: Final = 59  # of asm-generic/socket.h
 _ID_DIGITS: Final = 10  # of a user's or group's number in an address
@@ -124,7 +130,7 @@ def _credentials(sock: socket.socket) -> _Credentials:
 
 
 def _groups(sock: socket.socket, who: _Credentials) -> set[int]:
-    """Return the groups of the process at the other end, its main one left out. Raises OSError."""
+    """Return the groups of the process at the other end, with or without its main one. Raises OSError."""
     if sys.platform == "darwin":  # struct xucred: cr_ngroups at 8, cr_groups from 12 on, the main one first
         data = sock.getsockopt(0, 1, 76)
         return {*struct.unpack_from("=16I", data, 12)[: struct.unpack_from("=h", data, 8)[0]]}
@@ -292,33 +298,62 @@ class QueueListener:
         self._path = path
         self._file = os.lstat(path)
         self._readable = Waiter.for_reading(sock.fileno())
+        self._ready: dict[socket.socket, Peer] = {}  # accepted, in order
+        self._door = Door(READY, self._drop)
         self._closed = False
 
     async def accept(self) -> DescriptorLink:
         while not self._closed:
-            await self._readable.wait()
+            if not self._ready:
+                await self._readable.wait()
             try:
-                connection, _ = self._sock.accept()
+                self._take()
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                if not self._ready:
                     # The peer stays in the backlog, so the socket stays readable: without a pause the loop would spin.
                     log.warning("%s accepts nobody for a second: %s", self.address, _reason(error))
                     await asyncio.sleep(1)
-                continue  # otherwise the peer has left already
+            if self._ready:
+                connection, peer = next(iter(self._ready.items()))
+                self._door.leave(str(peer.uid), connection)
+                del self._ready[connection]
+                return _link(connection, peer)
+        raise LinkClosed("the listener on {address} was closed here", address=self.address)
+
+    def _take(self) -> None:
+        """Accept a peer, or all that wait if they are of several users: one must not fill the backlog for the others.
+
+        Raises OSError without a free descriptor.
+        """
+        for _ in range(1 if self._audience is None else BACKLOG):
+            try:
+                connection, _ = self._sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    raise
+                continue  # the peer has left already
             try:
                 connection.setblocking(False)
-                who = _credentials(connection)
-                if self._audience is None:
-                    _must_be(who, os.geteuid())
-                    peer = Peer(f"queue pid {who.pid}", uid=who.uid, pid=who.pid)
-                else:
-                    self._audience.check(connection, who)
-                    peer = Peer(f"queue user {who.uid} pid {who.pid}", uid=who.uid, pid=who.pid, invited=True)
-                return _link(connection, peer)
+                self._ready[connection] = peer = self._check(connection)
+                self._door.enter(str(peer.uid), connection, 0)
             except (_Unfit, OSError) as error:
                 log.warning("%s refused a peer: %s", self.address, _reason(error))
                 connection.close()
-        raise LinkClosed("the listener on {address} was closed here", address=self.address)
+
+    def _check(self, connection: socket.socket) -> Peer:
+        """Raises _Unfit, OSError."""
+        who = _credentials(connection)
+        if self._audience is None:
+            _must_be(who, os.geteuid())
+            return Peer(f"queue pid {who.pid}", uid=who.uid, pid=who.pid)
+        self._audience.check(connection, who)
+        return Peer(f"queue user {who.uid} pid {who.pid}", uid=who.uid, pid=who.pid, invited=True)
+
+    def _drop(self, connection: socket.socket) -> None:
+        del self._ready[connection]
+        connection.close()
 
     def sound(self) -> bool:
         with suppress(OSError):
@@ -334,7 +369,8 @@ class QueueListener:
         with suppress(OSError):
             if self.sound():
                 self._path.unlink()
-        self._sock.close()  # peers that were never accepted see the end
+        for connection in (self._sock, *self._ready):
+            connection.close()  # peers that were never accepted see the end
 
 
 def _probe(path: Path) -> int:
@@ -413,8 +449,13 @@ class QueueTransport:
 
     async def dial(self, address: Address) -> DescriptorLink:
         path = _path(address)
+        user = _id(address, "user") if "user" in address.options else None
         try:
-            return _dial(self._kind, path, _id(address, "user") if "user" in address.options else None)
+            for _ in range(0 if user is None else _RETRIES):
+                with suppress(BlockingIOError):  # another user may fill the backlog, and the host empties it
+                    return _dial(self._kind, path, user)
+                await asyncio.sleep(_RETRY)
+            return _dial(self._kind, path, user)
         except (_Unfit, OSError) as error:
             raise DialFailed(
                 "cannot reach {address}: {why}", address=address, why=_reason(error, _DIAL_ADVICE)

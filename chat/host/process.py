@@ -189,8 +189,8 @@ async def _stay_found(host: Host, lock: RoomLock, shared: SharedRoom | None) -> 
         try:
             if lock.renew():
                 _logger.warning("%s was removed, and is made anew", lock.folder)
-            if shared is not None:
-                shared.renew()
+            if shared is not None and shared.renew():
+                _logger.warning("%s was removed, and is made anew", shared.folder)
             await host.renew_listeners()
             warned = ""
         except ChatError as error:

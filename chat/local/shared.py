@@ -76,7 +76,11 @@ class SharedRoom:
             os.chown(self.folder, -1, self._gid)
             self.folder.chmod(0o711 if self._gid < 0 else 0o710)
         except PermissionError:
-            raise ChatError("you cannot open a room to group {group}: you are not in it", group=self._group) from None
+            raise ChatError(
+                "you cannot open a room to group {group}: your session is not in it; "
+                "log in again if you were added to it",
+                group=self._group,
+            ) from None
 
     def write(self, record: RoomRecord) -> None:
         """Tell other users of the room; without the invite and our own addresses. Raises ChatError."""
@@ -92,11 +96,14 @@ class SharedRoom:
         except OSError as error:
             raise ChatError("cannot write {path}: {why}", path=card, why=reason(error)) from None
 
-    def renew(self) -> None:
-        """Make anew what a cleaner of /tmp has removed. Call it at each beat. Raises ChatError."""
+    def renew(self) -> bool:
+        """Make anew what a cleaner of /tmp has removed; return whether one had. Call it at each beat.
+
+        Raises ChatError.
+        """
         assert self._record is not None
         if (self.folder / "card").exists():
-            return
+            return False
         try:
             with suppress(FileExistsError):
                 self.folder.mkdir(0o700)
@@ -106,6 +113,7 @@ class SharedRoom:
         except OSError as error:
             raise ChatError("cannot make {folder} again: {why}", folder=self.folder, why=reason(error)) from None
         self.write(self._record)
+        return True
 
     def close(self) -> None:
         """Remove the folder. Idempotent."""

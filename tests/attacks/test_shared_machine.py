@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -19,10 +19,11 @@ import pytest
 
 from chat.core.errors import DialFailed
 from chat.local.shared import shared_records
-from chat.transport import Address
+from chat.transport import Address, Site
 from tests.cli import programs
 from tests.cli.programs import CHAT, Program, host, run
-from transports.localqueue import KIND, transport
+from transports import localqueue
+from transports.localqueue import KIND, READY, transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -207,3 +208,62 @@ def test_a_socket_in_anothers_name_is_not_talked_to(base: Path) -> None:
             os.seteuid(0)
         with pytest.raises(DialFailed, match=f"process {os.getpid()} there is user {MALLORY}'s, not user {ANN}'s"):
             asyncio.run(dial(Address("queue", str(folder / "queue"), {"user": str(ANN)})))
+
+
+def connect_as(uid: int, path: Path, most: int = 1) -> list[socket.socket]:
+    """Connect as another user: the kernel takes down whose process it is then. Fewer times if the backlog is full."""
+    made: list[socket.socket] = []
+    os.seteuid(uid)
+    try:
+        while len(made) < most:
+            made.append(sock := socket.socket(socket.AF_UNIX, KIND))
+            sock.setblocking(False)
+            if sock.connect_ex(str(path)):
+                break
+    finally:
+        os.seteuid(0)
+    return made
+
+
+@pytest.fixture
+def listener(base: Path) -> Address:
+    """Where to listen for everyone."""
+    folder = base / "manywire-x"
+    folder.mkdir()
+    folder.chmod(0o711)
+    return Address("queue", str(folder / "queue"), {"user": "0", "everyone": "yes"})
+
+
+def test_one_user_who_floods_a_socket_keeps_nobody_waiting(listener: Address) -> None:
+    async def main() -> list[int | None]:
+        async with aclosing(await transport.listen(listener, Site(Path(), Path()))) as door:
+            flood = connect_as(EVE, Path(listener.place), 10 * READY)
+            bob = connect_as(BOB, Path(listener.place))
+            users = []
+            while BOB not in users:
+                async with aclosing(await door.accept()) as link:
+                    users.append(link.peer.uid)
+            assert flood[0].recv(1) == b""  # the oldest gave way
+            for sock in flood + bob:
+                sock.close()
+        return users
+
+    assert len(asyncio.run(main())) <= READY
+
+
+def test_a_full_backlog_is_dialled_again(listener: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with aclosing(await transport.listen(listener, Site(Path(), Path()))) as door:
+            flood = connect_as(EVE, Path(listener.place), 100)
+            assert len(flood) < 100
+            dialling = asyncio.ensure_future(transport.dial(listener))
+            await asyncio.sleep(0)  # it has found the backlog full
+            assert not dialling.done()
+            while not dialling.done():
+                await (await door.accept()).aclose()
+            await (await dialling).aclose()
+            for sock in flood:
+                sock.close()
+
+    monkeypatch.setattr(localqueue, "BACKLOG", 2)
+    asyncio.run(main())

@@ -845,7 +845,7 @@ def test_numbers_of_another_log_mean_nothing_in_this_one() -> None:
 # -- who is here ---------------------------------------------------------------------------------
 
 
-def presence(*here: str, gone: Iterable[str] = (), **more: bool) -> bytes:
+def presence(*here: str, gone: Iterable[str] = (), **more: Any) -> bytes:
     def who(nick: str) -> tuple[bytes, str]:
         return nick.encode() * 32, nick
 
@@ -884,6 +884,17 @@ def test_more_members_than_we_list_are_counted_in_a_notice(monkeypatch: pytest.M
     assert came_and_went([here]) == [("c", "", False)]
     assert came_and_went(session.receive_data(presence("f", gone="da"))) == [("", "a", False)]  # told once
     assert came_and_went(session.receive_data(presence("g"))) == [("g", "", False)]
+
+
+def test_login_names_are_kept_with_those_who_are_here() -> None:
+    session, _ = joined()
+    users: list[tuple[int, str]] = [(0, "root\x1b"), (1, "u" * 64), (7, "nobody")]
+    session.receive_data(presence("a", "b", reset=True, users=users))
+    assert {nick: user for (_, nick), user in session.users.items()} == {"a": "root␛", "b": "u" * 31 + "…"}
+    session.receive_data(presence(gone="b"))
+    assert list(session.users.values()) == ["root␛"]
+    session.receive_data(presence("a", reset=True))
+    assert not session.users
 
 
 def test_a_list_in_pages_is_told_when_it_is_whole() -> None:

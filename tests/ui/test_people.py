@@ -91,6 +91,15 @@ def test_those_who_are_here_are_on_one_line() -> None:
     assert list_people({(BOB, "bob"): Status(note="lunch"), (ANN, "Ann"): Status()}) == "here: Ann, bob (lunch)"
 
 
+def test_a_login_name_stands_beside_its_nickname() -> None:
+    users = {(BOB, "bob"): "robert"}
+    there = {(BOB, "bob"): Status(note="lunch"), (ANN, "Ann"): Status()}
+    assert list_people(there, users) == "here: Ann, bob (robert) (lunch)"
+    known, session = people()
+    session.users.update(users)
+    assert known.about(BOB, there, ignored=False)[0] == "bob (robert) is here: lunch"
+
+
 def test_read_marks_are_those_of_others_who_show_them() -> None:
     shown = {(ANN, "ann"): Status(read=9), (BOB, "bob"): Status(read=4), (CID, "cid"): Status()}
     assert read_marks(shown, (ANN, "ann")) == [4]
