@@ -50,7 +50,7 @@ Traps:
   a short recv      It returns the head of a message and silently drops the rest: ``receive`` asks for 64 KiB.
   an empty message  It reads as the end of the stream: never send one.
   SOCK_DGRAM        Keeps borders as well, but never shows that its peer has died.
-  EAGAIN on connect The backlog is full. Unlike TCP, the kernel does not try again later. One user could keep it full, so
+  EAGAIN on connect The backlog is full. Unlike TCP, the kernel does not try again later. A user could keep it full, so
                     a listener for several takes all that wait at once, and their dial tries again for 2 s.
   ENAMETOOLONG      A path has room for 107 bytes, 103 on macOS, and Python's error only says "path too long".
   flock by others   Whoever can open a file or folder for reading can lock it, and block us. So a folder for several
