@@ -16,9 +16,11 @@ what else the machine does.
     scripts/bench --queues [--rounds N] [--seconds S]
     scripts/bench --boards [--rounds N]
     scripts/bench --face [--rounds N] [--seconds S]
+    scripts/bench --attacks [--rounds N] [--seconds S]
 
 The room over its queue, beside other ways to give eight processes everything (bench_parts/queues.py); its board,
-beside other shared tables (bench_parts/boards.py); how soon the full-screen face shows a key (bench_parts/face.py).
+beside other shared tables (bench_parts/boards.py); how soon the full-screen face shows a key (bench_parts/face.py);
+how long a message of bystanders takes while somebody attacks the host (bench_parts/attacks.py).
 """
 
 from __future__ import annotations
@@ -275,6 +277,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--queues", action="store_true", help="the room's queue beside other queues instead")
     parser.add_argument("--boards", action="store_true", help="the board of a room beside other shared tables instead")
     parser.add_argument("--face", action="store_true", help="how soon the full-screen face shows a key instead")
+    parser.add_argument("--attacks", action="store_true", help="how long messages take during attacks instead")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.members, arguments.rounds, arguments.seconds = [10, 100], 1, 0.5
@@ -290,6 +293,7 @@ def main() -> int:
         (arguments.queues, compare_queues),
         (arguments.boards, compare_boards),
         (arguments.face, time_face),
+        (arguments.attacks, attack),
     )
     measure_all = next((way for wanted, way in others if wanted), compare_servers)
     try:
@@ -341,6 +345,15 @@ def time_face(arguments: argparse.Namespace) -> list[str]:
     keys, starts, told = face.tables(arguments.rounds, arguments.seconds, arguments.folder)
     measured = f"rounds: {arguments.rounds}, each of {arguments.seconds:g} s without and with the flood"
     return [f"{machine(arguments.folder)}; {measured}", table(keys), table(starts), *told]
+
+
+def attack(arguments: argparse.Namespace) -> list[str]:
+    from scripts.bench_parts import attacks
+
+    allow_files(2048)
+    measured = f"rounds: {arguments.rounds}, each of {arguments.seconds:g} s before and during each attack"
+    found = attacks.tables(arguments.rounds, arguments.seconds, arguments.folder)
+    return [f"{machine(arguments.folder)}; {measured}", table(found), attacks.OTHERS]
 
 
 def allow_files(wanted: int) -> None:
