@@ -240,10 +240,12 @@ class Connection:
         except StoreFull as error:
             fields: dict[str, str | int] = {"why": str(error), "address": str(address)}
             self._events.put(LocalNotice(code="not-remembered", fields=fields))
-        if (uid := self.link.peer.uid) is not None:
+        if (uid := self.link.peer.uid) == os.geteuid():
+            trust = "same user"
+        elif uid is not None:
             from chat.local.shared import login
 
-            trust = "same user" if uid == os.geteuid() else _("user {user}").format(user=login(uid))
+            trust = _("user {user}").format(user=login(uid))
         client.wire = (address.scheme, trust)
         client.board.joined()
         self._events.put(event)
