@@ -267,3 +267,19 @@ def test_a_full_backlog_is_dialled_again(listener: Address, monkeypatch: pytest.
 
     monkeypatch.setattr(localqueue, "BACKLOG", 2)
     asyncio.run(main())
+
+
+def test_a_banned_user_comes_back_with_no_other_key(base: Path) -> None:
+    """Who has left by then is known, too."""
+    with user(ANN, ANN, base) as anns, host(anns, "--everyone"):
+        with user(BOB, BOB, base) as bobs:
+            assert run(bobs, "send", f"{ANN}/lobby", "you all stink", "--as", "troll").returncode == 0
+        assert run(anns, "room", "ban", "lobby", "troll", "1h").stdout.startswith("owner has banned troll until ")
+        with user(BOB, BOB, base) as bobs:
+            again = run(bobs, "send", f"{ANN}/lobby", "me again", "--as", "somebody")
+        assert (again.returncode, again.stderr.count("\n")) == (3, 1)
+        assert (
+            "somebody is banned from room lobby who comes from the same address as you, or as the same" in again.stderr
+        )
+        with user(EVE, EVE, base) as eves:
+            assert run(eves, "send", f"{ANN}/lobby", "hello").returncode == 0
