@@ -104,7 +104,7 @@ ANSWERS: Final = {
     "many-such-keys": "several keys begin with {whom}; give more of it",
     "outranked": "{nick} is {role}, and you are {own}: you cannot do that",
     "is-already": "{nick} is {role} already",
-    "no-uid": "it is not known which user of the host's machine {nick} is; leave out --uid",
+    "no-uid": "it is not known which user of the host's machine {nick} is, or it is the host's own; leave out --uid",
     "is-not": "{nick} is not {role}",
     "no-such-message": "there is no message {number} in this room, or not any more",
     "slow-too-long": "{seconds} s between two messages is too long; use at most {limit}",
