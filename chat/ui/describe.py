@@ -138,6 +138,14 @@ def details(item: MessageEntry, timeline: Timeline, client: Client) -> list[str]
     return made
 
 
+def given_nick(client: Client, nick: str) -> list[str]:
+    """Return what to read if the host gave us another nickname than the one we asked for."""
+    if client.session.other or client.nick.casefold() in ("", nick.casefold()):  # a direct room takes the one we have
+        return []
+    text = _("{wanted} is somebody else here, so you are {nick}; choose another name with: chat join --as NAME")
+    return [_line(text.format(wanted=client.nick, nick=nick))]
+
+
 def first_use(client: Client) -> list[str]:
     """Return what to read when a host is met whose key nothing had named before."""
     return [

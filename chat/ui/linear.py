@@ -42,7 +42,7 @@ from chat.local.streams import Output, lines, while_read
 from chat.ui import face
 from chat.ui.commands import LINES, commands_of, parse, written
 from chat.ui.controller import OWN, Controller
-from chat.ui.describe import describe, describe_message, excerpt, first_use
+from chat.ui.describe import describe, describe_message, excerpt, first_use, given_nick
 from chat.ui.entry import MessageEntry
 from chat.ui.face import Face, converse
 from chat.ui.moves import Moves
@@ -181,6 +181,7 @@ class Linear(Face[Room]):
                     else _("you are {nick} in {room}; each line is a message, even if it begins with a slash")
                 )
                 made = [f"* {visible(text.format(nick=nick, room=name), lines=False)}"]
+                made += [f"* {line}" for line in given_nick(room.client, nick)]
                 if topic := room.client.session.topic:
                     made.append(f"* {_('topic: {text}').format(text=topic)}")
                 return made

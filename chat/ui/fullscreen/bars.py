@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from chat.core.status import Level
 from chat.i18n import _, later
 from chat.ui import theme
+from chat.ui.describe import given_nick
 from chat.ui.fullscreen.viewport import CATCHING_UP
 from chat.ui.fullscreen.wrapping import clip, columns, sanitize, sealed
 
@@ -53,7 +54,10 @@ def title(view: View, width: int) -> StyleAndTextTuples:
         text = _("{room} as {nick} · the host's owner can read this · over {address}")
     address = view.client.address.brief if view.client.address else ""
     topic = f" · {view.session.topic}" if view.session.topic else ""
-    return row(" " + text.format(room=view.name, nick=view.session.nick, address=address) + topic, width)
+    nick = view.session.nick
+    if given_nick(view.client, nick):
+        nick = _("{nick} ({wanted} is taken)").format(nick=nick, wanted=view.client.nick)
+    return row(" " + text.format(room=view.name, nick=nick, address=address) + topic, width)
 
 
 def status(face: FullScreen, width: int) -> StyleAndTextTuples:

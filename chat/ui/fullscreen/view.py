@@ -11,7 +11,7 @@ from chat.core.outgoing import split_body
 from chat.i18n import _
 from chat.local.identity import fingerprint
 from chat.ui.controller import now
-from chat.ui.describe import describe
+from chat.ui.describe import describe, given_nick
 from chat.ui.entry import MessageEntry
 from chat.ui.face import Room
 from chat.ui.fullscreen.viewport import CATCHING_UP, Progress, Viewport
@@ -91,6 +91,7 @@ class View(Viewport, Room):
                 self.timeline.nick = nick
                 if not resumed:
                     self._beginning, self._read_before = True, read
+                    self.greeting += [line for line in given_nick(self.client, nick) if line not in self.greeting]
                 self._end = end
                 self._catching_up = Progress(CATCHING_UP, self.session.next_seq, end)
             case Here(came, went, first):
