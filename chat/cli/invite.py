@@ -148,6 +148,8 @@ def renew(target: str, transport: str, data: Path | None) -> None:
 
 async def print_answer(client: Client, ask: Ask, *, qr: bool = False) -> None:
     """Ask the host, and print what it answers. If that is an invite, say on standard error how far it goes."""
+    import shutil
+
     from chat.core.text import visible
     from chat.ui.invites import about, is_picture
 
@@ -155,7 +157,7 @@ async def print_answer(client: Client, ask: Ask, *, qr: bool = False) -> None:
         answer = await client.ask(ask)
     if answer.text:
         click.echo(text := visible(answer.text, lines=False))
-        for line in about(text, qr=qr):
+        for line in about(text, qr=qr, columns=shutil.get_terminal_size((1000, 24)).columns):
             if is_picture(line):
                 click.secho(line, fg="bright_white", bg="black")  # whatever the terminal's own colours are
             else:

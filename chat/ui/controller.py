@@ -423,7 +423,7 @@ class Controller(Rooms[R]):
     async def _invite(self, room: R, *, qr: bool) -> None:
         answer = await room.client.ask(Ask(what="invite"))
         self._face.answer(answer, room)
-        self._face.show(*invites.about(answer.text, qr=qr), room=room)
+        self._face.show(*invites.about(answer.text, qr=qr, columns=self._face.columns), room=room)
 
     def _moderate(self, argument: str, *, name: str) -> Work:
         return self._decide(self.room, moderation.question(name, argument))

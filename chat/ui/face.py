@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
@@ -65,6 +66,11 @@ class Face(Generic[R]):
     keys: Sequence[Key] = ()
     joins_first = False  # whether to go to a room only once it has let us in
     next_start = frozenset({"language"})  # the settings that count from the next start on
+
+    @property
+    def columns(self) -> int:
+        """How many columns a line of ours has."""
+        return shutil.get_terminal_size((1000, 24)).columns - len("* ")
 
     def make_room(self, client: Client, partner: str = "") -> R:
         raise NotImplementedError

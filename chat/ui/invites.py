@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Final
 
 from chat.core.errors import AddressError
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 # Two modules, one above the other. What is light is drawn, since most terminals are dark.
 _HALVES: Final = {(0, 0): "█", (0, 1): "▀", (1, 0): "▄", (1, 1): " "}
 _BORDER: Final = 2  # modules: ISO 18004 asks for 4, but readers do with less, and rows are scarce in a terminal
-_PREFIX: Final = 2  # columns that a face may put before a line
 
 
 def is_picture(line: str) -> bool:
@@ -41,13 +39,12 @@ def qr_code(text: str) -> list[str]:
     ]
 
 
-def about(text: str, *, qr: bool) -> Iterator[str]:
-    """Yield lines to show with an invite: its QR code if that is asked for and fits the terminal, and its limits."""
+def about(text: str, *, qr: bool, columns: int) -> Iterator[str]:
+    """Yield lines to show with an invite: its QR code if that is asked for and fits, and how far the invite goes."""
     try:
         limit = Invite.parse(text).limit
     except AddressError:  # of a newer host
         return
-    columns = shutil.get_terminal_size((1000, 24)).columns - _PREFIX
     rows = qr_code(text) if qr else []
     if rows and len(rows[0]) <= columns:
         yield from rows

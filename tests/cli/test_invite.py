@@ -86,7 +86,7 @@ def test_an_invite_has_a_qr_code_and_says_how_far_it_goes(tmp_path: Path) -> Non
         assert made.stderr == f"chat: {limit}\n"
         narrow = run(tmp_path, "invite", "new", "--qr", COLUMNS="40")
         assert narrow.stdout == f"{invite}\n"
-        assert "the QR code does not fit into 38 columns; make the window wider" in narrow.stderr
+        assert "the QR code does not fit into 40 columns; make the window wider" in narrow.stderr
         shown = type_into(tmp_path, "join", "--plain", typed="/invite qr\n/invite nonsense\n").stdout.splitlines()
         start = shown.index(f"* {invite}")
         rows = [f"* {row}" for row in qr_code(invite)]

@@ -241,6 +241,10 @@ class FullScreen(Face[View]):
 
     # -- lines of our own ------------------------------------------------------------------------
 
+    @property
+    def columns(self) -> int:
+        return self.pane.width
+
     def show(self, *lines: str, room: View | None = None) -> None:
         view = room or self.view
         for line in lines:

@@ -56,7 +56,7 @@ class Pane(UIControl):
         self._selected: int | None = None
         self.in_view = (0, -1)  # the numbers of the first and the last line on the screen; (0, -1) if there is none
         self._passed: tuple[int, int] | None = None  # the first and the last number scrolled over since ``passed``
-        self._width = self._height = 1
+        self.width = self._height = 1
         self._renumbered = self.timeline.renumbered
         self._cache: dict[Line, Wrapped] = {}  # the least recently used first
         self._cached_rows = 0
@@ -101,7 +101,7 @@ class Pane(UIControl):
 
     def succeed(self, other: Pane) -> None:
         """Take the size and the highlighting of the pane that was drawn here before."""
-        self._resize(other._width, other._height)
+        self._resize(other.width, other._height)
         self.hit = other.hit
 
     def take_over(self, other: Pane, shift: int) -> None:
@@ -170,10 +170,10 @@ class Pane(UIControl):
         return UIContent(get_line=page.__getitem__, line_count=len(page), show_cursor=False)
 
     def _resize(self, width: int, height: int) -> None:
-        if width != self._width:
+        if width != self.width:
             self._cache.clear()
             self._cached_rows = 0
-        self._width, self._height = width, height
+        self.width, self._height = width, height
 
     def mouse_handler(self, mouse_event: MouseEvent) -> NotImplementedOrNone:
         """Scroll by the wheel, if the mouse is on."""
@@ -210,7 +210,7 @@ class Pane(UIControl):
     def _rows(self, line: Line) -> Wrapped:
         wrapped = self._cache.pop(line, None)
         if wrapped is None:
-            wrapped = lay(line, self._width, delimiters=self._delimiters)
+            wrapped = lay(line, self.width, delimiters=self._delimiters)
             self._cached_rows += wrapped.size
         self._cache[line] = wrapped
         while self._cached_rows > _MAX_ROWS and len(self._cache) > 1:
@@ -231,9 +231,9 @@ class Pane(UIControl):
             rows = [row_of(line, wrapped, at) for at in range(row, stop)]
             if hit:
                 rows = [list(_highlighted(fragments, hit)) for fragments in rows]
-            rows = [sealed(fragments, self._width) for fragments in rows]
+            rows = [sealed(fragments, self.width) for fragments in rows]
             if number == self.selected:
-                rows = [_selected(fragments, self._width) for fragments in rows]
+                rows = [_selected(fragments, self.width) for fragments in rows]
             page += rows
             number, row = number + 1, 0
         self.in_view = (first, number - 1) if page else (0, -1)

@@ -14,7 +14,7 @@ from prompt_toolkit.input import create_pipe_input
 
 from chat.client.events import Lost
 from chat.core import status
-from chat.core.bodies import Notice
+from chat.core.bodies import Answer, Notice
 from chat.core.errors import LinkBroken, reason
 from chat.core.events import Here
 from chat.core.wire import Kind
@@ -23,6 +23,7 @@ from chat.local.identity import fingerprint
 from chat.local.rooms import RoomLock, RoomRecord
 from chat.local.settings import Settings
 from chat.ui.fullscreen.face import FullScreen
+from chat.ui.invites import qr_code
 from tests.ui.fullscreen.stage import (
     BOB,
     IN,
@@ -152,6 +153,21 @@ def test_commands_that_answer(tmp_path: Path) -> None:
             assert stage.face.input.text == ""
             stage.type("\x1b[A\x1b[A")  # up, up
             await stage.until("> /who")
+
+    run(story())
+
+
+@pytest.mark.parametrize("width", [63, 64])
+def test_a_qr_code_shows_if_it_fits_beside_the_list_of_people(width: int) -> None:
+    async def story() -> None:
+        invite = "chat://chat.example:7711/" + "a-room" * 5 + "#" + "A" * 43 + "." + "A" * 22
+        code, script = qr_code(invite), Script(IN)
+        async with staged(script.client, Blind(width, 40)) as stage:
+            await stage.until("│小明")
+            script.answers.put_nowait(Answer(text=invite))
+            stage.type("/invite qr\r")
+            await stage.until("does not fit into 44" if width == 63 else code[-2])
+            assert [row for row in stage.said("█") if row] == (code if width == 64 else [])
 
     run(story())
 
