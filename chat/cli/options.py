@@ -3,7 +3,7 @@
 Rules of completion:
 
 1. Nothing is raised or printed: it would land in the line that is being typed.
-2. Nothing is waited for: no host is dialled, no transport loaded.
+2. Nothing is waited for: no host is dialled. A transport is loaded only to see if another user's host lives.
 """
 
 from __future__ import annotations
