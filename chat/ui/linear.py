@@ -237,10 +237,8 @@ class Linear(Face[Room]):
         day, before = timeline.local(message.time).date(), room.day
         room.day = day
         made = describe_message(room.said(message), about, number=self._numbers, clock=settings.time_format)
-        if self._is_seen and len(made) > MAX_LINES:
-            text = _("… {count} more lines; to read them: chat log --since {number}")
-            rest = text.format(count=len(made) - _SHOWN_LINES, number=message.seq)
-            made = [*made[:_SHOWN_LINES], visible(rest, lines=False)]
+        if self._is_seen:
+            made = _folded(made, message.seq)
         who = (key, message.author.nick)
         came = [f"* {line}" for line in describe(room.moves.tell())] if room.moves.is_awaited(who) else []
         return [*([f"* {day.isoformat()}"] if day != before else []), *came, *made]
@@ -357,12 +355,7 @@ class Linear(Face[Room]):
         self._lines += [f"* {visible(line, lines=False)}" for line in lines]
 
     def help(self) -> list[str]:
-        return [
-            _("each line you type is a message"),
-            *(f"{written(usage)}: {_(usage.help)}" for usage in commands_of(LINES)),
-            f"//text: {_('a message that begins with a slash: /text')}",
-            _("to choose a message, put its number after the command: /reply #12 TEXT"),
-        ]
+        return _help()
 
     def make_room(self, client: Client, partner: str = "") -> Room:
         return Room(client, partner)
@@ -403,3 +396,21 @@ class Linear(Face[Room]):
 
     def quit(self) -> None:
         self._leaving = True
+
+
+def _folded(lines: list[str], seq: int) -> list[str]:
+    """Return the lines of a message; of a very long one the first few, and how to read the rest."""
+    if len(lines) <= MAX_LINES:
+        return lines
+    text = _("… {count} more lines; to read them: chat log --since {number}")
+    rest = text.format(count=len(lines) - _SHOWN_LINES, number=seq)
+    return [*lines[:_SHOWN_LINES], visible(rest, lines=False)]
+
+
+def _help() -> list[str]:
+    return [
+        _("each line you type is a message"),
+        *(f"{written(usage)}: {_(usage.help)}" for usage in commands_of(LINES)),
+        f"//text: {_('a message that begins with a slash: /text')}",
+        _("to choose a message, put its number after the command: /reply #12 TEXT"),
+    ]
