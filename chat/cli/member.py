@@ -212,7 +212,7 @@ def host(
     from chat.core.text import room_name
     from chat.host.keep import Keep, parse_size
     from chat.host.programs import Program
-    from chat.transport.registry import find, local_scheme
+    from chat.transport.registry import bare_scheme, find, local_scheme
     from chat.transport.typed import typed_address, typed_host
 
     if everyone and group:
@@ -229,8 +229,9 @@ def host(
         if getattr(find(scheme), "inside", False):
             raise WrongValue(
                 "{scheme} connects parts of one program, so nobody could enter this room; for people on this machine "
-                "leave -t out, for others use -t tcp",
+                "leave -t out, for others use -t {network}",
                 scheme=scheme,
+                network=bare_scheme(),
             )
     transport, advertise = tuple(map(str, addresses)), typed_host(advertise)
     if not (headless and asked) and (local := local_scheme()) not in asked:
