@@ -119,6 +119,7 @@ class Home:
         from chat.client.target import locate
 
         outboxes = self.outboxes if speaks else None
+        nick = nick and self.nick(nick)  # so that a wrong one is told before a room is looked for
         where = locate(ask_which(target), scheme)
         place = where()
         nick = nick or (place.invite.nick if place.invite else "")
