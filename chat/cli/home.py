@@ -126,6 +126,8 @@ class Home:
         nick = self.nick(nick) if speaks or nick else ""
         identity, known_hosts = self._identity_in(place, nick), self.known_hosts()
         client = Client(where, identity, known_hosts, outboxes=outboxes, nick=nick, **more)
+        if more.get("silent"):  # a face shows it as an event, which other commands may never take
+            client.on_first_use = lambda notice: complain(translate(notice), 0)
         client.on_wait = lambda error: warn(_("chat: {why}; waiting for that").format(why=translate(error)))
         return client
 

@@ -31,6 +31,7 @@ _passphrase: Final = option(
 @click.group(cls=Group, name="id", invoke_without_command=True)
 @options.nick
 @_all
+@options.lang
 @options.data
 @click.pass_context
 def identity(context: click.Context, nick: str, show_all: bool, data: Path | None) -> None:

@@ -82,6 +82,7 @@ class Client:
         if since:
             self.session.start_at = since
         self.on_wait: Callable[[HostBusy], None] | None = None
+        self.on_first_use: Callable[[LocalNotice], object] | None = None  # without it, the notice is an event
         self.pending: list[str] = []  # ids of what an earlier process had said and not seen stored
         self.address: Address | None = None  # where the link leads, or led last
         self.wire: tuple[str, ...] = ()  # the transport and why we trust the host, for people; empty without a link

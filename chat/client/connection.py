@@ -45,6 +45,7 @@ from chat.core.session import LinkState
 from chat.core.wire import BEAT, HELLO_TIMEOUT, SILENCE, STALL
 from chat.i18n import _
 from chat.local.identity import fingerprint, host_hash, transcript, verify
+from chat.local.words import words
 from chat.transport.patience import patience
 from chat.transport.registry import find
 
@@ -234,6 +235,7 @@ class Connection:
                 trust = "trust on first use" if client.trusted_on_first_use else "known"
                 if not known.check(address, handshake.key, learn=False):
                     trust, client.trusted_on_first_use = "trust on first use", fingerprint(handshake.key)
+                    self._first_use(address, handshake.key)
                     known.check(address, handshake.key)
             elif target.remember and known.remember(address, handshake.key):
                 self._events.put(LocalNotice(code="host-key", fields={"address": str(address)}))
@@ -249,6 +251,14 @@ class Connection:
         client.wire = (address.scheme, trust)
         client.board.joined()
         self._events.put(event)
+
+    def _first_use(self, address: Address, key: bytes) -> None:
+        fields: dict[str, str | int] = {"address": str(address), "shown": fingerprint(key)}
+        notice = LocalNotice(code="first-use", fields=fields | {"words": words(host_hash(key))})
+        if self._client.on_first_use is None:
+            self._events.put(notice)
+        else:
+            self._client.on_first_use(notice)
 
     # -- bytes in, bytes out ---------------------------------------------------------------------
 

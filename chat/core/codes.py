@@ -75,6 +75,10 @@ LOCAL: Final = {  # what the client itself says; a host that sends one of these 
         "intercepting the connection. if the owner sees the words {words!r}, too, run: chat trust forget {quoted}; "
         "then join again (it is line {number} of {path})"
     ),
+    "first-use": (
+        "trust on first use: the host at {address} has the key {shown}; compare these words with its owner, by phone "
+        "or in person: {words}"
+    ),
     "other-host": (
         "the host at {address} has the key {shown}, not the one in the invite: it is another host, or someone is "
         "intercepting the connection; ask for a new invite by a way you trust"

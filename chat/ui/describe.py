@@ -131,7 +131,7 @@ def details(item: MessageEntry, timeline: Timeline, client: Client) -> list[str]
         ),
         _("on the host's disk; read by {count} of {all}").format(count=read, all=of),
         _path(client),
-        *([_("the host's words: {words}").format(words=_words(client))] if client.host_key else []),
+        *([_("the host's words: {words}").format(words=words(host_hash(client.host_key)))] if client.host_key else []),
     ]
     made += [_("before: {text}").format(text=edit.text) for edit in item.earlier]
     made += [f"{given} {', '.join(nicks)}" for given, nicks in timeline.reactions(item)]
@@ -144,18 +144,6 @@ def given_nick(client: Client, nick: str) -> list[str]:
         return []
     text = _("{wanted} is somebody else here, so you are {nick}; choose another name with: chat join --as NAME")
     return [_line(text.format(wanted=client.nick, nick=nick))]
-
-
-def first_use(client: Client) -> list[str]:
-    """Return what to read when a host is met whose key nothing had named before."""
-    return [
-        _("trust on first use: {fingerprint}").format(fingerprint=client.trusted_on_first_use),
-        _("compare these words with the host's owner, by phone or in person: {words}").format(words=_words(client)),
-    ]
-
-
-def _words(client: Client) -> str:
-    return words(host_hash(client.host_key))
 
 
 def _path(client: Client) -> str:

@@ -42,7 +42,7 @@ from chat.local.streams import Output, lines, while_read
 from chat.ui import face
 from chat.ui.commands import LINES, commands_of, parse, written
 from chat.ui.controller import OWN, Controller
-from chat.ui.describe import describe, describe_message, excerpt, first_use, given_nick
+from chat.ui.describe import describe, describe_message, excerpt, given_nick
 from chat.ui.entry import MessageEntry
 from chat.ui.face import Face, converse
 from chat.ui.moves import Moves
@@ -127,10 +127,6 @@ class Linear(Face[Room]):
         Raises what ends the client.
         """
         first = self.controller.room
-        if first.client.trusted_on_first_use:
-            for line in first_use(first.client):
-                self.show(line)
-            await self._flush()
         self._touch()
         try:
             reader = self._read() if self._is_typed else self._read_text()

@@ -20,7 +20,7 @@ def test_guest_and_owner_see_the_same_words_and_a_changed_key_is_refused_until_i
     with host(owner, *TCP) as room:
         address, spoken = room.seen[0]["address"], room.seen[0]["words"]
         with window(ann, "join", f"{address}/lobby", "--as=ann") as seat:
-            assert seat.until("in person: ").endswith(f" compare these words with the host's owner, {by}: {spoken}")
+            assert seat.until("in person: ").endswith(f"; compare these words with its owner, {by}: {spoken}")
             seat.type("hello")
             seat.until("ann: hello")
             seat.type("/details")
@@ -34,6 +34,10 @@ def test_guest_and_owner_see_the_same_words_and_a_changed_key_is_refused_until_i
     assert json.loads(listed) == {"address": address, "fingerprint": own["fingerprint"], "words": spoken}
 
     with host(other, *TCP[:1], "-t", address) as room:
+        first = run(tmp_path / "cid", "log", f"{address}/lobby").stderr
+        assert first.startswith(f"chat: trust on first use: the host at {address} has the key SHA256:")
+        assert first.endswith(f"by phone or in person: {room.seen[0]['words']}\n")
+        assert run(tmp_path / "cid", "log", f"{address}/lobby").stderr == ""
         refused = run(ann, "send", f"{address}/lobby", "secret")
         assert (refused.returncode, refused.stderr.count("\n")) == (3, 1)
         assert room.seen[0]["words"] in refused.stderr

@@ -163,7 +163,7 @@ class HostFixture:
             target = Target(addresses or (self.address,), room, host, invite)
             return target.direct(key.key, Identity.load(self.folder / f"{other}.pem").key) if other else target
 
-        return Member(
+        made = Member(
             locate,
             key,
             KnownHosts(self.folder / f"{nick}.hosts"),
@@ -173,6 +173,8 @@ class HostFixture:
             history=history,
             **more,
         )
+        made.on_first_use = lambda _notice: None  # each test would begin with it
+        return made
 
     @asynccontextmanager
     async def members(self, *nicks: str) -> AsyncIterator[list[Member]]:

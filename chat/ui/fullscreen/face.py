@@ -29,7 +29,6 @@ from chat.ui import theme
 from chat.ui.clipboard import osc52
 from chat.ui.commands import SCREEN, Command, help_lines, parse, typed_again
 from chat.ui.controller import Controller, open_here, quoted
-from chat.ui.describe import first_use
 from chat.ui.face import Face
 from chat.ui.fullscreen import bars
 from chat.ui.fullscreen.app import App
@@ -132,8 +131,6 @@ class FullScreen(Face[View]):
         Raises what ends the client, once the terminal is restored.
         """
         first = self.view
-        if first.client.trusted_on_first_use:
-            first.greeting += first_use(first.client)
         first.introduction += [
             _("type, Enter sends; ✓: it is on the host's disk"),
             _("Tab completes names, /commands and :emoji:"),
