@@ -102,12 +102,13 @@ class SharedRoom:
         Raises ChatError.
         """
         assert self._record is not None
-        if (self.folder / "card").exists():
-            return False
         try:
+            with suppress(FileNotFoundError):
+                if _is_ours(self.folder.lstat()) and (self.folder / "card").exists():
+                    return False
             with suppress(FileExistsError):
                 self.folder.mkdir(0o700)
-            if self.folder.lstat().st_uid != os.geteuid():
+            if not _is_ours(self.folder.lstat()):
                 raise ChatError("{folder} was taken by another user; open the room again", folder=self.folder)
             self._open_up()
         except OSError as error:
@@ -143,11 +144,13 @@ def shared_records() -> list[RoomRecord]:
 
 def _record_in(folder: Path, counts: dict[int, int]) -> Iterator[RoomRecord]:
     """Yield the record of a folder, if it is sound and its host lives."""
-    with suppress(OSError, ValueError):  # msgspec's errors, too
+    with suppress(OSError, ValueError, RecursionError):  # msgspec's errors, too; of lists in lists in lists …
         facts = folder.lstat()
         owner = facts.st_uid
+        if not stat.S_ISDIR(facts.st_mode):  # not counted: of a file, anybody can make hard links
+            return
         counts[owner] = counts.get(owner, 0) + 1
-        if counts[owner] > MAX_SHARED_ROOMS or not stat.S_ISDIR(facts.st_mode) or facts.st_mode & 0o022:
+        if counts[owner] > MAX_SHARED_ROOMS or facts.st_mode & 0o022:
             return
         card, data = read_regular(folder / "card", MAX_RECORD, os.O_NOFOLLOW)
         if card.st_uid != owner or card.st_mode & 0o022:
@@ -170,10 +173,19 @@ def _base() -> Path:
 
 
 def _remove(folder: Path) -> None:
+    """Remove a folder of ours; not what somebody else, or a link of theirs, has put in its place."""
     with suppress(OSError):
-        for path in folder.iterdir():
-            path.unlink()
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            for name in os.listdir(fd) if _is_ours(os.fstat(fd)) else ():  # noqa: PTH208 - as ``dir_fd`` needs them
+                os.unlink(name, dir_fd=fd)
+        finally:
+            os.close(fd)
         folder.rmdir()
+
+
+def _is_ours(facts: os.stat_result) -> bool:
+    return facts.st_uid == os.geteuid() and stat.S_ISDIR(facts.st_mode)
 
 
 @lru_cache(maxsize=1024)  # users: the system may have to ask another machine

@@ -144,6 +144,7 @@ def test_what_any_user_could_have_put_there_is_not_believed(opened: Callable[...
         junk(b"{"),
         junk(b"\xff"),
         junk(b"[" * 60_000),
+        junk(b'{"x":' + b"[" * 30_000),
         junk(b'"' + b"x" * 100_000),
     )
     for number, spoil in enumerate((*spoilt, *written, *long)):
@@ -161,6 +162,30 @@ def test_nobody_hides_a_room_among_thousands(opened: Callable[..., SharedRoom], 
     for number in range(MAX_SHARED_ROOMS + 1):
         (base / f"manywire--{number:03}").rmdir()
     assert len(records()) == 1
+
+
+def test_nobody_hides_a_room_behind_hard_links_to_a_file_of_its_owner(
+    opened: Callable[..., SharedRoom], base: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for number in range(MAX_SHARED_ROOMS + 1):
+        os.link(tmp_path / "file", base / f"manywire--{number:03}")
+    opened()
+    assert len(records()) == 1
+
+
+def test_a_link_in_the_place_of_the_folder_leads_to_no_loss(
+    opened: Callable[..., SharedRoom], base: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis").touch()
+    room = opened()
+    room.folder.rename(base / "elsewhere")
+    room.folder.symlink_to(tmp_path / "mine")
+    with pytest.raises(ChatError, match="was taken by another user"):
+        room.renew()
+    room.close()
+    assert (tmp_path / "mine" / "thesis").exists()
 
 
 def test_our_own_room_comes_first_and_is_listed_once(opened: Callable[..., SharedRoom]) -> None:
