@@ -47,6 +47,11 @@ def new_key() -> Identity:
     return Identity(Ed25519PrivateKey.generate())
 
 
+def evil_key(number: int) -> Identity:
+    """The attacker's: the same in each round, or the host would let no more newcomers in."""
+    return Identity(Ed25519PrivateKey.from_private_bytes(number.to_bytes(32, "big")))
+
+
 class Link:
     """A peer's end of a connection, blocking."""
 
@@ -121,7 +126,7 @@ def silent(port: int, begun: Callable[[], None], *, begin: bytes = b"") -> None:
 
 def many_links(ports: Ports, begun: Callable[[], None]) -> None:
     """8 keys with all the links that they can have, which beat; and they try for more all the time."""
-    links, keys, last = [], [new_key() for _ in range(8)], time.monotonic()
+    links, keys, last = [], [evil_key(number) for number in range(8)], time.monotonic()
     for number in range(1003):
         with suppress(Broken, OSError):
             links.append(Link(ports[0]))
@@ -142,7 +147,7 @@ def many_links(ports: Ports, begun: Callable[[], None]) -> None:
 
 def flood(ports: Ports, begun: Callable[[], None], *, size: int = MAX_TEXT) -> None:
     """One key that says messages as fast as it can over 8 links, and reads nothing but to keep its links."""
-    key, numbers = new_key(), dict[Link, int]()
+    key, numbers = evil_key(0), dict[Link, int]()
     for _ in range(8):
         link = Link(ports[0])
         link.enter(key)
@@ -179,7 +184,7 @@ def new_keys(ports: Ports, begun: Callable[[], None]) -> None:
 
 def direct_rooms(ports: Ports, begun: Callable[[], None]) -> None:
     """Direct rooms of the attacker's 16 keys with each other, and messages in each."""
-    keys = [new_key() for _ in range(16)]
+    keys = [evil_key(number) for number in range(16)]
     for key in keys:
         Link(ports[0]).enter(key)
     links = dict[Link, int]()
@@ -206,7 +211,7 @@ def direct_rooms(ports: Ports, begun: Callable[[], None]) -> None:
 def old_targets(ports: Ports, begun: Callable[[], None]) -> None:
     """Edits of others' messages that are in no memory any more."""
     link = Link(ports[0])
-    link.enter(new_key())
+    link.enter(evil_key(0))
     number = 1
     begun()
     while True:
@@ -226,9 +231,9 @@ def old_targets(ports: Ports, begun: Callable[[], None]) -> None:
 def single_bytes(ports: Ports, begun: Callable[[], None]) -> None:
     """4 members, each byte of whose messages is a TLS record."""
     links = []
-    for _ in range(4):
+    for number in range(4):
         links.append(Link(ports[1], tls=True))
-        links[-1].enter(new_key())
+        links[-1].enter(evil_key(number))
         links[-1].sock.setblocking(False)
     frame = encode(Kind.SAY, bytes(MAX_TEXT), number=1)
     begun()
