@@ -1,9 +1,9 @@
 """How long the messages of two bystanders take while somebody attacks their host, beside how long they took before.
 
 One process each: the host, the attacker, and the bystanders, who say one message at a time. The attacker has a lower
-priority, and for root the others a higher one, so that on a machine of two cores it does not take their time as no
-attacker from elsewhere could. Everybody comes through a proxy that says where they are: the attacker from one address,
-each bystander from another.
+priority: from elsewhere it could not take processor time of this machine, but through the host. For root, host and
+bystanders have real-time priority, so that nothing else delays them. Everybody comes through a proxy that says where
+they are: the attacker from one address, each bystander from another.
 """
 
 from __future__ import annotations
@@ -302,7 +302,7 @@ def _host(folder: Path) -> Iterator[Ports]:
 def _attacker(name: str, ports: Ports) -> Iterator[None]:
     """Run an attack in a process of its own. Raises Broken if it ends by itself."""
     command = [sys.executable, "-m", __name__, name, *map(str, ports)]
-    with subprocess.Popen(["nice", "-n", "30", *command], stdout=subprocess.PIPE, cwd=ROOT) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout is not None
         try:
             if not process.stdout.readline():
@@ -373,7 +373,7 @@ def measure(name: str, rounds: int, seconds: float, folder: Path) -> tuple[list[
 def tables(rounds: int, seconds: float, data: Path) -> list[list[str]]:
     """Raises Broken."""
     with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, -15)  # of the host as well, which we start
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))  # of the host as well, which we start
     rows = [["attack", "p50 ms before", "during", "p99 ms before", "during", "p99 x", "trips"]]
     for name in ATTACKS:
         print(name, file=sys.stderr)
@@ -386,6 +386,11 @@ def tables(rounds: int, seconds: float, data: Path) -> list[list[str]]:
 
 
 def main(name: str, *ports: str) -> None:
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, -10)
+    except PermissionError:
+        os.nice(10)
     plain, tls = map(int, ports)
     ATTACKS[name]((plain, tls), lambda: print("begun", flush=True))
 
