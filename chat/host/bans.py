@@ -66,11 +66,12 @@ class Bans:
     def find(self, key: bytes, nick: str, peers: list[Peer], cover: str) -> list[str]:
         """Return what a ban of a key covers. ``peers`` are its links now, ``cover`` is as in ``Ask``.
 
-        Raises RequestFailed.
+        What an earlier ban covers stays covered until that ends, but for "key". Raises RequestFailed.
         """
         if cover == "key":
             return []
-        found = set()
+        # After a restart we do not know any more from where it came.
+        found = set(self._covered.get(key, ())) if self._is_banned(key) else set()
         for peer in (*peers, *filter(None, [self._came.get(key)])):
             origin = origin_of(peer)
             # Over TCP a user of this machine may be a tunnel's, through which everybody comes.

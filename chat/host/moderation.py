@@ -75,8 +75,8 @@ def set_role(connection: Connection, ask: Ask, _number: int) -> Answer:
         raise RequestFailed("is-already", nick=nick, role=role)
     until = _now() + ask.seconds * 1000 if ask.seconds else 0
     people = {key: nick}
-    if ask.alike:
-        people |= _others_by_invite(hosted, key)
+    if ask.alike and role == "banned":
+        people |= _others_by_invite(hosted, key, until)
     decisions = [
         Moderation(action="role", by=b"", by_nick="", key=one, nick=its_nick, role=role, until=until)
         for one, its_nick in people.items()
@@ -156,16 +156,23 @@ def refusal(hosted: HostedRoom, decision: Moderation | None, key: bytes) -> Refu
 
 def _check_rank(connection: Connection, key: bytes, nick: str) -> str:
     """Return somebody's role. Raises RequestFailed if the asker may not act on it."""
-    room, own = connection.hosted.room, connection.member.role
-    is_owner = any(member.key == key and member.role == "owner" for member in room.members)  # by the user's own process
-    role = "owner" if is_owner else room.role_of(key)
+    own, role = connection.member.role, _role_of(connection.hosted.room, key)
     if role == "owner" or (role == "operator" and own != "owner"):
         raise RequestFailed("outranked", nick=nick, role=role, own=own)
     return role
 
 
-def _others_by_invite(hosted: HostedRoom, key: bytes) -> dict[bytes, str]:
-    """Return who else came by the same invite as this key, but for operators, and end the invite."""
+def _role_of(room: Room, key: bytes) -> str:
+    if any(member.key == key and member.role == "owner" for member in room.members):  # by the user's own process
+        return "owner"
+    return room.role_of(key)
+
+
+def _others_by_invite(hosted: HostedRoom, key: bytes, until: int) -> dict[bytes, str]:
+    """Return who else came by the same invite as this key, and end the invite.
+
+    Without owners and operators, and without those who are banned for longer already: a ban shortens no other.
+    """
     room, store = hosted.room, hosted.host.store
     invite, keys = audit_trail.admitted_with(store, hosted.number, key)
     newcomers = hosted.rates.newcomers()  # who may not be on the disk yet
@@ -173,7 +180,15 @@ def _others_by_invite(hosted: HostedRoom, key: bytes) -> dict[bytes, str]:
         keys += [one for one, its_invite in newcomers.items() if its_invite == invite]
     if invite in room.invites:
         end_invite(hosted, invite)
-    return {one: room.nick_of(one) for one in keys if room.role_of(one) not in STAFF}
+    return {
+        one: room.nick_of(one) for one in keys if _role_of(room, one) not in STAFF and not _is_banned(room, one, until)
+    }
+
+
+def _is_banned(room: Room, key: bytes, until: int) -> bool:
+    """Whether a key is banned until that time at least, 0 for ever."""
+    role, end = room.moderated.get(key, ("member", 0))
+    return role == "banned" and (not end or 0 < until <= end)
 
 
 def _covered(hosted: HostedRoom, decision: Moderation, cover: str) -> list[str]:

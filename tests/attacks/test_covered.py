@@ -245,3 +245,70 @@ def test_a_ban_of_all_who_came_by_one_invite_is_one_commit(tmp_path: Path, monke
             assert len({member.key for member in fixture.hosted.room.members}) == 2
 
     run(scene())
+
+
+def test_a_ban_of_all_who_came_by_one_invite_shortens_no_other(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with (
+            HostFixture(tmp_path, TCP, open_to_all=False) as fixture,
+            fixture.client("owner") as owner,
+            fixture.client("boss", invite=await new_invite(fixture, seconds=60)) as boss,
+            AsyncExitStack() as stack,
+        ):
+            invite = await new_invite(fixture, seconds=60)
+            trolls = [await stack.enter_async_context(fixture.client(f"t{n}", invite=invite)) for n in range(4)]
+            await owner.ask(Ask(what="op", text="boss"))
+            await owner.ask(Ask(what="ban", text="t0"))
+            await owner.ask(Ask(what="ban", text="t1", seconds=60))
+            answer = await boss.ask(Ask(what="ban", text="t2", alike=True, seconds=3600))
+            assert answer.fields["count"] == 3
+            ends = {key: until for key, (_role, until) in fixture.hosted.room.moderated.items()}
+            t0, t1, t2, t3 = (ends[troll.session.key] for troll in trolls)
+            assert (t0, t1, t2) == (0, t3, t3)
+            await boss.ask(Ask(what="ban", text="t2", seconds=60))
+            await declined(boss, Ask(what="mute", text="t0", alike=True))
+            await owner.ask(Ask(what="unban", text="t3"))
+            await boss.ask(Ask(what="mute", text="t3", alike=True))  # of a hostile operator's own making
+            roles = [fixture.hosted.room.role_of(troll.session.key) for troll in trolls]
+            assert roles == ["banned", "banned", "banned", "muted"]
+
+    run(scene())
+
+
+def test_a_ban_of_all_who_came_by_one_invite_spares_the_hosts_own_user(tmp_path: Path) -> None:
+    """Who has tried the invite with another key of theirs."""
+
+    async def scene() -> None:
+        async with HostFixture(tmp_path, TCP, open_to_all=False) as fixture, fixture.client("owner") as owner:
+            invite = await new_invite(fixture, seconds=60)
+            queue = await fixture.host.listen(Address("queue"), Site(fixture.folder, fixture.key), "lobby")
+            async with fixture.client("olga", invite=invite), fixture.client("troll", invite=invite):
+                pass
+            async with Place(fixture, queue).client("olga") as olga:
+                assert (await owner.ask(Ask(what="ban", text="troll", alike=True))).fields["count"] == 1
+                await olga.stored(await olga.say("still here"))
+
+    run(scene())
+
+
+def test_a_second_ban_keeps_what_the_first_one_covers(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with (
+            HostFixture(tmp_path, TCP) as fixture,
+            fixture.client("owner") as owner,
+            places(fixture) as (near, _),
+            near.client("troll"),
+        ):
+            await owner.ask(Ask(what="ban", text="troll"))
+        async with (  # the host does not know any more from where they came
+            HostFixture(tmp_path, TCP) as fixture,
+            fixture.client("owner") as owner,
+            places(fixture) as (near, _),
+        ):
+            await owner.ask(Ask(what="ban", text="troll", seconds=3600))
+            assert await near.refused("another") == "banned-source"
+            await owner.ask(Ask(what="ban", text="troll", cover="key"))
+            async with near.client("another"):
+                pass
+
+    run(scene())
