@@ -459,10 +459,11 @@ class Index:
             author_index, revision = database.execute(query, (target,)).fetchone() or (0, 0)
             if not revision or not self._is_same(author_index, frame.author):
                 return
-            if frame.kind == Kind.RETRACT or revision == 1 << _REVISION_BITS:
+            if revision == 1 << _REVISION_BITS:
                 database.execute("DELETE FROM messages WHERE seq = ?", (target,))
                 return
-            self._add(database, frame, target, revision, text)
+            if frame.kind == Kind.EDIT:  # a retraction is a revision without words: an edit brings the message back
+                self._add(database, frame, target, revision, text)
             database.execute("UPDATE messages SET revision = ?, shown = ? WHERE seq = ?", (revision, frame.seq, target))
 
     def _add(self, database: sqlite3.Connection, frame: Frame, seq: int, revision: int, text: str) -> None:

@@ -23,6 +23,7 @@ _MAX_REACTIONS: Final = 1_000  # reactions on one message; more are not shown
 _MAX_REACTIONS_BY_KEY: Final = 8  # reactions of one key on one message; more are not shown
 _MAX_REACTION: Final = 32  # characters of a reaction (a family of four with skin tones has 11); more is cut
 _NO_REACTIONS: Final[dict[tuple[str, bytes], tuple[int, str]]] = {}  # of most messages
+_FOR_GOOD: Final = 2**63  # no number of the log is as large
 _MAX_NAMES: Final = 100  # in one line of who came and left
 
 
@@ -71,7 +72,8 @@ class MessageEntry(Entry):
     pending: bool = False
     mentioned: bool = False  # it mentions the reader and is by somebody else
     retracted: bool = False
-    texts: tuple[Edit, ...] = ()  # the first one and the edits, in the log's order; () without edits
+    taken_back: int = 0  # the number of its last retraction: texts from before it are gone
+    texts: tuple[Edit, ...] = ()  # the first one and the edits, in the log's order; () if it is as it was said
     removed_by: str = ""  # the operator who has taken it back
     decision: Moderation | None = None  # it is none, but what the owner or an operator has decided
     verified: bool = True  # see ``Message.verified``
@@ -88,7 +90,7 @@ class MessageEntry(Entry):
 
     @property
     def edited(self) -> bool:
-        return bool(self.texts)
+        return len(self.texts) > 1
 
     @property
     def earlier(self) -> list[Edit]:
@@ -103,22 +105,25 @@ class MessageEntry(Entry):
     def apply(self, change: Message, nick: str) -> None:
         """Apply an edit, a retraction or a reaction. ``nick`` is the reader's.
 
-        Only the author edits and retracts; whether somebody may take back what another has said, the host decides.
+        Only the author edits and retracts, and an edit after a retraction brings the message back. Whether somebody
+        may take back what another has said, the host decides; that is for good.
         """
-        if change.decision is not None and not self.retracted:
-            self.removed_by = change.author.nick
+        if change.decision is not None and self.taken_back < _FOR_GOOD:
+            self.removed_by, self.taken_back = change.author.nick, _FOR_GOOD
             self.retracted, self.text, self.texts, self.reactions = True, "", (), _NO_REACTIONS
-        if self.retracted or (change.kind != Kind.REACT and change.author.key != self.key):
+        if self.taken_back == _FOR_GOOD or (change.kind != Kind.REACT and change.author.key != self.key):
             return
         if change.kind == Kind.REACT:
             self._react(change, change.author.key)
             return
+        known = self.texts if self.texts or self.retracted else (Edit(self.seq, self.time, self.text),)
         if change.kind == Kind.RETRACT:
-            self.retracted, self.text, self.texts, self.reactions = True, "", (), _NO_REACTIONS
+            self.taken_back = max(self.taken_back, change.seq)
         else:
-            first, *edits = self.texts or (Edit(self.seq, self.time, self.text),)
-            edits = sorted({*edits, Edit(change.seq, change.time, change.text)})[-MAX_EDITS:]
-            self.text, self.texts = edits[-1].text, (first, *edits)
+            known = (*known, Edit(change.seq, change.time, change.text))
+        texts = sorted({text for text in known if text.seq > self.taken_back})
+        self.texts, self.retracted = (*texts[:1], *texts[1:][-MAX_EDITS:]), not texts
+        self.text = texts[-1].text if texts else ""
         self.mentioned = not self.mine and mentions(self.text, nick)
 
     def _react(self, change: Message, key: bytes) -> None:

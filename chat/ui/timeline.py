@@ -337,6 +337,8 @@ class Timeline(Ring):
 
     def reactions(self, entry: MessageEntry) -> list[tuple[str, list[str]]]:
         """Return each reaction to a message with the nicknames of who gave it, the first reaction first."""
+        if entry.retracted:  # they are back if it is
+            return []
         given: dict[str, list[str]] = {}
         for (emoji, key), (_, nick) in sorted(entry.reactions.items(), key=lambda reaction: reaction[1][0]):
             if emoji and key not in self.ignored:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chat.core.bodies import Moderation
 from chat.core.wire import Kind
 from chat.ui import ring as ring_module
 from chat.ui.entry import MessageEntry
@@ -53,12 +54,31 @@ def test_what_is_taken_back_stays_in_place_without_its_texts() -> None:
         message(3, "a secret", kind=Kind.EDIT, target=1),
         react(4, "👍", 1),
         message(5, kind=Kind.RETRACT, target=1),
-        message(6, "again", kind=Kind.EDIT, target=1),
+        message(6, "theirs", key=CID, kind=Kind.EDIT, target=1),
     )
     item = said(made, 1)
     assert (item.retracted, item.text, item.earlier, made.reactions(item)) == (True, "", [], [])
-    assert item.weight == 0  # nothing of it is in memory
+    assert "secret" not in str(item)  # nothing of it is in memory
     assert texts(made) == ["", "text 2"]
+
+
+def test_an_edit_brings_back_what_its_author_took_back_and_not_what_an_operator_has_removed() -> None:
+    made = timeline(
+        message(1, "secret"),
+        react(2, "👍", 1),
+        message(3, kind=Kind.RETRACT, target=1),
+        message(4, "secret", kind=Kind.EDIT, target=1),
+    )
+    item = said(made, 1)
+    assert (item.retracted, item.text, item.edited, len(made.reactions(item))) == (False, "secret", False, 1)
+    made.add(message(5, "a secret", kind=Kind.EDIT, target=1))
+    assert (item.text, [edit.text for edit in item.earlier]) == ("a secret", ["secret"])
+    made.add(message(6, kind=Kind.RETRACT, target=1))
+    made.add(message(7, "again", kind=Kind.EDIT, target=1))
+    removal = Moderation(action="retract", by=CID, by_nick="cid", target=1)
+    made.add(message(8, kind=Kind.MODERATION, target=1)._replace(decision=removal))
+    made.add(message(9, "and again", kind=Kind.EDIT, target=1))
+    assert (item.retracted, item.text, item.weight) == (True, "", 0)
 
 
 def test_reactions_are_counted_by_emoji_one_for_each_key() -> None:

@@ -324,7 +324,8 @@ class Windows(RuleBasedStateMachine):
         first = self.log[seq - 1]
         about = [each for each in self.log if each.target == seq]
         by_author = [each for each in about if each.author.key == first.author.key]
-        if any(each.kind == Kind.RETRACT for each in by_author):
+        changes = [each.kind for each in by_author if each.kind != Kind.REACT]
+        if changes and changes[-1] == Kind.RETRACT:
             return "", 0
         edits = [each.text for each in by_author if each.kind == Kind.EDIT]
         return [first.text, *edits][-1], len({each.text for each in about if each.kind == Kind.REACT})
