@@ -216,6 +216,14 @@ class Client:
         self.connection.flush_soon()
         return entry
 
+    def withdraw(self, entry: OutboxEntry) -> bool:
+        """Take an entry out of the outbox again, if it is the last one and was never sent. Return whether it was."""
+        if not self.session.withdraw(entry):
+            return False
+        assert self._outbox is not None
+        self._outbox.drop_last()
+        return True
+
     async def _keep_in_turn(self, message: Outgoing) -> OutboxEntry:
         self._waiting.append(message)
         try:

@@ -163,6 +163,13 @@ class Outbox:
                 self._replace(self._bytes(self._settled, self._end))
         return before - len(self._records)
 
+    def drop_last(self) -> None:
+        """Remove the newest message. If the disk does not take that, the next process sends it all the same."""
+        _number, size = self._records.pop()
+        self._end -= size
+        with suppress(OSError):
+            os.ftruncate(self._fd, self._end)
+
     def rewrite(self, entries: Collection[OutboxEntry]) -> None:
         """Replace the newest messages in the file by these, which have new numbers; all or none.
 

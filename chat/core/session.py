@@ -85,6 +85,7 @@ class Session:
         self.topic = ""  # what the room is about
         self.stream = 0  # the outbox's id; 0 if we only read
         self.unsettled = Unsettled()
+        self._unsent = 0  # of these, the last ones, which no link has had yet
         self._wanted_nick = nick
         self._history = history
         self._show = 0
@@ -195,6 +196,17 @@ class Session:
         self.unsettled.append(entry)
         if self.state is LinkState.JOINED:
             self._send(entry)
+        else:
+            self._unsent += 1
+
+    def withdraw(self, entry: OutboxEntry) -> bool:
+        """Forget an entry if it is the last one and was never sent. Return whether it was."""
+        if not self._unsent or self.unsettled[-1] is not entry:
+            return False
+        self._unsent -= 1
+        self.unsettled.pop()
+        self.unsettled.next_number -= self.unsettled.next_number > 0
+        return True
 
     def _send(self, entry: OutboxEntry) -> None:
         self._out += encode(entry.kind, entry.body, flags=entry.flags, number=entry.number)
@@ -311,6 +323,7 @@ class Session:
         again, changed = self.unsettled.welcome(welcome) if self.stream else ([], False)
         for entry in again:
             self._send(entry)
+        self._unsent = 0
         if changed:
             events.append(Numbered())
         self._settle(self.unsettled.passed(self.next_seq), events)

@@ -61,7 +61,7 @@ class Kind(IntEnum):
     SAY = 1  # a message; flag REPLY: the body begins with the u64 seq that it replies to
     ACTION = 2  # "/me": the body is what the author does
     EDIT = 3  # u64 seq of the author's own message, then its new text
-    RETRACT = 4  # u64 seq of the author's own message
+    RETRACT = 4  # u64 seq of the author's own message; a later EDIT brings it back
     REACT = 5  # u64 seq of a message, then an emoji; an empty one takes the reaction back
     AUTHOR = 16  # introduces an author: an Author struct; the frame's author field is its index
     MODERATION = 17  # what the owner or an operator has decided: a Moderation struct

@@ -46,6 +46,7 @@ KEYS: Final = (
     Key("quote", ("Alt+Q",), later("quote it")),
     Key("edit", ("Alt+E",), later("correct it, if it is yours")),
     Key("retract", ("Alt+X", "Alt+Delete"), later("take it back, if it is yours")),
+    Key("undo", ("Alt+Z",), later("bring back what you took back within the last minute")),
     Key("react", ("Alt+A",), later("react to it with an emoji")),
     Key("copy", ("Alt+C",), later("copy it to the terminal's clipboard")),
     Key("details", ("Alt+I",), later("show what is known about it")),

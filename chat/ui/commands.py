@@ -58,6 +58,7 @@ COMMANDS: Final = (
     Usage("quote", "", later("quote the selected message, or else the last one by somebody else")),
     Usage("edit", "[TEXT]", later("correct the selected message, or else your last one"), program=("target", "text")),
     Usage("retract", "", later("take back the selected message, or else your last one"), program=("target",)),
+    Usage("undo", "", later("bring back what you took back within the last minute")),
     Usage(
         "react",
         "EMOJI",

@@ -37,6 +37,7 @@ from chat.local.rooms import records
 from chat.local.settings import NAMES, change, choices, toml, value_of
 from chat.local.settings import parse as parse_setting
 from chat.ui import emoji, invites, moderation
+from chat.ui.changes import Changes
 from chat.ui.commands import LINES, USAGES, help_on, rooms_like
 from chat.ui.describe import details
 from chat.ui.face import R
@@ -78,6 +79,7 @@ class Rooms(Generic[R]):
         self.begun: tuple[str, MessageEntry] | None = None  # what waits for its text, and about what
         self._face = face
         self._opener = opener
+        self.changes: Final = Changes(self, face)
         self._turn = asyncio.Lock()
         self.active = now()  # when the user last did something
         self._idle = False
@@ -90,7 +92,7 @@ class Rooms(Generic[R]):
         """Say a text, or do with it what a command before it began."""
         command, item = self.begun or ("", None)
         if item is not None and command in _ABOUT:
-            return self.send(text, _ABOUT[command], item.seq, typed=typed)
+            return self.changes.change(item, _ABOUT[command], text, typed=typed)
         return self.send(quoted(item) + text if item is not None else text, typed=typed)
 
     def send(self, text: str, kind: int = Kind.SAY, target: int = 0, *, typed: str = "") -> Work:
@@ -98,16 +100,18 @@ class Rooms(Generic[R]):
 
         Raises LocalProtocolError for a text that is too long.
         """
-        message = self._outgoing(text, kind, target)
+        message = self.outgoing(text, kind, target)
         self.begun = None
         self._face.sending(self.room)
-        return self._send(self.room, message, typed or text)
+        return self.deliver(self.room, message, typed or text)
 
-    def _outgoing(self, text: str, kind: int = Kind.SAY, target: int = 0) -> Outgoing:
+    def outgoing(self, text: str, kind: int = Kind.SAY, target: int = 0) -> Outgoing:
+        """Return the message that a typed text is. Raises LocalProtocolError for one that is too long."""
         text = emoji.expand(text) if self.settings.emoji_names else text
         return Outgoing(text, kind, target, self._face.message_id)
 
-    async def _send(self, room: R, message: Outgoing, typed: str) -> None:
+    async def deliver(self, room: R, message: Outgoing, typed: str) -> None:
+        """Put a message into a room's outbox, after those before it."""
         async with self._turn:  # in the order typed, even if ``say`` has to wait
             try:
                 entry = await room.client.say(message)
@@ -131,7 +135,7 @@ class Rooms(Generic[R]):
     def _about_chosen(self, command: str, text: str) -> Work:
         item = self._face.chosen(command)
         if text:
-            return self.send(text, _ABOUT[command], item.seq, typed=f"/{command} {text}")
+            return self.changes.change(item, _ABOUT[command], text, typed=f"/{command} {text}")
         self.begun = command, item
         return self._face.begin(command, item)
 
@@ -142,7 +146,10 @@ class Rooms(Generic[R]):
         return self._face.begin("quote", self._face.chosen("quote"))
 
     def do_retract(self, _argument: str) -> Work:
-        return self.send("", Kind.RETRACT, self._face.chosen("retract").seq, typed="/retract")
+        return self.changes.take_back(self._face.chosen("retract"))
+
+    def do_undo(self, _argument: str) -> Work:
+        return self.changes.undo()
 
     def do_react(self, given: str) -> Work:
         item = self._face.chosen("react")
@@ -234,7 +241,7 @@ class Rooms(Generic[R]):
                 if room not in self.rooms:
                     self._add(room)
                 if text:
-                    await self._send(room, self._outgoing(text), text)
+                    await self.deliver(room, self.outgoing(text), text)
                 entered.set()
                 await self._face.follow(room)
         except ChatError as error:

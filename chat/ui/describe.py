@@ -65,11 +65,14 @@ def listed(nicks: list[str]) -> str:
     return ", ".join([*nicks[:_NAMED], _("{count} more").format(count=more)] if more > 0 else nicks)
 
 
-def describe_message(item: MessageEntry, about: str = "", *, number: bool = False, clock: str = "%H:%M") -> list[str]:
+def describe_message(
+    item: MessageEntry, about: str = "", *, number: bool = False, clock: str = "%H:%M", restores: bool = False
+) -> list[str]:
     """Return the lines of a message.
 
     ``about`` is what it answers or changes, in words; else that is named by its number. With ``number`` the last line
     ends with the number by which commands can name the message. ``clock`` is the time, in strftime's format.
+    ``restores``: what it changes was taken back.
     """
     head = time.strftime(f"{clock} ", time.localtime(item.time / 1000)) if clock else ""
     nick, text = _line(item.nick) + (f" [{_('bot')}]" if item.bot else ""), visible(item.text)  # no nick has brackets
@@ -88,7 +91,8 @@ def describe_message(item: MessageEntry, about: str = "", *, number: bool = Fals
             before = f"* {nick} "
         case Kind.EDIT:
             handle = item.target
-            before = _("{nick} corrects {about}: ").format(nick=nick, about=about)
+            form = _("{nick} brings back {about}: ") if restores else _("{nick} corrects {about}: ")
+            before = form.format(nick=nick, about=about)
         case Kind.RETRACT:
             handle, text = item.target, ""
             before = _("{nick} takes back {about}").format(nick=nick, about=about)

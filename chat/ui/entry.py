@@ -68,7 +68,7 @@ class MessageEntry(Entry):
     kind: int
     text: str  # as it is now; "" once retracted
     target: int  # the message it answers, 0 for none
-    mine: bool  # by the reader's key
+    mine: bool  # by the reader: their key, and this outbox or this nickname, as one key may have several
     pending: bool = False
     mentioned: bool = False  # it mentions the reader and is by somebody else
     retracted: bool = False
@@ -83,7 +83,9 @@ class MessageEntry(Entry):
     @classmethod
     def of(cls, message: Message, key: bytes = b"", nick: str = "") -> MessageEntry:
         """Return a message as the reader with this key and nickname sees it."""
-        author, text, mine = message.author, message.text, message.author.key == key
+        author, text = message.author, message.text
+        same = message.mine or not nick or author.nick.casefold() == nick.casefold()
+        mine = same and author.key == key
         said = (message.time, message.seq, author.key, author.nick, author.bot, message.kind, text, message.target)
         mentioned = not mine and mentions(text, nick)
         return cls(*said, mine, mentioned=mentioned, decision=message.decision, verified=message.verified)

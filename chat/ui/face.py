@@ -85,6 +85,10 @@ class Face(Generic[R]):
     def show(self, *lines: str, room: R | None = None) -> None:
         """Show lines of our own in a room, else in the current one."""
 
+    def hint(self, text: str) -> None:
+        """Show a line of our own that is of no use later."""
+        self.show(text)
+
     def show_list(self, lines: Sequence[str]) -> None:
         """Show lines that may be more than fit on a screen."""
         self.show(*lines)

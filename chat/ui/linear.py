@@ -32,6 +32,7 @@ from chat.client.queries import fetch, find
 from chat.core.bodies import Direct
 from chat.core.errors import ChatError, WrongValue
 from chat.core.events import Here, Joined, Message, Rejected, Rewound, Stored
+from chat.core.outgoing import split_body
 from chat.core.session import LinkState
 from chat.core.text import visible
 from chat.core.wire import MAX_TEXT, Kind
@@ -41,7 +42,7 @@ from chat.local.settings import DEFAULTS
 from chat.local.streams import Output, lines, while_read
 from chat.ui import face
 from chat.ui.commands import LINES, commands_of, parse, written
-from chat.ui.controller import OWN, Controller
+from chat.ui.controller import OWN, Controller, now
 from chat.ui.describe import describe, describe_message, excerpt, given_nick
 from chat.ui.entry import MessageEntry
 from chat.ui.face import Face, converse
@@ -87,7 +88,7 @@ class Room(face.Room):
         return self.timeline.at_seq(seq) or self.older.get(seq)
 
     def said(self, message: Message) -> MessageEntry:
-        return MessageEntry.of(message, self.timeline.key)
+        return MessageEntry.of(message, self.timeline.key, self.timeline.nick)
 
 
 class Linear(Face[Room]):
@@ -191,6 +192,8 @@ class Linear(Face[Room]):
             case Stored(entry) | Rejected(entry):
                 said_here = self._said.pop(id(entry), None) is not None  # else an earlier process said it
                 self._unsent += said_here and isinstance(event, Rejected) and not self._is_typed
+                room.timeline.settle(entry, event.seq if isinstance(event, Stored) else 0)
+                self.controller.changes.settled(room, event)
             case Rewound():
                 room.timeline.rewound()
                 room.older.clear()
@@ -225,6 +228,7 @@ class Linear(Face[Room]):
             timeline.ignored.add(key)
         item = room.at_seq(message.target) if message.target else None
         about = excerpt(message.kind, item) if item is not None else ""  # before the message changes it
+        restores = item is not None and item.retracted
         timeline.add(message)
         with suppress(ValueError):  # a nickname that the host has not given yet
             room.client.show(read=message.seq)
@@ -232,7 +236,8 @@ class Linear(Face[Room]):
             return []
         day, before = timeline.local(message.time).date(), room.day
         room.day = day
-        made = describe_message(room.said(message), about, number=self._numbers, clock=settings.time_format)
+        said = room.said(message)
+        made = describe_message(said, about, number=self._numbers, clock=settings.time_format, restores=restores)
         if self._is_seen:
             made = _folded(made, message.seq)
         who = (key, message.author.nick)
@@ -368,7 +373,8 @@ class Linear(Face[Room]):
 
     def chosen(self, command: str) -> MessageEntry:
         room, mine = self.controller.room, OWN.get(command)
-        item = room.at_seq(self._number) if self._number else room.timeline.last_message(mine=mine)
+        pending = room.timeline.last_pending() if mine else None
+        item = room.at_seq(self._number) if self._number else pending or room.timeline.last_message(mine=mine)
         if item is None or item.retracted:
             raise ChatError("there is no such message")
         if mine and not item.mine:
@@ -381,6 +387,7 @@ class Linear(Face[Room]):
 
     def sent(self, room: Room, entry: OutboxEntry) -> None:
         self._said[id(entry)] = entry
+        room.timeline.add_pending(entry, entry.kind, *split_body(entry.kind, entry.flags, entry.body), now())
         if room.client.session.state is not LinkState.JOINED:
             self.show(_("there is no link now; your message is kept and will be sent when it is back"))
 

@@ -322,6 +322,8 @@ class Timeline(Ring):
     def settle(self, sent: object, seq: int) -> MessageEntry | None:
         """It is stored under this number, 0 for an unknown one. Return its entry, None if it was not pending."""
         entry = self._pending.pop(id(sent), None)
+        if entry is not None:
+            entry.seq = seq
         if entry is not None and seq not in self._by_seq:
             entry.pending = False
             self._append(entry)
@@ -330,6 +332,14 @@ class Timeline(Ring):
     def drop(self, sent: object) -> None:
         """It was rejected: show it no longer."""
         self._pending.pop(id(sent), None)
+
+    def last_pending(self) -> MessageEntry | None:
+        """Return the newest message that is not stored yet, unless it is taken back."""
+        return next((entry for entry in reversed(self._pending.values()) if not entry.retracted), None)
+
+    def is_sent_as(self, entry: MessageEntry, sent: object) -> bool:
+        """Whether this entry is pending for what ``add_pending`` was given."""
+        return self._pending.get(id(sent)) is entry
 
     def read_by(self, entry: MessageEntry) -> tuple[int, int]:
         """Return how many others have read a message, of how many."""

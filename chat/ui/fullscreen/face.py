@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from prompt_toolkit.document import Document
 
 from chat.core.errors import ChatError
-from chat.core.events import Rewound
+from chat.core.events import Rejected, Rewound, Stored
 from chat.core.text import visible
 from chat.i18n import _, translate
 from chat.local.keys import KEYS, rebind
@@ -401,6 +401,8 @@ class Watcher:
             self._face.navigator.came_from = None  # its numbers are of a log that is no more
         if what := view.take(event):
             self._ring(view, what)
+        if isinstance(event, Stored | Rejected):
+            self._face.controller.changes.settled(view, event)
         for news in view.news:
             if not (view.is_ignored(news.other) or self._face.controller.is_told(news)):
                 self._take_news(view, news)

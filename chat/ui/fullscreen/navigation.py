@@ -139,7 +139,9 @@ class Navigator:
         view, mine = self._face.view, OWN.get(command)
         is_selected = view.pane.selected is not None
         item = view.selected(mine=mine if mine or not is_selected else None)
-        if item is not None and item.seq:
+        if item is not None and item.retracted and mine:
+            raise ChatError("this message is taken back already")
+        if item is not None and (item.seq or (item.pending and mine)):
             return item
         if is_selected and mine:
             raise ChatError("this is not yours: only your own messages can be changed; Escape selects none")

@@ -217,4 +217,5 @@ class View(Viewport, Room):
         if self.pane.selected is not None:
             entry = self.window[self.pane.selected]
             return entry if isinstance(entry, MessageEntry) and mine in (None, entry.mine) else None
-        return self.timeline.last_message(mine=mine)
+        pending = self.timeline.last_pending() if mine else None
+        return pending or self.timeline.last_message(mine=mine)
