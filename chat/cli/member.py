@@ -215,13 +215,15 @@ def host(
     from chat.transport.registry import bare_scheme, find, local_scheme
     from chat.transport.typed import typed_address, typed_host
 
-    if everyone and group:
+    if everyone and group is not None:
         raise WrongValue("--group and --everyone cannot be combined; give one")
-    if group or everyone:
+    if group == "":  # of an unset variable, perhaps
+        raise WrongValue("--group needs the name of a group; to let every user of this machine in, write --everyone")
+    if group:
         from chat.local.shared import group_id
 
-        group = group or ""
         group_id(group)
+    group = "" if everyone else group
     room = room_name(room)
     addresses = [typed_address(address) for address in transport]
     asked = [find(address.scheme).scheme for address in addresses]  # before anything starts

@@ -48,7 +48,7 @@ def question(name: str, argument: str) -> Ask:
     if name == "topic":
         return Ask(what=name, text=argument)
     if name == "slow":
-        seconds = 0 if argument == "off" else int(argument) if argument.isdecimal() else seconds_of(argument)
+        seconds = 0 if argument == "off" else seconds_of(f"{argument}s" if argument.isdecimal() else argument)
         if seconds is None:
             raise WrongValue("{argument!r} is no time; write seconds, like 30, or off", argument=argument)
         return Ask(what=name, seconds=min(seconds, 2**32 - 1))

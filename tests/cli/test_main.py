@@ -51,6 +51,8 @@ if TYPE_CHECKING:
         (["invite", "new", "--expires", "0.001"], 2, "is no time"),
         (["invite", "new", "--uses", "-2"], 2, "range"),
         (["host", "--rate", "-5"], 2, "range"),
+        (["host", "--group", ""], 2, "--everyone"),
+        (["room", "slow", ".", "9" * 5000], 2, "is no time"),
     ],
 )
 def test_bad_input_gets_one_clear_line(tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
