@@ -275,6 +275,7 @@ def host(
                 i18n.use("en")  # in the host's log
             raise
         return
+    from chat.core.events import LocalNotice
     from chat.host.process import HostProcess
     from chat.local.private_files import make_private
 
@@ -291,6 +292,8 @@ def host(
             for line in hosted.listening:
                 click.echo(line)
         client = home.client(room, "", nick=nick, speaks=True, history=options.HISTORY, looks=True)
+        if hosted.words and not json:
+            client.events.put(LocalNotice(code="own-words", fields={"words": hosted.words}))
         run(hosted.while_it_runs(show(client, home, plain=plain, as_json=json, hosts=True)))
     if not json:
         warn(_("room {room} is closed; open it again with: chat host {room}").format(room=room))

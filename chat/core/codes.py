@@ -79,6 +79,7 @@ LOCAL: Final = {  # what the client itself says; a host that sends one of these 
         "trust on first use: the host at {address} has the key {shown}; compare these words with its owner, by phone "
         "or in person: {words}"
     ),
+    "own-words": "who joins by address sees: {words}",
     "other-host": (
         "the host at {address} has the key {shown}, not the one in the invite: it is another host, or someone is "
         "intercepting the connection; ask for a new invite by a way you trust"

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
+from chat.core.codes import LOCAL
 from chat.core.errors import AddressError, ChatError, Text
 from chat.core.text import load, visible
 from chat.core.wire import BEAT
@@ -230,7 +231,7 @@ def _announce(room: str, listening: list[Address], invite: str, spoken: str, *, 
             click.echo(_("join it as another user:   chat join {name}").format(name=name))
         click.echo(_("join it by invite:         chat join '{invite}'").format(invite=invite))
         if spoken:
-            click.echo(_("who joins by address sees: {words}").format(words=spoken))
+            click.echo(_(LOCAL["own-words"]).format(words=spoken))
 
 
 class HostProcess:
@@ -277,6 +278,12 @@ class HostProcess:
             error = ChatError(why or self._why(code))
             error.exit_code = code
             raise error
+
+    @property
+    def words(self) -> str:
+        """The words for the host's key, "" if nobody elsewhere can reach it."""
+        words: str = json.loads(self.listening[0]).get("words", "")
+        return words
 
     def close(self) -> None:
         """End the host, and wait until it has ended. Idempotent."""

@@ -79,6 +79,9 @@ def test_a_damaged_line_is_named_and_nothing_is_forgotten(tmp_path: Path) -> Non
     assert known.read_text() == "tcp:192.0.2.1:7711 SHA256:short\n"
 
 
-def test_a_host_that_others_cannot_reach_shows_no_words(tmp_path: Path) -> None:
-    with host(tmp_path / "me") as room:
+def test_the_window_of_a_host_shows_its_words_if_others_can_reach_it(tmp_path: Path) -> None:
+    with window(tmp_path / "me", "host", "-ttcp:127.0.0.1:0") as seat:
+        shown = seat.until("who joins by address sees: ").rpartition(": ")[2]
+    assert run_here(tmp_path / "me", "trust", "show").stdout.endswith(f"  {shown}\n")
+    with host(tmp_path / "other") as room:
         assert "words" not in room.seen[0]
