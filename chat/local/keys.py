@@ -33,7 +33,11 @@ class Key(NamedTuple):
 
 
 KEYS: Final = (
-    Key("send", ("Enter",), later("send the message, or carry out the command")),
+    Key(
+        "send",
+        ("Enter",),
+        later("send the message, or carry out the command; in an empty input, show all of a long message"),
+    ),
     Key("newline", ("Alt+Enter", "Ctrl+J"), later("begin a new line")),
     Key("editor", ("Ctrl+X Ctrl+E",), later("edit the message in $VISUAL or $EDITOR")),
     Key("page-up", ("PageUp",), later("scroll up")),

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 _LINE_SIZE: Final = 20  # what a line costs to cache besides its rows, in rows: about a dozen objects
 _CLOCK_FROM: Final = 40  # columns: a narrower pane has better use for them than the time
-_GROUP: Final = 5 * 60_000  # ms between two messages of one author that share one head
+_MINUTE: Final = 60_000  # ms
+_GROUPED: Final = 200  # characters of a message in a group; after a longer one, or one of several lines, a head shows
+# rows of a text; a longer one would push the talk off the screen, so its first few show until it is unfolded
+_MAX_ROWS: Final = 12
+_SHOWN_ROWS: Final = 5
 _EXCERPT: Final = 200  # characters of a message that is answered; the width of the pane cuts it further
 _MAX_REACTIONS: Final = 12  # different ones shown on one message
 _REACTION_COLUMNS: Final = 8
@@ -52,6 +56,7 @@ class Line(NamedTuple):
     head: bool = True  # whether clock and lead show; if not, they still indent
     markdown: bool = False  # whether the text is light markdown
     me: str = ""  # the reader's nickname, if the text mentions it
+    unfolds: str = ""  # the key that shows all of the text; "" if all of it shows, however long it is
 
 
 class Wrapped(NamedTuple):
@@ -62,6 +67,7 @@ class Wrapped(NamedTuple):
     texts: list[str]
     above: int = 0  # how many of the rows stand above the text
     styled: dict[int, Row] = {}  # noqa: RUF012 - rows with styles besides the line's own; never changed
+    folded: int = 0  # rows of the text that are left out
 
     @property
     def size(self) -> int:
@@ -70,15 +76,39 @@ class Wrapped(NamedTuple):
 
 
 class Conversation:
-    """``time_format`` is that of strftime, "" for no times."""
+    """``time_format`` is that of strftime, "" for no times. ``unfolds`` is the key that shows all of a long text.
 
-    def __init__(self, timeline: Timeline, time_format: str = "%H:%M") -> None:
+    Conversations about one log share ``unfolded``, the ``Entry.order`` of each such text that shows whole.
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        time_format: str = "%H:%M",
+        *,
+        unfolds: str = "Enter",
+        unfolded: set[tuple[int, int]] | None = None,
+    ) -> None:
         self.timeline: Final = timeline
         self._time_format = time_format
+        self._unfolds = unfolds
+        self._unfolded = set() if unfolded is None else unfolded
 
     def selectable(self, number: int) -> bool:
         entry = self.timeline[number]
         return isinstance(entry, MessageEntry) and not entry.pending  # it has no place yet, nothing can refer to it
+
+    def unfold(self, number: int, *, toggle: bool = False) -> None:
+        """Show all of a long text. ``toggle``: fold it again if it shows."""
+        order = self.timeline[number].order
+        if toggle and order in self._unfolded:
+            self._unfolded.remove(order)
+        else:
+            self._unfolded.add(order)
+
+    def fold(self) -> None:
+        """Fold every long text."""
+        self._unfolded.clear()
 
     def line(self, number: int) -> Line:
         """Return how an entry looks now. It is made anew for each redraw; its rows are cached."""
@@ -123,7 +153,10 @@ class Conversation:
             text = f"{nick} {entry.text}" if action else "\n".join(describe_message(entry, clock=""))
         markdown = entry.kind in {Kind.SAY, Kind.ACTION}
         me = self.timeline.nick if entry.mentioned and markdown else ""
-        return Line(text, "", lead, style, gap, quote, suffix, reactions=reactions, markdown=markdown, me=me)
+        unfolds = "" if entry.order in self._unfolded else self._unfolds
+        return Line(
+            text, "", lead, style, gap, quote, suffix, reactions=reactions, markdown=markdown, me=me, unfolds=unfolds
+        )
 
     def _suffix(self, entry: MessageEntry) -> str:
         parts = [_("(edited)")] if entry.edited and not entry.retracted else []
@@ -154,14 +187,16 @@ class Conversation:
 
 
 def _continues(entry: Entry, before: Entry | None) -> bool:
-    """Whether a message follows one of its author so closely that it needs no head of its own."""
+    """Whether a message follows a short one of its author in the same minute, so that it needs no head of its own."""
     return (
         isinstance(entry, MessageEntry)
         and isinstance(before, MessageEntry)
         and entry.kind == before.kind == Kind.SAY
         and (entry.key, entry.nick) == (before.key, before.nick)
         and not entry.target
-        and abs(entry.time - before.time) <= _GROUP
+        and entry.time // _MINUTE == before.time // _MINUTE
+        and len(before.text) <= _GROUPED
+        and "\n" not in before.text
     )
 
 
@@ -201,7 +236,7 @@ def lay(line: Line, width: int, *, delimiters: bool = False) -> Wrapped:
     if line.quote:
         styled[len(texts)] = [("class:faint", clip(line.quote, room))]
         texts.append(styled[len(texts)][0][1])
-    text = sanitize(line.text)
+    begin, text = len(texts), sanitize(line.text)
     if line.markdown:
         lines = parse(text, line.me)
         for fragments in lines if delimiters else without_delimiters(lines):
@@ -213,6 +248,14 @@ def lay(line: Line, width: int, *, delimiters: bool = False) -> Wrapped:
                 texts.append("".join(part for _style, part, *_more in row))
     else:
         texts += wrap(text, room)
+    folded = 0
+    if line.unfolds and len(texts) - begin > _MAX_ROWS:
+        folded = len(texts) - begin - _SHOWN_ROWS
+        del texts[begin + _SHOWN_ROWS :]
+        styled = {at: row for at, row in styled.items() if at < len(texts)}
+        more = clip(_("… {count} more · {key}").format(count=folded, key=line.unfolds), room)
+        styled[len(texts)] = [("class:faint", more)]
+        texts.append(more)
     if line.suffix:
         suffix = " " + clip(line.suffix, room - 1)
         if columns(texts[-1]) + columns(suffix) > room:
@@ -224,7 +267,7 @@ def lay(line: Line, width: int, *, delimiters: bool = False) -> Wrapped:
         for reactions in wrap(sanitize(line.reactions, lines=False), room):
             styled[len(texts)] = [("class:faint", reactions)]
             texts.append(reactions)
-    return Wrapped(head, indent, texts, len(line.above), styled)
+    return Wrapped(head, indent, texts, len(line.above), styled, folded)
 
 
 def row_of(line: Line, wrapped: Wrapped, at: int) -> Row:

@@ -163,7 +163,10 @@ class FullScreen(Face[View]):
     # -- what is typed ---------------------------------------------------------------------------
 
     def enter(self) -> None:
-        """Send what was typed, or do what it asks for. What cannot be sent stays in the input."""
+        """Send what was typed, or do what it asks for; if it is empty, unfold a message.
+
+        What cannot be sent stays in the input.
+        """
         typed = clean(self.input.text)  # a key may be a control character (Ctrl+Q)
         try:
             typed.encode()
@@ -171,6 +174,7 @@ class FullScreen(Face[View]):
             self.show(_("this was not sent: {mark} stands for bytes that are not UTF-8").format(mark="\ufffd"))
             return
         if not typed.strip():
+            self.pane.unfold()
             return
         try:
             meant = parse(_BLANK_LINES.sub("", typed))

@@ -229,7 +229,7 @@ class Navigator:
                 return False
             if (line := search.line_of(hit)) is not None:
                 search.at = hit
-                view.pane.jump(line)
+                view.pane.jump(line, unfold=True)  # the hit may be in a part that is folded
                 view.pane.selected = line
                 return True
             search.forget(hit)

@@ -83,8 +83,9 @@ class Pane(UIControl):
         return range(low, high + 1)
 
     def follow(self) -> None:
-        """Go to the end, and stay there."""
+        """Go to the end, and stay there. What was unfolded is folded again."""
         self.top = self._selected = None
+        self._conversation.fold()
 
     def scroll(self, pages: int) -> None:
         """Scroll down by pages that overlap by a row, or up."""
@@ -110,10 +111,12 @@ class Pane(UIControl):
         self.top = None if other.top is None else (other.top[0] + shift, other.top[1])
         self.selected = None if other.selected is None else other.selected + shift
 
-    def jump(self, number: int | None) -> bool:
+    def jump(self, number: int | None, *, unfold: bool = False) -> bool:
         """Bring a line into view, a third of the way down. False if there is no such line."""
         if number is None or number not in self._numbers:
             return False
+        if unfold:
+            self._conversation.unfold(number)
         self._begin()
         self._hold(*self._back(number, 0, self._height // 3))
         return True
@@ -149,6 +152,21 @@ class Pane(UIControl):
             self._hold(*min(max(self._begin(), lowest), (chosen, 0)))
         return chosen
 
+    def unfold(self) -> None:
+        """Show all of the selected message, or of the last one in view that is folded; fold the selected one again.
+
+        The rows above it stay in place.
+        """
+        first, last = self.in_view
+        chosen, selectable = self.selected, self._conversation.selectable
+        if chosen is None:
+            in_view = range(last, first - 1, -1)
+            chosen = next((number for number in in_view if self._lay(number).folded and selectable(number)), None)
+        if chosen is not None and selectable(chosen):
+            self._begin()
+            self._conversation.unfold(chosen, toggle=True)
+            self.selected = chosen
+
     # -- drawing ---------------------------------------------------------------------------------
 
     def create_content(self, width: int, height: int) -> UIContent:
@@ -163,6 +181,7 @@ class Pane(UIControl):
             top = min(self._place(), last)
             if top == last and self.selected is None and self.timeline.attached:
                 self.follow()
+                top = self._back(self.timeline.last, 0, height)
             else:
                 self._hold(*top)
         page = self._page(*top)

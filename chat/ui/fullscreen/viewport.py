@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from chat.core.events import Message
 from chat.i18n import later
+from chat.local.keys import KEYS, rebind
 from chat.ui import theme
 from chat.ui.entry import MessageEntry
 from chat.ui.fullscreen.conversation import Conversation
@@ -70,6 +71,8 @@ class Viewport:
         self.session: Final = client.session
         self.timeline = Timeline(self.session.key, self.session.nick)
         self._time_format = settings.time_format
+        self._unfolds = next(row.keys[0] for row in rebind(KEYS, settings.keys) if row.action == "send")
+        self._unfolded: set[tuple[int, int]] = set()  # see ``Conversation``
         self._delimiters = theme.choose(settings.theme, os.environ) == "none"  # show those of markdown
         self.pane = self._live_pane = self._make_pane(self.timeline)
         self.stopped_at: int | None = None  # the first line on the screen when loading stopped; None after scrolling on
@@ -83,7 +86,8 @@ class Viewport:
         self._loaded: tuple[Pane, int, bool] | None = None
 
     def _make_pane(self, timeline: Timeline) -> Pane:
-        return Pane(Conversation(timeline, self._time_format), delimiters=self._delimiters)
+        conversation = Conversation(timeline, self._time_format, unfolds=self._unfolds, unfolded=self._unfolded)
+        return Pane(conversation, delimiters=self._delimiters)
 
     def clear(self) -> None:
         """Start with an empty pane. Scrolling up loads the messages again."""

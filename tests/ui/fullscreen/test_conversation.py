@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta, timezone
 
+import pytest
+
 from chat.core.bodies import Author
 from chat.core.events import Message
 from chat.core.wire import Kind
@@ -28,7 +30,7 @@ def day(timeline: Timeline, number: int) -> str | None:
 def test_a_conversation_as_it_is_read() -> None:
     timeline, pane = talk(
         message(1, "hello", at=0),
-        message(2, "are you **there**?", at=MINUTE),
+        message(2, "are you **there**?", at=MINUTE - 1),
         message(3, "yes", key=ANN, target=2, at=MINUTE),
         message(4, "waves", kind=Kind.ACTION, at=DAY),
         message(5, "what", kind=9, at=DAY),
@@ -123,20 +125,63 @@ def test_markers_show_where_what_they_mean_cannot_be_seen() -> None:
     assert view(Pane(Conversation(timeline)))[-3:] == ["00:00 bob  hello", "           ▌ you", "           code"]
 
 
-def test_messages_of_one_author_are_grouped_for_five_minutes() -> None:
+def test_messages_of_one_author_are_grouped_within_a_minute() -> None:
     made, _ = talk(
         message(1, at=0),
-        message(2, at=5 * MINUTE),
-        message(3, at=10 * MINUTE + 1),
-        message(4, key=b"c", at=10 * MINUTE + 1),
-        message(5, key=b"c", at=10 * MINUTE + 1, target=1),  # an answer
-        message(6, key=b"c", at=10 * MINUTE + 1),
-        message(7, key=b"c", kind=Kind.ACTION, at=10 * MINUTE + 1),
-        message(8, key=b"c", at=10 * MINUTE + 1),
+        message(2, at=MINUTE - 1),
+        message(3, at=MINUTE),
+        message(4, key=b"c", at=MINUTE),
+        message(5, key=b"c", at=MINUTE, target=1),  # an answer
+        message(6, key=b"c", at=MINUTE),
+        message(7, key=b"c", kind=Kind.ACTION, at=MINUTE),
+        message(8, key=b"c", at=MINUTE),
     )
-    made.note("a note", 11 * MINUTE)
-    made.add(message(9, key=b"c", at=11 * MINUTE))
+    made.note("a note", MINUTE)
+    made.add(message(9, key=b"c", at=MINUTE))
+    made.presence([(b"d", "dan")], [], MINUTE)
+    made.add(message(10, key=b"c", at=MINUTE))
     assert [number for number in range(made.end) if goes_on(made, number)] == [1, 5]
+
+
+@pytest.mark.parametrize("long", ["two\nlines", "word " * 50])
+def test_a_group_ends_with_a_message_of_more_than_a_line(long: str) -> None:
+    made, pane = talk(message(1, "short"), message(2, long), message(3, "after it"))
+    assert [goes_on(made, number) for number in range(3)] == [False, True, False]
+    assert view(pane)[-1] == "00:00 bob  after it"
+
+
+def test_a_long_paste_is_folded_until_enter_shows_it_and_folded_again() -> None:
+    paste = "\n".join(f"row {number}" for number in range(1, 201))
+    _, pane = talk(message(1, "before"), message(2, paste), message(3, "mine", key=ANN))
+    folded = [
+        "00:00 bob  before",
+        "           row 1",
+        "           row 2",
+        "           row 3",
+        "           row 4",
+        "           row 5",
+        "           … 195 more · Enter",
+        "00:00 ann  mine ✓",
+    ]
+    assert view(pane, height=8) == folded
+    pane.unfold()
+    assert view(pane, height=8) == [*folded[:6], "           row 6", "           row 7"]  # what was above it stays
+    pane.scroll_rows(1000)
+    assert view(pane, height=8)[-2:] == ["           row 200", "00:00 ann  mine ✓"]
+    pane.unfold()
+    assert view(pane, height=8) == folded
+    pane.unfold()
+    pane.follow()
+    assert view(pane, height=8) == folded
+
+
+def test_what_fits_is_not_folded_and_what_is_pending_keeps_its_mark() -> None:
+    timeline, pane = talk(message(1, "\n".join("abcdefghijkl")))
+    assert view(pane, height=2)[-1] == "           l"
+    timeline.add_pending(object(), Kind.SAY, "```\n" + "code\n" * 20 + "```", 0, MINUTE)
+    assert view(pane, height=2)[-2:] == ["           code", "           … 15 more · Enter …"]
+    pane.unfold()  # nothing to unfold that is stored
+    assert pane.following
 
 
 def test_a_group_ends_with_the_day_and_at_the_unread_marker() -> None:

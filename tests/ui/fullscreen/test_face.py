@@ -483,6 +483,21 @@ def test_what_is_answered_while_one_has_scrolled_up_is_seen_until_the_next_key()
     run(story())
 
 
+def test_enter_in_an_empty_input_unfolds_a_long_message_and_escape_folds_it() -> None:
+    async def story() -> None:
+        paste = "\n".join(f"row {n}" for n in range(1, 201))
+        async with staged(Script(IN, message(1, paste), *lines(2, 4)).client, Blind(80, 20)) as stage:
+            await stage.until("… 195 more · Enter", "line 4")
+            stage.type("\r")
+            await stage.until("row 12", gone="more · Enter")
+            stage.type("\x1b")
+            await stage.until("… 195 more · Enter", "line 4")
+            stage.type("/search row 150\r")
+            await stage.until("row 6", gone="more · Enter")
+
+    run(story())
+
+
 def test_a_correction_that_is_stopped_leaves_what_was_typed_before(tmp_path: Path) -> None:
     """Else the next Enter would say the old text once more."""
 

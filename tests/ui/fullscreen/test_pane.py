@@ -334,6 +334,8 @@ def test_what_is_kept_of_long_messages_counts_their_rows() -> None:
     for n in range(1, 6):
         timeline.add(message(n, "\n" * 16_383 + f"end {n}"))
         view(pane)
+        pane._conversation.unfold(n - 1)
+        view(pane)
     assert pane._cached_rows == sum(wrapped.size for wrapped in pane._cache.values())
     assert sum(len(wrapped.texts) for wrapped in pane._cache.values()) <= 2 * 20_000
     assert view(pane, height=3) == ["", "", "           end 5"]

@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chat.core.events import Here
-from tests.ui.fullscreen.stage import IN, Blind, Room, Script, below_the_marker, joined, lines, message, run, staged
+from tests.ui.fullscreen.stage import (
+    IN,
+    Blind,
+    Room,
+    Script,
+    below_the_marker,
+    joined,
+    lines,
+    message,
+    run,
+    staged,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,10 +92,14 @@ def test_the_marker_stands_where_the_last_window_stopped_reading() -> None:
 
 def test_saying_something_goes_back_to_the_end(tmp_path: Path) -> None:
     async def story() -> None:
-        async with Room(tmp_path) as room, room.member("bob") as bob, room.member("ann") as ann, staged(ann) as stage:
-            stage.type("\x1b[200~." + "\n" * 98 + "x\x1b[201~")
-            await stage.until("99 lines are pasted")
-            stage.type("\r\r")  # one to take it, one to send it
+        screen = Blind(120, 10)
+        async with (
+            Room(tmp_path) as room,
+            room.member("bob") as bob,
+            room.member("ann") as ann,
+            staged(ann, screen) as stage,
+        ):
+            stage.type("\x1b[200~." + "\n" * 10 + "x\x1b[201~\r")
             await stage.until("x ✓")
             stage.type("\x1b[5~")
             await stage.until("in the room", gone="x ✓")
