@@ -111,7 +111,9 @@ def usage_error(error: click.UsageError) -> str:
             words = Text("{name} is invalid: {why}", name=name, why=_wanted(kind) or error.message)
         case _ if found := re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", error.message, re.DOTALL):
             words = Text("unexpected arguments: {arguments}", arguments=found[1])
-    return translate(words) if words and _(words.template) != words.template else error.format_message()
+    if words and _(words.template) != words.template:
+        return translate(words)
+    return error.format_message().replace("a valid integer range", "a whole number")
 
 
 def _wanted(kind: object) -> Text | None:

@@ -61,11 +61,12 @@ def new(
     role this is the room's standing invite, the same each time.
     """
     from chat.core.bodies import Ask
+    from chat.core.errors import WrongValue
     from chat.ui.moderation import seconds_of
 
     seconds = 0
     if expires is not None and not (seconds := seconds_of(expires) or 0):
-        raise click.BadParameter(_("{text!r} is no time; write 30m, 2h or 7d").format(text=expires))
+        raise WrongValue("{text!r} is no time; write 30m, 2h or 7d", text=expires)
     client = Home(data).client(target, transport, speaks=False, silent=True)
     ask = Ask(what="invite", uses=uses or 0, seconds=min(seconds, 2**32 - 1), text=name, role=role)
     run(print_answer(client, ask, qr=qr))

@@ -89,21 +89,31 @@ COMMANDS: Final = (
     Usage("kick", "NICK [REASON]", later("remove somebody from this room; they may come back"), program=("text",)),
     Usage(
         "ban",
-        "NICK [REASON]",
+        "NICK [TIME] [REASON]",
         later(
-            "keep somebody out; first for how long (10m, 2h, 7d), and --invite for all who came by the same invite; "
+            "keep somebody out, for 10m, 2h, 7d or for good; --invite: and all who came by the same invite; "
             "--uid: also their user of this machine, --key: only their key"
         ),
         program=("text",),
     ),
     Usage("unban", "NICK", later("let somebody in again"), program=("text",)),
-    Usage("mute", "NICK [REASON]", later("let somebody read and not write, or first for how long"), program=("text",)),
+    Usage(
+        "mute",
+        "NICK [TIME] [REASON]",
+        later("let somebody read and not write, for 10m, 2h, 7d or for good"),
+        program=("text",),
+    ),
     Usage("unmute", "NICK", later("let somebody write again"), program=("text",)),
     Usage("op", "NICK", later("make somebody an operator, who may do all of these"), program=("text",)),
     Usage("deop", "NICK", later("make an operator an ordinary member again"), program=("text",)),
     Usage("topic", "[TEXT]", later("set what this room is about; without TEXT, remove it"), program=("text",)),
     Usage("slow", "SECONDS|off", later("slow mode: seconds between two messages of one member"), program=("text",)),
-    Usage("remove", "", later("take back the selected message of somebody else"), program=("target",)),
+    Usage(
+        "remove",
+        "",
+        later("take back the selected message, or else the last one by somebody else"),
+        program=("target",),
+    ),
     Usage("roles", "", later("list operators, and who is muted or banned"), program=()),
     Usage("audit", "", later("show who decided what about whom, and why"), program=()),
     Usage("clear", "", later("clear the screen; no message is deleted"), only=SCREEN),
@@ -156,7 +166,7 @@ _MEANT: Final = {name: name for name in USAGES} | {
 }
 _OPTIONAL: Final = re.compile(r"\[[^]]*\]")
 _WORD: Final = 20  # characters shown of a mistyped command
-_HELP_COLUMN: Final = 22  # columns of the longest command; longer keys do not push the help of the others aside
+_HELP_COLUMN: Final = 26  # columns of the longest command; longer keys do not push the help of the others aside
 
 
 # -- what is typed ------------------------------------------------------------------------------------

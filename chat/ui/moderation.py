@@ -59,7 +59,14 @@ def question(name: str, argument: str) -> Ask:
     words = [word for word in words if word not in flags]
     if len(covers := flags & _COVERS.keys()) > 1:
         raise WrongValue("--uid and --key cannot be combined; give one")
+    if wrong := next((word for word in words if re.match("--.", word)), None):
+        raise WrongValue("{name} has no flag {flag}; begin no word of the reason with --", name=name, flag=wrong)
     seconds = seconds_of(words[0]) if words and name in _TIMED else None
+    # A mistyped time that passed for a reason would hold for good.
+    if seconds == 0 or (seconds is None and words and name in _TIMED and words[0][0].isdecimal()):
+        raise WrongValue(
+            "{text!r} is no time; write 30s, 10m, 2h or 7d, or begin the reason with a letter", text=words[0]
+        )
     reason = " ".join(words[seconds is not None :])
     ask = Ask(what=name, text=whom, seconds=min(seconds or 0, 2**32 - 1), reason=reason, alike=_ALIKE in flags)
     ask.cover = _COVERS[covers.pop()] if covers else ""

@@ -144,7 +144,7 @@ def test_a_language_that_is_none_gets_one_line(tmp_path: Path, arguments: str) -
         (
             "log -n many",
             2,
-            "invalid value for '-n' / '--history': 'many' is not a valid integer range; see: chat log --help",
+            "invalid value for '-n' / '--history': 'many' is not a whole number; see: chat log --help",
             "'-n' / '--history' 的值无效：应为 0 到 10000 的整数；请看：chat log --help",
         ),
         (

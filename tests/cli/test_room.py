@@ -80,6 +80,10 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
             ("host", ["unban", "lobby", "bob"], 1, "bob is not banned"),
             ("host", ["slow", "lobby", "soon"], 2, "'soon' is no time; write seconds, like 30, or off"),
             ("host", ["ban", "lobby", ""], 2, "say whom you mean"),
+            ("host", ["ban", "lobby", "bob", "5y"], 2, "'5y' is no time; write 30s, 10m, 2h or 7d"),
+            ("host", ["mute", "lobby", "bob", "10", "rude"], 2, "'10' is no time"),
+            ("host", ["mute", "lobby", "bob", "0m"], 2, "'0m' is no time"),
+            ("host", ["mute", "lobby", "bob", "--", "--uid"], 2, "mute has no flag --uid"),
             ("host", ["ban", "lobby"], 2, "missing argument 'NICK'"),
         ):
             done = run_here(tmp_path / folder, "room", *words)
