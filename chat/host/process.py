@@ -11,6 +11,7 @@ Two processes, so that Ctrl-Z, an editor or a slow redraw in the owner's window 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -178,6 +179,7 @@ async def serve(
             running.start(room, program)
         if any(keep):
             host.start(keep_to(host, room, keep))
+        gc.freeze()  # what is loaded stays: collecting over it would hold up everybody for 50 ms
         ended = [Waiter.for_reading(control_fd).wait()] if control_fd >= 0 else []
         await _first_of(host.run(), *ended)
 
