@@ -114,6 +114,17 @@ class Home:
             return nickname(getpass.getuser())
         return "guest"
 
+    def _check_owner(self, target: str, place: Target) -> None:
+        """Raise NoSuchRoom if our own room is closed, and another user has opened one of its name.
+
+        A face shows whose room it is. A script would tell them what it has to say.
+        """
+        from chat.core.errors import NoSuchRoom
+        from chat.local.rooms import folder_name
+
+        if place.owner and "/" not in target and (self.folder / "rooms" / folder_name(place.room)).exists():
+            raise NoSuchRoom("closed-shared", room=place.room, owner=place.owner)
+
     def client(self, target: str, scheme: str, *, nick: str = "", speaks: bool, **more: Any) -> Client:
         from chat.client.client import Client
         from chat.client.target import locate
@@ -122,6 +133,8 @@ class Home:
         nick = nick and self.nick(nick)  # so that a wrong one is told before a room is looked for
         where = locate(ask_which(target), scheme)
         place = where()
+        if speaks and more.get("silent"):
+            self._check_owner(target, place)
         nick = nick or (place.invite.nick if place.invite else "")
         nick = self.nick(nick) if speaks or nick else ""
         identity, known_hosts = self._identity_in(place, nick), self.known_hosts()

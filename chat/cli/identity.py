@@ -20,6 +20,7 @@ from chat.i18n import _
 if TYPE_CHECKING:
     from chat.local.identity import Identity
 
+_MAX_PHRASE: Final = 4096  # bytes of a passphrase in a file, with the end of its line; more is an error (exit code 1)
 _all: Final = option("--all", "show_all", is_flag=True, help="Print the fingerprint and nickname of every key.")
 _passphrase: Final = option(
     "--passphrase-file",
@@ -150,7 +151,14 @@ def _ask(file: Path | None, *, twice: bool = False) -> str:
             again = getpass(_("the same again: ")) if twice else phrase
         else:
             with open(0 if str(file) == "-" else file, "rb", closefd=str(file) != "-") as stream:
-                phrase = again = stream.readline().rstrip(b"\r\n").decode()
+                line = stream.readline(_MAX_PHRASE + 1)
+            if len(line) > _MAX_PHRASE:
+                raise ChatError(
+                    "the first line of {path} is longer than {limit} bytes, so it is no passphrase",
+                    path=file,
+                    limit=_MAX_PHRASE,
+                )
+            phrase = again = line.rstrip(b"\r\n").decode()
     except EOFError:
         raise click.Abort from None
     except UnicodeDecodeError:

@@ -43,6 +43,7 @@ class Target:
     remember: bool = False  # the invite's word about the host's key is worth keeping
     other: bytes = b""  # of a direct room: the other's key
     board: Path | None = None  # the folder of the room's board, if that is on this machine
+    owner: str = ""  # the login name of another user of this machine, whose room it is
 
     def direct(self, key: bytes, other: bytes) -> Target:
         """Return the direct room of ``key`` and ``other`` at the same host. It has no board."""
@@ -79,7 +80,7 @@ def _recorded(found: rooms.RoomRecord) -> Target:
     addresses = sorted(map(Address.parse, found.addresses), key=lambda address: cost(address.scheme))
     host = bytes.fromhex(found.host)
     if found.owner:
-        return Target(tuple(addresses), found.room, host)
+        return Target(tuple(addresses), found.room, host, owner=found.owner)
     invite, board = Invite.parse(found.invite), rooms.room_folder(found.room)
     return Target(tuple(addresses), found.room, host, invite, board=board)
 

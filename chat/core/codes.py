@@ -12,6 +12,7 @@ REFUSALS: Final = {  # why a peer may not enter
     "no-room": "this host has no room {room!r}; ask its owner for an invite",
     "no-shared-room": "you share no room with that key on this host",
     "not-open": "room {room!r} is not open on this machine; open it with: chat host {room}",
+    "closed-shared": "your room {room!r} is closed; to write in user {owner}'s, name it: {owner}/{room}",
     "not-shared": "no room {room} is open to you on this machine; see: chat rooms",
     "not-here": "room {room!r} is not hosted here: there is no {folder}; choose another data folder with --data",
     "none-open": "no room is open on this machine; open one with: chat host",
@@ -44,7 +45,7 @@ REFUSALS: Final = {  # why a peer may not enter
     "protocol": "the host says that we broke the protocol: {why}",
 }
 NO_ROOM: Final = frozenset(  # exit code 4, not 3
-    ("no-room", "no-shared-room", "not-open", "not-shared", "not-here", "none-open")
+    ("no-room", "no-shared-room", "not-open", "closed-shared", "not-shared", "not-here", "none-open")
 )
 BUSY: Final = frozenset({"busy", "newcomers", "too-many-streams"})  # may pass: exit code 4, and members dial again
 

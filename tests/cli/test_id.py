@@ -163,6 +163,7 @@ def test_a_file_that_cannot_be_imported_is_one_line_and_changes_nothing(
         (("export", "my.key"), 1, "there is no terminal to ask for the passphrase; use --passphrase-file"),
         (("export", "my.key", "--passphrase-file=/dev/null"), 1, "the passphrase is empty"),
         (("export", "my.key", "--passphrase-file=latin-1"), 1, "the passphrase is not UTF-8 text"),
+        (("export", "my.key", "--passphrase-file=long"), 1, "longer than 4096 bytes, so it is no passphrase"),
         (("export", "my.key", "--passphrase-file=none"), 1, "none: no such file or directory"),
         (("import", "none.key", "PHRASE"), 1, "none.key: no such file or directory"),
         (("import", "ann.key", "PHRASE", "--as=a/b"), 2, "a nickname cannot hold"),
@@ -181,6 +182,7 @@ def test_what_cannot_be_done_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "latin-1").write_bytes(b"jos\xe9\n")
+    (tmp_path / "long").write_bytes(b"x" * 5000)
     before = key_file.read_bytes()
     done = run_here(tmp_path / "me", "id", *(phrase if one == "PHRASE" else one for one in arguments))
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1), done

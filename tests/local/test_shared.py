@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from chat.cli.home import Home
 from chat.client.target import locate
 from chat.core.errors import AddressError, ChatError, NoSuchRoom, WrongValue
 from chat.local import shared
@@ -227,6 +228,22 @@ def test_a_client_comes_back_to_the_same_host_only(opened: Callable[..., SharedR
     room.write(card(host="cd" * 32))
     with pytest.raises(NoSuchRoom, match=rf"^no room {ME}/tea is open to you on this machine"):
         find_again(other)
+
+
+def test_nothing_is_sent_to_whoever_opens_a_room_of_our_closed_rooms_name(
+    opened: Callable[..., SharedRoom], tmp_path: Path
+) -> None:
+    opened()
+    home = Home(tmp_path)
+    home.client("tea", "", speaks=True, silent=True)  # we have none of that name
+    home.room("tea").mkdir()
+    for target in ("tea", "."):
+        with pytest.raises(
+            NoSuchRoom, match=rf"^your room 'tea' is closed; to write in user {ME}.s, name it: {ME}/tea$"
+        ):
+            home.client(target, "", speaks=True, silent=True)
+    home.client(f"{ME}/tea", "", speaks=True, silent=True)
+    home.client("tea", "", speaks=True)  # a face says whose room it is
 
 
 def test_a_target_names_the_owner(opened: Callable[..., SharedRoom]) -> None:
