@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from chat.client.client import Client
     from chat.core.bodies import Direct
+    from chat.core.status import Who
     from chat.local.settings import Settings
     from chat.ui.entry import MessageEntry
     from chat.ui.face import Face, Work
@@ -162,12 +163,11 @@ class Rooms(Generic[R]):
         timeline.receipts = read_marks(client.people(), (timeline.key, timeline.nick))
         self._face.show_list(details(item, timeline, client))
 
-    def _key_of(self, nick: str, *, other: bool = False) -> bytes:
-        """Return the key of this nickname. ``other``: the user's own does not count. Raises ChatError."""
-        key = self.room.known.key_of(nick)
-        if key is None or (other and key == self.room.client.session.key):
+    def _find(self, nick: str) -> Who:
+        """Return whom a nickname means. Raises ChatError."""
+        if (who := self.room.known.find(nick)) is None:
             raise ChatError("there is nobody called {nick} here; /who lists those who are", nick=nick)
-        return key
+        return who
 
     # -- rooms -----------------------------------------------------------------------------------
 
@@ -190,8 +190,16 @@ class Rooms(Generic[R]):
 
     def do_msg(self, argument: str) -> Work:
         nick, text = [*argument.split(maxsplit=1), ""][:2]
-        key, known = self._key_of(nick, other=True), self.room.known
-        room = self.room_with(key) or self._face.make_room(self.room.client.direct(key), known.nick_of(key))
+        (key, name), session = self._find(nick), self.room.client.session
+        if (key, name) == (session.key, session.nick):
+            raise ChatError("this is you; /msg NICK is for somebody else")
+        if key == session.key:
+            raise ChatError(
+                "{nick} has the same key as you, and a private room is between two keys; chat join --as NAME makes "
+                "another, for a name that is new",
+                nick=name,
+            )
+        room = self.room_with(key) or self._face.make_room(self.room.client.direct(key), name)
         return self.open(room, text)
 
     def room_with(self, key: bytes) -> R | None:
@@ -314,8 +322,8 @@ class Controller(Rooms[R]):
     def do_who(self, nick: str) -> None:
         room, people = self.room, self.room.client.people()
         if nick:
-            key = self._key_of(nick)
-            self._face.show(*room.known.about(key, people, ignored=key in room.timeline.ignored))
+            who = self._find(nick)
+            self._face.show(*room.known.about(who, people, ignored=who[0] in room.timeline.ignored))
         else:
             self._face.show(list_people(people, room.client.session.users))
 
@@ -327,14 +335,14 @@ class Controller(Rooms[R]):
         if not nick:
             self._face.show_list(list_ignored(self.ignored()))
             return None
-        key = self._key_of(nick)
+        key, name = self._find(nick)
         if key == self.room.client.session.key:
             raise ChatError("this is you; /ignore NICK is for somebody else")
         for room in self.rooms:
             room.ignore(key)
         others = [entry for entry in self.settings.ignore if entry not in names_of(key)]
         text = _("messages by {nick} are hidden from now on; /unignore {nick} shows them again")
-        return self._change("ignore", (*others, fingerprint(key)), text.format(nick=self.room.known.nick_of(key)))
+        return self._change("ignore", (*others, fingerprint(key)), text.format(nick=name))
 
     def do_unignore(self, who: str) -> Work:
         entries, text = to_unignore(who, self.ignored())

@@ -2,7 +2,7 @@
 
 Rules:
 
-1. People are keys. A nickname means somebody who is here, or else whoever used it last.
+1. A key with a nickname is a person. A nickname means somebody who is here, or else whoever used it last.
 2. A window remembers what it has seen itself; it asks nobody, and its memory is bounded.
 3. The settings name ignored people by fingerprint, so that a new nickname does not help them.
 """
@@ -38,12 +38,16 @@ _KNOWN: Final = 10_000  # people remembered
 
 @dataclass
 class Known:
-    """What this window has seen of one key."""
+    """What this window has seen of somebody."""
 
-    nick: str = ""
     bot: bool = False
     left: int = 0  # when it left, in ms since 1970 UTC; 0 if we did not see that
     spoke: int = 0  # when it last said something, 0 for never
+
+    @property
+    def seen(self) -> int:
+        """When it last did something that we know of, 0 for never."""
+        return max(self.left, self.spoke)
 
 
 class People:
@@ -51,24 +55,21 @@ class People:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._known: dict[bytes, Known] = {}  # by key, the latest one last
+        self._known: dict[Who, Known] = {}  # the latest one last
 
     def spoke(self, message: Message) -> None:
-        known = self._know(message.author.key)
-        known.bot = message.author.bot
-        if message.time >= known.spoke:
-            known.nick, known.spoke = message.author.nick, message.time
+        known = self._know((message.author.key, message.author.nick))
+        known.bot, known.spoke = message.author.bot, max(known.spoke, message.time)
 
     def moved(self, came: Iterable[Who], went: Iterable[Who], at: int) -> None:
         """Note who came, and who left ``at`` this time, in ms since 1970 UTC."""
         for some, left in ((came, 0), (went, at)):
-            for key, nick in some:
-                known = self._know(key)
-                known.nick, known.left = nick, left
+            for who in some:
+                self._know(who).left = left
 
-    def _know(self, key: bytes) -> Known:
-        known = self._known.pop(key, None) or Known()
-        self._known[key] = known
+    def _know(self, who: Who) -> Known:
+        known = self._known.pop(who, None) or Known()
+        self._known[who] = known
         if len(self._known) > _KNOWN:
             del self._known[next(iter(self._known))]
         return known
@@ -76,31 +77,26 @@ class People:
     def named(self) -> Iterator[Who]:
         """Yield the key and nickname of those who are here, then of everybody known, the latest one first."""
         yield from self._session.here
-        yield from ((key, known.nick) for key, known in reversed(self._known.items()))
+        yield from sorted(self._known, key=lambda who: self._known[who].seen, reverse=True)
 
     def nicks(self) -> list[str]:
         """Return the nicknames of those who are here, then of the others, the latest one first."""
         return list(dict.fromkeys(nick for _key, nick in self.named()))
 
-    def key_of(self, nick: str) -> bytes | None:
-        """Return the key with this nickname, None if nobody had it."""
+    def find(self, nick: str) -> Who | None:
+        """Return whom a typed nickname means, None if nobody had it."""
         wanted = nick.removeprefix("@").casefold()
-        return next((key for key, name in self.named() if name.casefold() == wanted), None)
+        return next((who for who in self.named() if who[1].casefold() == wanted), None)
 
-    def nick_of(self, key: bytes) -> str:
-        """Return the current or last nickname of a key, "" for an unknown one."""
-        return next((nick for who, nick in self.named() if who == key), "")
-
-    def about(self, key: bytes, people: Mapping[Who, Status], *, ignored: bool) -> list[str]:
+    def about(self, who: Who, people: Mapping[Who, Status], *, ignored: bool) -> list[str]:
         """Describe a person, present or not. ``people`` maps those here to their status."""
-        nick, known = self.nick_of(key), self._known.get(key, Known())
-        users = self._session.users
-        theirs = [(who, state) for who, state in people.items() if who[0] == key]
-        here = [as_line(who, state, users.get(who, "")).partition("\t") for who, state in theirs]
-        made = [_("{nick} is here").format(nick=name) + (f": {more}" if more else "") for name, _tab, more in here]
-        if not here and known.left:
+        (key, nick), known = who, self._known.get(who, Known())
+        if who in people:
+            name, _tab, more = as_line(who, people[who], self._session.users.get(who, "")).partition("\t")
+            made = [_("{nick} is here").format(nick=name) + (f": {more}" if more else "")]
+        elif known.left:
             made = [_("{nick} left {when}").format(nick=nick, when=since(known.left))]
-        elif not here:
+        else:
             made = [_("{nick} is not here").format(nick=nick)]
         if known.spoke:
             made[0] += "; " + _("spoke last {when}").format(when=since(known.spoke))

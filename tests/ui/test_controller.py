@@ -290,7 +290,7 @@ def test_a_room_that_does_not_let_us_in_is_closed_again() -> None:
         ("room", "0", "there is no room 0 in this window"),
         ("room", "garden", "no room here is called garden; /join enters another one"),
         ("join", "garden", "no other room can be entered from here; use chat join in another terminal"),
-        ("msg", "ann hi", "there is nobody called ann here; /who lists those who are"),
+        ("msg", "ann hi", "this is you; /msg NICK is for somebody else"),
         ("msg", "eve hi", "there is nobody called eve here; /who lists those who are"),
         ("who", "eve", "there is nobody called eve here; /who lists those who are"),
         ("ignore", "ann", "this is you; /ignore NICK is for somebody else"),

@@ -43,21 +43,20 @@ def said(key: bytes, nick: str, at: int, *, bot: bool = False) -> Message:
 def test_a_nickname_means_who_is_here_and_then_who_spoke_last() -> None:
     known, session = people()
     known.spoke(said(CID, "Bob", 1))
-    assert known.key_of("BOB") == known.key_of("@bob") == BOB
+    assert known.find("BOB") == known.find("@bob") == (BOB, "bob")
     del session.here[BOB, "bob"]
-    assert known.key_of("bob") == CID
+    assert known.find("bob") == (CID, "Bob")
     known.spoke(said(BOB, "bob", 2))
-    assert known.key_of("bob") == BOB
-    assert known.key_of("eve") is None
+    assert known.find("bob") == (BOB, "bob")
+    assert known.find("eve") is None
     assert known.nicks() == ["ann", "bob", "Bob"]
-    assert (known.nick_of(CID), known.nick_of(b"d" * 32)) == ("Bob", "")
 
 
 def test_an_older_message_does_not_change_the_nickname() -> None:
     known, _session = people()
     known.spoke(said(CID, "new", 2))
     known.spoke(said(CID, "old", 1))
-    assert known.nick_of(CID) == "new"
+    assert [nick for key, nick in known.named() if key == CID] == ["new", "old"]
 
 
 def test_what_is_known_of_somebody() -> None:
@@ -65,17 +64,17 @@ def test_what_is_known_of_somebody() -> None:
     now = time.time_ns() // 1_000_000
     states = {(BOB, "bob"): Status(note="lunch")}
     known.spoke(said(BOB, "bob", now, bot=True))
-    assert known.about(BOB, states, ignored=True) == [
+    assert known.about((BOB, "bob"), states, ignored=True) == [
         "bob is here: lunch; spoke last just now",
         f"key {fingerprint(BOB)} [bot]",
         "messages by bob are hidden; /unignore bob shows them",
     ]
     del session.here[BOB, "bob"]
-    assert known.about(BOB, {}, ignored=False)[0] == "bob is not here; spoke last just now"
+    assert known.about((BOB, "bob"), {}, ignored=False)[0] == "bob is not here; spoke last just now"
     known.moved([], [(BOB, "bob")], now)
-    assert known.about(BOB, {}, ignored=False)[0] == "bob left just now; spoke last just now"
+    assert known.about((BOB, "bob"), {}, ignored=False)[0] == "bob left just now; spoke last just now"
     known.moved([(BOB, "bob")], [], now)
-    assert known.about(BOB, {}, ignored=False)[0].startswith("bob is not here")
+    assert known.about((BOB, "bob"), {}, ignored=False)[0].startswith("bob is not here")
 
 
 def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +96,7 @@ def test_a_login_name_stands_beside_its_nickname() -> None:
     assert list_people(there, users) == "here: Ann, bob (robert) (lunch)"
     known, session = people()
     session.users.update(users)
-    assert known.about(BOB, there, ignored=False)[0] == "bob (robert) is here: lunch"
+    assert known.about((BOB, "bob"), there, ignored=False)[0] == "bob (robert) is here: lunch"
 
 
 def test_read_marks_are_those_of_others_who_show_them() -> None:

@@ -141,3 +141,31 @@ def test_what_is_on_its_way_is_changed_once_it_is_stored(tmp_path: Path) -> None
             await stage.comes_to(lambda: [one.text for one in said()] == ["first", "corrected", "", "fourth"])
 
     play(story())
+
+
+def test_what_another_window_of_the_key_says_is_somebody_elses(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with (
+            Room(tmp_path) as room,
+            seat(room, "ann", "ann") as ann,
+            seat(room, "ann", "bob") as bob,
+            staged(bob) as stage,
+        ):
+            await ann.say("one")
+            await stage.until("ann  one")
+            stage.type("\x1b[1;3A")
+            await stage.comes_to(lambda: not stage.face.pane.following)
+            await ann.say("bob: two")
+            await ann.say("three")
+            await stage.until("2 new below (1@)")
+            stage.type("\x1b/who ann\r")
+            await stage.until("ann is here; spoke last just now")
+            stage.type("/who bob\r")
+            await stage.until("bob is here", gone="bob is here; spoke")
+            stage.type("/msg ann psst\r")
+            await stage.until("ann has the same key as you, and a private room is between two keys")
+            stage.face._hosts = True
+            stage.face.quit()
+            await stage.until("others are here, and the room closes when you leave")
+
+    play(story())

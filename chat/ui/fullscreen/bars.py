@@ -81,7 +81,7 @@ def status(face: FullScreen, width: int) -> StyleAndTextTuples:
     state = session.state.value
     parts.append(_(state) if state in _STATES else state)
     parts += [_("{count} unsent").format(count=unsent)] if unsent else []
-    types = [nick for (who, nick), state in view.people.items() if state.typing and who != session.key]
+    types = [who[1] for who, state in view.people.items() if state.typing and who != (session.key, session.nick)]
     if types:
         parts.append(_("{nicks} types").format(nicks=", ".join(types[:3])))
     parts.append(_("{count} here").format(count=len(session.here)))

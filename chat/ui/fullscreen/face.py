@@ -224,7 +224,7 @@ class FullScreen(Face[View]):
     def quit(self) -> None:
         """Leave; if the room would close for others, warn first, and leave the next time."""
         session = self.controller.rooms[0].session
-        others = {key for (key, _nick), bot in session.here.items() if not bot} - {session.key}
+        others = {who for who, bot in session.here.items() if not bot} - {(session.key, session.nick)}
         if self._hosts and others and not self._leaving:
             self._leaving = True
             self.hint(_("others are here, and the room closes when you leave; do it again to leave"))
