@@ -21,6 +21,7 @@ from chat.i18n import _, plural, translate
 
 if TYPE_CHECKING:
     from chat.client.client import Client
+    from chat.host.process import HostProcess
     from chat.ui.fullscreen.face import FullScreen
     from chat.ui.linear import Linear
 
@@ -50,14 +51,14 @@ def join(
     run(show(client, home, plain=plain, as_json=json))
 
 
-async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosts: bool = False) -> None:
+async def show(client: Client, home: Home, *, plain: bool, as_json: bool, hosted: HostProcess | None = None) -> None:
     """Join and show the room in NDJSON, line by line, or on the full screen. At the end, say how much is not stored."""
     clients = [client]
     try:
         if as_json:
             await _show_json(client)
         else:
-            await _show_lines_or_screen(clients, home, plain=plain, hosts=hosts)
+            await _show_lines_or_screen(clients, home, plain=plain, hosted=hosted)
     finally:
         if unsettled := sum(len(client.session.unsettled) for client in clients):
             message = plural(
@@ -82,7 +83,7 @@ async def _show_json(client: Client) -> None:
         raise
 
 
-async def _show_lines_or_screen(clients: list[Client], home: Home, *, plain: bool, hosts: bool) -> None:
+async def _show_lines_or_screen(clients: list[Client], home: Home, *, plain: bool, hosted: HostProcess | None) -> None:
     """Show the room of the only one of ``clients``, which at the end are those of all rooms that are open here."""
     from chat.local import settings
 
@@ -103,7 +104,7 @@ async def _show_lines_or_screen(clients: list[Client], home: Home, *, plain: boo
 
             if complaint:
                 warn(f"chat: {complaint}")
-            face = Linear(client, found.settings, opener, found.path)
+            face = Linear(client, found.settings, opener, found.path, hosted=hosted)
         else:
             import gc
 
@@ -117,7 +118,7 @@ async def _show_lines_or_screen(clients: list[Client], home: Home, *, plain: boo
                 file=found.path,
                 history=home.typed(client.identity),
                 complaint=complaint,
-                hosts=hosts,
+                hosted=hosted,
             )
         try:
             unsent = await face.run() or 0
@@ -206,7 +207,8 @@ def host(
 ) -> None:
     """Open ROOM and join it in this window.
 
-    The window is an ordinary member. The room runs in a process of its own and closes with the window.
+    The window is an ordinary member. The room runs in a process of its own and closes with the window,
+    unless you leave it open when the window asks.
     With --headless there is no window, and the room stays open until SIGTERM or Ctrl-C.
     """
     from chat.core.text import room_name
@@ -294,8 +296,11 @@ def host(
         client = home.client(room, "", nick=nick, speaks=True, history=options.HISTORY, looks=True)
         if hosted.words and not json:
             client.events.put(LocalNotice(code="own-words", fields={"words": hosted.words}))
-        run(hosted.while_it_runs(show(client, home, plain=plain, as_json=json, hosts=True)))
-    if not json:
+        run(hosted.while_it_runs(show(client, home, plain=plain, as_json=json, hosted=hosted)))
+    if hosted.kept:
+        text = _("room {room} stays open; enter it with: chat join {room}; close it with: kill {pid}")
+        warn(text.format(room=room, pid=hosted.pid))
+    elif not json:
         warn(_("room {room} is closed; open it again with: chat host {room}").format(room=room))
 
 

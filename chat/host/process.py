@@ -1,7 +1,7 @@
 """A host in a process of its own, and the window that starts it.
 
     chat host  (the owner's window)              chat host --headless  (in a session of its own)
-        |  control pipe, write end  ------------->  read end: when it ends, the host ends
+        |  control pipe, write end  ------------->  read end: when it ends, the host ends, unless a byte came first
         |  reads "listening" lines  <-------------  standard output
         |  an ordinary member, over an ordinary transport
 
@@ -18,8 +18,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from contextlib import AsyncExitStack, ExitStack, aclosing, closing
+from contextlib import AsyncExitStack, ExitStack, aclosing, closing, suppress
 from typing import TYPE_CHECKING, Final, TextIO
 
 import click
@@ -127,7 +128,7 @@ async def serve(
     as_json: bool,
     control_fd: int,
 ) -> None:
-    """Host a room until cancelled, or the end of the control pipe. Raises ChatError.
+    """Host a room until cancelled, or the end of the control pipe if no byte came before it. Raises ChatError.
 
     Also for the other users of this machine who are in ``group``, all of them for "", none for None.
     """
@@ -180,8 +181,15 @@ async def serve(
         if any(keep):
             host.start(keep_to(host, room, keep))
         gc.freeze()  # what is loaded stays: collecting over it would hold up everybody for 50 ms
-        ended = [Waiter.for_reading(control_fd).wait()] if control_fd >= 0 else []
+        ended = [_window_ended(control_fd)] if control_fd >= 0 else []
         await _first_of(host.run(), *ended)
+
+
+async def _window_ended(control_fd: int) -> None:
+    """Return when our window has ended; never, if it leaves the room open."""
+    await Waiter.for_reading(control_fd).wait()
+    if os.read(control_fd, 1):
+        await asyncio.get_running_loop().create_future()
 
 
 async def _stay_found(host: Host, lock: RoomLock, shared: SharedRoom | None) -> None:
@@ -237,10 +245,12 @@ def _announce(room: str, listening: list[Address], invite: str, spoken: str, *, 
 
 
 class HostProcess:
-    """A headless host that ends with ``close``, or with this process.
+    """A headless host that ends with ``close``, or with this process, unless it is ``kept``.
 
     ``listening`` are its announcements, one JSON object a line. Raises ChatError if it does not start.
     """
+
+    kept = False
 
     def __init__(self, room: str, options: Sequence[str], folder: Path, log: Path) -> None:
         self._log = log
@@ -290,7 +300,20 @@ class HostProcess:
     def close(self) -> None:
         """End the host, and wait until it has ended. Idempotent."""
         self._leave()
-        self._process.wait()
+        if self.kept:
+            self._process.returncode = 0  # or Popen complains that nobody has waited for it
+        else:
+            self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def keep(self) -> None:
+        """Let the host go on without this process."""
+        self.kept = True
+        self._control.write(b"k")
+        self._control.flush()
 
     def _leave(self) -> None:
         self._control.close()
@@ -310,9 +333,23 @@ class HostProcess:
         """Run a face until it or the host ends. Raises ChatError with the last line of the host's log."""
 
         async def fail_with_it() -> None:
-            raise ChatError(self._why(await asyncio.to_thread(self._process.wait)))
+            raise ChatError(self._why(await self._ended()))
 
         try:
             await _first_of(face, fail_with_it())
         finally:
-            self._leave()  # ends the host, and with it the thread that waits for it
+            self._leave()
+
+    async def _ended(self) -> int:
+        """Wait for the end of the host; return its exit code."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def wait() -> None:
+            self._process.wait()
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(ended.set)
+
+        # A daemon, unlike the threads of to_thread: the program must not wait for a host that is kept.
+        threading.Thread(target=wait, name="waits for the host", daemon=True).start()
+        await ended.wait()
+        return self._process.wait()

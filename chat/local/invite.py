@@ -93,15 +93,21 @@ class Invite:
         return signer(self.secret)
 
     @property
+    def leaves_machine(self) -> bool:
+        """Whether one of its addresses leads out of this machine, as far as they tell."""
+        return max(map(_reach, self.addresses)) > _MACHINE
+
+    @property
     def limit(self) -> Text | None:
         """A line about how far it goes, if none of its addresses leads out of this machine or this network."""
-        reach = max(map(_reach, self.addresses))
-        if reach == _MACHINE:
+        if not self.leaves_machine:
             return Text(
-                "this invite works on this machine only; for people elsewhere, host the room with -t {scheme}",
+                "this invite works on this machine only; for people elsewhere, leave and open the room with: "
+                "chat host {room} -t {scheme}",
+                room=self.room,
                 scheme=bare_scheme(),
             )
-        if reach == _NETWORK:
+        if max(map(_reach, self.addresses)) == _NETWORK:
             return Text(
                 "this invite works in this network only; for people elsewhere, host the room with --advertise HOST"
             )

@@ -85,7 +85,7 @@ COMMANDS: Final = (
         later("run a program as a member of this room; NAME= gives it a name"),
         program=("text",),
     ),
-    Usage("invite", "[qr]", later("show an invite to this room; with qr, its QR code, too"), program=()),
+    Usage("invite", "[qr]", later("copy and show an invite to this room; with qr, as a QR code, too"), program=()),
     Usage("kick", "NICK [REASON]", later("remove somebody from this room; they may come back"), program=("text",)),
     Usage(
         "ban",

@@ -26,13 +26,14 @@ from typing import TYPE_CHECKING, Any, Final, Generic
 from msgspec.structs import replace
 
 from chat.core.bodies import Ask
-from chat.core.errors import ChatError, WrongValue
+from chat.core.errors import AddressError, ChatError, WrongValue
 from chat.core.outgoing import Outgoing
 from chat.core.status import Level
 from chat.core.text import visible
 from chat.core.wire import Kind
 from chat.i18n import _, translate
 from chat.local.identity import fingerprint
+from chat.local.invite import Invite
 from chat.local.rooms import records
 from chat.local.settings import NAMES, change, choices, toml, value_of
 from chat.local.settings import parse as parse_setting
@@ -438,7 +439,10 @@ class Controller(Rooms[R]):
     async def _invite(self, room: R, *, qr: bool) -> None:
         answer = await room.client.ask(Ask(what="invite"))
         self._face.answer(answer, room)
-        self._face.show(*invites.about(answer.text, qr=qr, columns=self._face.columns), room=room)
+        about = list(invites.about(answer.text, qr=qr, columns=self._face.columns))
+        self._face.show(*about, room=room)
+        with suppress(AddressError):  # of a newer host; and nothing else may get into the clipboard
+            self._face.hand_out(str(Invite.parse(answer.text)), () if qr else about, unbroken=not qr)
 
     def _moderate(self, argument: str, *, name: str) -> Work:
         return self._decide(self.room, moderation.question(name, argument))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import click
 
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 _WAITS_SILENTLY: Final = 3.0  # seconds for which the end waits without a word for a host that is away
 
 Work: TypeAlias = "Coroutine[Any, Any, object] | None"  # what is left to wait for
+
+
+class Hosted(Protocol):
+    """The host of a room, to the window that started it: ``chat.host.process.HostProcess``."""
+
+    @property
+    def listening(self) -> Sequence[str]: ...
+
+    def keep(self) -> None: ...
 
 
 class Room:
@@ -96,6 +105,9 @@ class Face(Generic[R]):
     def answer(self, answer: Answer, room: R) -> None:
         """Show a host's answer to a question from a room."""
         self.show(translate(answer), room=room)
+
+    def hand_out(self, invite: str, about: Sequence[str], *, unbroken: bool) -> None:
+        """Help the user to send an invite to somebody. ``unbroken``: also show it, with lines about it, all in one."""
 
     def help(self) -> Sequence[str]:
         """Return everything that can be typed."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final
 
 from chat.core.errors import AddressError
 from chat.i18n import _, translate
 from chat.local.invite import Invite
+from chat.transport.registry import is_local
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 # Two modules, one above the other. What is light is drawn, since most terminals are dark.
 _HALVES: Final = {(0, 0): "█", (0, 1): "▀", (1, 0): "▄", (1, 1): " "}
@@ -53,3 +55,22 @@ def about(text: str, *, qr: bool, columns: int) -> Iterator[str]:
         yield words.format(columns=columns)
     if limit:
         yield translate(limit)
+
+
+def ways_in(listening: Sequence[str]) -> list[str]:
+    """Return how others come into a room that this window hosts: a line each. ``listening``: ``HostProcess``'s."""
+    opened = [json.loads(line) for line in listening]
+    room, invite = opened[0]["room"], Invite.parse(opened[0]["invite"])
+    found = [_("from another terminal here: chat join {room}").format(room=room)]
+    if invite.leaves_machine:
+        at = ", ".join(str(address) for address in invite.addresses)
+        text = _("from elsewhere: /invite copies what to send them; the room is at {addresses}")
+        found.append(text.format(addresses=at))
+    else:
+        found.append(_("from elsewhere: nobody can come in yet; /invite says how"))
+    local = ", ".join(one["transport"] for one in opened if is_local(one["transport"]))
+    network = ", ".join(one["transport"] for one in opened if not is_local(one["transport"]))
+    if local and network:
+        text = _("{local} is open besides {network}: windows on this machine, like this one, need no network")
+        found.append(text.format(local=local, network=network))
+    return found

@@ -45,7 +45,8 @@ from chat.ui.commands import LINES, commands_of, parse, written
 from chat.ui.controller import OWN, Controller, now
 from chat.ui.describe import describe, describe_message, excerpt, given_nick
 from chat.ui.entry import MessageEntry
-from chat.ui.face import Face, converse
+from chat.ui.face import Face, Hosted, converse
+from chat.ui.invites import ways_in
 from chat.ui.moves import Moves
 from chat.ui.people import describe_direct, names_of
 from chat.ui.timeline import Timeline
@@ -103,7 +104,10 @@ class Linear(Face[Room]):
         settings: Settings = DEFAULTS,
         opener: Callable[[str], Client] | None = None,
         file: Path | None = None,
+        *,
+        hosted: Hosted | None = None,
     ) -> None:
+        self._hosted = hosted
         self._is_typed = sys.stdin.isatty()
         self._is_seen = sys.stdout.isatty()  # by a person, not by a program or a file
         if not self._is_typed:
@@ -179,6 +183,8 @@ class Linear(Face[Room]):
                 )
                 made = [f"* {visible(text.format(nick=nick, room=name), lines=False)}"]
                 made += [f"* {line}" for line in given_nick(room.client, nick)]
+                if self._hosted is not None and self._is_typed and room is self.controller.rooms[0]:
+                    made += [f"* {line}" for line in ways_in(self._hosted.listening)]
                 if topic := room.client.session.topic:
                     made.append(f"* {_('topic: {text}').format(text=topic)}")
                 return made

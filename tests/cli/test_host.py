@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli import programs
-from tests.cli.programs import PATIENCE, Program, host, run, until
+from tests.cli.programs import PATIENCE, Program, host, run, run_here, until, window
 
 
 def test_a_killed_host_comes_back_at_the_same_place_with_the_same_invite(tmp_path: Path) -> None:
@@ -74,6 +74,20 @@ def test_a_host_that_dies_under_its_window_is_told(tmp_path: Path) -> None:
         os.kill(card["pid"], signal.SIGKILL)
         assert seat.process.wait(PATIENCE) == 1
         assert "the host was ended by SIGKILL" in seat.errors()
+
+
+def test_a_room_stays_open_without_the_window_that_opened_it(tmp_path: Path) -> None:
+    with window(tmp_path / "ann", "host", "--as", "ann", term="xterm") as seat:
+        seat.shows("from another terminal here: chat join lobby")
+        seat.type("", "\x03")
+        seat.shows("Enter: keep it open")
+        seat.type("", "\r")
+        told = seat.until("room lobby stays open; enter it with: chat join lobby; close it with: kill ")
+        assert seat.process.wait(PATIENCE) == 0
+        pid = int(told.rpartition(" ")[2])
+        assert run_here(tmp_path / "ann", "send", "lobby", "still here").returncode == 0
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: run_here(tmp_path / "ann", "rooms").returncode == 4, "the room is closed")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])

@@ -81,7 +81,8 @@ def test_an_invite_has_a_qr_code_and_says_how_far_it_goes(tmp_path: Path) -> Non
     with host(tmp_path, "-t", "tcp:127.0.0.1:0", "-t", "queue") as room:
         invite = room.seen[0]["invite"]
         made = run(tmp_path, "invite", "new", "--qr")
-        limit = "this invite works on this machine only; for people elsewhere, host the room with -t tcp"
+        limit = "this invite works on this machine only; for people elsewhere, leave and open the room with: "
+        limit += "chat host lobby -t tcp"
         assert made.stdout.splitlines() == [invite, *qr_code(invite)]
         assert made.stderr == f"chat: {limit}\n"
         narrow = run(tmp_path, "invite", "new", "--qr", COLUMNS="40")

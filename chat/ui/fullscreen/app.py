@@ -45,14 +45,16 @@ from prompt_toolkit.layout.screen import Char
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.styles import DynamicStyle
 
+from chat.core.text import visible
 from chat.local.descriptors import drop_unwritten
 from chat.ui import theme
 from chat.ui.fullscreen import bars
 from chat.ui.fullscreen.keys import bindings
 from chat.ui.fullscreen.terminal import Terminal
+from chat.ui.fullscreen.wrapping import columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from prompt_toolkit.formatted_text import StyleAndTextTuples
     from prompt_toolkit.key_binding.key_processor import KeyPress
@@ -76,6 +78,7 @@ class App(Application[None]):
         self.face = face
         self.terminal: list[Any] | None = None  # as it was before, if standard input is one
         self.rings = False  # the bell, at the next redraw
+        self._rows_aside = 0  # of lines of ours on the terminal's own screen, until the next key
         self._writer: Terminal | None = None
         self._is_stale = False  # a redraw waits until the terminal has taken the last one
         self._redraw_due = False
@@ -172,9 +175,33 @@ class App(Application[None]):
 
     def _redraw(self, render_as_done: bool = False) -> None:
         """Called by prompt_toolkit, for whatever reason there is to draw."""
+        if self.is_aside and not render_as_done:
+            return
         self._is_stale = self._writer is not None and self._writer.is_behind and not render_as_done
         if not self._is_stale:
             super()._redraw(render_as_done)
+
+    def step_aside(self, lines: Sequence[str]) -> None:
+        """Show lines on the terminal's own screen until the next key.
+
+        There the terminal alone breaks a long line, so that it is selected and copied as one.
+        """
+        if not self._running_in_terminal:  # an editor has the terminal
+            lines = [visible(line, lines=False) for line in lines]
+            self._rows_aside = sum(max(1, -(-columns(line) // self.size[0])) for line in lines)
+            self.renderer.erase()
+            self.output.write_raw("".join(f"{line}\r\n" for line in lines))
+            self.output.flush()
+
+    @property
+    def is_aside(self) -> bool:
+        return self._rows_aside > 0
+
+    def come_back(self) -> None:
+        self.output.cursor_up(self._rows_aside)
+        self.output.erase_down()  # an invite is a secret
+        self._rows_aside = 0
+        self.invalidate()
 
     def _written(self) -> None:
         if self._is_stale:

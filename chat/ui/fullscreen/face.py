@@ -36,6 +36,7 @@ from chat.ui.fullscreen.composer import Composer
 from chat.ui.fullscreen.navigation import Navigator
 from chat.ui.fullscreen.view import View
 from chat.ui.fullscreen.wrapping import clean, clip
+from chat.ui.invites import ways_in
 from chat.ui.people import describe_direct, is_unread
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from chat.core.outgoing import OutboxEntry
     from chat.local.settings import Settings
     from chat.ui.entry import MessageEntry
-    from chat.ui.face import Work
+    from chat.ui.face import Hosted, Work
     from chat.ui.fullscreen.pane import Pane
 
 _BAR_FRAME: Final = 0.1  # seconds between redraws while there is a bar
@@ -65,8 +66,8 @@ _CALLED: Final = 8  # direct rooms that may open by themselves, each is a link t
 class FullScreen(Face[View]):
     """The face of a client that has joined. ``opener`` and ``file`` are the controller's.
 
-    What was typed is kept in the folder ``history``, if there is one. ``complaint`` is a line to begin with. ``hosts``:
-    the first room closes with this window.
+    What was typed is kept in the folder ``history``, if there is one. ``complaint`` is a line to begin with.
+    ``hosted``: the host of the first room, if this window started it.
     """
 
     kind = SCREEN
@@ -81,7 +82,7 @@ class FullScreen(Face[View]):
         file: Path | None = None,
         history: Path | None = None,
         complaint: str = "",
-        hosts: bool = False,
+        hosted: Hosted | None = None,
     ) -> None:
         self.keys = rebind(KEYS, settings.keys)
         self.mouse = settings.mouse
@@ -102,10 +103,10 @@ class FullScreen(Face[View]):
         self.navigator: Final = Navigator(self)
         self.watcher: Final = Watcher(self)
         self.refused = ""  # what was typed and is no command: the menu must not cover the line about it
-        self._hosts = hosts
+        self._hosted = hosted
         self._hint = ""  # above the input, until the next key
         self._set_aside = Document()  # what stood in the input when a correction began
-        self._leaving = False  # the user was warned that others are here
+        self._leaving = False  # the user was asked whether the room stays open
         self.app: Final = App(self)
         if complaint:
             self.show(complaint)
@@ -131,6 +132,8 @@ class FullScreen(Face[View]):
         Raises what ends the client, once the terminal is restored.
         """
         first = self.view
+        if self._hosted is not None:
+            first.greeting += ways_in(self._hosted.listening)
         first.introduction += [
             _("type, Enter sends; ✓: it is on the host's disk"),
             _("Tab completes names, /commands and :emoji:"),
@@ -173,6 +176,10 @@ class FullScreen(Face[View]):
         except UnicodeEncodeError:  # a key or a paste had other bytes: the terminal's own encoding
             self.show(_("this was not sent: {mark} stands for bytes that are not UTF-8").format(mark="\ufffd"))
             return
+        if self._hosted is not None and self.asks_to_keep:
+            self._hosted.keep()
+            self.app.leave()
+            return
         if not typed.strip():
             self.pane.unfold()
             return
@@ -189,6 +196,7 @@ class FullScreen(Face[View]):
                 self.run_work(self.view, partial(self.controller.do_me, text))
             case Command(name, argument):
                 self.input.reset(append_to_history=True)
+                self._leaving &= name == "quit"
                 self.do(name, argument)
 
     def do(self, name: str, argument: str = "") -> None:
@@ -222,14 +230,21 @@ class FullScreen(Face[View]):
             self.quit()
 
     def quit(self) -> None:
-        """Leave; if the room would close for others, warn first, and leave the next time."""
-        session = self.controller.rooms[0].session
-        others = {who for who, bot in session.here.items() if not bot} - {(session.key, session.nick)}
-        if self._hosts and others and not self._leaving:
+        """Leave; if the room would close, ask first, and leave the next time."""
+        if self._hosted is not None and not self._leaving:
             self._leaving = True
-            self.hint(_("others are here, and the room closes when you leave; do it again to leave"))
+            self.app.redraw_soon()
         else:
             self.app.leave()
+
+    @property
+    def asks_to_keep(self) -> bool:
+        """Whether the user sees the question if the room stays open."""
+        return self._leaving and not self.input.text
+
+    def stay(self) -> None:
+        self._leaving = False
+        self.app.redraw_soon()
 
     def offer_rooms(self) -> None:
         self.input.document = Document("/room ")
@@ -272,10 +287,24 @@ class FullScreen(Face[View]):
             command, item = self.controller.begun
             text = _("correcting {about}; Escape stops") if command == "edit" else _("answering {about}; Escape stops")
             begun = text.format(about=clip(f"{item.nick}: {item.text}", _EXCERPT))
-        return self.composer.question or self._hint or begun or self.composer.counter
+        return self.composer.question or self._hint or self._question() or begun or self.composer.counter
+
+    def _question(self) -> str:
+        """What the owner of a room is asked before leaving: the answers first, since a narrow screen shows no more."""
+        if not self.asks_to_keep:
+            return ""
+        session = self.controller.rooms[0].session
+        others = {who for who, bot in session.here.items() if not bot} - {(session.key, session.nick)}
+        text = _("Enter: keep it open · {key}: close the room · Escape: stay")
+        return text.format(key=self.key("leave")) + (f" · {_('others are here')}" if others else "")
 
     def help(self) -> list[str]:
         return help_lines(self.keys)
+
+    def hand_out(self, invite: str, about: Sequence[str], *, unbroken: bool) -> None:
+        self._copy(invite)
+        if unbroken:
+            self.app.step_aside([invite, "", *about, _("copied, if your terminal allows it; any key goes back")])
 
     # -- commands about the screen ---------------------------------------------------------------
 
@@ -297,9 +326,12 @@ class FullScreen(Face[View]):
         self.show(_("the mouse scrolls here") if self.mouse else _("the mouse is the terminal's"))
 
     def do_copy(self, _argument: str) -> None:
-        self.app.output.write_raw(osc52(self.chosen("copy").text).decode("ascii"))
-        self.app.output.flush()
+        self._copy(self.chosen("copy").text)
         self.show(_("copied, if your terminal allows it"))
+
+    def _copy(self, text: str) -> None:
+        self.app.output.write_raw(osc52(text).decode("ascii"))
+        self.app.output.flush()
 
     # -- what the controller needs ----------------------------------------------------------------
 

@@ -66,6 +66,8 @@ def bindings(face: FullScreen) -> KeyBindings:
     for char in _NOT_HELD:
         if ("escape", char) not in bound:
             keys.add("escape", char)(partial(_escape_and_type, face, stops))
+    keys.add("escape", filter=Condition(lambda: face.asks_to_keep))(lambda _event: face.stay())
+    keys.add(Keys.Any, filter=Condition(lambda: face.app.is_aside), eager=True)(partial(_come_back, face))
     keys.add("<sigint>")(lambda _event: face.app.leave())
     keys.add("<vt100-mouse-event>")(_mouse)
     return keys
@@ -75,6 +77,12 @@ def _bound(does: Callable[[], object]) -> Callable[[KeyPressEvent], Any]:
     return lambda _event: does()
 
 
+def _come_back(face: FullScreen, event: KeyPressEvent) -> None:
+    face.app.come_back()
+    if event.key_sequence[-1].key == Keys.SIGINT:  # it is no key
+        face.app.leave()
+
+
 def _escape_and_type(face: FullScreen, stops: bool, event: KeyPressEvent) -> None:
     """Do what Escape does, and type the character that came so soon after it that it looks like Alt and a key.
 
@@ -82,6 +90,8 @@ def _escape_and_type(face: FullScreen, stops: bool, event: KeyPressEvent) -> Non
     """
     if face.composer.buffer.pasted:
         face.composer.discard()
+    elif face.asks_to_keep:
+        face.stay()
     elif stops and face.navigator.has_begun():
         face.navigator.stop()
     event.key_processor.feed(KeyPress(event.key_sequence[-1].key, event.data), first=True)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from chat.i18n import use
 from chat.local.identity import fingerprint
 from chat.local.rooms import RoomLock, RoomRecord
 from chat.local.settings import Settings
+from chat.ui.clipboard import osc52
 from chat.ui.fullscreen.face import FullScreen
 from chat.ui.invites import qr_code
 from tests.ui.fullscreen.stage import (
@@ -40,6 +42,7 @@ from tests.ui.fullscreen.stage import (
 if TYPE_CHECKING:
     from chat.client.events import ClientEvent
 
+LOCAL_INVITE = "chat://queue:%2Frun%2Fqueue/" + "a-room" * 5 + "#" + "A" * 43 + "." + "A" * 22
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
 ROOT = Path(__file__).parents[3]
 
@@ -238,19 +241,93 @@ def test_ctrl_c_ends_a_correction_and_leaves_what_was_typed_before(tmp_path: Pat
     run(story())
 
 
+class Hosted:
+    """Stands in for a room's process where a test is about keys."""
+
+    listening = (json.dumps({"room": "lobby", "transport": "queue", "invite": LOCAL_INVITE}),)
+    kept = False
+
+    def keep(self) -> None:
+        self.kept = True
+
+
 @pytest.mark.parametrize("leave", ["/quit\r", "\x03", "\x04"])
-def test_who_hosts_is_asked_before_the_room_closes_for_others(leave: str) -> None:
+def test_who_hosts_is_asked_before_the_room_closes(leave: str) -> None:
     async def story() -> None:
-        script = Script()
-        async with staged(script.client, hosts=True) as stage:
+        script, hosted = Script(), Hosted()
+        question = "Enter: keep it open · Ctrl+C: close the room · Escape: stay"
+        async with staged(script.client, hosted=hosted) as stage:
             stage.type(leave)
-            await stage.until("others are here, and the room closes when you leave; do it again to leave")
+            await stage.until(question + " · others are here")
+            stage.type("\x1b")
+            await stage.until(gone=question)
+            stage.type("\r")  # asked no longer, so it answers nothing
+            stage.type(leave)
+            await stage.until(question)
+            stage.type("\x1b/who\r")  # a terminal sends the same for Alt+/
+            await stage.until("here: ann", gone=question)
+            stage.type(leave)
+            await stage.until(question)
+            assert not hosted.kept
             stage.type(leave)
             await stage.task
+            assert not hosted.kept
         script.session.here[BOB, "小明"] = True  # a program of hers
-        async with staged(script.client, hosts=True) as stage:
+        async with staged(script.client, hosted=hosted) as stage:
             stage.type(leave)
+            await stage.until(question, gone="others are here")
+            stage.type("\r")
             await stage.task
+            assert hosted.kept
+
+    run(story())
+
+
+def test_a_narrow_window_shows_first_how_the_room_stays_open() -> None:
+    async def story() -> None:
+        async with staged(Script().client, Blind(20, 5), hosted=Hosted()) as stage:
+            stage.type("\x03")
+            await stage.until("Enter: keep it open")
+
+    run(story())
+
+
+class Recording(Blind):
+    def __init__(self) -> None:
+        super().__init__()
+        self.raw = ""
+
+    def write_raw(self, data: str) -> None:
+        self.raw += data
+
+
+def test_an_invite_is_copied_and_stands_in_one_piece_until_a_key() -> None:
+    async def story() -> None:
+        script, output = Script(IN), Recording()
+        async with staged(script.client, output) as stage:
+            stage.type("/invite\r")
+            script.answers.put_nowait(Answer(text=LOCAL_INVITE))
+            await stage.comes_to(lambda: f"{LOCAL_INVITE}\r\n" in output.raw)
+            assert osc52(LOCAL_INVITE).decode() in output.raw
+            assert "\r\nthis invite works on this machine only; " in output.raw
+            script.happen(message(1, "meanwhile"))
+            await stage.comes_to(lambda: stage.face.view.timeline.last_seq == 1)
+            stage.type("x")
+            await stage.until("meanwhile", gone="> x")
+            stage.type("y")
+            await stage.until("> y")
+
+    run(story())
+
+
+def test_nothing_but_an_invite_is_copied_as_one() -> None:
+    async def story() -> None:
+        script, output = Script(IN), Recording()
+        async with staged(script.client, output) as stage:
+            stage.type("/invite\r")
+            script.answers.put_nowait(Answer(text="rm -rf ~"))
+            await stage.until("-- rm -rf ~")
+            assert "\x1b]52" not in output.raw
 
     run(story())
 
