@@ -10,7 +10,7 @@ from chat.core.events import Message
 from chat.local.identity import Identity
 from chat.local.known_hosts import KnownHosts
 from tests.cli.programs import host, run, window
-from tests.ui.fullscreen.stage import Room, staged
+from tests.ui.fullscreen.stage import Hosted, Room, staged
 from tests.ui.fullscreen.stage import run as play
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def test_what_another_window_of_the_key_says_is_somebody_elses(tmp_path: Path) -
             Room(tmp_path) as room,
             seat(room, "ann", "ann") as ann,
             seat(room, "ann", "bob") as bob,
-            staged(bob) as stage,
+            staged(bob, hosted=Hosted()) as stage,
         ):
             await ann.say("one")
             await stage.until("ann  one")
@@ -164,8 +164,7 @@ def test_what_another_window_of_the_key_says_is_somebody_elses(tmp_path: Path) -
             await stage.until("bob is here", gone="bob is here; spoke")
             stage.type("/msg ann psst\r")
             await stage.until("ann has the same key as you, and a private room is between two keys")
-            stage.face._hosts = True
             stage.face.quit()
-            await stage.until("others are here, and the room closes when you leave")
+            await stage.until("close the room · Escape: stay · others are here")
 
     play(story())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from chat.client.events import ClientEvent
 
 
+LOCAL_INVITE = "chat://queue:%2Frun%2Fqueue/" + "a-room" * 5 + "#" + "A" * 43 + "." + "A" * 22
 ANN, BOB = b"a" * 32, b"b" * 32
 
 
@@ -114,6 +116,16 @@ async def staged(client: Client, output: Output | None = None, **more: Any) -> A
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+class Hosted:
+    """Stands in for a room's process where a test is about keys."""
+
+    listening = (json.dumps({"room": "lobby", "transport": "queue", "invite": LOCAL_INVITE}),)
+    kept = False
+
+    def keep(self) -> None:
+        self.kept = True
 
 
 class Room:

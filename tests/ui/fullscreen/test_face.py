@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +28,9 @@ from chat.ui.invites import qr_code
 from tests.ui.fullscreen.stage import (
     BOB,
     IN,
+    LOCAL_INVITE,
     Blind,
+    Hosted,
     Room,
     Script,
     hear,
@@ -42,7 +43,6 @@ from tests.ui.fullscreen.stage import (
 if TYPE_CHECKING:
     from chat.client.events import ClientEvent
 
-LOCAL_INVITE = "chat://queue:%2Frun%2Fqueue/" + "a-room" * 5 + "#" + "A" * 43 + "." + "A" * 22
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
 ROOT = Path(__file__).parents[3]
 
@@ -239,16 +239,6 @@ def test_ctrl_c_ends_a_correction_and_leaves_what_was_typed_before(tmp_path: Pat
             await stage.until("> half", gone="correcting")
 
     run(story())
-
-
-class Hosted:
-    """Stands in for a room's process where a test is about keys."""
-
-    listening = (json.dumps({"room": "lobby", "transport": "queue", "invite": LOCAL_INVITE}),)
-    kept = False
-
-    def keep(self) -> None:
-        self.kept = True
 
 
 @pytest.mark.parametrize("leave", ["/quit\r", "\x03", "\x04"])
