@@ -127,9 +127,12 @@ async def _list_invites(client: Client, *, as_json: bool) -> None:
 @options.lang
 @options.data
 def revoke(which: str, target: str, transport: str, data: Path | None) -> None:
-    """End the invite WHICH, as chat invite list names it. Whoever has come by it stays."""
+    """End the invite WHICH, as chat invite list names it, or the invite itself. Whoever has come by it stays."""
     from chat.core.bodies import Ask
+    from chat.local.invite import Invite, is_invite
 
+    if is_invite(which):
+        which = Invite.parse(which).signer.key.hex()  # the host, and its errors, must not quote the secret
     client = Home(data).client(target, transport, speaks=False, silent=True)
     run(print_answer(client, Ask(what="revoke", text=which)))
 

@@ -78,11 +78,17 @@ def forget(address: str, json: bool, data: Path | None) -> None:
 
 def _find(known: KnownHosts, text: str) -> tuple[Address, str]:
     """Return the address and the fingerprint of a known host. A room may stand behind the address, as in a TARGET."""
+    from chat.local.invite import Invite, is_invite
     from chat.transport.typed import typed_address, typed_place
 
-    place = typed_place(text)
-    for part in (place, place.rpartition("/")[0]):
-        if part and (shown := known.find(address := typed_address(part))):
+    if is_invite(text):
+        places = list(map(str, Invite.parse(text).addresses))
+        text = " ".join(places)  # an error must not quote the secret
+    else:
+        place = typed_place(text)
+        places = [place, place.rpartition("/")[0]]
+    for part in filter(None, places):
+        if shown := known.find(address := typed_address(part)):
             return address, shown
     raise ChatError("no host is known at {address}; chat trust list shows those that are", address=text)
 

@@ -48,6 +48,13 @@ def test_an_owner_lists_revokes_and_renews_invites(tmp_path: Path) -> None:
         unknown = run(owner, "invite", "revoke", "0000")
         assert (unknown.returncode, unknown.stdout) == (1, "")
         assert "there is no invite 0000" in unknown.stderr
+        assert run(owner, "invite", "revoke", made).returncode == 0
+        unknown = run(owner, "invite", "revoke", made[:-22] + "A" * 22)
+        assert (unknown.returncode, "there is no invite " in unknown.stderr, "A" * 22 in unknown.stderr) == (
+            1,
+            True,
+            False,
+        )
         again = run(owner, "invite", "renew").stdout.strip()
         assert again.partition("#")[0] == standing.partition("#")[0]
         assert run(tmp_path / "bob", "send", standing, "hi", "--as", "bob").returncode == 3

@@ -55,6 +55,11 @@ def test_guest_and_owner_see_the_same_words_and_a_changed_key_is_refused_until_i
         (("show",), 1, "chat: no room has been opened here, so there is no key of yours to show"),
         (("show", "tcp:192.0.2.1:7711"), 1, "chat: no host is known at tcp:192.0.2.1:7711; chat trust list shows"),
         (("forget", "tcp:192.0.2.1:7711"), 1, "chat: no host is known at tcp:192.0.2.1:7711; chat trust list shows"),
+        (
+            ("forget", f"chat://192.0.2.1:7711/a#{'A' * 43}.{'A' * 22}"),
+            1,
+            "chat: no host is known at tcp:192.0.2.1:7711; ",
+        ),
         (("forget", "nonsense here"), 2, "chat: 'nonsense here' is not an address"),
         (("forget",), 2, "chat: missing argument 'ADDRESS'"),
     ],

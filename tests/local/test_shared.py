@@ -139,7 +139,10 @@ def test_what_any_user_could_have_put_there_is_not_believed(opened: Callable[...
     def junk(data: bytes) -> Callable[[Path], object]:
         return lambda folder: (folder / "card").write_bytes(data)
 
-    spoilt = (wide, wide_card, no_card, fifo, link, moved, no_socket)
+    def foreign_card(folder: Path) -> None:
+        os.chown(folder / "card", 65534, -1)
+
+    spoilt = (wide, wide_card, no_card, fifo, link, moved, no_socket, *([foreign_card] if os.geteuid() == 0 else []))
     written = (other(room="\x1b[2J"), other(room="a/b"), other(host="x" * 64), other(host=""), other(started="soon"))
     long: tuple[Callable[[Path], object], ...] = (
         junk(b"{"),
