@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from chat.cli import options
 from chat.cli.help import Group
-from chat.cli.home import Home
+from chat.cli.home import Home, warn
 from chat.core.errors import ChatError
 from chat.i18n import _
 
@@ -86,13 +86,19 @@ def export(file: Path, nick: str, passphrase_file: Path | None, data: Path | Non
     from chat.local.private_files import write_new
 
     home = Home(data)
-    key, nick = home.identity(home.nick(nick)), home.nick(nick)
+    nick = home.nick(nick)
+    is_new = home.key_name(nick).casefold() not in map(str.casefold, ("", *home.identities.nicknames()))
+    key = home.identity(nick)
     if os.path.lexists(file):
         raise ChatError("{path} exists; choose another name, or remove it", path=file)
     write_new(file, seal(key, nick, _ask(passphrase_file, twice=True)))
     click.echo(
-        _("the key of {nick} is in {path}; on the other machine, run: chat id import").format(nick=nick, path=file)
+        _("the key of {nick} is in {path}; on the other machine, run: chat id import {file}").format(
+            nick=nick, path=file, file=file.name
+        )
     )
+    if is_new:  # a mistyped nickname, perhaps
+        warn(_("chat: {nick} had no key here, so this is a new one; chat id --all lists the others").format(nick=nick))
 
 
 @identity.command(name="import")

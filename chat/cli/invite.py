@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -110,6 +111,8 @@ async def _list_invites(client: Client, *, as_json: bool) -> None:
                 left = _("no limit") if uses < 0 else plural("1 use left", "{count} uses left", uses).format(count=uses)
                 if until == REVOKED:
                     left = _("revoked")
+                elif until and until < time.time() * 1000:
+                    left = _("expired on {time}").format(time=clock(until))
                 elif until:
                     left = _("{left}, until {time}").format(left=left, time=clock(until))
                 if role:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from contextlib import closing, suppress
@@ -301,7 +302,8 @@ def host(
         text = _("room {room} stays open; enter it with: chat join {room}; close it with: kill {pid}")
         warn(text.format(room=room, pid=hosted.pid))
     elif not json:
-        warn(_("room {room} is closed; open it again with: chat host {room}").format(room=room))
+        again = shlex.join(["chat", *sys.argv[1:]])  # with the options: without them the room would admit others
+        warn(_("room {room} is closed; open it again with: {command}").format(room=room, command=again))
 
 
 @command(name="peer", hidden=True, context_settings={"ignore_unknown_options": True})

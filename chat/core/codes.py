@@ -108,7 +108,7 @@ ANSWERS: Final = {
     "staff-only": "only the room's owner and operators may do that ({what})",
     "no-such-nick": "nobody in this room is called {whom}; give a nickname, or the start of a key as /who shows it",
     "many-such-keys": "several keys begin with {whom}; give more of it",
-    "outranked": "{nick} is {role}, and you are {own}: you cannot do that",
+    "outranked": "{nick} is {role}; nobody acts on the owner, and only the owner on operators",
     "is-already": "{nick} is {role} already",
     "no-uid": "it is not known which user of the host's machine {nick} is, or it is the host's own; leave out --uid",
     "is-not": "{nick} is not {role}",
@@ -164,6 +164,14 @@ REWOUND: Final = {  # why the host's log is not a continuation of what a member 
     "differs": (
         "message {number} differs from the one you hold; the host went back to an older copy and went on from there"
     ),
+}
+
+ROLES: Final = {  # what a field ``role`` may name
+    "operator": "an operator",
+    "muted": "muted",
+    "banned": "banned",
+    "member": "an ordinary member",
+    "owner": "the owner",
 }
 
 REASONS: Final = {  # what a field ``why`` may name: errors of the system, by errno(3), and of shlex

@@ -42,9 +42,13 @@ class Text(str):
 
 
 def phrase(template: str, fields: Mapping[str, object]) -> Text:
-    """Put fields into a template of ours. ``why`` may name one of ``codes.REASONS``, which is a text of ours, too."""
-    why = fields.get("why")
-    known = {"why": Text(codes.REASONS[why])} if isinstance(why, str) and why in codes.REASONS else {}
+    """Put fields into a template of ours.
+
+    ``why`` may name one of ``codes.REASONS``, and ``role`` of ``codes.ROLES``, which are texts of ours, too.
+    """
+    tables = {"why": codes.REASONS, "role": codes.ROLES}
+    named = [(name, fields.get(name), table) for name, table in tables.items()]
+    known = {name: Text(table[one]) for name, one, table in named if isinstance(one, str) and one in table}
     return Text(template, **{**fields, **known})
 
 

@@ -63,7 +63,8 @@ def test_a_key_goes_to_another_machine_by_a_passphrase_that_is_typed_unseen(tmp_
         asked.type(PHRASE)
         asked.shows("the same again: ")
         asked.type(PHRASE)
-        assert asked.until("my.key").endswith("; on the other machine, run: chat id import")
+        assert asked.until("my.key").endswith("; on the other machine, run: chat id import my.key")
+        asked.shows("bob had no key here, so this is a new one")
         assert PHRASE.encode() not in asked._bytes
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     bob = run_here(here, "id", "--as=bob").stdout.strip()

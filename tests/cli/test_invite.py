@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from chat.ui.invites import qr_code
-from tests.cli.programs import Program, host, run, type_into
+from tests.cli.programs import Program, host, run, run_here, type_into, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +77,14 @@ def test_an_invite_for_somebody_who_is_to_be_an_operator(tmp_path: Path) -> None
         assert (row["for"], row["role"], row["uses"], row["came"]) == ("ann", "operator", 0, ["ann"])
         assert "0 uses left, operator, for ann  ann\n" in run(tmp_path / "host", "invite", "list").stdout
         assert run(tmp_path / "host", "log", "lobby").stdout.endswith("owner has made ann an operator\n")
+
+
+def test_an_invite_that_has_expired_says_so_in_the_list(tmp_path: Path) -> None:
+    with host(tmp_path, "-t", "tcp:127.0.0.1:0", "-t", "queue"):
+        made = run(tmp_path, "invite", "new", "--expires", "1s").stdout.strip()
+        until(lambda: "  expired on 20" in run_here(tmp_path, "invite", "list").stdout, "the invite has expired")
+        done = run_here(tmp_path / "bob", "send", made, "hi")
+        assert (done.returncode, done.stderr) == (3, "chat: this invite has expired; ask for a new one\n")
 
 
 def test_a_time_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
             ("bob", ["kick", "nowhere", "bob"], 4, "room 'nowhere' is not open on this machine"),
             ("host", ["kick", "lobby", "nobody"], 1, "nobody in this room is called nobody"),
             ("host", ["unban", "lobby", "bob"], 1, "bob is not banned"),
+            ("host", ["deop", "lobby", "bob"], 1, "bob is not an operator"),
             ("host", ["slow", "lobby", "soon"], 2, "'soon' is no time; write seconds, like 30, or off"),
             ("host", ["ban", "lobby", ""], 2, "say whom you mean"),
             ("host", ["ban", "lobby", "bob", "5y"], 2, "'5y' is no time; write 30s, 10m, 2h or 7d"),
