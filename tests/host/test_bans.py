@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 from typing import TYPE_CHECKING
 
 from chat.core.bodies import Ask, pack
 from chat.core.wire import Kind
 from chat.host.bans import origin_of
+from chat.local.identity import Identity
+from chat.local.invite import SECRET_SIZE
 from chat.transport import Peer
 from tests.host.host_fixture import Guest, HostFixture, run, until
 
@@ -35,6 +38,32 @@ def test_a_ban_holds_for_the_user_of_a_local_link(tmp_path: Path, fake_transport
             again.link.peer = Peer("tcp 127.0.0.1:7", source="loopback, user 1000")  # it changes nothing
             await again.come()
             await until(lambda: any(frame.kind == Kind.REFUSED for frame in again.frames()), "it is refused")
+
+    run(scene())
+
+
+def test_a_ban_holds_for_whoever_is_just_coming_in(tmp_path: Path, fake_transport: FakeTransport) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path, "fake", open_to_all=False) as fixture:
+            host, room = fixture.host, fixture.hosted.room
+            invite = host.make_invite("lobby", secrets.token_bytes(SECRET_SIZE))
+            host.store.add_invite(fixture.hosted.number, invite.signer.key, 0, 3)
+            room.add_invite(invite.signer.key, counted=True)
+            troll, olga, sock = (Guest(fixture, fake_transport, nick) for nick in ("troll", "olga", "sock"))
+            for guest, uid in ((troll, 1000), (olga, os.geteuid()), (sock, 1000)):
+                guest.link.peer = Peer(f"queue {guest.nick}", uid=uid)
+            for guest in (troll, olga):
+                await guest.come(invite=invite)
+                await until(lambda nick=guest.nick: nick in fixture.nicks(), "they are in")  # type: ignore[misc]
+            async with host.disk:
+                await sock.come(invite=invite)
+                await until(lambda: host.disk._waiters, "its invite has been checked, and waits to be counted")
+                olga.link.arrive(pack(Kind.ASK, Ask(what="ban", text="troll"), number=1))
+                await until(
+                    lambda: room.role_of(Identity.load(tmp_path / "troll.pem").key) == "banned", "the ban is decided"
+                )
+            await until(lambda: any(frame.kind == Kind.REFUSED for frame in sock.frames()), "it is refused")
+            assert fixture.nicks() == ["olga"]
 
     run(scene())
 
