@@ -52,6 +52,25 @@ def test_only_the_owner_makes_invites_and_odd_questions_are_answered(tmp_path: P
     run(scene())
 
 
+def test_what_members_and_operators_may_not_ask(tmp_path: Path) -> None:
+    """Operators are made by the owner alone: neither by /op nor by an invite of an operator's own."""
+    owners = ("invite", "invites", "revoke", "renew", "op", "deop", "peer")
+    staffs = ("kick", "ban", "unban", "mute", "unmute", "retract", "topic", "slow", "audit", "moderated")
+
+    async def scene() -> None:
+        async with HostFixture(tmp_path) as fixture, fixture.members("owner", "pat", "ann") as (owner, pat, ann):
+            await owner.ask(Ask(what="op", text="pat"))
+            for what in owners:
+                ask = Ask(what=what, text="ann", role="operator")
+                for one in (pat, ann):
+                    assert await declined(one, ask) == f"only the room's owner may ask for that ({what})"
+            for what in staffs:
+                assert "owner and operators may" in await declined(ann, Ask(what=what, text="ann"))
+            assert fixture.hosted.room.moderated.keys() == {pat.session.key}
+
+    run(scene())
+
+
 def test_a_full_disk_keeps_no_new_invite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And that is no reason to end the room for all."""
     monkeypatch.setattr(hosted_room, "_RETRY", 0.02)
