@@ -279,8 +279,8 @@ def host(
             raise
         return
     from chat.core.events import LocalNotice
+    from chat.host.folder import check_folder
     from chat.host.process import HostProcess
-    from chat.local.private_files import make_private
 
     arguments = [f"--transport={address}" for address in transport]
     arguments += ["--invite-only" if invite_only else "--open", f"--advertise={advertise}", f"--rate={rate}"]
@@ -289,7 +289,7 @@ def host(
     arguments += [*(f"--peer={spec}" for spec in peer), *(f"--peer-json={spec}" for spec in peer_json)]
     arguments += [*(f"--keep={limit}" for limit in keep), f"--min-free={min_free}"]
     arguments += [*(["--restart"] if restart else []), f"--bot-turns={bot_turns}", f"--lang={i18n.current_language()}"]
-    log = make_private(home.room(room)) / "host.log"
+    log = check_folder(home.room(room)) / "host.log"
     with closing(HostProcess(room, arguments, home.folder, log)) as hosted:
         if json:
             for line in hosted.listening:

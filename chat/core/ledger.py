@@ -92,7 +92,7 @@ class Ledger:
             self._introduce(author)
             self._stream(author.key, author.stream).author = author
         for key, stream, one in tables.rejections:
-            self._streams[key, stream].rejections.append(one)
+            self._stream(key, stream).rejections.append(one)
         self._nicks = {skeleton: (nick, key) for skeleton, nick, key in tables.nicks}
         # Skeletons anew, for judging claims: what looks alike changes with each edition of the Unicode data. So several
         # keys may hold nicknames that look alike by now.

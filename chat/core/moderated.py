@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MAX_MESSAGE: Final = HEADER_SIZE + SEQ_PREFIX.size + MAX_TEXT
 # authors of old messages and times of members in slow mode; more are read from the disk, or forgotten
 MAX_REMEMBERED: Final = 1_000
+_GIVEN: Final = frozenset({"operator", "member", "muted", "banned"})  # roles that a decision may give
 
 
 class ModeratedLedger(Ledger):
@@ -50,6 +51,8 @@ class ModeratedLedger(Ledger):
         if key in self.owners:
             return "owner"
         role, _until = self.moderated.get(key, ("member", 0))
+        if role not in _GIVEN:  # such as owner, in a log that somebody has forged
+            return "member"
         return BOT if role == "member" and self._roles.get(key) == BOT else role
 
     def key_of(self, nick: str) -> bytes | None:

@@ -149,6 +149,17 @@ def offset_of(data: bytes, steps: int) -> int:
     return at
 
 
+def is_whole(data: bytes, frames: int) -> bool:
+    """Whether data are just so many frames, by their lengths."""
+    at = 0
+    for _ in range(frames):
+        length = length_at(data, at) if at + HEADER_SIZE <= len(data) else 0
+        if length < HEADER_SIZE:
+            return False
+        at += length
+    return at == len(data)
+
+
 def length_at(data: bytes, at: int) -> int:
     """Return the length of the frame that begins at ``at``, itself included."""
     length: int = _LENGTH.unpack_from(data, at)[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from chat.host import tables
+from chat.host import schema, tables
 
 if TYPE_CHECKING:
     import sqlite3
@@ -25,7 +25,7 @@ def admitted_by(store: Store, room: int, invite: bytes) -> list[bytes]:
     """Return which keys came by an invite. Raises StoreError."""
     with store._reading():
         rows = store._reader.execute("SELECT * FROM admitted WHERE room = ? AND invite = ?", (room, invite))
-        return [row[1] for row in rows if tables.is_sound("admitted", row)]
+        return [row[1] for row in rows if schema.is_sound("admitted", row)]
 
 
 def add(database: sqlite3.Connection, room: int, time: int, by: str, rows: list[tuple[str, bytes, str, str]]) -> None:
@@ -43,7 +43,7 @@ def newest(store: Store, room: int, before: int, limit: int) -> list[tuple[int, 
             "SELECT * FROM audit WHERE room = ? AND id < ? ORDER BY id DESC LIMIT ?",
             (room, before or _ALL, limit),
         ).fetchall()
-    return [(row[0], row[2], *row[3:5], *row[6:8]) for row in rows if tables.is_sound("audit", row)]
+    return [(row[0], row[2], *row[3:5], *row[6:8]) for row in rows if schema.is_sound("audit", row)]
 
 
 def reason(store: Store, room: int, key: bytes) -> str:
@@ -51,4 +51,4 @@ def reason(store: Store, room: int, key: bytes) -> str:
     query = "SELECT * FROM audit WHERE room = ? AND key = ? AND what IN ('ban', 'kick') ORDER BY id DESC LIMIT 1"
     with store._reading():
         row = store._reader.execute(query, (room, key)).fetchone()
-    return str(row[7]) if row and tables.is_sound("audit", row) else ""
+    return str(row[7]) if row and schema.is_sound("audit", row) else ""

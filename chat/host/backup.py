@@ -24,9 +24,10 @@ from urllib.parse import quote
 from chat.core.bodies import Gap
 from chat.core.errors import ChatError, StoreError, StoreFull, reason
 from chat.host import schema
+from chat.host.folder import KEPT_WAL, check_folder, keep_wal, lock_folder, unlock_folder
 from chat.host.keep import cut_of
 from chat.host.marks import read_marks
-from chat.host.store import KEPT_WAL, ROOM_BITS, SEQ_MASK, keep_wal, link, lock_folder, unlock_folder
+from chat.host.store import ROOM_BITS, SEQ_MASK, is_proved
 from chat.local.private_files import read_regular
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _saved(database: sqlite3.Connection, room: int, name: str, base: int, marked
     for first, frames, before, after, data in rows:
         if first > end:
             lost.append(Gap(first=end, count=first - end))
-        if link(before, base | first, frames, data) != after or (first == end and before != chain):
+        if not is_proved(before, base | first, frames, data, after) or (first == end and before != chain):
             lost.append(Gap(first=first, count=frames))
         end, chain = first + frames, after
     if marked > end:
@@ -104,7 +105,7 @@ def backup(folder: Path, file: Path) -> list[Saved]:
     """
     if file.exists():
         raise ChatError("{path} exists; choose another name, or remove it", path=file)
-    marks = read_marks(folder / _MARK)
+    marks = read_marks(check_folder(folder) / _MARK)
     keep_wal(folder)
     with tempfile.TemporaryDirectory(dir=file.absolute().parent, prefix=f".{file.name}-") as made:
         copy = Path(made, _LOG)
@@ -179,9 +180,10 @@ def _room_in(file: Path) -> str:
     found = None
     with _reading(file), closing(_connect(file, "mode=ro&immutable=1")) as database:
         found = database.execute("SELECT name FROM rooms ORDER BY id LIMIT 1").fetchone()
-    if found is None or found[0].startswith("@"):
-        raise StoreError("{path} is no backup of a room", path=file)
-    return str(found[0])
+    match found:
+        case (str(name),) if not name.startswith("@"):
+            return name
+    raise StoreError("{path} is no backup of a room", path=file)
 
 
 def _upgrade(copy: Path, named: Path) -> None:
@@ -237,7 +239,13 @@ def replace_database(folder: Path, new: Path, mark: Path | None = None) -> Path 
 
 
 def _connect(path: Path, how: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(os.fsencode(path))}?{how}", uri=True, isolation_level=None)
+    database = schema.connect(path, how)
+    try:
+        schema.check(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def _sync(path: Path) -> None:

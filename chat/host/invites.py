@@ -15,7 +15,7 @@ from chat.core import text
 from chat.core.bodies import REVOKED, Answer, Moderation
 from chat.core.errors import RequestFailed, StoreFull, WrongValue
 from chat.core.wire import MAX_CONTROL
-from chat.host import audit, tables
+from chat.host import audit, schema, tables
 from chat.local.invite import SECRET_SIZE, signer
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def terms_of(store: Store, room: int, key: bytes) -> Terms:
     """Return the terms of an invite. One whose row is damaged makes nobody an operator. Raises StoreError."""
     with store._reading():
         row = store._reader.execute("SELECT * FROM invite_terms WHERE room = ? AND key = ?", (room, key)).fetchone()
-    return Terms(*row[2:-1]) if row and tables.is_sound("invite_terms", row) else Terms()
+    return Terms(*row[2:-1]) if row and schema.is_sound("invite_terms", row) else Terms()
 
 
 def make(connection: Connection, ask: Ask, _number: int) -> Answer:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chat.core.errors import AddressError, StoreFull
 from chat.core.wire import split
-from chat.host.store import ROOM_BITS, ROWS, SEQ_MASK, link
-from chat.host.tables import is_sound, put_row
+from chat.host.schema import CUTS, is_sound
+from chat.host.store import ROOM_BITS, ROWS, SEQ_MASK, is_proved
+from chat.host.tables import put_row
 
 if TYPE_CHECKING:
     import sqlite3
@@ -35,9 +36,6 @@ _AT_ONCE: Final = 200  # batches, deleted in one transaction
 _SIZES: Final = {"K": 2**10, "M": 2**20, "G": 2**30}
 _AGES: Final = {"h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}  # milliseconds
 _LIMIT: Final = re.compile(r"([1-9]\d{0,5})([KMGhdw])", re.ASCII)
-_TABLE: Final = """
-CREATE TABLE IF NOT EXISTS cuts (room INTEGER PRIMARY KEY, first INTEGER, chain BLOB, time INTEGER, digest BLOB)
-"""
 
 
 def parse_size(size: str) -> int:
@@ -139,7 +137,7 @@ def cut_off(store: Store, room: int, keep: Keep, now: int = 0) -> bool:
         kept, gone = None, 0
         for (at, frames, link_before, link_after, data), following in pairwise(rows):
             # Nobody can read one that is damaged, nor believe its time: it goes with the first that is too old.
-            is_whole = link(link_before, chain_base | at & SEQ_MASK, frames, data) == link_after
+            is_whole = is_proved(link_before, chain_base | at & SEQ_MASK, frames, data, link_after)
             is_new = not keep.age or (is_whole and max(frame.time for frame in split(data)) >= too_old)
             if excess <= 0 and is_new:
                 break
@@ -160,7 +158,7 @@ def put_cut(store: Store, room: int, cut: Cut) -> None:
 
 
 def _put(database: sqlite3.Connection, room: int, cut: Cut) -> None:
-    database.execute(_TABLE)
+    database.execute(CUTS)
     put_row(database, "cuts", room, *cut)
 
 

@@ -26,25 +26,18 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from chat.core import text
-from chat.core.bodies import Author, Gap, Moderation, Rejection, direct_name, unpack
-from chat.core.errors import StoreError, StoreFull, Text
+from chat.core.bodies import Author, Gap, Moderation, Rejection, direct_name
+from chat.core.errors import RemoteProtocolError, StoreError, StoreFull, Text
 from chat.core.ledger import BOT, RoomTables
-from chat.core.wire import EPOCH_SIZE, SPOKEN_END, Kind, split
+from chat.core.wire import EPOCH_SIZE, SPOKEN_END
 from chat.host import schema
 from chat.host.backup import Saved, full_disk, replace_database, verify, workplace
+from chat.host.folder import KEPT_WAL, check_folder, unlock_folder
 from chat.host.keep import Cut, put_cut
 from chat.host.marks import CHAIN_START, read_marks
 from chat.host.pages import Pages, copy_readable
-from chat.host.store import (
-    KEPT_WAL,
-    ROOM_BITS,
-    SEQ_MASK,
-    RoomState,
-    Store,
-    link,
-    unlock_folder,
-)
-from chat.host.tables import decide, is_sound, put_row, unsigned
+from chat.host.store import ROOM_BITS, SEQ_MASK, RoomState, Store, is_proved
+from chat.host.tables import decide, put_row, read_frames, unsigned
 from chat.local.private_files import try_lock
 
 if TYPE_CHECKING:
@@ -54,25 +47,6 @@ _MAIN: Final = 1  # the number of the room that the folder is for; direct rooms 
 _TOP: Final = 1 << 63 - ROOM_BITS  # SQLite's integers have no room for this number or above
 _NOBODY: Final = "?"  # the nickname of an author whose record is lost
 _NO_CUT: Final = Cut(1, CHAIN_START)
-_TABLES: Final = {  # besides the log and what is read from it again: columns, and the types that they should have
-    "rooms": ("id, name, epoch, invite, chain_base", (int, str, bytes, bytes, int)),
-    "authors": ("room, id, key, stream, nick, bot", (int, int, bytes, int, str, int)),
-    "streams": ("room, key, stream, high_water", (int, bytes, int, int)),
-    "nicks": ("room, skeleton, nick, key", (int, str, str, bytes)),
-    "members": ("room, key, role", (int, bytes, str)),
-    "invites": ("room, key, expires, counted", (int, bytes, int, int)),
-    "invite_uses": ("room, key, uses", (int, bytes, int)),
-    "invite_terms": ("room, key, name, role, by, by_nick", (int, bytes, str, str, bytes, str)),
-    "admitted": ("room, key, invite", (int, bytes, bytes)),
-    "reads": ("room, key, seq", (int, bytes, int)),
-    "addresses": ("room, asked, given", (int, str, str)),
-    "cuts": ("room, first, chain, time", (int, int, bytes, int)),
-    "moderated": ("room, key, role, until", (int, bytes, str, int)),
-    "properties": ("room, name, value", (int, str, str)),
-    "audit": ("id, room, time, by, what, key, whom, reason", (int, int, int, str, str, bytes, str, str)),
-    "covered": ("room, key, origin", (int, bytes, str)),
-    "rejections": ("room, key, stream, number, count, code, fields", (int, bytes, int, int, int, str, str)),
-}
 
 
 class Row(NamedTuple):
@@ -106,7 +80,7 @@ def check(folder: Path, name: str) -> Report:
 
     A room that is open is read through SQLite, beside its host.
     """
-    if (fd := try_lock(folder / "lock")) is None:
+    if (fd := try_lock(check_folder(folder) / "lock")) is None:
         try:
             return Report(verify(folder / "log.db", live=True, marks=read_marks(folder / "log.mark")), [])
         except StoreError as error:
@@ -266,17 +240,22 @@ class _Salvage:
         """Return the authors, without a hole among their numbers, and how far each stream has come, by the log."""
         found: dict[int, Author] = {}
         numbers: dict[int, int] = {}  # author: the last number of its own
-        for row in self._rows.get(room, ()):
-            for frame in split(self._read(row)):
-                if frame.kind == Kind.AUTHOR:
-                    author = msgspec.msgpack.decode(frame.body, type=Author)
-                    found[author.index] = author
-                elif frame.kind == Kind.MODERATION:
-                    self._decisions[room].append(unpack(Moderation, frame))
-                elif frame.kind < SPOKEN_END and frame.author:
-                    numbers[frame.author] = frame.number
+        for row in list(self._rows.get(room, ())):
+            try:
+                read = read_frames(self._read(row), row.first)
+            except RemoteProtocolError:
+                self._rows[room].remove(row)
+                continue
+            for frame, record in read:
+                match record:
+                    case Author(index=index):
+                        found[index] = record
+                    case Moderation():
+                        self._decisions[room].append(record)
+                    case None if frame.author and frame.kind < SPOKEN_END:
+                        numbers[frame.author] = frame.number
         for _room, index, key, stream, nick, bot in self._of("authors", room):
-            if 0 < index < 2**32 and _is_nick(nick):
+            if _is_nick(nick):
                 found.setdefault(index, Author(index=index, key=key, stream=unsigned(stream), nick=nick, bot=bool(bot)))
         for index in range(1, max([0, *numbers, *found]) + 1):
             found.setdefault(index, Author(index=index, key=b"", stream=index, nick=_NOBODY))
@@ -332,7 +311,8 @@ def _base(room: int, first: int, frames: int, before: bytes, chain: bytes, data:
     """Return with which base the link holds, None if it does not."""
     if not 0 < frames <= 2048:  # frames of 32 bytes that fill a batch
         return None
-    return next((base for base in (0, room << ROOM_BITS) if link(before, base | first, frames, data) == chain), None)
+    bases = (0, room << ROOM_BITS)
+    return next((base for base in bases if is_proved(before, base | first, frames, data, chain)), None)
 
 
 def _fit(rows: Iterable[Row], marked: int, mark: bytes) -> list[Row]:
@@ -372,7 +352,7 @@ def _of_this_past(ordered: list[Row], mark: tuple[int, bytes]) -> list[Row]:
 
 def _other_tables(path: Path, place: Path) -> tuple[dict[str, list[tuple[Any, ...]]], list[str]]:
     """Return the rows that SQLite can read in a copy of the files, and what it says is wrong with them."""
-    tables: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
+    tables: dict[str, list[tuple[Any, ...]]] = {table: [] for table in schema.TABLES}
     faults: list[str] = []
     with tempfile.TemporaryDirectory(dir=place) as folder:
         copied = Path(folder, "log.db")
@@ -385,11 +365,9 @@ def _other_tables(path: Path, place: Path) -> tuple[dict[str, list[tuple[Any, ..
                 schema.prepare(database)
                 database.text_factory = lambda raw: raw.decode("utf-8", "replace")
                 faults += [line for (line,) in database.execute("PRAGMA integrity_check(10)") if line != "ok"]
-                for table, (columns, types) in _TABLES.items():
-                    rows = _rows(database, table, columns)
-                    tables[table] = [
-                        row[:-1] for row in rows if tuple(map(type, row[:-1])) == types and is_sound(table, row)
-                    ]
+                for table in schema.TABLES:
+                    rows = _rows(database, table)
+                    tables[table] = [row[:-1] for row in rows if schema.is_sound(table, row)]
                     if wrong := len(rows) - len(tables[table]):
                         faults.append(Text("rows of the table {table}: {count}", count=wrong, table=table))
                 for room, (marked, _chain) in read_marks(path.with_name("log.mark")).items():
@@ -406,12 +384,12 @@ def _other_tables(path: Path, place: Path) -> tuple[dict[str, list[tuple[Any, ..
     return tables, faults
 
 
-def _rows(database: sqlite3.Connection, table: str, columns: str) -> set[tuple[Any, ...]]:
+def _rows(database: sqlite3.Connection, table: str) -> set[tuple[Any, ...]]:
     """Return what can be read from either end of a table: SQLite stops at a damaged page."""
     found = set()
     for order in ("", " ORDER BY 1 DESC, 2 DESC"):
         with suppress(*schema.ERRORS):
-            for row in database.execute(f"SELECT {columns}, digest FROM {table}{order}"):  # noqa: S608  our own words only
+            for row in database.execute(f"SELECT * FROM {table}{order}"):  # noqa: S608  our own words only
                 found.add(row)
     return found
 

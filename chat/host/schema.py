@@ -1,15 +1,25 @@
-"""The tables of a host's database, and how one of an older version is brought up to date."""
+"""The tables of a host's database, how one of an older version is brought up to date, and what is refused in one.
+
+A database may come from somebody else. Nothing in it may run: no trigger, no view, no index and no table but ours. A
+value of another type or size than ours is damage.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sqlite3
-from typing import TYPE_CHECKING, Final
+from contextlib import closing, suppress
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from urllib.parse import quote
 
 import msgspec
 
+from chat.core.bodies import U32, U63, Key, KeyOrNone, Nick, Word
 from chat.core.errors import StoreError
+from chat.core.wire import EPOCH_SIZE, YEAR_9999
 from chat.local.invite import signer
 
 if TYPE_CHECKING:
@@ -101,6 +111,50 @@ CREATE TABLE invite_terms (
     room INTEGER, key BLOB, name TEXT, role TEXT, by BLOB, by_nick TEXT, digest BLOB,
     PRIMARY KEY (room, key)) WITHOUT ROWID;
 """
+# Where --keep has cut the log off; the table is made with the first cut.
+CUTS: Final = """
+CREATE TABLE IF NOT EXISTS cuts (room INTEGER PRIMARY KEY, first INTEGER, chain BLOB, time INTEGER, digest BLOB);
+"""
+_LATEST: Final = _SINCE_VERSION_9 + _SINCE_VERSION_10
+_STEPS: Final = {  # from each version to this one
+    0: _NEW + _SINCE_VERSION_3 + _SINCE_VERSION_7 + _SINCE_VERSION_8 + _LATEST,
+    3: _BEFORE + _SINCE_VERSION_3 + _AFTER + _SINCE_VERSION_7 + _SINCE_VERSION_8 + _LATEST,
+    6: _SINCE_VERSION_7 + _SINCE_VERSION_8 + _LATEST,
+    7: _SINCE_VERSION_8 + _LATEST,
+    8: _LATEST,
+    9: _SINCE_VERSION_10,
+    VERSION: "",
+}
+MAX_AUTHORS: Final = 2**20  # authors of a room; a log that names more is damaged: it would fill the memory of a host
+_Index: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_AUTHORS)]
+_Place: TypeAlias = Annotated[int, msgspec.Meta(ge=1, lt=2**15)]  # a room's
+_Time: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=YEAR_9999)]
+_Epoch: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=EPOCH_SIZE, max_length=EPOCH_SIZE)]
+_Half: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]  # a secret, or a link of the chain
+_Flag: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1)]
+# What the columns of a row hold, as its digest packs them. Streams are signed here.
+_ROWS: Final[dict[str, Any]] = {
+    "authors": tuple[str, int, _Index, KeyOrNone, int, Nick, _Flag],
+    "streams": tuple[str, int, KeyOrNone, int, U32],
+    "nicks": tuple[str, int, str, Nick, Key],
+    "members": tuple[str, int, Key, Word],
+    "rooms": tuple[str, _Place, str, _Epoch, _Half, U63],
+    "reads": tuple[str, int, Key, U63],
+    "addresses": tuple[str, int, str, str],
+    "rejections": tuple[str, int, KeyOrNone, int, U32, U32, str, str],
+    "invites": tuple[str, int, Key, U63, _Flag],
+    "invite_uses": tuple[str, int, Key, int],
+    "invite_terms": tuple[str, int, Key, str, Word, KeyOrNone, str],
+    "admitted": tuple[str, int, Key, KeyOrNone],
+    "cuts": tuple[str, int, U63, _Half, _Time],
+    "moderated": tuple[str, int, Key, Word, U63],
+    "properties": tuple[str, int, str, str],
+    "audit": tuple[str, U63, int, _Time, str, str, KeyOrNone, str, str],
+    "covered": tuple[str, int, Key, str],
+}
+_SECONDS: Final = re.compile(r"\d{0,10}", re.ASCII)  # of slow mode
+TABLES: Final = tuple(_ROWS)  # besides the log and its checkpoints
+_DECODERS: Final = {table: msgspec.msgpack.Decoder(row) for table, row in _ROWS.items()}
 
 
 def row_digest(table: str, *row: object) -> bytes:
@@ -108,42 +162,86 @@ def row_digest(table: str, *row: object) -> bytes:
 
     A flipped bit may change a value's type; each type is packed in its own way.
     """
-    return hashlib.sha256(msgspec.msgpack.encode((table, *row))).digest()[:8]
+    return _digest(msgspec.msgpack.encode((table, *row)))
 
 
-def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
-    """Open a database that only its user may read: SQLite goes by the umask, and its journal takes over the mode."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _digest(packed: bytes) -> bytes:
+    return hashlib.sha256(packed).digest()[:8]
+
+
+def is_sound(table: str, row: tuple[Any, ...]) -> bool:
+    """Whether a row, as it was read, fits its digest, and holds what such rows hold.
+
+    The digest shows a flipped bit. But anybody can compute one, and the file may come from somebody else.
+    """
+    packed = msgspec.msgpack.encode((table, *row[:-1]))
     try:
-        os.fchmod(fd, 0o600)
-    finally:
-        os.close(fd)
-    return sqlite3.connect(path, check_same_thread=not any_thread, isolation_level=None)
+        _DECODERS[table].decode(packed)
+        if table == "rejections":
+            msgspec.json.decode(row[-2], type=dict[str, str | int])
+    except (msgspec.MsgspecError, ValueError):
+        return False
+    if (table, row[1]) == ("properties", "slow") and not _SECONDS.fullmatch(row[2]):
+        return False
+    return bool(row[-1] == _digest(packed))
+
+
+def connect(path: Path, how: str = "mode=rwc", *, any_thread: bool = False) -> sqlite3.Connection:
+    """Open a database that only its user may read; ``how`` as in https://www.sqlite.org/uri.html.
+
+    Nothing in its schema may call a function that has side effects. Whoever opens one of a room calls ``check``.
+    """
+    if how == "mode=rwc":  # SQLite goes by the umask, and its journal takes over the mode
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    address = f"file:{quote(os.fsencode(path))}?{how}"
+    database = sqlite3.connect(address, uri=True, check_same_thread=not any_thread, isolation_level=None)
+    for setting in ("trusted_schema = OFF", "cell_size_check = ON"):  # https://www.sqlite.org/security.html
+        database.execute(f"PRAGMA {setting}")
+    return database
+
+
+def check(database: sqlite3.Connection) -> None:
+    """Raise sqlite3.DatabaseError if a database has anything but tables of our names, or of ours with other columns."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    for kind, name, page, sql in database.execute("SELECT type, name, rootpage, sql FROM sqlite_schema"):
+        # The index of a primary key has no text, and a virtual table no page.
+        if not page or (sql is not None if kind == "index" else kind != "table" or name not in _expected()):
+            raise sqlite3.DatabaseError(f"it has the {kind} {name!r}, which no host makes")
+        if version == VERSION and kind == "table" and _columns(database, name) != _expected()[name]:
+            raise sqlite3.DatabaseError(f"its table {name!r} has other columns than a host makes")
+
+
+def _columns(database: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
+    """Return name, type, place in the primary key, and whether it is hidden, of each column."""
+    return database.execute("SELECT name, type, pk, hidden FROM pragma_table_xinfo(?)", (table,)).fetchall()
+
+
+@cache
+def _expected() -> dict[str, list[tuple[Any, ...]]]:
+    """Return the columns of each table that a database may have, those of older versions too."""
+    with closing(sqlite3.connect("")) as database:
+        database.create_function("row_digest", -1, row_digest)
+        database.executescript(_STEPS[0] + CUTS)
+        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return {name: _columns(database, name) for name in tables} | {"marks": []}
 
 
 def prepare(database: sqlite3.Connection) -> None:
     """Make the tables in a new database, or bring an older one up to date. Raises StoreError for a newer one."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
-    latest = _SINCE_VERSION_9 + _SINCE_VERSION_10
-    steps = {
-        0: _NEW + _SINCE_VERSION_3 + _SINCE_VERSION_7 + _SINCE_VERSION_8 + latest,
-        3: _BEFORE + _SINCE_VERSION_3 + _AFTER + _SINCE_VERSION_7 + _SINCE_VERSION_8 + latest,
-        6: _SINCE_VERSION_7 + _SINCE_VERSION_8 + latest,
-        7: _SINCE_VERSION_8 + latest,
-        8: latest,
-        9: _SINCE_VERSION_10,
-        VERSION: "",
-    }
-    if version not in steps:
+    if version not in _STEPS:
         raise StoreError(
             "the database is of version {version}, this program knows {known}; upgrade manywire",
             version=version,
             known=VERSION,
         )
+    check(database)
     if version != VERSION:
         (usual,) = database.execute("PRAGMA secure_delete").fetchone()
         database.execute("PRAGMA secure_delete = ON")  # else the secrets of invites would stay in unused pages
         database.create_function("invite_key", 1, lambda secret: signer(secret).key)
         database.create_function("row_digest", -1, row_digest)
-        database.executescript(f"BEGIN; {steps[version]} PRAGMA user_version = {VERSION}; COMMIT;")
+        database.executescript(f"BEGIN; {_STEPS[version]} PRAGMA user_version = {VERSION}; COMMIT;")
         database.execute(f"PRAGMA secure_delete = {usual}")
+        check(database)

@@ -42,7 +42,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from chat.core.bodies import Author, Gap, Moderation, unpack
-from chat.core.errors import ChatError, RequestFailed
+from chat.core.errors import ChatError, RemoteProtocolError, RequestFailed
 from chat.core.log import digest
 from chat.core.outgoing import split_body
 from chat.core.text import visible
@@ -365,6 +365,9 @@ class Index:
                 self._mended = True
                 self.wake()
                 raise SearchError("search-rebuilt", why=error) from None
+            raise self._off from None
+        except RemoteProtocolError as error:  # frames that no host has made, in a log from somebody else
+            self._off = SearchError("search-damaged", why=error)
             raise self._off from None
         except Exception:
             # A bug of ours must cost the search, but not the room.

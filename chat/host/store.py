@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import secrets
 import shlex
 import shutil
@@ -31,16 +30,15 @@ import threading
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import quote
 
 from chat.core.bodies import Gap
-from chat.core.errors import StoreError, StoreFull, Text, reason
+from chat.core.errors import RemoteProtocolError, StoreError, StoreFull, Text, reason
 from chat.core.ledger import RoomTables
 from chat.core.log import Batch
-from chat.core.wire import EPOCH_SIZE, MAX_BATCH, split
+from chat.core.wire import EPOCH_SIZE, MAX_BATCH, is_whole, split
 from chat.host import ballast, schema, tables
+from chat.host.folder import KEPT_WAL, keep_wal, lock_folder, unlock_folder
 from chat.host.marks import CHAIN_START, Marks
-from chat.local.private_files import remove_lock, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -49,7 +47,6 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger("chat.host.store")
 ROOM_BITS: Final = 48  # a batch's row is room << 48 | its first number, so one tree finds both
-KEPT_WAL: Final = "log.db-wal.kept"  # another name of the last WAL, until it is known that nothing was lost with it
 SEQ_MASK: Final = (1 << ROOM_BITS) - 1
 _CHAINED: Final = struct.Struct("!QQ")  # what a link of the chain vouches for beside the data: first number, frames
 
@@ -121,7 +118,7 @@ class Store:
             self._database.execute(f"PRAGMA {setting}")
         schema.prepare(self._database)
         # Reads go by a connection of their own: they see what is committed, also while a thread commits.
-        self._reader = sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro", uri=True)
+        self._reader = schema.connect(path, "mode=ro")
         opened.callback(self._reader.close)
         self._reader.execute("PRAGMA mmap_size = 0")
         self._reader.text_factory = _decode
@@ -166,7 +163,7 @@ class Store:
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except schema.ERRORS as error:
+        except (*schema.ERRORS, RemoteProtocolError) as error:  # the last for frames that no host has made
             words = Text("the database cannot be read: {why}", why=self._explain(error))
             raise (StoreFull(words) if may_pass(error) else StoreError(words)) from None
 
@@ -198,7 +195,7 @@ class Store:
             if known is None:
                 self._check_no_room_lost(name)
                 known = self._make_room(name)
-            if not tables.is_sound("rooms", known):
+            if not schema.is_sound("rooms", known):
                 raise sqlite3.DatabaseError("the table of rooms is damaged")
             room, _, epoch, invite, base, _ = known
             self._chain_bases[room] = base
@@ -332,14 +329,14 @@ class Store:
         """Return a room's sound rows of a table. Raises StoreError."""
         with self._reading():
             found = self._reader.execute(f"SELECT * FROM {table} WHERE room = ?", (room,))  # noqa: S608  as below
-            return [row for row in found if tables.is_sound(table, row)]
+            return [row for row in found if schema.is_sound(table, row)]
 
     def _look_up(self, table: str, column: str, room: int, value: object) -> Any:
         """Return the last value of the row, None without a row or for a damaged one. Raises StoreError."""
         query = f"SELECT * FROM {table} WHERE room = ? AND {column} = ?"  # noqa: S608  our own words only
         with self._reading():
             row = self._reader.execute(query, (room, value)).fetchone()
-        if row is None or tables.is_sound(table, row):
+        if row is None or schema.is_sound(table, row):
             return row and row[-2]
         _logger.error("a row of the table %s is damaged and not used", table)
         return None
@@ -389,7 +386,7 @@ class Store:
         """A database that lost its beginning is empty. It must not take a lost room for a new one."""
         rows = self._reader.execute("SELECT * FROM rooms NOT INDEXED ORDER BY id").fetchall()
         if [row[0] for row in rows] != list(range(1, len(rows) + 1)) or not all(
-            tables.is_sound("rooms", row) and row[1] != name for row in rows
+            schema.is_sound("rooms", row) and row[1] != name for row in rows
         ):
             raise sqlite3.DatabaseError("the table of rooms is damaged")
         lost = [self._marks.read(room)[0] - 1 for room in self._marks.rooms() if room > len(rows)]
@@ -429,7 +426,7 @@ def _follow(rows: sqlite3.Cursor, base: int) -> Batch | None:
     first = frames_in_all = size = expected = 0
     parts: list[bytes] = []
     for at, frames, before, chain, data in rows:
-        if link(before, base | at & SEQ_MASK, frames, data) != chain:
+        if not is_proved(before, base | at & SEQ_MASK, frames, data, chain):
             break
         if parts and (at != expected or size + len(data) > MAX_BATCH):
             break
@@ -456,22 +453,9 @@ def _explain_waiting(error: Exception) -> Text:
     return Text("the database cannot be written now: {why}; messages wait until it can", why=Text(str(error)))
 
 
-def keep_wal(folder: Path) -> None:
-    """Keep what a killed host left in its WAL: SQLite removes it when it closes, also what it could not read."""
-    with suppress(OSError):
-        os.link(folder / "log.db-wal", folder / KEPT_WAL)
-
-
-def lock_folder(folder: Path) -> int:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = try_lock(folder / "lock")
-    if fd is None:
-        raise StoreError("another host uses {folder}; stop it, or choose another folder with --data", folder=folder)
-    return fd
-
-
-def unlock_folder(folder: Path, fd: int) -> None:
-    remove_lock(folder / "lock", fd)
+def is_proved(before: bytes, first: int, frames: int, data: bytes, chain: bytes) -> bool:
+    """Whether a row is what was written. Anybody can compute a chain, so its data must be frames, too."""
+    return link(before, first, frames, data) == chain and is_whole(data, frames)
 
 
 def link(chain: bytes, first: int, frames: int, data: bytes) -> bytes:

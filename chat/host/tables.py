@@ -17,21 +17,24 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from chat.core import text
 from chat.core.bodies import Author, Gap, Moderation, Rejection, unpack
+from chat.core.errors import RemoteProtocolError
 from chat.core.ledger import REJECTIONS_KEPT, Ledger, RoomTables
 from chat.core.log import Log
 from chat.core.wire import SPOKEN_END, Kind, split
 from chat.host.marks import CHAIN_START
-from chat.host.schema import row_digest
+from chat.host.schema import MAX_AUTHORS, is_sound, row_digest
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable
 
     from chat.core.log import Batch
+    from chat.core.wire import Frame
 
 _logger: Final = logging.getLogger("chat.host.tables")
 
@@ -63,11 +66,6 @@ def put_rows(database: sqlite3.Connection, table: str, rows: list[tuple[Any, ...
     """Put rows into a table that have their digests already."""
     marks = ", ".join("?" * len(rows[0]))
     database.executemany(f"INSERT OR {how} INTO {table} VALUES ({marks})", rows)  # noqa: S608  our own words only
-
-
-def is_sound(table: str, row: tuple[Any, ...]) -> bool:
-    """Whether a row, as it was read, fits its digest."""
-    return bool(row_digest(table, *row[:-1]) == row[-1])
 
 
 @dataclass
@@ -134,13 +132,15 @@ def load(
             for row in sound:
                 checked.digests[table, *row[1 : _COVERED[table] + 1]] = int.from_bytes(row[-1])
                 checked.total ^= int.from_bytes(row[-1])
+    if [row[0] for row in found["authors"]] != list(range(1, len(found["authors"]) + 1)):
+        damaged.setdefault("authors", 0)
     tables = _tables(found)
     expected = (room, next_seq, chain, checked.total.to_bytes(8))
     query = "SELECT * FROM checkpoints WHERE room = ?"
     known = reader.execute(query, (room,)).fetchone()
     if known == (*expected, row_digest("checkpoints", *expected)) and not damaged:
         return tables, checked, False
-    for table, count in damaged.items():
+    for table, count in filter(itemgetter(1), damaged.items()):
         _logger.error("%d rows of the table %s are damaged and not used", count, table)
     changed, lost = _mend(tables, next_seq, read)
     if known is not None or changed:
@@ -223,15 +223,35 @@ def _from_log(
             lost += piece.count
             seq = piece.first + piece.count
             continue
-        for frame in split(piece.data):
-            if frame.kind == Kind.AUTHOR:
-                authors[frame.author] = unpack(Author, frame)
-            elif frame.kind == Kind.MODERATION:
-                decisions.append(unpack(Moderation, frame))
-            elif frame.kind < SPOKEN_END:
-                numbers[frame.author] = max(frame.number, numbers.get(frame.author, 0))
+        for frame, record in read_frames(piece.data, piece.first):
+            match record:
+                case Author(index=index):
+                    authors[index] = record
+                case Moderation():
+                    decisions.append(record)
+                case None if frame.kind < SPOKEN_END:
+                    numbers[frame.author] = max(frame.number, numbers.get(frame.author, 0))
         seq = piece.next_seq
     return authors, numbers, decisions, lost
+
+
+def read_frames(data: bytes, first: int) -> list[tuple[Frame, Author | Moderation | None]]:
+    """Return the frames of a batch, whose first number is ``first``, and what the host's records among them say.
+
+    Raises RemoteProtocolError for what no host has made, though its chain holds: members would refuse it.
+    """
+    found: list[tuple[Frame, Author | Moderation | None]] = []
+    for frame in split(data):
+        record: Author | Moderation | None = None
+        if frame.kind == Kind.AUTHOR:
+            record = unpack(Author, frame)
+        elif frame.kind == Kind.MODERATION:
+            record = unpack(Moderation, frame)
+        index = record.index if isinstance(record, Author) else frame.author
+        if frame.seq != first + len(found) or index != frame.author or index > MAX_AUTHORS:
+            raise RemoteProtocolError(f"no host has made frame {frame.seq}")
+        found.append((frame, record))
+    return found
 
 
 def _rows(tables: RoomTables) -> dict[str, Iterable[tuple[Any, ...]]]:

@@ -117,6 +117,12 @@ def check_owner(path: Path, facts: os.stat_result, mode: str) -> None:
         )
 
 
+def check_regular(path: Path, facts: os.stat_result) -> None:
+    if not stat.S_ISREG(facts.st_mode):
+        raise ChatError("{path} is not a regular file; move it away", path=path)
+    check_owner(path, facts, "600")
+
+
 def read_regular(path: Path, size: int, flags: int = 0) -> tuple[os.stat_result, bytes]:
     """Return a file's facts, and its first bytes if it is a regular file. Raises OSError."""
 
@@ -139,9 +145,7 @@ def read_private(path: Path, limit: int) -> bytes:
         raise
     except OSError as error:
         raise ChatError("cannot read {path}: {why}", path=path, why=reason(error)) from None
-    if not stat.S_ISREG(facts.st_mode):
-        raise ChatError("{path} is not a regular file; move it away", path=path)
-    check_owner(path, facts, "600")
+    check_regular(path, facts)
     if len(data) > limit:
         raise ChatError(
             "{path} is longer than {limit} bytes, so it cannot be right; move it away", path=path, limit=limit

@@ -144,18 +144,25 @@ def test_a_restored_room_is_what_it_was(tmp_path: Path) -> None:
     }
 
 
+def private_copy(folder: Path, to: Path) -> None:
+    """Copy a folder with the modes that the program had set; git does not keep them."""
+    shutil.copytree(folder, to)
+    for path in (to, *to.rglob("*")):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+
+
 @pytest.mark.parametrize("form", [path.name for path in DATA.glob("format-*")])
 def test_rooms_of_older_formats_can_be_checked_copied_and_repaired(form: str, tmp_path: Path) -> None:
     folder, file = tmp_path / "room", tmp_path / "copy"
     (room,) = (DATA / form / "ann/rooms").iterdir()
-    shutil.copytree(room, folder)
+    private_copy(room, folder)
     assert check(folder, "lobby").is_sound
     whole = backup(folder, file)
     assert (whole[0].name, whole[0].last, whole[0].lost) == ("lobby", 24, [])
     assert [one.name[:1] for one in whole[1:]] == ["@"]  # the direct room of ann and bob
     assert restore(file, lambda _name: folder)[0] == whole[0]
     shutil.rmtree(folder)
-    shutil.copytree(room, folder)
+    private_copy(room, folder)
     assert repair(folder, "lobby").rooms == whole
     with closing(Store(folder)) as store:
         assert len(content(store, "lobby")) == 24

@@ -115,9 +115,10 @@ def test_a_flipped_bit_anywhere_is_reported_or_harmless(
     found: Counter[str] = Counter()
     for number, (name, at) in enumerate(places):
         folder = tmp_path / str(number)
-        folder.mkdir()
+        folder.mkdir(0o700)
         for other, data in files.items():
             (folder / other).write_bytes(data)
+            (folder / other).chmod(0o600)
         flip(folder / name, at, chance.randrange(8))
         caplog.clear()
         with caplog.at_level(logging.WARNING):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.core.bodies import Author, Gap, Rejection
-from chat.core.errors import StoreError, StoreFull
+from chat.core.errors import ChatError, StoreError, StoreFull
 from chat.core.ledger import REJECTIONS_KEPT, RoomTables
 from chat.core.log import Batch, Log
 from chat.core.wire import HEADER_SIZE, MAX_BATCH, Kind, split
@@ -245,22 +245,25 @@ def test_rooms_do_not_see_each_other(folder: Path) -> None:
         assert (one.state.tables.high_water, two.state.tables.high_water) == ([(KEY, 1, 2)], [])
 
 
+FEW, MANY = b"few".ljust(32), b"many".ljust(32)
+
+
 def test_invites_and_addresses(folder: Path) -> None:
     with opened(folder) as store:
         room, other = store.open_room("lobby").id, store.open_room("other").id
-        store.add_invite(room, b"few", 0, 2)
-        store.add_invite(room, b"many", 2**40, -1)
+        store.add_invite(room, FEW, 0, 2)
+        store.add_invite(room, MANY, 2**40, -1)
         assert store.address(room, "tcp::0") == ""
         store.remember_address(room, "tcp::0", "tcp::7711")
         store.remember_address(room, "tcp::0", "tcp::7712")
     with opened(folder) as store:
         for _ in range(3):
-            store.use_invite(room, b"few")
-            store.use_invite(room, b"many")
-        assert stored_invites(store, room) == [(b"few", 0, 0), (b"many", 2**40, -1)]
+            store.use_invite(room, FEW)
+            store.use_invite(room, MANY)
+        assert stored_invites(store, room) == [(FEW, 0, 0), (MANY, 2**40, -1)]
         assert stored_invites(store, other) == []
-        assert sorted(store.open_room("lobby").tables.invites) == [(b"few", 0, True), (b"many", 2**40, False)]
-        assert (store.uses_left(room, b"few"), store.uses_left(room, b"of another host")) == (0, 0)
+        assert sorted(store.open_room("lobby").tables.invites) == [(FEW, 0, True), (MANY, 2**40, False)]
+        assert (store.uses_left(room, FEW), store.uses_left(room, b"of another host")) == (0, 0)
         assert (store.address(room, "tcp::0"), store.address(other, "tcp::0")) == ("tcp::7712", "")
 
 
@@ -300,10 +303,10 @@ def test_an_older_database_gets_the_tables_of_a_new_one(tmp_path: Path) -> None:
 def test_invites_of_an_older_version_are_kept_by_their_public_keys(folder: Path) -> None:
     """Their texts still open the room, and what they were made of is no longer on the disk."""
     secret = b"sixteen bytes of"
-    folder.mkdir()
-    with closing(sqlite3.connect(folder / "log.db", isolation_level=None)) as database:
+    folder.mkdir(0o700)
+    with closing(schema.connect(folder / "log.db")) as database:
         database.executescript(VERSION_3)
-        database.execute("INSERT INTO rooms VALUES (1, 'lobby', x'0102030405060708', x'00')")
+        database.execute("INSERT INTO rooms VALUES (1, 'lobby', x'0102030405060708', ?)", (bytes(16),))
         database.execute("INSERT INTO invites VALUES (1, ?, 5, 2), (1, ?, 0, -1)", (secret, bytes(16)))
     with opened(folder) as store:
         key, other = signer(secret).key, signer(bytes(16)).key
@@ -315,12 +318,12 @@ def test_invites_of_an_older_version_are_kept_by_their_public_keys(folder: Path)
 def test_a_database_without_terms_of_invites_gets_a_table_for_them(folder: Path) -> None:
     with opened(folder) as store:
         room = store.open_room("lobby").id
-        store.add_invite(room, b"few", 0, 2)
+        store.add_invite(room, FEW, 0, 2)
     change(folder, "DROP TABLE invite_terms")
     change(folder, "PRAGMA user_version = 9")
     with opened(folder) as store:
-        assert terms_of(store, room, b"few") == Terms()
-        assert store.uses_left(room, b"few") == 2
+        assert terms_of(store, room, FEW) == Terms()
+        assert store.uses_left(room, FEW) == 2
 
 
 # -- reading --------------------------------------------------------------------------------------
@@ -460,8 +463,9 @@ def test_a_newer_database_is_left_alone(folder: Path) -> None:
 
 
 def test_what_is_no_database_is_said_so(folder: Path) -> None:
-    folder.mkdir()
+    folder.mkdir(0o700)
     (folder / "log.db").write_bytes(b"something else entirely" * 100)
+    (folder / "log.db").chmod(0o600)
     with pytest.raises(StoreError, match=r"log\.db cannot be opened: file is not a database; run: chat repair ROOM"):
         Store(folder)
 
@@ -477,10 +481,11 @@ def test_a_damaged_schema_is_said_so(folder: Path) -> None:
 @pytest.mark.parametrize("wrong", ["", "log.db", "log.mark", "lock"])
 def test_what_stands_in_the_way_is_said(folder: Path, wrong: str) -> None:
     if wrong:
-        (folder / wrong).mkdir(parents=True)
+        folder.mkdir(0o700)
+        (folder / wrong).mkdir()
     else:
         folder.write_bytes(b"")
-    with pytest.raises(StoreError, match="cannot be opened"):
+    with pytest.raises(ChatError, match=f"{folder / wrong} is not a .*; move it away"):
         Store(folder)
 
 
@@ -613,9 +618,8 @@ def test_an_older_copy_that_lacks_a_room_is_refused(folder: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
 def test_a_mark_that_cannot_be_written_does_not_fail_the_commit(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    folder.mkdir()
-    (folder / "log.mark").symlink_to("/dev/full")
-    with opened(folder) as store:
+    with opened(folder) as store, Path("/dev/full").open("wb") as full:
+        os.dup2(full.fileno(), store._marks._fd)
         kept = Kept(store)
         kept.say(b"1")
         kept.say(b"2")
@@ -804,6 +808,7 @@ def test_no_flipped_bit_anywhere_makes_a_false_message_or_a_crash(folder: Path) 
         for path in folder.glob("log.db*"):
             path.unlink()
         (folder / "log.db").write_bytes(sound)
+        (folder / "log.db").chmod(0o600)
     assert {"sound", "gaps"} <= outcomes
 
 
