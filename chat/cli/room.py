@@ -101,8 +101,9 @@ async def _decide(client: Client, ask: Ask, *, as_json: bool) -> None:
         taking = asyncio.create_task(_take_own(client, made))
         try:
             answer = await client.ask(ask)
+            count = answer.fields.get("count", 1)
             async with asyncio.timeout(PATIENCE):
-                for _one in range(int(answer.fields.get("count", 1))):
+                for _one in range(count if isinstance(count, int) else 1):
                     message = await made.get()
                     assert message.decision is not None
                     click.echo(dump(message_object(message)) if as_json else decided(message.decision))

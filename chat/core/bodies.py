@@ -15,7 +15,7 @@ import msgspec
 from chat.core import codes
 from chat.core.errors import CodedError, RemoteProtocolError, Text, phrase
 from chat.core.text import MAX_NAME_BYTES, MAX_QUOTED, quoted
-from chat.core.wire import MAX_CONTROL, Frame, encode
+from chat.core.wire import MAX_CONTROL, YEAR_9999, Frame, encode
 
 REVOKED: Final = 1  # when an invite ends (ms since 1970) that its owner has ended
 
@@ -23,6 +23,7 @@ REVOKED: Final = 1  # when an invite ends (ms since 1970) that its owner has end
 U32: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 U63: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 U64: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]  # MessagePack itself has nothing larger than 64 bits
+Time: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=YEAR_9999)]  # ms since 1970; no other can be shown as a date
 # What follows bounds what a peer can make us keep.
 Key: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Nonce: TypeAlias = Key
@@ -157,7 +158,7 @@ class Moderation(Struct):
     key: KeyOrNone = b""  # role, kick: of whom
     nick: str = ""  # and their nickname
     role: Word = ""  # role: operator, member, muted or banned, from now on
-    until: U63 = 0  # role: when it ends, in ms since 1970; 0 for never
+    until: Time = 0  # role: when it ends; 0 for never
     target: U63 = 0  # retract: the number of the message
     text: str = ""  # topic
     seconds: U32 = 0  # slow: between two messages of one member; 0: as they like
@@ -224,10 +225,10 @@ class Answer(Coded):
     found: list[tuple[U63, U63]] = []  # search, newest first: a message, and the frame with its text now (an edit)
     more: bool = False  # search: there are older ones
     indexed: U63 = 0  # search: numbers below this one were searched
-    audit: list[tuple[U63, U63, str, str, str, str]] = []  # number, time (ms), by whom, what, to whom, why
-    invites: list[tuple[str, int, U63, list[str]]] = []  # name, uses left, until (ms), who came; as chat.host.invites
+    audit: list[tuple[U63, Time, str, str, str, str]] = []  # number, time (ms), by whom, what, to whom, why
+    invites: list[tuple[str, int, Time, list[str]]] = []  # name, uses left, until (ms), who came; as chat.host.invites
     terms: list[tuple[str, str]] = []  # invites: of each of these, whom it is for, and the role that it gives
-    members: list[tuple[bytes, str, str, U63]] = []  # moderated ones: key, nickname, role, until (ms)
+    members: list[tuple[bytes, str, str, Time]] = []  # moderated ones: key, nickname, role, until (ms)
 
     table = codes.ANSWERS
     longest = MAX_CONTROL

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import pytest
+
+from chat.cli import room
+from chat.client import queries
+from chat.core.bodies import Answer, Ask
+from chat.core.errors import LinkBroken
 from tests.cli.programs import Program, host, run_here
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Self
+
+    from chat.client.client import Client
 
 
 def test_order_is_kept_from_the_shell(tmp_path: Path) -> None:
@@ -90,3 +100,22 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
             done = run_here(tmp_path / folder, "room", *words)
             assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
             assert says in done.stderr
+
+
+def test_a_host_that_counts_in_words_is_no_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Host:
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+        async def ask(self, _ask: Ask) -> Answer:
+            return Answer(fields={"count": "many"})
+
+        async def next_events(self) -> list[object]:
+            return []
+
+    monkeypatch.setattr(queries, "PATIENCE", 0)
+    with pytest.raises(LinkBroken, match="the host has sent nothing for 0 s"):
+        asyncio.run(room._decide(cast("Client", Host()), Ask(what="kick"), as_json=False))
