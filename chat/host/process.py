@@ -46,7 +46,7 @@ from chat.transport.link import Waiter
 from chat.transport.registry import bare_scheme
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
     from chat.host.keep import Keep
@@ -248,15 +248,25 @@ class HostProcess:
     """A headless host that ends with ``close``, or with this process, unless it is ``kept``.
 
     ``listening`` are its announcements, one JSON object a line. Raises ChatError if it does not start.
+    ``on_end`` is called with the reason when it ends by itself; it may be opened again then.
     """
 
     kept = False
 
     def __init__(self, room: str, options: Sequence[str], folder: Path, log: Path) -> None:
+        self.on_end: Callable[[ChatError], object] | None = None
         self._log = log
+        # -P: a folder "chat" in the current directory must not be run instead.
+        self._command = [sys.executable, "-P", "-m", "chat", "host", room, "--headless", "--json"]
+        self._command += [*options, f"--data={folder}"]
+        self._expected = sum(option.startswith(("--transport=", "--group=", "--everyone")) for option in options)
+        self._opening = asyncio.Lock()
+        self._reopened = asyncio.Event()
+        self._start()
+
+    def _start(self) -> None:
         self.listening: list[str] = []
-        expected = sum(option.startswith(("--transport=", "--group=", "--everyone")) for option in options)
-        with os.fdopen(os.open(log, _LOG_FLAGS, 0o600), "ab") as log_file, ExitStack() as after_start:
+        with os.fdopen(os.open(self._log, _LOG_FLAGS, 0o600), "ab") as log_file, ExitStack() as after_start:
             if log_file.tell() > _LOG_LIMIT:
                 log_file.truncate(0)
             self._log_start = log_file.seek(0, os.SEEK_END)
@@ -264,11 +274,7 @@ class HostProcess:
             after_start.callback(os.close, read_end)
             self._control = os.fdopen(control, "wb")
             self._process = subprocess.Popen(
-                # -P: a folder "chat" in the current directory must not be run instead.
-                [
-                    *(sys.executable, "-P", "-m", "chat", "host", room, "--headless", "--json"),
-                    *(*options, f"--data={folder}", f"--control-fd={read_end}"),
-                ],
+                [*self._command, f"--control-fd={read_end}"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log_file,
@@ -279,12 +285,12 @@ class HostProcess:
             )
         assert self._process.stdout is not None
         why = ""
-        while len(self.listening) < expected and (line := self._process.stdout.readline()):
+        while len(self.listening) < self._expected and (line := self._process.stdout.readline()):
             if line.startswith('"'):
                 why = json.loads(line)
                 break
             self.listening.append(line.rstrip("\n"))
-        if len(self.listening) < expected:
+        if len(self.listening) < self._expected:
             code = self._process.wait()
             self._leave()
             error = ChatError(why or self._why(code))
@@ -311,9 +317,22 @@ class HostProcess:
 
     def keep(self) -> None:
         """Let the host go on without this process."""
-        self.kept = True
-        self._control.write(b"k")
-        self._control.flush()
+        with suppress(BrokenPipeError):  # it has just ended
+            os.write(self._control.fileno(), b"k")
+            self.kept = True
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    async def reopen(self) -> None:
+        """Start a host that has ended again, as it was started before. Raises ChatError."""
+        async with self._opening:
+            if self.is_running:
+                raise ChatError("the room is open")
+            self._leave()
+            await asyncio.to_thread(self._start)
+            self._reopened.set()
 
     def _leave(self) -> None:
         self._control.close()
@@ -330,13 +349,22 @@ class HostProcess:
         return lines[-1].removeprefix("chat: ") if lines else Text("the host ended with exit code {code}", code=code)
 
     async def while_it_runs(self, face: Coroutine[None, None, None]) -> None:
-        """Run a face until it or the host ends. Raises ChatError with the last line of the host's log."""
+        """Run a face until it ends. Without ``on_end`` the end of the host is its end, too.
 
-        async def fail_with_it() -> None:
-            raise ChatError(self._why(await self._ended()))
+        Raises ChatError then, with the last line of the host's log.
+        """
+
+        async def watch() -> None:
+            while True:
+                error = ChatError(self._why(await self._ended()))
+                if self.on_end is None:
+                    raise error
+                self._reopened.clear()
+                self.on_end(error)
+                await self._reopened.wait()
 
         try:
-            await _first_of(face, fail_with_it())
+            await _first_of(face, watch())
         finally:
             self._leave()
 

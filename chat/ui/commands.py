@@ -86,6 +86,7 @@ COMMANDS: Final = (
         program=("text",),
     ),
     Usage("invite", "[qr]", later("copy and show an invite to this room; with qr, as a QR code, too"), program=()),
+    Usage("reopen", "", later("open the room of this window again after its process has ended")),
     Usage("kick", "NICK [REASON]", later("remove somebody from this room; they may come back"), program=("text",)),
     Usage(
         "ban",

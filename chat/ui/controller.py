@@ -431,6 +431,11 @@ class Controller(Rooms[R]):
     def do_peer(self, spec: str) -> Work:
         return self._ask(self.room, Ask(what="peer", text=spec))
 
+    def do_reopen(self, _argument: str) -> Work:
+        if self._face.hosted is None:
+            raise ChatError("this window did not open the room; the one that did can open it again")
+        return self._face.hosted.reopen()
+
     def do_invite(self, argument: str) -> Work:
         if argument not in {"", "qr"}:
             raise WrongValue("write /invite, or: /invite qr")

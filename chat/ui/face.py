@@ -37,7 +37,14 @@ class Hosted(Protocol):
     @property
     def listening(self) -> Sequence[str]: ...
 
+    on_end: Callable[[ChatError], object] | None
+
+    @property
+    def is_running(self) -> bool: ...
+
     def keep(self) -> None: ...
+
+    async def reopen(self) -> None: ...
 
 
 class Room:
@@ -73,6 +80,7 @@ class Face(Generic[R]):
     kind = ""  # SCREEN or LINES, of the table of commands
     message_id = ""  # the caller's own name for what is sent next
     keys: Sequence[Key] = ()
+    hosted: Hosted | None = None  # the host of the first room, if this window started it
     joins_first = False  # whether to go to a room only once it has let us in
     next_start = frozenset({"language"})  # the settings that count from the next start on
 

@@ -74,3 +74,7 @@ def ways_in(listening: Sequence[str]) -> list[str]:
         text = _("{local} is open besides {network}: windows on this machine, like this one, need no network")
         found.append(text.format(local=local, network=network))
     return found
+
+
+def how_to_reopen() -> str:
+    return _("/reopen opens the room again; this window stays, and what you write is sent then")

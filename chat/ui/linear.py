@@ -46,7 +46,7 @@ from chat.ui.controller import OWN, Controller, now
 from chat.ui.describe import describe, describe_message, excerpt, given_nick
 from chat.ui.entry import MessageEntry
 from chat.ui.face import Face, Hosted, converse
-from chat.ui.invites import ways_in
+from chat.ui.invites import how_to_reopen, ways_in
 from chat.ui.moves import Moves
 from chat.ui.people import describe_direct, names_of
 from chat.ui.timeline import Timeline
@@ -107,7 +107,7 @@ class Linear(Face[Room]):
         *,
         hosted: Hosted | None = None,
     ) -> None:
-        self._hosted = hosted
+        self.hosted = hosted
         self._is_typed = sys.stdin.isatty()
         self._is_seen = sys.stdout.isatty()  # by a person, not by a program or a file
         if not self._is_typed:
@@ -132,6 +132,8 @@ class Linear(Face[Room]):
         Raises what ends the client.
         """
         first = self.controller.room
+        if self.hosted is not None and self._is_typed:
+            self.hosted.on_end = self._host_ended
         self._touch()
         try:
             reader = self._read() if self._is_typed else self._read_text()
@@ -149,6 +151,10 @@ class Linear(Face[Room]):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
         return self._unsent
+
+    def _host_ended(self, why: ChatError) -> None:
+        self.show(translate(why), how_to_reopen())
+        self.spawn(self._flush())
 
     async def _flush(self) -> None:
         made, self._lines = self._lines, []
@@ -183,8 +189,8 @@ class Linear(Face[Room]):
                 )
                 made = [f"* {visible(text.format(nick=nick, room=name), lines=False)}"]
                 made += [f"* {line}" for line in given_nick(room.client, nick)]
-                if self._hosted is not None and self._is_typed and room is self.controller.rooms[0]:
-                    made += [f"* {line}" for line in ways_in(self._hosted.listening)]
+                if self.hosted is not None and self._is_typed and room is self.controller.rooms[0]:
+                    made += [f"* {line}" for line in ways_in(self.hosted.listening)]
                 if topic := room.client.session.topic:
                     made.append(f"* {_('topic: {text}').format(text=topic)}")
                 return made

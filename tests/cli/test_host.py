@@ -90,6 +90,24 @@ def test_a_room_stays_open_without_the_window_that_opened_it(tmp_path: Path) -> 
         until(lambda: run_here(tmp_path / "ann", "rooms").returncode == 4, "the room is closed")
 
 
+@pytest.mark.parametrize("face", [[], ["--plain"]], ids=["screen", "plain"])
+def test_a_room_whose_host_was_killed_is_opened_again_from_its_window(tmp_path: Path, face: list[str]) -> None:
+    with window(tmp_path / "ann", "host", "--as", "ann", *face, term="xterm") as seat:
+        seat.shows("from another terminal here: chat join lobby")
+        card = next(Path(os.environ["XDG_RUNTIME_DIR"]).rglob("card"))
+        before = json.loads(card.read_bytes())["pid"]
+        os.kill(before, signal.SIGKILL)
+        seat.shows("/reopen opens the room again; this window stays")
+        seat.type("meanwhile", "\r")
+        until(lambda: run_here(tmp_path / "ann", "rooms").returncode == 4, "the room is closed")
+        seat.type("/reopen", "\r")
+        until(lambda: "meanwhile" in run(tmp_path / "ann", "log", "lobby").stdout, "it is sent")
+        after = json.loads(card.read_bytes())["pid"]
+        assert after != before
+        seat.kill()
+    until(lambda: run_here(tmp_path / "ann", "rooms").returncode == 4, "the new process ends with the window, too")
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_a_headless_host_ends_by_signal(tmp_path: Path, number: signal.Signals, code: int) -> None:
     with host(tmp_path / "host") as room:

@@ -36,7 +36,7 @@ from chat.ui.fullscreen.composer import Composer
 from chat.ui.fullscreen.navigation import Navigator
 from chat.ui.fullscreen.view import View
 from chat.ui.fullscreen.wrapping import clean, clip
-from chat.ui.invites import ways_in
+from chat.ui.invites import how_to_reopen, ways_in
 from chat.ui.people import describe_direct, is_unread
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class FullScreen(Face[View]):
         self.navigator: Final = Navigator(self)
         self.watcher: Final = Watcher(self)
         self.refused = ""  # what was typed and is no command: the menu must not cover the line about it
-        self._hosted = hosted
+        self.hosted = hosted
         self._hint = ""  # above the input, until the next key
         self._set_aside = Document()  # what stood in the input when a correction began
         self._leaving = False  # the user was asked whether the room stays open
@@ -132,8 +132,9 @@ class FullScreen(Face[View]):
         Raises what ends the client, once the terminal is restored.
         """
         first = self.view
-        if self._hosted is not None:
-            first.greeting += ways_in(self._hosted.listening)
+        if self.hosted is not None:
+            first.greeting += ways_in(self.hosted.listening)
+            self.hosted.on_end = self._host_ended
         first.introduction += [
             _("type, Enter sends; ✓: it is on the host's disk"),
             _("Tab completes names, /commands and :emoji:"),
@@ -176,8 +177,8 @@ class FullScreen(Face[View]):
         except UnicodeEncodeError:  # a key or a paste had other bytes: the terminal's own encoding
             self.show(_("this was not sent: {mark} stands for bytes that are not UTF-8").format(mark="\ufffd"))
             return
-        if self._hosted is not None and self.asks_to_keep:
-            self._hosted.keep()
+        if self.hosted is not None and self.asks_to_keep:
+            self.hosted.keep()
             self.app.leave()
             return
         if not typed.strip():
@@ -231,11 +232,16 @@ class FullScreen(Face[View]):
 
     def quit(self) -> None:
         """Leave; if the room would close, ask first, and leave the next time."""
-        if self._hosted is not None and not self._leaving:
+        if self.hosted is not None and self.hosted.is_running and not self._leaving:
             self._leaving = True
             self.app.redraw_soon()
         else:
             self.app.leave()
+
+    def _host_ended(self, why: ChatError) -> None:
+        self._leaving = False
+        self.show(translate(why), how_to_reopen(), room=self.controller.rooms[0])
+        self.hint(how_to_reopen())
 
     @property
     def asks_to_keep(self) -> bool:

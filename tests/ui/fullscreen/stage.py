@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.output import Output
 
     from chat.client.events import ClientEvent
+    from chat.core.errors import ChatError
 
 
 LOCAL_INVITE = "chat://queue:%2Frun%2Fqueue/" + "a-room" * 5 + "#" + "A" * 43 + "." + "A" * 22
@@ -123,9 +124,14 @@ class Hosted:
 
     listening = (json.dumps({"room": "lobby", "transport": "queue", "invite": LOCAL_INVITE}),)
     kept = False
+    is_running = True
+    on_end: Callable[[ChatError], object] | None = None
 
     def keep(self) -> None:
         self.kept = True
+
+    async def reopen(self) -> None:
+        self.is_running = True
 
 
 class Room:

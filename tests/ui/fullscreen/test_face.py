@@ -15,7 +15,7 @@ from prompt_toolkit.input import create_pipe_input
 from chat.client.events import Lost
 from chat.core import status
 from chat.core.bodies import Answer, Notice
-from chat.core.errors import LinkBroken, reason
+from chat.core.errors import ChatError, LinkBroken, reason
 from chat.core.events import Here
 from chat.core.wire import Kind
 from chat.i18n import use
@@ -269,6 +269,26 @@ def test_who_hosts_is_asked_before_the_room_closes(leave: str) -> None:
             stage.type("\r")
             await stage.task
             assert hosted.kept
+
+    run(story())
+
+
+def test_a_room_is_opened_again_only_from_the_window_that_opened_it() -> None:
+    async def story() -> None:
+        hosted = Hosted()
+        async with staged(Script().client) as stage:
+            stage.type("/reopen\r")
+            await stage.until("this window did not open the room")
+        async with staged(Script().client, hosted=hosted) as stage:
+            hosted.is_running = False
+            assert hosted.on_end
+            hosted.on_end(ChatError("the host was ended"))
+            await stage.until("-- the host was ended", "/reopen opens the room again")
+            stage.type("/reopen\r")
+            await stage.comes_to(lambda: hosted.is_running)
+            hosted.is_running = False
+            stage.type("\x03")  # nothing is open that could stay open
+            await stage.task
 
     run(story())
 
