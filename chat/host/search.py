@@ -86,6 +86,11 @@ CREATE TABLE authors (id INTEGER PRIMARY KEY, key BLOB, nick TEXT);
 CREATE TABLE place (layout TEXT, epoch BLOB, next_seq INTEGER, last BLOB);
 COMMIT;
 """
+_STATEMENTS: Final = {line.rstrip(";") for line in _SCHEMA.splitlines() if line.startswith("CREATE")}
+# What an index has besides these and FTS5's own tables was made by somebody else: a trigger, a view.
+_SHAPE: Final = """
+SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND (type != 'table' OR name NOT LIKE 'words^_%' ESCAPE '^')
+"""
 _FIND: Final = """
 SELECT seq, coalesce(shown, seq) FROM words
 CROSS JOIN messages ON seq = words.rowid >> 15 AND revision = (words.rowid & 32767)
@@ -388,6 +393,8 @@ class Index:
         """Open the database; return how far it had come, None if it cannot be understood."""
         try:
             execute = self._connect().execute
+            if {text for (text,) in execute(_SHAPE)} != _STATEMENTS:
+                return None
             self._authors = {index: (key, term) for index, key, term in execute("SELECT id, key, nick FROM authors")}
             return execute("SELECT layout, epoch, next_seq, last FROM place").fetchone()
         except sqlite3.Error as error:

@@ -409,6 +409,31 @@ def test_once_woken_it_reads_on_by_itself(path: Path, book: Book) -> None:
         assert database.execute("SELECT seq FROM messages").fetchall() == [(4,)]
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON messages BEGIN DELETE FROM authors; END",
+        "CREATE VIEW words_v AS SELECT 1",
+        "DROP TABLE messages; CREATE VIEW messages AS SELECT 1 AS seq, 1 AS author, 0 AS revision, 'x' AS shown",
+    ],
+    ids=["trigger", "view", "a view for a table"],
+)
+def test_an_index_with_what_no_host_makes_is_made_anew(path: Path, book: Book, statement: str) -> None:
+    async def scene() -> None:
+        async with opened(path, book.log) as index:
+            await index.find("word")
+
+    book.say("word")
+    run(scene())
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        before = database.execute("SELECT type, name FROM sqlite_schema").fetchall()
+        database.executescript(statement)
+    run(scene())
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT type, name FROM sqlite_schema").fetchall() == before
+        assert database.execute("SELECT seq FROM messages").fetchall() == [(4,)]
+
+
 def test_the_loop_goes_on_while_it_is_built(path: Path, book: Book) -> None:
     for _ in range(50):
         book.say("y" * 16_000)
