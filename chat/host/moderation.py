@@ -158,7 +158,7 @@ def _check_rank(connection: Connection, key: bytes, nick: str) -> str:
     """Return somebody's role. Raises RequestFailed if the asker may not act on it."""
     own, role = connection.member.role, _role_of(connection.hosted.room, key)
     if role == "owner" or (role == "operator" and own != "owner"):
-        raise RequestFailed("outranked", nick=nick, role=role, own=own)
+        raise RequestFailed("outranked", nick=nick, role=role)
     return role
 
 
