@@ -393,7 +393,7 @@ class Index:
         """Open the database; return how far it had come, None if it cannot be understood."""
         try:
             execute = self._connect().execute
-            if {text for (text,) in execute(_SHAPE)} != _STATEMENTS:
+            if {text for (text,) in execute(_SHAPE)} - _STATEMENTS:
                 return None
             self._authors = {index: (key, term) for index, key, term in execute("SELECT id, key, nick FROM authors")}
             return execute("SELECT layout, epoch, next_seq, last FROM place").fetchone()
