@@ -12,7 +12,7 @@ import click
 from chat.i18n import _, translate
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
     from pathlib import Path
 
     from chat.client.client import Client
@@ -71,13 +71,21 @@ class Home:
                 for host in hosts
             )
 
-        if nick:  # all nicknames had one key once; where one has used it, it stays that one's
-            return own if has_outbox(own, nick) else self.identity(nick)
+        if nick:  # all nicknames had one key once, and /nick keeps the key: where one has used it, it stays that one's
+            return next((key for key in self._keys() if has_outbox(key, nick)), None) or self.identity(nick)
         if target.board is None and not has_outbox(own, login):  # a room on this machine lets every key in
             for name in self.identities.nicknames():
                 if has_outbox(found := self.identities.load(name), name):
                     return found
         return own
+
+    def _keys(self) -> Iterator[Identity]:
+        from chat.core.errors import ChatError
+
+        yield self.identities.load()
+        for name in self.identities.nicknames():
+            with suppress(ChatError):
+                yield self.identities.load(name)
 
     def known_hosts(self) -> KnownHosts:
         from chat.local.known_hosts import KnownHosts

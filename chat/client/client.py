@@ -24,11 +24,13 @@ from chat.client.connection import Connection
 from chat.client.events import EventQueue
 from chat.client.outbox import Outbox, outbox_folder
 from chat.client.queries import Queries
-from chat.core.errors import HostBusy, LinkBroken, LocalProtocolError, StoreFull, wire_fields
+from chat.core.errors import HostBusy, LinkBroken, LocalProtocolError, StoreFull, Text, wire_fields
 from chat.core.events import LocalNotice, Rejected, Stored
 from chat.core.outgoing import Outgoing
 from chat.core.session import Session
+from chat.core.text import nickname
 from chat.local.identity import host_hash
+from chat.local.private_files import make_private
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -76,7 +78,8 @@ class Client:
         self.locate = locate
         self.identity = identity
         self.known_hosts = known_hosts
-        self.nick = nick  # the one we asked for
+        self.nick = nick  # the one that we came with; the outbox is in its name
+        self.wanted = nick  # the one that we asked for last
         target = locate()
         self.session = Session(target.room, identity.key, nick=nick, silent=silent, history=history, other=target.other)
         if since:
@@ -149,6 +152,26 @@ class Client:
         finally:
             if self._outbox is not None:
                 self._outbox.close()
+
+    async def rename(self, nick: str) -> None:
+        """Leave and come back with another nickname, and with the one we have if the host does not give it.
+
+        Raises WrongValue for what is no nickname.
+        """
+        self.wanted = nickname(nick)
+        self.session.rename(self.wanted)
+        await self.connection.rejoin(Text("joining again, as {nick}", nick=self.wanted))
+
+    def joined_as(self, nick: str) -> None:
+        """Keep a nickname that we asked for later for this key: ``chat join --as`` looks for its outbox."""
+        if self._outboxes is not None and self.nick != nick == self.wanted and self.session.stream:
+            with suppress(StoreFull):
+                make_private(self._folder(self.host_key, nick))
+
+    def _folder(self, host_key: bytes, nick: str) -> Path:
+        assert self._outboxes is not None
+        host, key, room = host_hash(host_key), self.session.key, self.session.room
+        return outbox_folder(self._outboxes, host=host, key=key, room=room, nick=nick)
 
     def direct(self, other: bytes) -> Client:
         """Return another client, not connected yet: of the direct room that we share with this key."""
@@ -248,7 +271,7 @@ class Client:
         if self._outbox is None:
             assert self._outbox_folder is not None
             self._outbox = Outbox.open(self._outbox_folder)
-            await self.connection.rejoin()
+            await self.connection.rejoin(Text("joining again, to send what waited for your disk"))
         while not self.session.stream:
             await self.events.changed()
         entry = self.session.number(message)
@@ -285,8 +308,7 @@ class Client:
     def open_outbox(self, host_key: bytes) -> Outbox | None:
         """Take over an outbox for this host, room, key and nickname; None for a client that only reads."""
         if self._outbox is None and self._outboxes is not None:
-            host, key, room = host_hash(host_key), self.session.key, self.session.room
-            self._outbox_folder = outbox_folder(self._outboxes, host=host, key=key, room=room, nick=self.nick)
+            self._outbox_folder = self._folder(host_key, self.nick)
             try:
                 self._outbox = Outbox.open(self._outbox_folder)
             except StoreFull as error:  # reading needs none

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 from chat.client.events import Lost, Up
 from chat.core.bodies import Challenge, Notice
+from chat.core.codes import NICKNAMES
 from chat.core.errors import (
     AddressError,
     ChatError,
@@ -39,6 +40,7 @@ from chat.core.errors import (
     Text,
     TransportError,
     Untrusted,
+    wire_fields,
 )
 from chat.core.events import Answered, Joined, LocalNotice, Numbered, Ranged
 from chat.core.session import LinkState
@@ -146,10 +148,10 @@ class Connection:
         """Read the link and keep it alive, after ``connect``."""
         self._tasks = [asyncio.create_task(self._stay()), asyncio.create_task(self._keep_alive())]
 
-    async def rejoin(self) -> None:
-        """Leave and come back, now that there is an outbox."""
+    async def rejoin(self, why: Text) -> None:
+        """Leave and come back."""
         if self.link is not None:
-            self._why = Text("joining again, to send what waited for your disk")
+            self._why = why
             await self.link.aclose()
 
     async def aclose(self) -> None:
@@ -250,6 +252,7 @@ class Connection:
             trust = _("user {user}").format(user=login(uid))
         client.wire = (address.scheme, trust)
         client.board.joined()
+        client.joined_as(event.nick)
         self._events.put(event)
 
     def _first_use(self, address: Address, key: bytes) -> None:
@@ -373,6 +376,10 @@ class Connection:
 
     def _count(self, fault: RemoteProtocolError | Refused) -> None:
         """Count a fault that may pass. Raises it if it cannot, or after several without any progress in between."""
+        if isinstance(fault, Refused) and fault.code in NICKNAMES and self._session.keep_nick():
+            self._client.wanted = self._session.nick
+            self._events.put(LocalNotice(code=fault.code, fields=wire_fields(fault.words.fields)))
+            return
         if isinstance(fault, Refused) and not isinstance(fault, Untrusted) and fault.code != "protocol":
             raise fault
         refused = isinstance(fault, Refused)

@@ -70,6 +70,8 @@ NOTICES: Final = {
     "peer-restarts": "{nick} is started again in {seconds} s",
 }
 
+NICKNAMES: Final = ("nick-invalid", "nick-similar", "nick-reserved", "nick-taken", "too-many-nicks")  # of REFUSALS
+
 LOCAL: Final = {  # what the client itself says; a host that sends one of these codes does not get this text
     "host-key-changed": (
         "the key of the host at {address} has changed! it was {before} and is now {shown}: someone may be "

@@ -74,7 +74,7 @@ class Rewound(NamedTuple):
 class LocalNotice(Notice):
     """A notice of our own. Its codes are ours alone, so no host can word one."""
 
-    table = codes.LOCAL
+    table = codes.LOCAL | {code: codes.REFUSALS[code] for code in codes.NICKNAMES}
 
 
 class Numbered(NamedTuple):

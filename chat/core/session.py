@@ -174,6 +174,15 @@ class Session:
         self._out.clear()
         return data
 
+    def rename(self, nick: str) -> None:
+        """Ask for another nickname at the next join."""
+        self._wanted_nick = nick
+
+    def keep_nick(self) -> bool:
+        """Ask for the nickname that we have at the next join, after all. Return whether it was to be another."""
+        wanted, self._wanted_nick = self._wanted_nick, self.nick
+        return wanted != self.nick
+
     # -- sending ---------------------------------------------------------------------------------
 
     def number(self, message: Outgoing) -> OutboxEntry:

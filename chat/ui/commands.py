@@ -44,6 +44,7 @@ COMMANDS: Final = (
     Usage("me", "TEXT", later("an action: /me waves"), program=("text",)),
     Usage("quit", "", later("leave"), program=()),
     Usage("who", "[NICK]", later("list who is here; with NICK, describe a member, present or not"), program=()),
+    Usage("nick", "NAME", later("take another nickname in this room; your key stays the same")),
     Usage("join", "[TARGET]", later("enter another room by name, address or invite; alone, list rooms")),
     Usage("rooms", "", later("list the rooms of this window, and those open on this machine")),
     Usage("part", "", later("leave this room; the others stay open")),
@@ -194,8 +195,6 @@ def parse(line: str) -> str | Command:
         return line[1:]
     word, argument = [*line[1:].split(maxsplit=1), "", ""][:2] if not line[1:2].isspace() else ("", "")
     usage = USAGES.get(word.lower())
-    if word.lower() == "nick":
-        raise ValueError(_("you choose a nickname when you join: chat join --as NAME; nothing was sent"))
     if usage is None:
         message = _("/{word} is not a command and was not sent; {hint} //text sends /text")
         raise ValueError(message.format(word=quoted(word, _WORD), hint=_hint(word, _("see /help."))))

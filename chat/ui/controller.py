@@ -320,6 +320,11 @@ class Controller(Rooms[R]):
 
     # -- people ----------------------------------------------------------------------------------
 
+    def do_nick(self, nick: str) -> Work:
+        if self.room.client.session.other:
+            raise ChatError("in a private room you have the nickname of the room that you share; use /nick there")
+        return self.room.client.rename(nick)
+
     def do_who(self, nick: str) -> None:
         room, people = self.room, self.room.client.people()
         if nick:

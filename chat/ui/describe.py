@@ -144,10 +144,10 @@ def details(item: MessageEntry, timeline: Timeline, client: Client) -> list[str]
 
 def given_nick(client: Client, nick: str) -> list[str]:
     """Return what to read if the host gave us another nickname than the one we asked for."""
-    if client.session.other or client.nick.casefold() in ("", nick.casefold()):  # a direct room takes the one we have
+    if client.session.other or client.wanted.casefold() in ("", nick.casefold()):  # a direct room takes the one we have
         return []
-    text = _("{wanted} is somebody else here, so you are {nick}; choose another name with: chat join --as NAME")
-    return [_line(text.format(wanted=client.nick, nick=nick))]
+    text = _("{wanted} is somebody else here, so you are {nick}; /nick NAME takes another name")
+    return [_line(text.format(wanted=client.wanted, nick=nick))]
 
 
 def _path(client: Client) -> str:

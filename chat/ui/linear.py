@@ -179,7 +179,10 @@ class Linear(Face[Room]):
             case Message():
                 return self._take_message(room, event)
             case Joined(name, _epoch, _next_seq, nick, resumed=resumed):
-                room.timeline.nick = nick
+                before, room.timeline.nick = room.timeline.nick, nick
+                if resumed and nick != before:
+                    told = given_nick(room.client, nick) or [_("you are {nick} now").format(nick=nick)]
+                    return [f"* {visible(line, lines=False)}" for line in told]
                 if room.partner or resumed:  # the name of a direct room is a hash, and whose it is has been said
                     return []
                 text = (

@@ -66,7 +66,7 @@ def test_what_is_typed_is_what_is_meant(typed: str, meant: object) -> None:
         ("/usr/bin is full", "/usr/bin is not a command and was not sent; see /help. //text sends /text"),
         ("/exit", "did you mean /quit?"),
         (" /qit", "/qit is not a command and was not sent; did you mean /quit?"),
-        ("/nick bob", "you choose a nickname when you join: chat join --as NAME; nothing was sent"),
+        ("/nick", "/nick needs an argument: /nick NAME"),
         ("/dm ann hi", "did you mean /msg?"),
         ("/list", "did you mean /rooms?"),
         ("/uni", "did you mean /unignore?"),

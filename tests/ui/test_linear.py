@@ -164,7 +164,7 @@ def test_what_is_mistyped_is_answered_and_never_said(tmp_path: Path) -> None:
             ("/edit #99 x", "there is no such message"),
             ("  /edit #99 x", "there is no such message"),
             ("  /hlep", "did you mean /help?"),
-            ("/nick bob", "you choose a nickname when you join: chat join --as NAME"),
+            ("/nick no body", "a nickname cannot hold U+0020 (space)"),
             ("/react #99999999999999999999 x", "*"),
             ("/join", "open on this machine: lobby; /join NAME enters one"),
             ("/rooms", "in this window: 1 #lobby"),

@@ -32,7 +32,7 @@ def seat(room: Room, key: str, nick: str) -> Client:
 def test_who_gets_another_nickname_than_wanted_is_told_so_and_what_to_do(tmp_path: Path) -> None:
     async def story() -> None:
         async with Room(tmp_path) as room, room.member("bob"), seat(room, "cid", "Bob") as cid, staged(cid) as stage:
-            await stage.until("Bob is somebody else here, so you are Bob-2; choose another name with: chat join --as")
+            await stage.until("Bob is somebody else here, so you are Bob-2; /nick NAME takes")
             assert "#lobby as Bob-2 (Bob is taken) over " in stage.rows()[0]
         async with Room(tmp_path) as room, seat(room, "bob", "BOB") as bob, staged(bob) as stage:  # the same to a room
             await stage.until("/help lists")
@@ -45,7 +45,7 @@ def test_the_plain_face_says_it_too(tmp_path: Path) -> None:
     with host(tmp_path / "host"), window(tmp_path / "ann", "join", "--as=bob") as bob:
         bob.until("you are bob")
         with window(tmp_path / "cid", "join", "--as=bob") as cid:
-            cid.until("* bob is somebody else here, so you are bob-2; choose another name")
+            cid.until("* bob is somebody else here, so you are bob-2; /nick NAME takes another name")
 
 
 def test_without_a_selection_each_window_of_a_key_takes_back_and_corrects_its_own_last_message(tmp_path: Path) -> None:
@@ -168,3 +168,39 @@ def test_what_another_window_of_the_key_says_is_somebody_elses(tmp_path: Path) -
             await stage.until("close the room · Escape: stay · others are here")
 
     play(story())
+
+
+def test_a_nickname_is_changed_and_what_was_said_under_the_old_one_stays_ones_own(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("bob"), room.member("ann") as ann, staged(ann) as stage:
+            stage.type("as ann\r")
+            await stage.until("as ann ✓")
+            stage.type("/nick zoe\r")
+            await stage.until("#lobby as zoe over", "you are zoe now")
+            await stage.comes_to(lambda: [nick for _key, nick in ann.session.here] == ["bob", "zoe"])
+            stage.type("/retract\r")
+            await stage.until("for a minute): “as ann”", "ann  taken back")
+            stage.type("as zoe\r")
+            await stage.until("zoe  as zoe ✓")
+            stage.type("/nick bob\r")
+            await stage.until(
+                "bob is somebody else here, so you are bob-2; /nick NAME", "#lobby as bob-2 (bob is taken)"
+            )
+            stage.type("/nick admin\r")
+            await stage.until("the nickname admin is reserved", "#lobby as bob-2 over", "back over")
+            stage.type("still here\r")
+            await stage.until("bob-2  still here ✓")
+            stage.type("/nick a/b\r")
+            await stage.until("nickname")
+
+    play(story())
+
+
+def test_a_nickname_that_was_taken_by_command_keeps_its_key(tmp_path: Path) -> None:
+    folder = tmp_path / "me"
+    with host(folder), window(folder, "join", "--as=bob") as bob:
+        bob.until("here: ")
+        bob.type("/nick zoe")
+        bob.until("* you are zoe now")
+        with window(folder, "join", "--as=zoe") as zoe:
+            zoe.until("you are zoe in lobby")

@@ -56,7 +56,7 @@ def title(view: View, width: int) -> StyleAndTextTuples:
     topic = f" · {view.session.topic}" if view.session.topic else ""
     nick = view.session.nick
     if given_nick(view.client, nick):
-        nick = _("{nick} ({wanted} is taken)").format(nick=nick, wanted=view.client.nick)
+        nick = _("{nick} ({wanted} is taken)").format(nick=nick, wanted=view.client.wanted)
     return row(" " + text.format(room=view.name, nick=nick, address=address) + topic, width)
 
 

@@ -88,6 +88,9 @@ class View(Viewport, Room):
                 self.timeline.drop(entry)
                 self.rejected.append(entry)
             case Joined(next_seq=end, nick=nick, resumed=resumed, read=read):
+                if resumed and nick != self.timeline.nick:
+                    for line in given_nick(self.client, nick) or [_("you are {nick} now").format(nick=nick)]:
+                        self.note(line)
                 self.timeline.nick = nick
                 if not resumed:
                     self._beginning, self._read_before = True, read

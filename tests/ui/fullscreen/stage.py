@@ -183,7 +183,7 @@ class Script:
     """Stands in for a client where events are needed that a healthy room does not have."""
 
     def __init__(self, *events: ClientEvent, room: str = "lobby") -> None:
-        self.nick = "ann"
+        self.wanted = "ann"
         self.session = Session(room, ANN, nick="ann")
         self.session.state = LinkState.JOINED
         self.session.here.update({(ANN, "ann"): False, (BOB, "小明"): False})
