@@ -115,9 +115,9 @@ async def send_text(client: Client, text: str, seconds: float) -> None:
                                 _note(line)
     except TimeoutError:
         why = Text("the host did not confirm the message within {seconds} s", seconds=f"{seconds:g}")
-        raise DialFailed("{why}; {then}", why=why, then=Text(_WAITS)) from None
+        raise DialFailed("{why} ({then})", why=why, then=Text(_WAITS)) from None
     except TransportError as error:
-        raise DialFailed("{why}; {then}", why=error, then=Text(_WAITS if entry else _NOTHING)) from None
+        raise DialFailed("{why} ({then})", why=error, then=Text(_WAITS if entry else _NOTHING)) from None
     except asyncio.CancelledError:
         _note(f"{_('interrupted')}; {_(_WAITS) if entry else _(_NOTHING)}")
         raise

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         (["join", "-"], 2, "not an invite"),
         (["rooms"], 4, "no room is open"),
         (["send", "."], 2, "nothing to send"),
+        (["send", "tcp:127.0.0.1:1/lobby", "x"], 4, "is a host running there? (nothing was sent)"),
         (["send", ".", "x" * 16385], 2, "longer than a message"),
         (["log", "-n", "-1"], 2, "-1"),
         (["log", "-n", "99999999999999999999"], 2, "range"),
