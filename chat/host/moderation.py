@@ -49,16 +49,16 @@ _ENDS: Final = {"unban": "banned", "unmute": "muted", "deop": "operator"}  # the
 def find(room: Room, whom: str) -> tuple[bytes, str]:
     """Return the key and the nickname of somebody who has been here. Raises RequestFailed."""
     name = whom.strip().removeprefix("@")
-    if (key := room.key_of(name)) is not None:
-        return key, room.nick_of(key, name)
-    start = name.removeprefix("SHA256:")
-    found = {key for key in room.known_keys() if fingerprint(key).removeprefix("SHA256:").startswith(start)}
-    if len(start) < _LEAST_KEY or not found:
+    start, named = name.removeprefix("SHA256:"), room.key_of(name)
+    found = {named} if named is not None else set()
+    if len(start) >= _LEAST_KEY:  # also if there is a nickname: somebody may have taken the start of another's key
+        found |= {key for key in room.known_keys() if fingerprint(key).removeprefix("SHA256:").startswith(start)}
+    if not found:
         raise RequestFailed("no-such-nick", whom=whom)
     if len(found) > 1:
         raise RequestFailed("many-such-keys", whom=whom)
     (key,) = found
-    return key, room.nick_of(key)
+    return key, room.nick_of(key, name)
 
 
 def set_role(connection: Connection, ask: Ask, _number: int) -> Answer:

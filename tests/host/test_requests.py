@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from chat.core import text
 from chat.core.bodies import Answer, Ask, pack, unpack
 from chat.core.errors import RequestFailed
 from chat.core.events import Joined
+from chat.core.sequencer import ClaimNick
 from chat.core.wire import MAX_CONTROL, Kind, encode
 from chat.host import hosted_room
 from chat.host.programs import Program
+from chat.local.identity import fingerprint
 from tests.host.host_fixture import (
     FakeTransport,
     Guest,
@@ -67,6 +70,20 @@ def test_what_members_and_operators_may_not_ask(tmp_path: Path) -> None:
             for what in staffs:
                 assert "owner and operators may" in await declined(ann, Ask(what=what, text="ann"))
             assert fixture.hosted.room.moderated.keys() == {pat.session.key}
+
+    run(scene())
+
+
+def test_a_nickname_that_is_the_start_of_anothers_key_is_not_taken_for_it(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with HostFixture(tmp_path) as fixture, fixture.members("owner", "ann") as (owner, ann):
+            start = fingerprint(ann.session.key).removeprefix("SHA256:")[:7]
+            async with fixture.client("troll") as troll:
+                pass
+            fixture.hosted.room._submit(ClaimNick(troll.session.key, start, text.skeleton(start)))
+            assert "more" in await declined(owner, Ask(what="op", text=start))
+            await owner.ask(Ask(what="op", text=fingerprint(ann.session.key)))
+            assert fixture.hosted.room.moderated == {ann.session.key: ("operator", 0)}
 
     run(scene())
 
