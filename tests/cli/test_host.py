@@ -90,6 +90,23 @@ def test_a_room_stays_open_without_the_window_that_opened_it(tmp_path: Path) -> 
         until(lambda: run_here(tmp_path / "ann", "rooms").returncode == 4, "the room is closed")
 
 
+def test_a_draft_outlives_its_window(tmp_path: Path) -> None:
+    def drafts() -> list[str]:
+        return [path.read_text() for path in (tmp_path / "ann").rglob("*.draft")]
+
+    with host(tmp_path / "host"):
+        with window(tmp_path / "ann", "join", "--as", "ann", term="xterm") as seat:
+            seat.shows("/help lists")
+            seat.type("half a thought", "")
+            until(lambda: drafts() == ["half a thought"], "it is on the disk")
+            seat.kill()
+        with window(tmp_path / "ann", "join", "--as", "ann", term="xterm") as seat:
+            seat.shows("> half a thought")
+            seat.type("!", "\r")
+            seat.shows("ann  half a thought! ✓")
+            assert not drafts()
+
+
 @pytest.mark.parametrize("face", [[], ["--plain"]], ids=["screen", "plain"])
 def test_a_room_whose_host_was_killed_is_opened_again_from_its_window(tmp_path: Path, face: list[str]) -> None:
     with window(tmp_path / "ann", "host", "--as", "ann", *face, term="xterm") as seat:

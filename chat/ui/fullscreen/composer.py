@@ -7,7 +7,7 @@ Rules:
 
 1. A paste never submits, and lands in the room it was pasted in. A long one waits until it is confirmed.
 2. Control characters do not get in, neither by a paste nor by the editor.
-3. No text is lost: not by going to another room, not by an editor that fails.
+3. No text is lost: not by going to another room, not by an editor that fails, not by the end of the window.
 4. Nothing here waits: completion looks at what is in memory. Links go on while an editor runs.
 
 Left out: a terminal without bracketed paste (the Linux console) types a paste key by key, and its line breaks are
@@ -48,6 +48,7 @@ from chat.i18n import _, plural, translate
 from chat.local.invite import is_invite
 from chat.local.private_files import make_private, replace_private
 from chat.ui.fullscreen.completer import BEGUN, Completer
+from chat.ui.fullscreen.drafts import DraftFile
 from chat.ui.fullscreen.terminal import lent_terminal
 from chat.ui.fullscreen.wrapping import FLAGS, JOINED, between_graphemes, clean
 
@@ -128,11 +129,16 @@ class Draft(Buffer):
     Keys move over whole graphemes and delete whole ones: half a flag is another letter, and would be sent.
     """
 
-    def __init__(self, sent: RoomHistory, completer: Completer) -> None:
+    def __init__(self, sent: RoomHistory, file: DraftFile, completer: Completer) -> None:
         self.sent: Final = sent
+        self.file: Final = file
         self.pasted = ""  # a paste that waits to be confirmed: Enter accepts it, Escape and Ctrl+C discard it
         while_typing = Condition(lambda: bool(BEGUN.search(self.document.text_before_cursor[-256:])))
         super().__init__(multiline=True, history=sent, completer=completer, complete_while_typing=while_typing)
+
+    def reset(self, document: Document | None = None, append_to_history: bool = False) -> None:
+        super().reset(document, append_to_history)
+        self.file.keep(self.text)  # at once: what was sent must not come back
 
     @property
     def cursor_position(self) -> int:
@@ -238,7 +244,18 @@ class Composer:
 
     def forget(self, room: str) -> None:
         """Drop the draft of a room that was left, but not the current one. Its history stays on disk."""
-        self._drafts.pop(room, None)
+        if (draft := self._drafts.pop(room, None)) is not None:
+            draft.file.keep("")
+
+    def keep_drafts(self) -> None:
+        """Have on the disk what is being written."""
+        for draft in self._drafts.values():
+            draft.file.keep(draft.text)
+
+    def close(self) -> None:
+        """Leave the drafts to the next window."""
+        for draft in self._drafts.values():
+            draft.file.close()
 
     def give_back(self, text: str, room: str) -> None:
         """Put back a text that could not be sent, above what was typed since."""
@@ -265,7 +282,9 @@ class Composer:
         if room not in self._drafts:
             name = hashlib.sha256(room.encode("utf-8", "surrogatepass")).hexdigest()[:16]
             history = RoomHistory(self._folder / name if self._folder else None, self._report)
-            self._drafts[room] = Draft(history, self._completer)
+            file = DraftFile(self._folder, name)
+            draft = self._drafts[room] = Draft(history, file, self._completer)
+            draft.document = Document(clean(file.take_over()))
         return self._drafts[room]
 
     # -- pastes ----------------------------------------------------------------------------------

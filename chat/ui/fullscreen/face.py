@@ -141,7 +141,16 @@ class FullScreen(Face[View]):
             _("/help lists commands and keys; /quit leaves"),
         ]
         self.composer.restore(first.name)
-        await self.app.live(self.watcher.begin)
+        try:
+            await self.app.live(self.watcher.begin)
+        finally:
+            self.keep_drafts()
+            self.composer.close()
+
+    def keep_drafts(self) -> None:
+        """Have on the disk what is being written. A correction is not: another window would say it anew."""
+        if self.controller.begun is None or self.controller.begun[0] != "edit":
+            self.composer.keep_drafts()
 
     async def follow(self, room: View) -> None:
         await self.watcher.follow(room)
@@ -476,6 +485,7 @@ class Watcher:
         face, controller = self._face, self._face.controller
         while True:
             await asyncio.sleep(_LOOK)
+            face.keep_drafts()
             idle = time.monotonic() - self._touched
             shows, typed = face.view.client.shows, face.input.text
             if shows.typing and (idle > _TYPING or not typed):

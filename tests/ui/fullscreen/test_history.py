@@ -7,7 +7,9 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from chat.core.wire import MAX_TEXT
 from chat.ui.fullscreen.composer import RoomHistory
+from chat.ui.fullscreen.drafts import DraftFile
 from tests.ui.fullscreen.test_composer import run, staged
 
 if TYPE_CHECKING:
@@ -61,3 +63,35 @@ def test_a_history_that_cannot_be_written_is_told_of_once(tmp_path: Path) -> Non
     history.append_string("two")
     assert told == ["the history of what you send is not kept: no such file or directory; mend that, and start again"]
     assert history.get_strings() == ["one", "two"]
+
+
+def test_a_draft_is_taken_over_from_a_window_that_has_ended_and_goes_when_it_is_sent(tmp_path: Path) -> None:
+    first, other, elsewhere = (DraftFile(tmp_path, name) for name in ("tea", "tea", "lobby"))
+    first.keep("half a")
+    first.keep("half")
+    (file,) = tmp_path.iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert other.take_over() == ""  # its window lives
+    first.close()
+    assert elsewhere.take_over() == ""
+    assert other.take_over() == "half"
+    other.keep("")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_draft_on_disk_is_bounded_and_no_invite(tmp_path: Path) -> None:
+    draft = DraftFile(tmp_path, "tea")
+    draft.keep("/join chat://a.example/lobby#secret")
+    assert not list(tmp_path.iterdir())
+    draft.keep("x" * (MAX_TEXT + 1))
+    draft.keep("语" * MAX_TEXT)
+    assert [path.stat().st_size for path in tmp_path.iterdir()] == [MAX_TEXT]
+    draft.close()
+    assert DraftFile(tmp_path, "tea").take_over() == "语" * (MAX_TEXT // 3)
+
+
+def test_a_disk_that_takes_no_draft_costs_only_the_draft(tmp_path: Path) -> None:
+    draft = DraftFile(tmp_path / "missing", "tea")
+    assert draft.take_over() == ""
+    draft.keep("half")
+    draft.close()
