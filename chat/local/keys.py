@@ -58,7 +58,9 @@ KEYS: Final = (
     Key("previous-hit", ("Alt+P",), later("go to the hit above")),
     Key("next-hit", ("Alt+N",), later("go to the hit below")),
     Key(
-        "stop", ("Escape",), later("stop what is running (the bar below), or else close a list, a search or an answer")
+        "stop",
+        ("Escape",),
+        later("go one step back: stop what is running, close a list, an answer, a search; at last go to the end"),
     ),
     Key("unread", ("Alt+U",), later("go to the first message that you have not read")),
     Key("mention", ("Alt+M",), later("go to the last message that mentions you")),
@@ -68,7 +70,7 @@ KEYS: Final = (
     Key("help", ("F1",), later("show this")),
     Key("redraw", ("Ctrl+L",), later("draw the screen again")),
     Key("suspend", ("Ctrl+Z",), later("suspend; fg in the shell comes back")),
-    Key("leave", ("Ctrl+C",), later("clear the input (Up brings it back), or leave if it is empty")),
+    Key("leave", ("Ctrl+C",), later("clear the input (Up brings it back); if it is empty, leave on the second press")),
     Key("leave-if-empty", ("Ctrl+D",), later("leave if the input is empty")),
 )
 

@@ -228,11 +228,19 @@ class Rooms(Generic[R]):
             if other is room or (session.room and (theirs.room, theirs.other) == (session.room, session.other)):
                 self.go(other)
                 return self.say(text) if text else None
+        before = self.room
         if not self._face.joins_first:
             self._add(room, behind=behind)
-        entered = asyncio.Event()
+        entered: asyncio.Future[ChatError | None] = asyncio.get_running_loop().create_future()
         self._face.spawn(self._live(room, text, entered))
-        return entered.wait()
+        return self._entered(room, entered, before)
+
+    async def _entered(self, room: R, entered: asyncio.Future[ChatError | None], before: R) -> None:
+        """Wait until a room is entered; if that fails, go back to where it was asked for, and raise the ChatError."""
+        if (error := await entered) is not None:
+            if self.room is room and before in self.rooms:
+                self.go(before)
+            raise error
 
     def _add(self, room: R, *, behind: bool = False) -> None:
         self.rooms.append(room)
@@ -243,7 +251,7 @@ class Rooms(Generic[R]):
         if not behind:
             self.go(room)
 
-    async def _live(self, room: R, text: str, entered: asyncio.Event) -> None:
+    async def _live(self, room: R, text: str, entered: asyncio.Future[ChatError | None]) -> None:
         """Be in a room, from joining to leaving."""
         try:
             async with room.client:
@@ -251,13 +259,17 @@ class Rooms(Generic[R]):
                     self._add(room)
                 if text:
                     await self.deliver(room, self.outgoing(text), text)
-                entered.set()
+                entered.set_result(None)
                 await self._face.follow(room)
         except ChatError as error:
-            before = f"{room.name}: " if room.client.session.room else ""
-            self._face.show(before + translate(error), room=self.rooms[0])
+            if not entered.done():
+                entered.set_result(error)
+                await asyncio.sleep(0)  # to where it was asked for, before the room goes
+            else:
+                self._face.show(f"{room.name}: {translate(error)}", room=self.rooms[0])
         finally:
-            entered.set()
+            if not entered.done():
+                entered.set_result(None)
         if room in self.rooms:
             self._close(room)
 

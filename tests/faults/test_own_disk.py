@@ -169,7 +169,7 @@ def test_the_full_screen_on_a_read_only_disk(tmp_path: Path, monkeypatch: pytest
             flag.unlink()
             ann.read_until("second")  # is in the room
             until(lambda: "second" in run(tmp_path / "host", "log", "lobby").stdout, "it is sent")
-            ann.type("\x03\x03")  # clears the line, and leaves
+            ann.type("\x03\x03\x03")  # clears the line, and leaves
             ended(ann, 0)
 
 

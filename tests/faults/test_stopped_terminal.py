@@ -109,7 +109,7 @@ def test_it_stays_in_the_room_and_then_draws_the_newest_frame_only(tmp_path: Pat
         talk(bob, ann)
         rest = ann.read_until("late 199.")
         assert "late 100." not in rest
-        ann.type("\x03")
+        ann.type("\x03\x03")
         ended(ann, 0)
         assert not [event for event in bob.seen if event["event"] == "presence" and event["went"]]
 

@@ -105,6 +105,7 @@ class FullScreen(Face[View]):
         self.refused = ""  # what was typed and is no command: the menu must not cover the line about it
         self.hosted = hosted
         self._hint = ""  # above the input, until the next key
+        self._hint_before = ""  # what stood there when the last key was pressed
         self._set_aside = Document()  # what stood in the input when a correction began
         self._leaving = False  # the user was asked whether the room stays open
         self.app: Final = App(self)
@@ -126,8 +127,8 @@ class FullScreen(Face[View]):
         return self.composer.buffer
 
     async def run(self) -> None:
-        """Show the room until the user leaves: by Ctrl-C, by Ctrl-D on an empty line, by ``/quit``, or by ending us
-        (SIGHUP, SIGTERM, a terminal that is gone).
+        """Show the room until the user leaves: by Ctrl-C, twice, by Ctrl-D on an empty line, by ``/quit``, or by ending
+        us (SIGHUP, SIGTERM, a terminal that is gone).
 
         Raises what ends the client, once the terminal is restored.
         """
@@ -157,7 +158,7 @@ class FullScreen(Face[View]):
 
     def touch(self) -> None:
         """A key was pressed."""
-        self._hint = ""
+        self._hint_before, self._hint = self._hint, ""
         self.watcher.touch()
 
     def rendered(self) -> None:
@@ -207,37 +208,46 @@ class FullScreen(Face[View]):
             case Command(name, argument):
                 self.input.reset(append_to_history=True)
                 self._leaving &= name == "quit"
-                self.do(name, argument)
+                self.do(name, argument, typed)
 
-    def do(self, name: str, argument: str = "") -> None:
+    def do(self, name: str, argument: str = "", typed: str = "") -> None:
         """Do a command of the table."""
-        self.run_work(self.view, partial(self.controller.do, name, argument))
+        self.run_work(self.view, partial(self.controller.do, name, argument), typed)
 
-    def run_work(self, view: View, begin: Callable[[], Work]) -> None:
-        """Begin something, and finish it in the background. What goes wrong is shown in ``view``."""
+    def run_work(self, view: View, begin: Callable[[], Work], typed: str = "") -> None:
+        """Begin something, and finish it in the background.
+
+        What goes wrong is shown in ``view``, and what was ``typed`` is back in its input.
+        """
 
         async def finish(work: Coroutine[Any, Any, object]) -> None:
-            with self._shows_errors(view):
+            with self.shows_errors(view, typed):
                 await work
             self.app.invalidate()
 
-        with self._shows_errors(view):
+        with self.shows_errors(view, typed):
             if (work := begin()) is not None:
                 self.spawn(finish(work))
 
     @contextmanager
-    def _shows_errors(self, view: View) -> Iterator[None]:
+    def shows_errors(self, view: View, typed: str = "") -> Iterator[None]:
         try:
             yield
         except (ChatError, ValueError) as error:
             self.show(translate(error), room=view)
+            if typed:
+                self.refused = typed
+                self.composer.offer(typed, view.name)
 
     def clear_or_quit(self) -> None:
+        again = _("press {key} again to leave").format(key=self.key("leave"))
         if self.input.text:
             self.composer.clear()
             self.end_correction()
-        else:
+        elif self._hint_before == again or self._hosted is not None:  # then ``quit`` asks
             self.quit()
+        else:
+            self.hint(again)
 
     def quit(self) -> None:
         """Leave; if the room would close, ask first, and leave the next time."""
@@ -466,7 +476,7 @@ class Watcher:
             return
         try:
             called = self._face.make_room(view.client.direct(news.other), visible(news.nick, lines=False), called=True)
-            self._face.run_work(called, partial(self._face.controller.open, called, behind=True))
+            self._face.run_work(view, partial(self._face.controller.open, called, behind=True))
             self._ring(called, "mention")
         except ChatError:  # the host has just gone; it tells again when it is back
             self._face.controller.told.pop(news.other, None)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from chat.core.bodies import Ask
 from chat.core.errors import ChatError
-from chat.i18n import _, later, translate
+from chat.i18n import _, later
 from chat.ui.controller import OWN
 from chat.ui.entry import MessageEntry
 from chat.ui.timeline import folded
@@ -42,17 +42,15 @@ class Navigator:
 
     # -- long work -------------------------------------------------------------------------------
 
-    def begin(self, view: View, work: Callable[[], Awaitable[object]]) -> asyncio.Task[None]:
-        """Begin what may take long, after what is at work. What goes wrong is shown."""
+    def begin(self, view: View, work: Callable[[], Awaitable[object]], typed: str = "") -> asyncio.Task[None]:
+        """Begin what may take long, after what is at work. What goes wrong is shown, with what was ``typed``."""
         before = view.work
 
         async def run() -> None:
-            try:
+            with self._face.shows_errors(view, typed):
                 if before is not None:
                     await asyncio.wait([before])
                 await work()
-            except ChatError as error:
-                self._face.show(translate(error), room=view)
 
         def done(task: asyncio.Task[None]) -> None:  # also called for one that was stopped before its first step
             if before is not None and task.cancelled():
@@ -173,13 +171,13 @@ class Navigator:
             self._face.hint(hint.format(down=self._face.key("page-down"), stop=self._face.key("stop")))
 
     def has_begun(self) -> bool:
-        """Say whether there is something to stop."""
+        """Say whether there is something to stop, or a way back to the end."""
         view = self._face.view
         begun = (view.work, view.search, self._face.controller.begun, view.pane.selected, self.came_from)
-        return any(one is not None for one in begun)
+        return any(one is not None for one in begun) or not view.pane.following
 
     def stop(self) -> None:
-        """Stop what is at work, else leave a list, else what was begun: an answer, a selection, a search."""
+        """Go one step back: stop what is at work, else leave a list, an answer, a search, a selection, old messages."""
         view = self._face.view
         if view.work is not None:
             view.work.cancel()
@@ -189,10 +187,15 @@ class Navigator:
         elif self.came_from is not None:
             self.came_from()
             self.came_from = None
-        else:
+        elif self._face.controller.begun is not None:
             self._face.end_correction()
-            self._face.controller.begun = view.search = None
-            view.pane.hit = ""
+            self._face.controller.begun = None
+        elif view.search is not None:
+            view.search, view.pane.hit = None, ""
+            view.pane.deselect()
+        elif view.pane.selected is not None:
+            view.pane.deselect()
+        else:
             view.follow()
 
     # -- searching -------------------------------------------------------------------------------
@@ -204,7 +207,7 @@ class Navigator:
         view.search = search = Search(view, text)
         view.pane.hit = text
         if not self._step(view, search, older=True):
-            search.walk = self.begin(view, partial(self._walk_on, view, search, older=True))
+            search.walk = self.begin(view, partial(self._walk_on, view, search, older=True), f"/search {text}")
             return
 
         async def count() -> None:

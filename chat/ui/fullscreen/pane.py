@@ -84,8 +84,8 @@ class Pane(UIControl):
 
     def follow(self) -> None:
         """Go to the end, and stay there. What was unfolded is folded again."""
-        self.top = self._selected = None
-        self._conversation.fold()
+        self.top = None
+        self.deselect()
 
     def scroll(self, pages: int) -> None:
         """Scroll down by pages that overlap by a row, or up."""
@@ -131,6 +131,11 @@ class Pane(UIControl):
     @selected.setter
     def selected(self, number: int | None) -> None:
         self._selected = number
+
+    def deselect(self) -> None:
+        """Select nothing, and fold what was unfolded. The rows above stay in place."""
+        self._selected = None
+        self._conversation.fold()
 
     def select(self, by: int) -> int | None:
         """Select the next message below, or above if ``by`` is negative; at first the last one in view.

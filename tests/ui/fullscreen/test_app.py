@@ -436,7 +436,7 @@ def test_suspending_gives_the_terminal_back_until_it_goes_on(tmp_path: Path) -> 
         assert not program.cooked()
         program.type("ne\r")
         program.until("✓")
-        program.type("\x03")
+        program.type("\x03\x03")
         program.until(program.ended)
         assert program.restored()
 

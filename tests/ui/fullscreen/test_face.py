@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 from prompt_toolkit.application import create_app_session
@@ -14,7 +15,7 @@ from prompt_toolkit.input import create_pipe_input
 
 from chat.client.events import Lost
 from chat.core import status
-from chat.core.bodies import Answer, Notice
+from chat.core.bodies import Answer, Ask, Notice
 from chat.core.errors import ChatError, LinkBroken, reason
 from chat.core.events import Here
 from chat.core.wire import Kind
@@ -41,6 +42,7 @@ from tests.ui.fullscreen.stage import (
 )
 
 if TYPE_CHECKING:
+    from chat.client.client import Client
     from chat.client.events import ClientEvent
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
@@ -122,6 +124,46 @@ def test_what_cannot_be_sent_is_told_and_stays_in_the_input(typed: str, answer: 
     run(story())
 
 
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        ("/who nobody", "there is nobody called nobody here"),
+        ("/set no thing", "no setting no;"),
+        ("/edit " + "x" * 17_000, "too long"),
+        ("/msg nobody hello", "there is nobody called nobody here"),
+        ("/join no!room", "no!room"),
+        ("/join elsewhere", "no room is open"),
+        ("/ban 小明", "only the owner"),
+        ("/search and then no link", "only the owner"),
+    ],
+)
+def test_a_command_that_fails_keeps_its_text(typed: str, answer: str) -> None:
+    class Closed(Script):
+        async def __aenter__(self) -> Self:
+            raise ChatError("no room is open")
+
+    async def story() -> None:
+        async def refused(_ask: Ask) -> Answer:
+            await asyncio.sleep(0)
+            raise ChatError("only the owner")
+
+        def opener(target: str) -> Client:
+            if "!" in target:
+                raise ChatError(target)
+            return Closed(room="elsewhere").client
+
+        script = Script(IN, message(1, "hi", nick="ann"), message(2, "hello"))
+        script.ask = refused  # type: ignore[method-assign, assignment]
+        async with staged(script.client, opener=opener) as stage:
+            await stage.until("hello")
+            stage.type(typed + "\r")
+            await stage.until(answer, typed[-20:])
+            assert stage.face.input.text == typed
+            assert stage.face.view is stage.face.controller.rooms[0]
+
+    run(story())
+
+
 @pytest.mark.parametrize("keys", [b"gr\xfc\xdfe\r", b"\x1b[200~gr\xfc\xdfe\x1b[201~\r", b"/away \xff\r"])
 def test_bytes_that_are_not_utf_8_are_told_and_stay_in_the_input(keys: bytes) -> None:
     async def story() -> None:
@@ -175,7 +217,7 @@ def test_a_qr_code_shows_if_it_fits_beside_the_list_of_people(width: int) -> Non
     run(story())
 
 
-@pytest.mark.parametrize("leave", ["/quit\r", "\x03", "\x04"])
+@pytest.mark.parametrize("leave", ["/quit\r", "\x03\x03", "\x04"])
 def test_leaving(leave: str) -> None:
     async def story() -> None:
         async with staged(Script().client) as stage:
@@ -221,6 +263,12 @@ def test_ctrl_c_clears_what_is_typed_and_leaves_where_there_is_nothing(tmp_path:
             await stage.until("> a secret")
             assert not list(folder.iterdir())  # it was not said
             stage.type("\x03\x03")
+            await stage.until("press Ctrl+C again to leave", gone="secret")
+            stage.type("x\x7f")  # any other key takes that back
+            await stage.until(">", gone="again to leave")
+            stage.type("\x03")
+            await stage.until("press Ctrl+C again to leave")
+            stage.type("\x03")
             await stage.task
 
     run(story())
@@ -390,7 +438,7 @@ def test_an_answer_that_is_no_emoji_is_not_sent(tmp_path: Path) -> None:
             stage.type("/react yes\r")
             await stage.until("“yes” is not an emoji; did you mean :")
             assert not ann.session.unsettled
-            stage.type("/react :tada:\r")
+            stage.type("\x15/react :tada:\r")
             await stage.until("🎉 ann")
 
     run(story())
@@ -570,6 +618,36 @@ def test_what_is_answered_while_one_has_scrolled_up_is_seen_until_the_next_key()
     run(story())
 
 
+def test_escape_goes_back_one_step_at_a_time() -> None:
+    async def story() -> None:
+        script = Script(IN, *lines(1, 60))
+        async with staged(script.client, Blind(80, 12)) as stage:
+            await stage.until("line 60")
+            stage.type("/search line 20\r")
+            await stage.until("hit 1 of 1", "line 20", gone="line 60")
+            script.answers.put_nowait(Answer())  # the host has been asked, too
+            await stage.comes_to(lambda: stage.face.view.work is None)
+            stage.type("\x1br")
+            await stage.until("answering 小明: line 20")
+            stage.type("\x1b")
+            await stage.until("hit 1 of 1", "line 20", gone="answering")
+            stage.type("\x1b")
+            await stage.until("line 20", gone="hit 1")
+            stage.type("\x1b")
+            await stage.until("line 60")
+            stage.type("\x1b[5~")  # up by a page, and nothing else
+            await stage.until("line 53", gone="line 60")
+            stage.type("\x1b[1;3A")
+            await stage.comes_to(lambda: stage.face.pane.selected is not None)
+            stage.type("\x1b")
+            await stage.comes_to(lambda: stage.face.pane.selected is None)
+            assert not stage.face.pane.following
+            stage.type("\x1b")
+            await stage.until("line 60")
+
+    run(story())
+
+
 def test_enter_in_an_empty_input_unfolds_a_long_message_and_escape_folds_it() -> None:
     async def story() -> None:
         paste = "\n".join(f"row {n}" for n in range(1, 201))
@@ -577,6 +655,8 @@ def test_enter_in_an_empty_input_unfolds_a_long_message_and_escape_folds_it() ->
             await stage.until("… 195 more · Enter", "line 4")
             stage.type("\r")
             await stage.until("row 12", gone="more · Enter")
+            stage.type("\x1b")
+            await stage.until("row 5", "… 195 more · Enter")
             stage.type("\x1b")
             await stage.until("… 195 more · Enter", "line 4")
             stage.type("/search row 150\r")
@@ -630,6 +710,8 @@ def test_where_help_is_longer_than_the_screen_it_says_how_to_go_on(tmp_path: Pat
             stage.type("/help\r/search said\r")
             await stage.until("hit 1 of 1 ", gone="searching")
             stage.type("\x1b")  # the list was left by the search
+            await stage.until("said", gone="hit 1 of 1 ")
+            stage.type("\x1b")
             await stage.until("Alt+F …  move and delete as in a shell", gone="hit 1 of 1 ")
 
     run(story())

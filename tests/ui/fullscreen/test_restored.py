@@ -133,7 +133,7 @@ def test_after_a_signal(seat: Seat, number: signal.Signals) -> None:
     seat.check_restored()
 
 
-@pytest.mark.parametrize("keys", ["\x03", "\x04", "/quit\r"], ids=["interrupt", "end", "quit"])
+@pytest.mark.parametrize("keys", ["\x03\x03", "\x04", "/quit\r"], ids=["interrupt", "end", "quit"])
 def test_after_leaving(seat: Seat, keys: str) -> None:
     seat.type(keys)
     seat.until(seat.ended)
@@ -151,7 +151,7 @@ def test_while_suspended_and_after_it(seat: Seat) -> None:
         seat.until(lambda: {1049, 2004, 1006} <= seat.modes() and termios.tcgetattr(seat.ours) != seat.before)
     seat.type("\r")
     seat.until("✓")
-    seat.type("\x03")
+    seat.type("\x03\x03")
     seat.until(seat.ended)
     seat.check_restored()
 

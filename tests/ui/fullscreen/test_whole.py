@@ -383,7 +383,7 @@ class Whole(RuleBasedStateMachine):
 
     @rule()
     def escapes(self) -> None:
-        for _ in range(4):  # out of a key that wants another one, a menu, a list, and what is being done
+        for _ in range(8):  # out of a key that wants another one, a menu, a list, and what is being done
             self.do(self.press("\x1b"), self.pause())
         assert self.face.controller.begun is None
         assert self.face.pane.selected is None
@@ -392,7 +392,7 @@ class Whole(RuleBasedStateMachine):
         self.do(self.press("x"), self.pause())
         assert self.face.input.text == "x"
 
-    @rule(key=st.sampled_from(["\x03", "\x04", "/quit\r"]))
+    @rule(key=st.sampled_from(["\x03\x03", "\x04", "/quit\r"]))
     def leaves_and_comes_back(self, key: str) -> None:
         assert self.task is not None
         if not self.linked:
