@@ -32,7 +32,7 @@ from chat.core.errors import DONE, FAILED, ChatError, Text, reason
 from chat.i18n import _, translate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     Rows = Iterator[tuple[str, ...]]  # level, text, how to mend it, and a name if it is not that of the check
 
@@ -101,6 +101,7 @@ def examine(data: Path | None = None) -> Iterator[Finding]:
         "identity": lambda: _identity(folder),
         "settings": _settings,
         "transports": _transports,
+        "boards": _boards,
         "sockets": _sockets,
         "rooms": _rooms,
         "clock": lambda: _clock(time.time(), folder),
@@ -409,10 +410,20 @@ def _settings() -> Rows:
 
 
 def _transports() -> Rows:
-    from chat.transport.registry import boards, find, find_board, schemes
+    from chat.transport.registry import find, schemes
 
+    return _loaded(schemes(), find)
+
+
+def _boards() -> Rows:
+    from chat.transport.registry import boards, find_board
+
+    return _loaded(boards(), find_board)
+
+
+def _loaded(names: Iterable[str], load: Callable[[str], object]) -> Rows:
     good = []
-    for name, load in [*((scheme, find) for scheme in schemes()), *((board, find_board) for board in boards())]:
+    for name in names:
         try:
             load(name)
         except ChatError as error:

@@ -43,6 +43,7 @@ _SHAPES: Final = {
     "italic": "italic",
     "link": "underline",
     "mention": "bold reverse",
+    "lost": "bold reverse",  # a bar without a link
     "unread": "bold",
     "selected": "reverse",
     "hit": "reverse bold",
@@ -75,7 +76,7 @@ def roles_of(theme: str) -> dict[str, str]:
     looks |= dict.fromkeys(("faint", "day", "note", "delimiter", "fence", "code-comment"), faint)
     looks |= dict.fromkeys(("code", "quote", "quote-mark", "item-mark"), code)
     looks |= {"code-string": string, "code-number": number, "code-keyword": f"{code} bold"}
-    for role in ("unread", "mention"):
+    for role in ("unread", "mention", "lost"):
         looks[role] += f" {strong}"
     if theme == "high-contrast":
         looks[""] = "#ffffff bg:#000000"

@@ -21,7 +21,7 @@ import pytest
 from chat.cli import doctor
 from chat.cli.doctor import FAIL, OK, WARN, Finding
 from chat.local import rooms
-from tests.cli.programs import CHAT, PATIENCE, host, run
+from tests.cli.programs import CHAT, PATIENCE, host, run, run_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,7 +63,9 @@ def test_nothing_is_wrong_and_nothing_is_changed(tmp_path: Path, home: Path) -> 
     assert below(tmp_path) == ["data"]
     assert found["identity"].text == "your key will be created on first use"
     assert found["rooms"].text == "open on this machine: none"
-    assert "memory" in found["transports"].text
+    listed = run_here(tmp_path / "data", "transports").stdout.splitlines()
+    assert found["transports"].text == ", ".join(line.partition("\t")[0] for line in listed)
+    assert found["boards"].text == "shm"
     assert str(tmp_path / "data") in found["data"].text
 
 

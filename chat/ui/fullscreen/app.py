@@ -214,6 +214,10 @@ class App(Application[None]):
     # -- the layout ------------------------------------------------------------------------------
 
     def _layout_of(self, face: FullScreen) -> Layout:
+
+        def bar() -> str:
+            return "class:lost" if face.view.lost_since else "class:bar"
+
         border = Window(width=1, char="│", style="class:faint")
         people = FormattedTextControl(lambda: bars.side_bar(face, self.size[1] - 3))  # title, status, a row of input
         side_bar = VSplit([border, Window(people, width=bars.SIDE_BAR)])
@@ -224,9 +228,9 @@ class App(Application[None]):
             wrap_lines=True,
             dont_extend_height=True,
         )
-        title = _row(lambda: bars.title(face.view, self.size[0]), "class:bar")
+        title = _row(lambda: bars.title(face.view, self.size[0], face.controller.settings.time_format), bar)
         above = _row(lambda: bars.row(face.line_above_input(), self.size[0]), "class:faint")
-        status = _row(lambda: bars.status(face, self.size[0]), "class:bar")
+        status = _row(lambda: bars.status(face, self.size[0]), bar)
         root = HSplit(
             [
                 ConditionalContainer(title, Condition(lambda: self._spare_rows() > 1)),
@@ -258,7 +262,7 @@ class App(Application[None]):
         return bar == "always" or (bar == "auto" and self.size[0] >= _SIDE_BAR_FROM)
 
 
-def _row(text: Callable[[], StyleAndTextTuples], style: str) -> Window:
+def _row(text: Callable[[], StyleAndTextTuples], style: str | Callable[[], str]) -> Window:
     return Window(FormattedTextControl(text), height=1, style=style)
 
 

@@ -7,13 +7,15 @@ Rules:
 
 1. A bar holds no state: each redraw makes it anew.
 2. What does not fit is clipped, so what matters more stands further left.
-3. Names and notes are peers' text: ``sanitize`` filters them, and ``sealed`` keeps each in its columns.
+3. What was known before the link was lost is not shown as if it still held.
+4. Names and notes are peers' text: ``sanitize`` filters them, and ``sealed`` keeps each in its columns.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from chat.core.session import LinkState
 from chat.core.status import Level
 from chat.i18n import _, later
 from chat.ui import theme
@@ -48,16 +50,20 @@ def row(text: str, width: int) -> StyleAndTextTuples:
     return [*sealed([("", clip(sanitize(text, lines=False), width))], width)]
 
 
-def title(view: View, width: int) -> StyleAndTextTuples:
+def title(view: View, width: int, time_format: str = "") -> StyleAndTextTuples:
     text = _("{room} as {nick} over {address}")
     if view.partner:  # before the address, so that a narrow screen keeps it
         text = _("{room} as {nick} · the host's owner can read this · over {address}")
+    since = ""
+    if view.lost_since:
+        text = _("{room} as {nick} · no link since {time}")
+        since = f"{view.timeline.local(view.lost_since):{time_format or '%H:%M'}}"
     address = view.client.address.brief if view.client.address else ""
     topic = f" · {view.session.topic}" if view.session.topic else ""
     nick = view.session.nick
     if given_nick(view.client, nick):
         nick = _("{nick} ({wanted} is taken)").format(nick=nick, wanted=view.client.wanted)
-    return row(" " + text.format(room=view.name, nick=nick, address=address) + topic, width)
+    return row(" " + text.format(room=view.name, nick=nick, address=address, time=since) + topic, width)
 
 
 def status(face: FullScreen, width: int) -> StyleAndTextTuples:
@@ -81,6 +87,8 @@ def status(face: FullScreen, width: int) -> StyleAndTextTuples:
     state = session.state.value
     parts.append(_(state) if state in _STATES else state)
     parts += [_("{count} unsent").format(count=unsent)] if unsent else []
+    if session.state is not LinkState.JOINED:
+        return row(" " + " · ".join(parts), width)
     types = [who[1] for who, state in view.people.items() if state.typing and who != (session.key, session.nick)]
     if types:
         parts.append(_("{nicks} types").format(nicks=", ".join(types[:3])))
@@ -120,10 +128,13 @@ def side_bar(face: FullScreen, rows: int) -> StyleAndTextTuples:
     for who in here[: room - len(folded)]:
         state = view.people.get(who)
         before = ("~ " if state.typing else _LEVELS[state.level]) if state else ""
+        if view.lost_since:
+            before = "? "
         if view.session.here[who]:
             before += f"[{_('bot')}] "
         user = f" ({view.session.users[who]})" if who in view.session.users else ""
-        entries.append((theme.nick_style(who[0]), clip(before + who[1] + user, SIDE_BAR)))
+        style = "class:faint" if view.lost_since else theme.nick_style(who[0])
+        entries.append((style, clip(before + who[1] + user, SIDE_BAR)))
     return [part for entry in entries + folded for part in (*sealed([entry], SIDE_BAR), ("", "\n"))]
 
 

@@ -69,6 +69,11 @@ class View(Viewport, Room):
         """Whether an unread message mentions its reader, or was sent to nobody else."""
         return bool(self.timeline.read_state.unread if self.partner else self.timeline.read_state.mentions)
 
+    @property
+    def lost_since(self) -> int:
+        """When the link was lost, in ms since 1970; 0 while there is one."""
+        return self._lost_at if self._away else 0
+
     # -- events ----------------------------------------------------------------------------------
 
     def take(self, event: ClientEvent) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,7 @@ from chat.local.settings import Settings
 from chat.transport import Address
 from chat.ui.fullscreen import view as view_module
 from chat.ui.fullscreen.view import View
-from tests.ui.fullscreen.stage import BOB, IN, Blind, Ringing, Room, Script, joined, message, run, staged
+from tests.ui.fullscreen.stage import BOB, IN, Blind, Ringing, Room, Script, Stage, joined, message, run, staged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +30,7 @@ def test_what_is_said_without_a_link_is_pending_and_then_stored(tmp_path: Path) 
     async def story() -> None:
         async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
             await room.close()
-            await stage.until("link lost: ", "coming back", " no link · ")
+            await stage.until("link lost: ", "coming back", " no link ")
             stage.type("first\r")
             stage.type("second\r")
             await stage.until("second …", "2 unsent")
@@ -37,6 +38,34 @@ def test_what_is_said_without_a_link_is_pending_and_then_stored(tmp_path: Path) 
             await room.open()
             await stage.until("back over memory:face", "first ✓", "second ✓", gone="unsent")
             assert [row[6:] for row in stage.said("✓")[-2:]] == ["ann  first ✓", "     second ✓"]
+
+    run(story())
+
+
+def test_without_a_link_nothing_old_is_shown_as_present(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with (
+            Room(tmp_path) as room,
+            room.member("bob"),
+            room.member("ann") as ann,
+            staged(ann, Blind(80, 24)) as stage,
+        ):
+            stage.type("hello\r")
+            await stage.until("hello ✓", " ms", "2 here", "│bob")
+            assert style_of(stage, 0) == style_of(stage, 23) == "class:bar"
+            await room.close()
+            await stage.until("link lost: ", "│? bob")
+            assert stage.rows()[23] == " no link"
+            assert re.fullmatch(r" #lobby as ann · no link since \d\d:\d\d", stage.rows()[0])
+            assert style_of(stage, 0) == style_of(stage, 23) == "class:lost"
+            await room.open()
+            await stage.until("│bob", "#lobby as ann over memory:face", "in the room · 2 here")
+            assert style_of(stage, 0) == style_of(stage, 23) == "class:bar"
+
+    def style_of(stage: Stage, row: int) -> str:
+        screen = stage.face.app.renderer.last_rendered_screen
+        assert screen is not None
+        return screen.data_buffer[row][1].style.split()[0]
 
     run(story())
 
@@ -243,7 +272,7 @@ def test_who_is_ignored_and_who_is_not(tmp_path: Path) -> None:
                 ("/ignore 小明", "messages by 小明 are hidden from now on; /unignore 小明 shows them again"),
                 ("/ignore eve", "there is nobody called eve here; /who lists those who are"),
             ):
-                stage.type(typed + "\r")
+                stage.type("\x15" + typed + "\r")
                 await stage.until(told)
             assert not stage.said("小明  one")
 
