@@ -244,7 +244,7 @@ class FullScreen(Face[View]):
         if self.input.text:
             self.composer.clear()
             self.end_correction()
-        elif self._hint_before == again or self._hosted is not None:  # then ``quit`` asks
+        elif self._hint_before == again or (self.hosted is not None and self.hosted.is_running):  # then ``quit`` asks
             self.quit()
         else:
             self.hint(again)

@@ -335,7 +335,7 @@ def test_a_room_is_opened_again_only_from_the_window_that_opened_it() -> None:
             stage.type("/reopen\r")
             await stage.comes_to(lambda: hosted.is_running)
             hosted.is_running = False
-            stage.type("\x03")  # nothing is open that could stay open
+            stage.type("\x03\x03")  # nothing is open that could stay open
             await stage.task
 
     run(story())
