@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from chat.core.bodies import Ask, pack
 from chat.core.wire import Kind
+from chat.host import bans
 from chat.host.bans import origin_of
 from chat.local.identity import Identity
 from chat.local.invite import SECRET_SIZE
@@ -16,6 +17,8 @@ from tests.host.host_fixture import Guest, HostFixture, run, until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from tests.host.host_fixture import FakeTransport
 
@@ -64,6 +67,18 @@ def test_a_ban_holds_for_whoever_is_just_coming_in(tmp_path: Path, fake_transpor
                 )
             await until(lambda: any(frame.kind == Kind.REFUSED for frame in sock.frames()), "it is refused")
             assert fixture.nicks() == ["olga"]
+
+    run(scene())
+
+
+def test_so_many_keys_are_remembered_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bans, "KNOWN", 2)
+
+    async def scene() -> None:
+        async with HostFixture(tmp_path) as fixture:
+            for number in (1, 2, 1, 3):
+                fixture.hosted.bans.came(bytes([number]), Peer(f"queue {number}"))
+            assert [*fixture.hosted.bans._came] == [b"\1", b"\3"]
 
     run(scene())
 

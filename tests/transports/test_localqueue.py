@@ -191,6 +191,24 @@ def test_a_folder_of_another_user_is_refused(path: Path) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("mode", [0o720, 0o702])
+def test_a_folder_for_several_users_that_others_can_write_to_is_refused(path: Path, mode: int) -> None:
+    """They could put a socket of their own in place of ours."""
+    user = {"user": str(os.geteuid())}
+
+    async def main() -> None:
+        path.parent.chmod(0o711)
+        listener = await transport.listen(Address("queue", str(path), user | {"everyone": "yes"}), Site(Path(), Path()))
+        path.parent.chmod(mode)
+        with pytest.raises(DialFailed, match="may own it and write to it"):
+            await transport.dial(Address("queue", str(path), user))
+        await listener.aclose()
+        with pytest.raises(ListenFailed, match="may own it and write to it"):
+            await transport.listen(Address("queue", str(path), user | {"everyone": "yes"}), Site(Path(), Path()))
+
+    run(main())
+
+
 def test_a_folder_that_is_a_link_to_one_is_refused(kit: Queue) -> None:
     (kit.folder / "real").mkdir(mode=0o700)
     (kit.folder / "link").symlink_to("real")
