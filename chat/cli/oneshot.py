@@ -55,12 +55,12 @@ _REST: Final = 55  # columns of its line beside the bar: label, percent, remaini
 def send(target: str, words: tuple[str, ...], transport: str, nick: str, wait: int, data: Path | None) -> None:
     """Send TEXT to the room TARGET.
 
-    Returns once the message is on the host's disk; only then is the exit code 0. Without TEXT, standard
-    input is sent as one message. Use "." for the room open on this machine.
+    Returns once the message is on the host's disk; only then is the exit code 0. Without TEXT, or with "-",
+    standard input is sent as one message. Use "." for the room open on this machine.
     """
     from chat.core.wire import MAX_TEXT
 
-    text = " ".join(words) if words else _whole_input()
+    text = " ".join(words) if words not in {(), ("-",)} else _whole_input()
     if not text:
         raise WrongValue("there is nothing to send; give the text as arguments or on standard input")
     if len(text.encode("utf-8", "surrogateescape")) > MAX_TEXT:

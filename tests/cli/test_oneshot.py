@@ -41,7 +41,7 @@ def test_a_message_that_was_not_confirmed_in_time_is_said_to_wait_and_is_said_on
         unsure = run(tmp_path / "ann", "send", ".", "hello", "--wait", "0")
         assert unsure.returncode == 4
         assert "it stays in the outbox" in unsure.stderr
-        assert run(tmp_path / "ann", "send", ".", "again").returncode == 0
+        assert run(tmp_path / "ann", "send", ".", "-", stdin="again\n").returncode == 0
         logged = run(tmp_path / "ann", "log", "--json").stdout.splitlines()
         assert [json.loads(line)["text"] for line in logged] == ["hello", "again"]
 

@@ -191,7 +191,7 @@ def test_after_the_host_was_killed_and_the_window_left(home: Path) -> None:
         (room,) = subprocess.run(rooms, check=True, capture_output=True, cwd=ROOT).stdout.splitlines()
         os.kill(json.loads(room)["pid"], signal.SIGKILL)
         seat.until("/reopen")
-        seat.type("\x03")
+        seat.type("\x03\x03")
         seat.until(seat.ended)
         assert seat.process.returncode == 0
         seat.check_restored()
