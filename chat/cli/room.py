@@ -45,6 +45,9 @@ _COMMANDS: Final = {
     "unban": _Row(later("Let NICK into the room TARGET again."), "NICK"),
     "mute": _Row(later("Let NICK read and not write, for a TIME or for good."), "NICK", "[TIME] [REASON]..."),
     "unmute": _Row(later("Let NICK write again."), "NICK"),
+    "remove": _Row(
+        later("Take the message with this NUMBER back, as chat log --json gives it: whoever has said it."), "NUMBER"
+    ),
     "op": _Row(later("Make NICK an operator of the room TARGET. Only the owner can."), "NICK"),
     "deop": _Row(later("Make NICK an ordinary member again. Only the owner can."), "NICK"),
     "topic": _Row(later("Set what the room TARGET is about. Without TEXT, remove it."), "", "[TEXT]..."),

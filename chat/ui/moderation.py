@@ -52,6 +52,13 @@ def question(name: str, argument: str) -> Ask:
         if seconds is None:
             raise WrongValue("{argument!r} is no time; write seconds, like 30, or off", argument=argument)
         return Ask(what=name, seconds=min(seconds, 2**32 - 1))
+    if name == "remove":
+        number = argument.removeprefix("#")
+        if not (number.isascii() and number.isdecimal() and 0 < len(number) < 19):
+            raise WrongValue(
+                "{argument!r} is no message; write its number, as chat log --json gives it", argument=argument
+            )
+        return Ask(what="retract", first=int(number))
     whom, *words = argument.split() or [""]
     if not whom.strip("@"):
         raise WrongValue("say whom you mean: give a nickname, or the start of a key as /who shows it")

@@ -13,7 +13,7 @@ from chat.cli import room
 from chat.client import queries
 from chat.core.bodies import Answer, Ask
 from chat.core.errors import LinkBroken
-from tests.cli.programs import Program, host, run_here
+from tests.cli.programs import Program, host, run, run_here
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +53,9 @@ def test_order_is_kept_from_the_shell(tmp_path: Path) -> None:
             "tea and cake",
             "bob",
         )
+        log = [json.loads(line) for line in run(tmp_path / "host", "log", "lobby", "--json").stdout.splitlines()]
+        (boo,) = (one["seq"] for one in log if one.get("text") == "boo")
+        assert do("remove", "lobby", f"#{boo}") == (0, f"owner has taken back #{boo} by ghost\n", "")
         assert do("slow", "lobby", "30")[1] == "owner has turned on slow mode: one message in 30 s for each member\n"
         assert do("slow", "lobby", "off")[1] == "owner has turned off slow mode\n"
         assert do("kick", "lobby", "troll", "go away") == (0, "owner has removed troll\n", "")
@@ -75,7 +78,7 @@ def test_order_is_kept_from_the_shell(tmp_path: Path) -> None:
             ("owner", "unmute", "troll", ""),
             ("owner", "op", "bob", ""),
         ]
-        assert len(do("audit", "lobby")[1].splitlines()) == len(trail) == 9
+        assert len(do("audit", "lobby")[1].splitlines()) == len(trail) == 10
 
 
 def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
@@ -90,6 +93,8 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
             ("host", ["unban", "lobby", "bob"], 1, "bob is not banned"),
             ("host", ["deop", "lobby", "bob"], 1, "bob is not an operator"),
             ("host", ["slow", "lobby", "soon"], 2, "'soon' is no time; write seconds, like 30, or off"),
+            ("host", ["remove", "lobby", "troll"], 2, "'troll' is no message; write its number"),
+            ("host", ["remove", "lobby", "999"], 1, "no message 999"),
             ("host", ["ban", "lobby", ""], 2, "say whom you mean"),
             ("host", ["ban", "lobby", "bob", "5y"], 2, "'5y' is no time; write 30s, 10m, 2h or 7d"),
             ("host", ["mute", "lobby", "bob", "10", "rude"], 2, "'10' is no time"),
