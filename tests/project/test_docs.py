@@ -280,6 +280,7 @@ def test_files_lie_where_the_page_says_with_the_modes_it_says(
             found = {plain(path, folder): mode(path) for path in [folder, *folder.rglob("*")]}
             assert found.items() <= said.items()
             for_a_moment = {"identities/lock", "known_hosts.lock", "HASH/door", "rooms/HASH/host.log"}
+            for_a_moment.add("typed/HASH.RANDOM.draft")  # of a window
             trouble = {name for name in said if "damaged" in name or "unsent" in name}
             assert said.keys() - trouble - for_a_moment <= found.keys()
 
