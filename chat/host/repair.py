@@ -114,7 +114,13 @@ class _Salvage:
 
     def __init__(self, folder: Path, name: str, place: Path) -> None:
         self._folder = folder
-        self._data = sqlite3.connect(place / "rows", isolation_level=None)
+        with ExitStack() as opened:
+            self._data = opened.enter_context(closing(sqlite3.connect(place / "rows", isolation_level=None)))
+            self._read_all(name, place)
+            self._opened = opened.pop_all()
+
+    def _read_all(self, name: str, place: Path) -> None:
+        folder = self._folder
         self._data.execute("PRAGMA journal_mode = OFF")
         self._data.execute("PRAGMA synchronous = OFF")
         self._data.execute("CREATE TABLE rows (place INTEGER PRIMARY KEY, data BLOB)")
@@ -139,7 +145,7 @@ class _Salvage:
         self._authors = {room: self._derive(room) for room in self._rooms}
 
     def close(self) -> None:
-        self._data.close()
+        self._opened.close()
 
     def _read_pages(self) -> dict[int, list[Row]]:
         proved: dict[int, dict[tuple[int, bytes], Row]] = defaultdict(dict)

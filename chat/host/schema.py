@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 from urllib.parse import quote
@@ -196,8 +196,11 @@ def connect(path: Path, how: str = "mode=rwc", *, any_thread: bool = False) -> s
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     address = f"file:{quote(os.fsencode(path))}?{how}"
     database = sqlite3.connect(address, uri=True, check_same_thread=not any_thread, isolation_level=None)
-    for setting in ("trusted_schema = OFF", "cell_size_check = ON"):  # https://www.sqlite.org/security.html
-        database.execute(f"PRAGMA {setting}")
+    with ExitStack() as opened:
+        opened.callback(database.close)
+        for setting in ("trusted_schema = OFF", "cell_size_check = ON"):  # https://www.sqlite.org/security.html
+            database.execute(f"PRAGMA {setting}")
+        opened.pop_all()
     return database
 
 
