@@ -493,8 +493,7 @@ async def _demo() -> None:
         print(f"ann says {ann.send(b'goodbye')} bytes, and closes with bob's unread")
         await ann.aclose()
         print(f"bob reads {await bob.receive()!r}, then {await bob.receive()!r}")
-        await bob.aclose()
-        await listener.aclose()
+        await asyncio.gather(bob.aclose(), listener.aclose())
 
 
 if __name__ == "__main__":

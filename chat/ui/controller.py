@@ -29,7 +29,6 @@ from chat.core.bodies import Ask
 from chat.core.errors import AddressError, ChatError, WrongValue
 from chat.core.outgoing import Outgoing
 from chat.core.status import Level
-from chat.core.text import visible
 from chat.core.wire import Kind
 from chat.i18n import _, translate
 from chat.local.identity import fingerprint
@@ -40,7 +39,7 @@ from chat.local.settings import parse as parse_setting
 from chat.ui import emoji, invites, moderation
 from chat.ui.changes import Changes
 from chat.ui.commands import LINES, USAGES, help_on, rooms_like
-from chat.ui.describe import details
+from chat.ui.describe import details, quoted
 from chat.ui.face import R
 from chat.ui.people import SHOWN_AS, ignored, is_unread, list_ignored, list_people, names_of, read_marks, to_unignore
 
@@ -491,10 +490,6 @@ def open_here() -> list[str]:
         return [card.name for card in records()]
     except (ChatError, OSError):
         return []
-
-
-def quoted(item: MessageEntry) -> str:
-    return "".join(f"> {line}\n" for line in visible(item.text).split("\n"))
 
 
 def now() -> int:

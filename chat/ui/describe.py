@@ -123,6 +123,10 @@ def excerpt(kind: int, item: MessageEntry) -> str:
     return _("{nick}, “{text}”").format(nick=_line(item.nick), text=text)
 
 
+def quoted(item: MessageEntry) -> str:
+    return "".join(f"> {line}\n" for line in visible(item.text).split("\n"))
+
+
 def details(item: MessageEntry, timeline: Timeline, client: Client) -> list[str]:
     """Return what is known about a message."""
     read, of = timeline.read_by(item)

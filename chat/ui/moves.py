@@ -25,7 +25,7 @@ class Moves:
         self._counted = monotonic()
 
     def take(self, here: Here) -> None:
-        """Take note. Whoever comes and leaves before anything is told of it cancels out."""
+        """Take note. If somebody comes and leaves before a line is due, no line mentions them."""
         for some, others, who in [(self._came, self._left, who) for who in here.came] + [
             (self._left, self._came, who) for who in here.went
         ]:

@@ -270,7 +270,7 @@ def test_a_full_backlog_is_dialled_again(listener: Address, monkeypatch: pytest.
 
 
 def test_a_banned_user_comes_back_with_no_other_key(base: Path) -> None:
-    """Who has left by then is known, too."""
+    """The ban also works when its target has left."""
     with user(ANN, ANN, base) as anns, host(anns, "--everyone"):
         with user(BOB, BOB, base) as bobs:
             assert run(bobs, "send", f"{ANN}/lobby", "you all stink", "--as", "troll").returncode == 0

@@ -481,7 +481,7 @@ def test_what_one_is_written_alone_waits_in_a_room_behind(tmp_path: Path) -> Non
 def test_so_many_rooms_open_by_themselves_and_none_of_who_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chat.ui.fullscreen.face._CALLED", 1)
+    monkeypatch.setattr("chat.ui.fullscreen.watcher._CALLED", 1)
 
     async def story() -> None:
         async with Room(tmp_path) as room, room.member("bob") as bob, room.member("cid") as cid:
@@ -502,7 +502,7 @@ def test_so_many_rooms_open_by_themselves_and_none_of_who_is_ignored(
 
 
 def test_who_presses_no_key_is_away_since_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chat.ui.fullscreen.face._LOOK", 0.01)
+    monkeypatch.setattr("chat.ui.fullscreen.watcher._LOOK", 0.01)
 
     async def story() -> None:
         script = Script()
