@@ -290,6 +290,8 @@ class Store:
                 if found is not None:
                     return found
             (after,) = self._reader.execute(_AFTER, (base | seq, top)).fetchone()
+            if not damaged and after and self._reader.execute(_HOLDS, (base | seq, base | seq)).fetchone():
+                return self.read(room, seq)  # it was committed between these queries
         end = (at + frames if after is None else after) & SEQ_MASK
         if damaged:
             _logger.error("messages %d to %d on the disk are damaged; members are told of a gap", seq, end - 1)
