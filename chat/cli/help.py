@@ -13,11 +13,18 @@ from functools import partial
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
 from chat.core.errors import Text, WrongValue
 from chat.i18n import _, later, translate
 
 _OF_CLICK: Final = (later("Options"), later("Commands"), later("Show this message and exit."))
+_OF_PATHS: Final = {
+    "does not exist.": later("there is no such file"),
+    "is a file.": later("it is a file, not a folder"),
+    "is a directory.": later("it is a folder, not a file"),
+    "is not readable.": later("you may not read it"),
+}
 
 
 class _Formatter(click.HelpFormatter):
@@ -42,7 +49,7 @@ class Command(click.Command):
             given = ctx.params.get(parameter.name or "")
             if parameter.type is click.STRING and given:
                 for text in given if isinstance(given, tuple) else (given,):
-                    _check_text(text, parameter.get_error_hint(ctx))
+                    _check_text(text, _name(parameter, ctx))
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -93,11 +100,7 @@ def _check_text(text: str, name: str) -> None:
 
 
 def usage_error(error: click.UsageError) -> str:
-    """Return click's message about wrong usage, in click's own English if there is no translation."""
-    name = ""
-    if isinstance(error, click.BadParameter) and error.param is not None:
-        name = error.param.get_error_hint(error.ctx) if error.ctx else error.param.human_readable_name
-    words = None
+    """Return our words for click's message about wrong usage: its own name a type, and are English."""
     match error:
         case click.NoSuchOption(option_name=option, possibilities=near):
             words = Text("there is no option {option}", option=option)
@@ -105,18 +108,34 @@ def usage_error(error: click.UsageError) -> str:
                 words = Text("{what}; did you mean {near}?", what=words, near=", ".join(sorted(near)))
         case click.BadOptionUsage(option_name=option) if error.message.endswith("requires an argument."):
             words = Text("the option {option} needs a value", option=option)
-        case click.MissingParameter() if name:
-            words = Text("{name} is missing", name=name)
-        case click.BadParameter(param=click.Parameter(type=kind)) if name:
-            words = Text("{name} is invalid: {why}", name=name, why=_wanted(kind) or error.message)
+        case click.BadOptionUsage(option_name=option):
+            words = Text("the option {option} takes no value", option=option)
+        case click.BadParameter(param=click.Parameter() as parameter):
+            name, why = _name(parameter, error.ctx), _wanted(parameter.type, error.message)
+            words = Text("{name} is invalid: {why}", name=name, why=why or error.message)
+            if isinstance(error, click.MissingParameter):
+                words = Text("{name} is missing", name=name)
+                words = Text("{name} is missing: {why}", name=name, why=why) if why else words
         case _ if found := re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", error.message, re.DOTALL):
             words = Text("unexpected arguments: {arguments}", arguments=found[1])
-    if words and _(words.template) != words.template:
-        return translate(words)
-    return error.format_message().replace("a valid integer range", "a whole number")
+        case _ if error.message == "Missing command.":
+            words = Text("the command is missing")
+        case _:
+            return error.format_message()
+    return translate(words)
 
 
-def _wanted(kind: object) -> Text | None:
+def _name(parameter: click.Parameter, context: click.Context | None) -> str:
+    """Return what the user calls a parameter: -n / --history, FILE, or the environment variable that gave its value."""
+    if context and context.get_parameter_source(parameter.name or "") is ParameterSource.ENVIRONMENT:
+        return str(parameter.envvar or f"{context.auto_envvar_prefix}_{(parameter.name or '').upper()}")
+    if isinstance(parameter, click.Option):
+        return " / ".join([*parameter.opts, *parameter.secondary_opts])
+    return parameter.metavar.strip("[].") if parameter.metavar else parameter.human_readable_name
+
+
+def _wanted(kind: object, message: str) -> Text | None:
+    """Return what a value of this type must be. ``message``: what click says is wrong with a path."""
     match kind:
         case click.Choice(choices=choices):
             return Text("it must be one of {choices}", choices=", ".join(map(str, choices)))
@@ -124,6 +143,12 @@ def _wanted(kind: object) -> Text | None:
             return Text("it must be a whole number of at least {least}", least=least)
         case click.IntRange(min=least, max=most):
             return Text("it must be a whole number from {least} to {most}", least=least, most=most)
+        case click.types.IntParamType():
+            return Text("it must be a whole number")
+        case click.types.BoolParamType():
+            return Text("it must be yes or no")
+        case click.Path():
+            return next((Text(ours) for theirs, ours in _OF_PATHS.items() if message.endswith(theirs)), None)
     return None
 
 

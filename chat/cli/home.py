@@ -162,8 +162,10 @@ def ask_which(target: str) -> str:
     names = [record.name for record in records()]
     if len(names) < 2:
         return target
-    chosen: str = click.prompt(_("which room"), type=click.Choice(names), err=True)
-    return chosen
+    asked = f"{_('which room')} ({', '.join(names)})"
+    while (chosen := click.prompt(asked, err=True)) not in names:
+        complain(_("there is no room {name} here").format(name=chosen), 0)
+    return str(chosen)
 
 
 def asked_to_end() -> list[int]:

@@ -71,8 +71,8 @@ def _exit_code() -> int:
         code = USAGE
     except click.UsageError as error:
         where = _("; see: {command} --help").format(command=error.ctx.command_path) if error.ctx else ""
-        message = usage_error(error).removesuffix(".")
-        code = complain(message[:1].lower() + message[1:] + where, USAGE)
+        message = usage_error(error)
+        code = complain(message + where, USAGE)
     except click.ClickException as error:
         code = complain(error.format_message(), USAGE)
     except ChatError as error:
@@ -92,6 +92,8 @@ def _exit_code() -> int:
 def _language_that_is_set() -> str:
     from chat.local.private_files import config_file
 
+    if (given := os.environ.get("CHAT_LANG", "")) in {*i18n.LANGUAGES, "auto"}:
+        return i18n.language(given, os.environ)
     if not (file := config_file()).exists():
         return i18n.language("auto", os.environ)
     from chat.local import settings  # 20 ms that most people need not wait for

@@ -29,7 +29,7 @@ SHELLS: Final = {  # how to install the script of each
 
 
 @command()
-@click.argument("shell", type=click.Choice(list(SHELLS)))
+@click.argument("shell", metavar="SHELL", type=click.Choice(list(SHELLS)))
 def completion(shell: str) -> None:
     """Print a script with which SHELL completes chat's commands, options, rooms and transports.
 

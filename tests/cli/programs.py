@@ -148,8 +148,11 @@ def run_here(folder: Path, *arguments: str, **environment: str) -> subprocess.Co
     A process takes 0.15 s of a processor, nearly all of it to import chat once more. Only a host has one here, too:
     it would make this process adopt orphans for good.
     """
-    if "host" in arguments:
-        return run(folder, *arguments, **environment)
+    return (run if "host" in arguments else run_in_process)(folder, *arguments, **environment)
+
+
+def run_in_process(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """As ``run_here``, also for a host, which must end before it is one."""
     folder.mkdir(mode=0o700, exist_ok=True)
     umask = os.umask(0o077)
     try:

@@ -100,7 +100,7 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
             ("host", ["mute", "lobby", "bob", "10", "rude"], 2, "'10' is no time"),
             ("host", ["mute", "lobby", "bob", "0m"], 2, "'0m' is no time"),
             ("host", ["mute", "lobby", "bob", "--", "--uid"], 2, "mute has no flag --uid"),
-            ("host", ["ban", "lobby"], 2, "missing argument 'NICK'"),
+            ("host", ["ban", "lobby"], 2, "NICK is missing"),
         ):
             done = run_here(tmp_path / folder, "room", *words)
             assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)

@@ -61,7 +61,7 @@ def test_guest_and_owner_see_the_same_words_and_a_changed_key_is_refused_until_i
             "chat: no host is known at tcp:192.0.2.1:7711; ",
         ),
         (("forget", "nonsense here"), 2, "chat: 'nonsense here' is not an address"),
-        (("forget",), 2, "chat: missing argument 'ADDRESS'"),
+        (("forget",), 2, "chat: ADDRESS is missing"),
     ],
 )
 def test_what_cannot_be_shown_or_forgotten_is_one_line(
