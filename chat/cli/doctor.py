@@ -174,13 +174,14 @@ def _colours(term: str) -> str:
 
 
 def _locale() -> Rows:
-    name = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_CTYPE", "LANG"))), "")
+    variable = next(filter(os.environ.get, ("LC_ALL", "LC_CTYPE")), "LANG")  # that decides
+    name = os.environ.get(variable, "")
     if re.search(r"utf-?8", name, re.IGNORECASE):
         yield OK, name
     else:
         shown = name or Text("not set")
         text = Text("the locale is {locale}; chat still writes UTF-8, other programs may not", locale=shown)
-        yield WARN, text, Text("run: export LANG=C.UTF-8")
+        yield WARN, text, Text("run: export {variable}=C.UTF-8", variable=variable)
 
 
 def _tmux() -> Rows:

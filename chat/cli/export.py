@@ -118,9 +118,20 @@ def _as_html(message: Message) -> list[str]:
     from chat.ui.describe import describe_message
     from chat.ui.entry import MessageEntry
 
-    moment = time.strftime(_CLOCK, time.localtime(message.time / 1000))
     text = "<br>".join(map(html.escape, describe_message(MessageEntry.of(message), clock="")))
-    return [f'<p id="m{message.seq}" dir="auto"><time>{moment}</time> {text}</p>']
+    return [f'<p id="m{message.seq}" dir="auto"><time>{_moment(message)}</time> {text}</p>']
+
+
+def _as_markdown(message: Message) -> list[str]:
+    from chat.ui.describe import describe_message
+    from chat.ui.entry import MessageEntry
+
+    lines = describe_message(MessageEntry.of(message), clock="")
+    return [f"- {_moment(message)} {_escape_markdown(line)}" for line in lines]
+
+
+def _moment(message: Message) -> str:
+    return time.strftime(_CLOCK, time.localtime(message.time / 1000))
 
 
 def _escape_markdown(line: str) -> str:
@@ -134,7 +145,7 @@ _FORMATS: Final[dict[str, tuple[str, Callable[[Message], list[str]], Callable[[s
     "html": (_HTML_HEAD, _as_html, lambda line: f"<p>* {html.escape(line)}</p>", "</body></html>"),
     "md": (
         "# {room}\n",
-        lambda message: [f"- {_escape_markdown(line)}" for line in _as_text(message)],
+        _as_markdown,
         lambda line: f"- {_escape_markdown(line)}",
         "",
     ),

@@ -36,7 +36,7 @@ _passphrase: Final = option(
 @options.data
 @click.pass_context
 def identity(context: click.Context, nick: str, show_all: bool, data: Path | None) -> None:
-    """Print the fingerprint of your key.
+    """Show the fingerprint of your key, take the key to another machine, or begin with a new one.
 
     Each nickname has its own key, created on first use. Others can compare the fingerprint with what their
     screen shows.

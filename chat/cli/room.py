@@ -50,7 +50,7 @@ _COMMANDS: Final = {
     ),
     "op": _Row(later("Make NICK an operator of the room TARGET. Only the owner can."), "NICK"),
     "deop": _Row(later("Make NICK an ordinary member again. Only the owner can."), "NICK"),
-    "topic": _Row(later("Set what the room TARGET is about. Without TEXT, remove it."), "", "[TEXT]..."),
+    "topic": _Row(later("Show what the room TARGET is about; with TEXT, set it; with -, remove it."), "", "[TEXT]..."),
     "slow": _Row(
         later("Let each member of the room TARGET write once in so many seconds, or as they like."), "SECONDS|off"
     ),
@@ -69,12 +69,14 @@ def room() -> None:
 
 def _add(name: str, row: _Row) -> None:
     def command(target: str, transport: str, nick: str, json: bool, data: Path | None, **given: Any) -> None:
+        from chat.core.bodies import Ask
         from chat.ui.moderation import question
 
         flags = [f"--{flag}" for flag, is_set in given.items() if is_set is True]
         ask = question(name, " ".join([given.get("one", ""), *flags, *given.get("words", ())]).strip())
         client = Home(data).client(target, transport, nick=nick, speaks=False, silent=True)
-        run((_print_pages if ask.what in {"audit", "moderated"} else _decide)(client, ask, as_json=json))
+        does = _print_topic if ask == Ask(what="topic") and not given["words"] else _DOES.get(ask.what, _decide)
+        run(does(client, ask, as_json=json))
 
     wrappers = [click.argument("target", shell_complete=options.complete_room)]
     wrappers += [click.argument("one", metavar=row.one, nargs=1)] if row.one else []
@@ -84,10 +86,6 @@ def _add(name: str, row: _Row) -> None:
     for one in reversed(wrappers):
         command = one(command)
     room.command(name=name, help=row.help)(command)
-
-
-for _name, _row in _COMMANDS.items():
-    _add(_name, _row)
 
 
 async def _decide(client: Client, ask: Ask, *, as_json: bool) -> None:
@@ -143,3 +141,17 @@ async def _print_pages(client: Client, ask: Ask, *, as_json: bool) -> None:
     for key, nick, role, until in answer.members:
         made: dict[str, object] = {"key": key.hex(), "nick": nick, "role": role}
         click.echo(dump(made | ({"until": stamp(until)} if until else {})))
+
+
+async def _print_topic(client: Client, _ask: Ask, *, as_json: bool) -> None:
+    from chat.ndjson import dump
+    from chat.ui.moderation import topic
+
+    async with client:
+        click.echo(dump({"topic": client.session.topic}) if as_json else topic(client))
+
+
+_DOES: Final = {"audit": _print_pages, "moderated": _print_pages}  # by question; every other one decides
+
+for _name, _row in _COMMANDS.items():
+    _add(_name, _row)

@@ -9,7 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
@@ -65,7 +65,7 @@ def import_messages(file: Path, folder: Path, name: str, report: Callable[[int, 
 
     Raises ChatError for a line that is no message or a room that exists, StoreError, OSError.
     """
-    with workplace(folder, "import-") as made:
+    with _gone_if_empty(folder), workplace(folder, "import-") as made:
         if (folder / "log.db").exists():
             raise ChatError("room {room!r} exists; choose another name", room=name)
         with closing(Store(made)) as store:
@@ -84,6 +84,17 @@ def import_messages(file: Path, folder: Path, name: str, report: Callable[[int, 
         verify(made / "log.db")
         replace_database(folder, made / "log.db", made / "log.mark")
         return Imported(room.messages, room.left_out)
+
+
+@contextmanager
+def _gone_if_empty(folder: Path) -> Iterator[None]:
+    """Leave no folder of a room that was not made."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # it holds something
+            folder.rmdir()
+        raise
 
 
 def _lines(file: Path) -> Iterator[tuple[int, bytes, int]]:

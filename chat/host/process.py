@@ -15,6 +15,7 @@ import gc
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -59,6 +60,7 @@ _LOG_RATE: Final = 10  # records a second in a host's log; of more only the numb
 # seconds in which the same is logged once of a source; how often it was more comes with the next
 _LOG_INTERVAL: Final = 60.0
 _LOG_SOURCES: Final = 1_024  # sources that are remembered for that; of more, each record counts alone
+_LOG_HEAD: Final = re.compile(r"(?:[\d-]+ [\d:]+ )?chat: ")
 _LOG_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
 
 
@@ -71,8 +73,9 @@ class Log(logging.StreamHandler[TextIO]):
 
     _second = _count = _left_out = 0
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, *, timed: bool = False) -> None:
         super().__init__(stream)
+        self._clock = "%Y-%m-%d %H:%M:%S " if timed else ""  # a service's log has times of its own
         self._told: dict[str, tuple[float, set[str], int]] = {}  # by source: since when, what, how many were left out
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -105,7 +108,8 @@ class Log(logging.StreamHandler[TextIO]):
         return True
 
     def format(self, record: logging.LogRecord) -> str:
-        return "chat: " + visible(super().format(record)).replace("\n", "\n      ")
+        clock = time.strftime(self._clock, time.localtime(record.created))
+        return clock + "chat: " + visible(super().format(record)).replace("\n", "\n      ")
 
 
 async def serve(
@@ -132,7 +136,7 @@ async def serve(
 
     Also for the other users of this machine who are in ``group``, all of them for "", none for None.
     """
-    logging.getLogger("chat").addHandler(Log())
+    logging.getLogger("chat").addHandler(Log(timed=control_fd >= 0))
     load()
     raise_limit()
     adopt_orphans()  # what a program leaves behind if its peer process is killed
@@ -346,7 +350,7 @@ class HostProcess:
         with self._log.open("rb") as file:
             file.seek(self._log_start)
             lines = file.read().decode("utf-8", "replace").strip().splitlines()
-        return lines[-1].removeprefix("chat: ") if lines else Text("the host ended with exit code {code}", code=code)
+        return _LOG_HEAD.sub("", lines[-1]) if lines else Text("the host ended with exit code {code}", code=code)
 
     async def while_it_runs(self, face: Coroutine[None, None, None]) -> None:
         """Run a face until it ends. Without ``on_end`` the end of the host is its end, too.

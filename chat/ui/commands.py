@@ -108,7 +108,12 @@ COMMANDS: Final = (
     Usage("unmute", "NICK", later("let somebody write again"), program=("text",)),
     Usage("op", "NICK", later("make somebody an operator, who may do all of these"), program=("text",)),
     Usage("deop", "NICK", later("make an operator an ordinary member again"), program=("text",)),
-    Usage("topic", "[TEXT]", later("set what this room is about; without TEXT, remove it"), program=("text",)),
+    Usage(
+        "topic",
+        "[TEXT]",
+        later("show what this room is about; with TEXT, set it; with -, remove it"),
+        program=("text",),
+    ),
     Usage("slow", "SECONDS|off", later("slow mode: seconds between two messages of one member"), program=("text",)),
     Usage(
         "remove",

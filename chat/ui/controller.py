@@ -455,6 +455,8 @@ class Controller(Rooms[R]):
     def do_invite(self, argument: str) -> Work:
         if argument not in {"", "qr"}:
             raise WrongValue("write /invite, or: /invite qr")
+        if self.room.client.session.other:
+            raise ChatError("nobody else can come into a private room; use /invite in the room that you share")
         return self._invite(self.room, qr=bool(argument))
 
     async def _invite(self, room: R, *, qr: bool) -> None:
@@ -468,6 +470,12 @@ class Controller(Rooms[R]):
     def _moderate(self, argument: str, *, name: str) -> Work:
         return self._decide(self.room, moderation.question(name, argument))
 
+    def do_topic(self, text: str) -> Work:
+        if text:
+            return self._moderate(text, name="topic")
+        self._face.show(moderation.topic(self.room.client))
+        return None
+
     do_kick = partialmethod(_moderate, name="kick")
     do_ban = partialmethod(_moderate, name="ban")
     do_unban = partialmethod(_moderate, name="unban")
@@ -475,7 +483,6 @@ class Controller(Rooms[R]):
     do_unmute = partialmethod(_moderate, name="unmute")
     do_op = partialmethod(_moderate, name="op")
     do_deop = partialmethod(_moderate, name="deop")
-    do_topic = partialmethod(_moderate, name="topic")
     do_slow = partialmethod(_moderate, name="slow")
     do_roles = partialmethod(_moderate, name="roles")
     do_audit = partialmethod(_moderate, name="audit")

@@ -146,11 +146,15 @@ def details(item: MessageEntry, timeline: Timeline, client: Client) -> list[str]
     return made
 
 
-def given_nick(client: Client, nick: str) -> list[str]:
+def given_nick(client: Client, nick: str, *, is_typed: bool = True) -> list[str]:
     """Return what to read if the host gave us another nickname than the one we asked for."""
     if client.session.other or client.wanted.casefold() in ("", nick.casefold()):  # a direct room takes the one we have
         return []
-    text = _("{wanted} is somebody else here, so you are {nick}; /nick NAME takes another name")
+    text = (
+        _("{wanted} is somebody else here, so you are {nick}; /nick NAME takes another name")
+        if is_typed
+        else _("{wanted} is somebody else here, so you are {nick}; --as NAME takes another name")
+    )
     return [_line(text.format(wanted=client.wanted, nick=nick))]
 
 

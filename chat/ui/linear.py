@@ -181,7 +181,9 @@ class Linear(Face[Room]):
             case Joined(name, _epoch, _next_seq, nick, resumed=resumed):
                 before, room.timeline.nick = room.timeline.nick, nick
                 if resumed and nick != before:
-                    told = given_nick(room.client, nick) or [_("you are {nick} now").format(nick=nick)]
+                    told = given_nick(room.client, nick, is_typed=self._is_typed) or [
+                        _("you are {nick} now").format(nick=nick)
+                    ]
                     return [f"* {visible(line, lines=False)}" for line in told]
                 if room.partner or resumed:  # the name of a direct room is a hash, and whose it is has been said
                     return []
@@ -191,7 +193,7 @@ class Linear(Face[Room]):
                     else _("you are {nick} in {room}; each line is a message, even if it begins with a slash")
                 )
                 made = [f"* {visible(text.format(nick=nick, room=name), lines=False)}"]
-                made += [f"* {line}" for line in given_nick(room.client, nick)]
+                made += [f"* {line}" for line in given_nick(room.client, nick, is_typed=self._is_typed)]
                 if self.hosted is not None and self._is_typed and room is self.controller.rooms[0]:
                     made += [f"* {line}" for line in ways_in(self.hosted.listening)]
                 if topic := room.client.session.topic:
@@ -214,7 +216,7 @@ class Linear(Face[Room]):
                 room.older.clear()
             case Direct(other=key):
                 known = not names_of(key).isdisjoint(settings.ignore) or self.controller.is_told(event)
-                return [] if known else [f"* {describe_direct(event)}"]
+                return [] if known else [f"* {describe_direct(event, is_typed=self._is_typed)}"]
         return [f"* {line}" for line in describe(event)]
 
     def _moved(self, room: Room) -> list[str]:

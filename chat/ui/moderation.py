@@ -46,7 +46,7 @@ def question(name: str, argument: str) -> Ask:
     if name in _LISTS:
         return Ask(what=_LISTS[name])
     if name == "topic":
-        return Ask(what=name, text=argument)
+        return Ask(what=name, text="" if argument == "-" else argument)
     if name == "slow":
         seconds = 0 if argument == "off" else seconds_of(f"{argument}s" if argument.isdecimal() else argument)
         if seconds is None:
@@ -78,6 +78,16 @@ def question(name: str, argument: str) -> Ask:
     ask = Ask(what=name, text=whom, seconds=min(seconds or 0, 2**32 - 1), reason=reason, alike=_ALIKE in flags)
     ask.cover = _COVERS[covers.pop()] if covers else ""
     return ask
+
+
+def topic(client: Client) -> str:
+    """Return a line about what the room is about."""
+    text = client.session.topic
+    return (
+        visible(_("topic: {text}").format(text=text), lines=False)
+        if text
+        else _("this room has no topic; /topic TEXT sets one")
+    )
 
 
 async def read_pages(client: Client, ask: Ask, pages: float = inf) -> Answer:

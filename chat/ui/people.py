@@ -149,9 +149,11 @@ def is_unread(news: Direct) -> bool:
     return news.next_seq > news.read + 1
 
 
-def describe_direct(news: Direct) -> str:
-    """Return a sanitized line about a direct room that is not open here."""
-    if is_unread(news):
+def describe_direct(news: Direct, *, is_typed: bool = True) -> str:
+    """Return a sanitized line about a direct room that is not open here. ``is_typed``: commands can be typed."""
+    if not is_typed:
+        text = _("you have a private room with {nick}; a window of chat join shows it")
+    elif is_unread(news):
         text = _("{nick} sent you a private message; /msg {nick} shows it")
     else:
         text = _("you have a private room with {nick}; /msg {nick} opens it")

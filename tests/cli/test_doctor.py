@@ -35,6 +35,9 @@ def a_healthy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANG", "C.UTF-8")
 
 
+AS_IT_IS = {"LC_ALL": "", "PYTHONCOERCECLOCALE": "0"}  # else Python sets LC_CTYPE (PEP 538)
+
+
 def examined(tmp_path: Path, **environment: str) -> tuple[dict[str, Finding], int]:
     """What a doctor finds whose input and output are pipes, the worst of each check; and its exit code."""
     done = run(tmp_path / "data", "doctor", "--json", **environment)
@@ -162,15 +165,18 @@ def test_a_lock_that_is_never_let_go_does_not_hang_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "level"),
+    ("environment", "level", "decides"),
     [
-        ({"LC_ALL": "C"}, WARN),
-        ({"LANG": "C.utf8"}, OK),
-        ({"PYTHONIOENCODING": "latin-1", "LC_ALL": "de_DE.ISO-8859-1"}, WARN),
+        ({"LC_ALL": "C", "LANG": "C.UTF-8"}, WARN, "LC_ALL"),
+        ({**AS_IT_IS, "LC_CTYPE": "C", "LANG": "C.UTF-8"}, WARN, "LC_CTYPE"),
+        ({**AS_IT_IS, "LC_CTYPE": "", "LANG": "C"}, WARN, "LANG"),
+        ({"LANG": "C.utf8"}, OK, ""),
+        ({"PYTHONIOENCODING": "latin-1", "LC_ALL": "de_DE.ISO-8859-1"}, WARN, "LC_ALL"),
     ],
 )
-def test_locales(tmp_path: Path, environment: dict[str, str], level: str) -> None:
-    assert examined(tmp_path, **environment)[0]["locale"].level == level
+def test_locales(tmp_path: Path, environment: dict[str, str], level: str, decides: str) -> None:
+    found = examined(tmp_path, **environment)[0]["locale"]
+    assert (found.level, found.mend) == (level, f"run: export {decides}=C.UTF-8" if decides else "")
 
 
 def test_what_this_machine_cannot_be_brought_to(tmp_path: Path) -> None:

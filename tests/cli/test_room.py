@@ -53,6 +53,9 @@ def test_order_is_kept_from_the_shell(tmp_path: Path) -> None:
             "tea and cake",
             "bob",
         )
+        assert do("topic", "lobby") == (0, "topic: tea and cake\n", "")
+        assert do("topic", "lobby", "-") == (0, "owner has removed the topic\n", "")
+        assert do("topic", "lobby") == (0, "this room has no topic; /topic TEXT sets one\n", "")
         log = [json.loads(line) for line in run(tmp_path / "host", "log", "lobby", "--json").stdout.splitlines()]
         (boo,) = (one["seq"] for one in log if one.get("text") == "boo")
         assert do("remove", "lobby", f"#{boo}") == (0, f"owner has taken back #{boo} by ghost\n", "")
@@ -78,7 +81,7 @@ def test_order_is_kept_from_the_shell(tmp_path: Path) -> None:
             ("owner", "unmute", "troll", ""),
             ("owner", "op", "bob", ""),
         ]
-        assert len(do("audit", "lobby")[1].splitlines()) == len(trail) == 10
+        assert len(do("audit", "lobby")[1].splitlines()) == len(trail) == 11
 
 
 def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:

@@ -85,6 +85,22 @@ def test_a_command_without_a_room_undoes_what_it_began(tmp_path: Path, number: s
         assert not list(rooms.glob("*/import-*"))
 
 
+@pytest.mark.parametrize("module", ["click", "chat.core.errors"])
+def test_ctrl_c_while_modules_are_loaded_ends_it_without_a_word(module: str) -> None:
+    code = f"""
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from chat.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code, "rooms"], capture_output=True, check=False, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_an_ignored_hangup_stays_ignored(tmp_path: Path) -> None:
     """As nohup(1) does it."""
     with host(tmp_path / "host"):

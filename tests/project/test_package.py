@@ -54,7 +54,7 @@ def test_wheel_says_its_licence_and_pins_nothing(wheel: zipfile.Path) -> None:
 def test_entry_points_lead_somewhere(wheel: zipfile.Path) -> None:
     found = configparser.ConfigParser()
     found.read_string((wheel / INFO / "entry_points.txt").read_text("utf-8"))
-    assert dict(found["console_scripts"]) == dict.fromkeys(("chat", "manywire"), "chat.cli.main:main")
+    assert dict(found["console_scripts"]) == dict.fromkeys(("chat", "manywire"), "chat.__main__:main")
     assert "memory" in found["chat.transports"]
     for scheme, target in found["chat.transports"].items():
         module, _, name = target.partition(":")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import pytest
 
 from chat.core import status
-from chat.core.bodies import Author
+from chat.core.bodies import Ask, Author
 from chat.core.errors import ChatError, LinkBroken, LocalProtocolError, WrongValue
 from chat.core.events import Message
 from chat.core.session import LinkState, Session
@@ -17,6 +17,7 @@ from chat.core.status import Level
 from chat.core.wire import Kind
 from chat.local.identity import fingerprint
 from chat.local.settings import Settings
+from chat.ui import moderation
 from chat.ui.commands import COMMANDS, LINES, SCREEN
 from chat.ui.controller import Controller
 from chat.ui.entry import MessageEntry
@@ -307,6 +308,19 @@ def test_what_cannot_be_done_is_raised(name: str, argument: str, told: str) -> N
         controller.do(name, argument)
     assert str(caught.value) == told
     assert not face.lines
+
+
+def test_a_topic_is_shown_set_and_removed_and_a_private_room_has_no_invite() -> None:
+    controller, face = desk()
+    do(controller, "topic")
+    mouth(controller.room).session.topic = "tea\x1b[2J"
+    do(controller, "topic")
+    assert face.lines == ["this room has no topic; /topic TEXT sets one", "topic: tea␛[2J"]
+    assert moderation.question("topic", "-") == Ask(what="topic")
+    assert moderation.question("topic", "tea - cake").text == "tea - cake"
+    mouth(controller.room).session.other = BOB
+    with pytest.raises(ChatError, match="nobody else can come into a private room"):
+        controller.do("invite")
 
 
 # -- settings and what we show ------------------------------------------------------------------------

@@ -490,8 +490,12 @@ def test_a_muted_room_is_not_heard_from_another(tmp_path: Path) -> None:
 
 def test_a_direct_room_that_is_open_is_not_told_of(tmp_path: Path) -> None:
     made = face(tmp_path)
+    made._is_typed = True
     news = Direct(room="@x", other=BOB, nick="bob", next_seq=2, read=1)
     assert told(made, news) == ["* you have a private room with bob; /msg bob opens it"]
+    made.controller.told.clear()
+    made._is_typed = False
+    assert told(made, news) == ["* you have a private room with bob; a window of chat join shows it"]
     made.controller.settings = Settings(ignore=(fingerprint(BOB),))
     assert told(made, news) == []
     made.controller.settings = Settings()
@@ -501,6 +505,7 @@ def test_a_direct_room_that_is_open_is_not_told_of(tmp_path: Path) -> None:
 
 def test_a_direct_room_that_is_not_opened_is_told_of_once(tmp_path: Path) -> None:
     made = face(tmp_path)
+    made._is_typed = True
     news = [Direct(room="@x", other=BOB, nick="bob", next_seq=seq, read=0) for seq in range(2, 100)]
     assert [line for one in news for line in told(made, one)] == ["* bob sent you a private message; /msg bob shows it"]
 

@@ -9,7 +9,7 @@ from chat.client.target import Target
 from chat.core.events import Message
 from chat.local.identity import Identity
 from chat.local.known_hosts import KnownHosts
-from tests.cli.programs import host, run, window
+from tests.cli.programs import Program, host, run, window
 from tests.ui.fullscreen.stage import Hosted, Room, staged
 from tests.ui.fullscreen.stage import run as play
 
@@ -46,6 +46,8 @@ def test_the_plain_face_says_it_too(tmp_path: Path) -> None:
         bob.until("you are bob")
         with window(tmp_path / "cid", "join", "--as=bob") as cid:
             cid.until("* bob is somebody else here, so you are bob-2; /nick NAME takes another name")
+        with Program(tmp_path / "dan", "join", "--as=bob") as piped:
+            piped.line("* bob is somebody else here, so you are bob-3; --as NAME takes another name")
 
 
 def test_without_a_selection_each_window_of_a_key_takes_back_and_corrects_its_own_last_message(tmp_path: Path) -> None:
