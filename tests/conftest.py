@@ -31,6 +31,7 @@ FOLDERS = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the long suites too")
+    parser.addoption("--update-golden", action="store_true", help="write the screens in tests/ui/golden anew")
 
 
 def pytest_configure(config: pytest.Config) -> None:
