@@ -149,6 +149,7 @@ for _command in (
     export.import_room,
     identity.identity,
     member.list_transports,
+    member.example,
     config.config,
     doctor.doctor,
     options.completion,

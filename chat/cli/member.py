@@ -346,6 +346,12 @@ def be_peer(room: str, name: str, command: tuple[str, ...], dial: str, host: str
     sys.exit(code)
 
 
+@command()
+def example() -> None:
+    """Print a small program in Python that can be a member, for --peer: it rolls a die."""
+    click.echo(Path(__file__).with_name("dice.py").read_text("utf-8"), nl=False)
+
+
 @command(name="transports")
 def list_transports() -> None:
     """List the installed transports."""

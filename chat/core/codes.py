@@ -65,9 +65,14 @@ NOTICES: Final = {
     "loop-slowed": "{nick} and other programs answer each other; they are slowed down",
     "loop-muted": "{nick} and other programs answer each other; they are muted until a person speaks",
     "peer-exited": "{nick} has left: it ended with exit status {status}",
+    "peer-exited-saying": "{nick} has left: it ended with exit status {status}: {said}",  # to the owner
     "peer-killed": "{nick} has left: it was ended by {signal}",
     "peer-failed": "{nick} has left: it could not be started: {why}",
     "peer-restarts": "{nick} is started again in {seconds} s",
+    "peer-given-up": (
+        "{nick} is not started again: it ended {count} times within {seconds} s of its start; "
+        "/peer NAME=COMMAND starts it"
+    ),
 }
 
 NICKNAMES: Final = ("nick-invalid", "nick-similar", "nick-reserved", "nick-taken", "too-many-nicks")  # of REFUSALS

@@ -28,6 +28,7 @@ from chat.core.ledger import BOT
 from chat.core.wire import MAX_BATCH, MAX_CONTROL, SPOKEN_END, Kind, encode
 from chat.host import moderation, requests
 from chat.host.bans import Bans
+from chat.host.invites import OWNER
 from chat.host.rates import PRIVILEGED, Bucket, Rates, keep_until_full
 from chat.host.slots import source_of
 
@@ -217,11 +218,16 @@ class HostedRoom:
                     await self._applied.wait()
         return holds()
 
-    def announce(self, code: str, **fields: str | int) -> None:
-        """Show everybody a notice. It is no message: later members do not see it."""
+    def announce(self, code: str, for_owner: Notice | None = None, /, **fields: str | int) -> None:
+        """Show everybody a notice. It is no message: later members do not see it.
+
+        ``for_owner``: what the owner sees in its place.
+        """
         notice = Notice(code=code, fields=fields)
         _logger.warning("%s", notice.text)
-        self._tell(pack(Kind.NOTICE, notice))
+        packed, for_owners = pack(Kind.NOTICE, notice), pack(Kind.NOTICE, for_owner or notice)
+        for member in self.connections:
+            self._post(member, for_owners if member.role in OWNER else packed)
         self.wake()
 
     def _tell(self, notice: bytes) -> None:

@@ -60,7 +60,7 @@ _LOG_RATE: Final = 10  # records a second in a host's log; of more only the numb
 # seconds in which the same is logged once of a source; how often it was more comes with the next
 _LOG_INTERVAL: Final = 60.0
 _LOG_SOURCES: Final = 1_024  # sources that are remembered for that; of more, each record counts alone
-_LOG_HEAD: Final = re.compile(r"(?:[\d-]+ [\d:]+ )?chat: ")
+_LOG_HEAD: Final = re.compile(r"^(?:[\d-]+ [\d:]+ )?chat: ")
 _LOG_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
 
 

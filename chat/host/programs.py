@@ -38,6 +38,7 @@ from subprocess import DEVNULL, Popen
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from chat.core import text
+from chat.core.bodies import Notice
 from chat.core.codes import REASONS
 from chat.core.errors import AddressError, ChatError, LocalProtocolError, RequestFailed, reason
 from chat.host.orphans import end_orphans
@@ -59,6 +60,8 @@ _logger: Final = logging.getLogger("chat.host.programs")
 GRACE: Final = 3.0  # seconds that a peer process has to end after its link; then it is killed
 _FIRST_DELAY: Final = 1.0  # seconds before a program is started again; doubled each time
 _LAST_DELAY: Final = 60.0  # at most; a program that ran for longer begins with the first delay again
+_AT_ONCE: Final = 5.0  # seconds; a program that ends sooner than that after its start
+_AT_ONCE_TIMES: Final = 2  # so often in a row is not started again
 _LOG_PIECE: Final = 4096  # bytes of a program's line on standard error that are logged at once; a longer line is cut
 _LOG_PAUSE: Final = 0.5  # seconds until the next
 _PIPE: Final = 64 * 1024  # bytes that a pipe holds
@@ -145,7 +148,7 @@ class Programs:
         task.add_done_callback(lambda _: self._running.pop((room, name), None))
 
     async def _keep(self, room: str, program: Program) -> None:
-        delay = _FIRST_DELAY
+        delay, at_once = _FIRST_DELAY, 0
         while True:
             began, ran = time.monotonic(), 0.0
             try:
@@ -158,6 +161,11 @@ class Programs:
                 self._announce(room, program.name, "peer-failed", why=code if code in REASONS else reason(error))
             if not self._restart:
                 return
+            if ran:
+                at_once = at_once + 1 if ran < _AT_ONCE else 0
+            if at_once == _AT_ONCE_TIMES:
+                self._announce(room, program.name, "peer-given-up", count=at_once, seconds=f"{_AT_ONCE:g}")
+                return
             if ran > _LAST_DELAY:
                 delay = _FIRST_DELAY
             self._announce(room, program.name, "peer-restarts", seconds=f"{delay:g}")
@@ -169,14 +177,20 @@ class Programs:
         self._announce_exit(forked.room, forked.name, await self._serve(forked))
 
     def _announce(self, room: str, name: str, code: str, **fields: str | int) -> None:
-        """Announce how a program left, by its nickname in the room: a person there may have its name."""
-        hosted = self._host.rooms[room]
-        nick = hosted.room.nick_of(self._keys.get(name, b""))
-        hosted.announce(code, nick=nick or name, **fields)
+        """Announce how a program left."""
+        self._host.rooms[room].announce(code, nick=self._nick(room, name), **fields)
 
-    def _announce_exit(self, room: str, name: str, code: int) -> None:
+    def _nick(self, room: str, name: str) -> str:
+        """Return a program's nickname in the room: a person there may have its name."""
+        return self._host.rooms[room].room.nick_of(self._keys.get(name, b"")) or name
+
+    def _announce_exit(self, room: str, name: str, code: int, said: str = "") -> None:
+        """``said``: the last line on its standard error, which may tell of the owner's files."""
         if code >= 0:
-            self._announce(room, name, "peer-exited", status=code)
+            nick, said = self._nick(room, name), text.quoted(said.strip().removeprefix("chat: "))
+            saying = Notice(code="peer-exited-saying", fields={"nick": nick, "status": code, "said": said})
+            for_owner = saying if said and code else None
+            self._host.rooms[room].announce("peer-exited", for_owner, nick=nick, status=code)
             return
         try:
             number = signal.Signals(-code).name
@@ -207,14 +221,15 @@ class Programs:
                     process_group=0,
                 )
             unless_started.pop_all()
-        log = asyncio.ensure_future(_log(errors, program.name))
+        said = [""]
+        log = asyncio.ensure_future(_log(errors, program.name, said))
         try:
             code = await self._serve(Forked(room, program.name, process.pid, key, pair))
         finally:
             process.returncode = 0  # it has been reaped, and subprocess is not to wait for it
             log.cancel()
             await asyncio.wait([log])
-        self._announce_exit(room, program.name, code)
+        self._announce_exit(room, program.name, code, said[-1])
 
     async def _serve(self, peer: Forked) -> int:
         """Serve a peer process until it ends, clean up, and return its exit code, negative for a signal's number."""
@@ -257,8 +272,8 @@ async def _exited(pid: int) -> int | None:
     return None
 
 
-async def _log(fd: int, name: str) -> None:
-    """Log what comes on ``fd`` in lines, until it is cancelled; then close it."""
+async def _log(fd: int, name: str, last: list[str]) -> None:
+    """Log what comes on ``fd`` in lines, until it is cancelled; then close it. ``last`` is given the last line."""
     os.set_blocking(fd, False)
     readable = Waiter.for_reading(fd)
     rest = b""
@@ -271,19 +286,22 @@ async def _log(fd: int, name: str) -> None:
             lines, newline, rest = (rest + data).rpartition(b"\n")
             if len(rest) >= _LOG_PIECE:
                 lines, rest = lines + newline + rest, b""
-            _write_log(lines, name)
+            last += _write_log(lines, name)[-1:]
+            del last[:-1]
             await asyncio.sleep(_LOG_PAUSE)
     finally:
         with suppress(BlockingIOError):
             rest += os.read(fd, _PIPE)
-        _write_log(rest, name)
+        last += _write_log(rest, name)[-1:]
         os.close(fd)
 
 
-def _write_log(lines: bytes, name: str) -> None:
-    """Write one record: the log drops records of a flood, and half a traceback helps nobody."""
-    if said := [f"{name}: {line}" for line in lines.decode("utf-8", "replace").split("\n") if line]:
-        _logger.warning("%s", "\n".join(said))
+def _write_log(lines: bytes, name: str) -> list[str]:
+    """Write one record: the log drops records of a flood, and half a traceback helps nobody. Return the lines."""
+    said = [line for line in lines.decode("utf-8", "replace").split("\n") if line.strip()]
+    if said:
+        _logger.warning("%s", "\n".join(f"{name}: {line}" for line in said))
+    return said
 
 
 @dataclass(frozen=True, slots=True)

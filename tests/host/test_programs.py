@@ -263,6 +263,32 @@ def test_a_process_that_cannot_be_started_is_told_of_and_tried_again(
     run(scene())
 
 
+def test_the_owner_reads_the_last_error_and_what_ends_at_once_is_not_started_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs_module, "_FIRST_DELAY", 0.01)
+    monkeypatch.setattr(programs_module, "_AT_ONCE", 1000.0)
+    script = r"echo first >&2; printf 'cannot open \033[31mit%0300d\n\n' 0 >&2; exit 2"
+
+    async def scene() -> None:
+        async with room(tmp_path, restart=True) as (fixture, programs, owner), fixture.client("bob") as bob:
+            programs.start("lobby", Program("bot", ("sh", "-c", script)))
+            for then in (
+                "bot is started again in 0.01 s",
+                "bot is not started again: it ended 2 times within 1000 s of its start; /peer NAME=COMMAND starts it",
+            ):
+                said = await told(owner)
+                assert said.startswith("bot has left: it ended with exit status 2: cannot open ␛[31mit000")
+                assert len(said) < 300
+                assert await told(bob) == "bot has left: it ended with exit status 2"
+                assert (await told(owner), await told(bob)) == (then, then)
+            await until(lambda: not programs._running, "it is over")
+            programs.start("lobby", Program("bot", ("cat",)))
+            await here(fixture, "bot")
+
+    run(scene())
+
+
 def test_a_folder_that_others_can_enter_keeps_no_key(tmp_path: Path) -> None:
     async def scene() -> None:
         async with room(tmp_path) as (_, programs, owner):
