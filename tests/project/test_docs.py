@@ -303,22 +303,42 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def test_a_screen_is_drawn_cell_by_cell() -> None:
     shot = script("screenshot")
-    screen = pyte.Screen(shot.COLUMNS, shot.ROWS)
-    pyte.Stream(screen).feed("07:08 \x1b[1;38;5;125mb<b\x1b[0m 小明\x1b[7m&\x1b[0m")
+    screen = pyte.Screen(20, 2)
+    pyte.Stream(screen).feed("a  \x1b[1;38;5;125mb<b\x1b[0m 小明\x1b[7m&\x1b[0m─│▌")
     picture = ET.fromstring(shot.svg(screen, "a < b"))
-    texts = [(text.text, text) for text in picture.iter(f"{SVG}text")]
-    assert [text for text, _ in texts] == ["20:15", "b<b", "小", "明", "&"]
-    across = shot.CELL[0]
-    clock, name, wide, second, reverse = (text for _, text in texts)
-    assert float(clock.get("textLength", 0)) == pytest.approx(5 * across)
-    assert (name.get("fill"), name.get("class")) == ("#af005f", "bold")
-    assert float(wide.get("x", 0)) == pytest.approx(shot.MARGIN + 11 * across)  # the middle of cells 10 and 11
-    assert float(second.get("x", 0)) == pytest.approx(shot.MARGIN + 13 * across)
-    assert reverse.get("fill") == shot.PAPER
-    (paper,) = [
-        rect for rect in picture.iter(f"{SVG}rect") if rect.get("fill") == shot.INK and not rect.get("fill-opacity")
-    ]
-    assert float(paper.get("x", 0)) == pytest.approx(shot.MARGIN + 14 * across)
+    texts = {text.text: text for text in picture.iter(f"{SVG}text")}
+    assert list(texts) == ["a", "b<b", "小", "明", "&"]
+
+    def column(x: str | None) -> float:
+        return (float(x or 0) - float(shot.MARGIN)) / float(shot.ACROSS)
+
+    assert float(texts["b<b"].get("textLength", 0)) == pytest.approx(3 * shot.ACROSS)
+    assert (texts["b<b"].get("fill"), texts["b<b"].get("font-weight")) == ("#af005f", "bold")
+    assert column(texts["b<b"].get("x")) == pytest.approx(3)
+    assert column(texts["小"].get("x")) == pytest.approx(8)  # the middle of cells 7 and 8
+    assert column(texts["明"].get("x")) == pytest.approx(10)
+    colours = shot.COLOURS["dark"]
+    assert texts["&"].get("fill") == colours.paper
+    _, paper, block, cursor = picture.iter(f"{SVG}rect")
+    assert [column(one.get("x")) for one in (paper, block, cursor)] == pytest.approx([11, 14, 15])
+    assert paper.get("fill") == colours.ink
+    assert float(block.get("width", 0)) == pytest.approx(shot.ACROSS / 2)
+    (drawn,) = picture.iter(f"{SVG}path")
+    assert (drawn.get("d") or "").count("M") == 2  # one stroke across, one down
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/screens").iterdir()), ids=lambda path: path.stem)
+def test_a_screen_needs_nothing_but_itself(path: Path) -> None:
+    """Whatever shows it: all is inside the picture, nothing is loaded, and blanks count."""
+    written = path.read_text("utf-8")
+    assert not re.search(r"url\(|@import|href|<script|<image", written)
+    picture = ET.fromstring(written)
+    assert picture.get("{http://www.w3.org/XML/1998/namespace}space") == "preserve"
+    _, _, width, height = map(float, (picture.get("viewBox") or "").split())
+    for text in picture.iter(f"{SVG}text"):
+        x, y, size = (float(text.get(name, 0)) for name in ("x", "y", "textLength"))
+        assert 0 < x <= x + size < width
+        assert 0 < y < height
 
 
 @pytest.mark.slow
