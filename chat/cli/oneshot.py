@@ -372,6 +372,8 @@ async def print_who(client: Client, *, as_json: bool) -> None:
         people = client.people()
     people_here = sorted(people.items(), key=lambda item: item[0][1].casefold())
     _print_people(people_here, client.session.users, as_json=as_json)
+    if client.session.others and not as_json:
+        click.echo(_("and {count} more").format(count=client.session.others))
 
 
 def _print_people(people: Iterable[tuple[Who, Status]], users: Mapping[Who, str], *, as_json: bool) -> None:

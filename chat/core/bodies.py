@@ -182,6 +182,7 @@ class Presence(Struct):
     reset: bool = False
     more: bool = False
     bots: list[U32] = []  # positions in ``here`` of programs that the host started
+    others: U32 = 0  # how many more are here, too many to be listed
     users: list[tuple[U32, Word]] = []  # positions in ``here``, and the login names by which the kernel knows them
 
 

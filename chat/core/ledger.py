@@ -184,10 +184,14 @@ class Ledger:
             self._introduce(author)
             self._new.authors.append(author)
             self.log.append(Kind.AUTHOR, msgspec.msgpack.encode(author), time=time, author=author.index)
-        stream.author = author
+        if stream.author is not author:
+            self._speaks_as(stream, author)
         self.log.append_run(frames, ends, time=time, author=author.index, number=number)
         self._touched.setdefault(stream, stream.high_water)
         stream.high_water = number + len(ends) - 1
+
+    def _speaks_as(self, stream: Stream, author: Author) -> None:
+        stream.author = author
 
     def _introduce(self, author: Author) -> None:
         self._authors.append(author)

@@ -22,6 +22,8 @@ from chat.core.roster import Roster
 from chat.core.sequencer import AddInvite, ClaimNick, ReleaseNick, SetRole, Submitter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chat.core.bodies import Hello
     from chat.core.ledger import RoomTables
     from chat.core.log import Log
@@ -47,6 +49,7 @@ class MembershipLedger(ModeratedLedger):
         self.open_to_all = open_to_all
         self.roster = Roster()
         self.members: dict[Member, None] = {}
+        self._links: dict[bytes, list[Member]] = {}  # the same by key
         self.submitter = Submitter(sequencer) if sequencer is not None else None
         # What this host has submitted and the order has not brought yet:
         self._coming: dict[bytes, str] = {}  # key, role
@@ -93,6 +96,10 @@ class MembershipLedger(ModeratedLedger):
         if self.invites.get(key) != (expires, counted):
             self._submit(AddInvite(key, expires, counted))
 
+    def links_of(self, key: bytes) -> Sequence[Member]:
+        """Return the members of one key."""
+        return self._links.get(key, ())
+
     def knows(self, key: bytes) -> bool:
         """Whether this key was ever admitted."""
         return key in self.owners or key in self._roles
@@ -113,7 +120,7 @@ class MembershipLedger(ModeratedLedger):
 
     def _is_here(self, key: bytes, nick: str) -> bool:
         skeleton = text.skeleton(nick)
-        return any(member.key == key and text.skeleton(member.nick) == skeleton for member in self.members)
+        return any(text.skeleton(member.nick) == skeleton for member in self.links_of(key))
 
     def has_stream(self, key: bytes, stream: int) -> bool:
         """Whether the room knows this stream of a key; a new one costs it memory for ever once it speaks."""
@@ -151,8 +158,8 @@ class MembershipLedger(ModeratedLedger):
             nick = text.nickname(wanted)
         except ValueError as error:
             raise Refused("nick-invalid", why=error) from None
-        for suffix in ("", *(f"-{n}" for n in range(2, 100))):
-            candidate = _with_suffix(nick, suffix)
+        for number in range(1, 100):
+            candidate = _with_suffix(nick, f"-{number}") if number > 1 else nick
             skeleton = text.skeleton(candidate)
             holders = self._alike.get(skeleton, [])
             if not holders and skeleton in self._nicks:  # which is what a claim is judged by

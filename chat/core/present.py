@@ -21,6 +21,7 @@ class Present:
 
     def __init__(self) -> None:
         self.here: dict[Who, bool] = {}  # in order of arrival; true for programs
+        self.others = 0  # how many more are here
         self.users: dict[Who, str] = {}  # of whom the host's machine knows it: their login names, sanitized
         self._before: dict[Who, bool] | None = None  # who was here, while a new list comes in pages
         self._is_first = True  # the list is still the one that we found when we came
@@ -41,6 +42,7 @@ class Present:
         if presence.reset:
             self._before, self.here = self.here if self._before is None else self._before, {}
             self.users.clear()
+        self.others = presence.others
         came = [who for who in presence.here if who not in self.here]
         if len(came) > (room := MAX_HERE - len(self.here)):
             came = came[: max(room, 0)]

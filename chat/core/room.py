@@ -15,6 +15,7 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -32,6 +33,7 @@ from chat.core.status import Status, pack_slot, unpack_slot
 from chat.core.wire import LOG_KINDS_END, MAX_BATCH, MAX_CONTROL, SPOKEN_END, Frame, Kind, run_of
 
 if TYPE_CHECKING:
+    from chat.core.bodies import Author
     from chat.core.log import Batch
     from chat.core.roster import Roster
     from chat.core.sequencer import Sequencer, Submission
@@ -55,20 +57,28 @@ class Member:
     cursor: Cursor
     silent: bool
     own_slot: bool  # it writes its slot on the board itself
+    posted: set[Member]  # of its room: who has something in the control queue that is not being sent yet
     statuses: float  # the version of others' states that it knows; infinity: it does not ask
     slot: bytes = b""  # its own state, from STATE
     shown: bytes = b""  # the slot that the host wrote to the board
     restrained: bool = False  # what it says is judged one by one: it is muted, or slow mode is on
     presence: int = -1  # the version of the roster that it knows; -1 is below any, even an empty one
+    listed: int = 0  # the version from which on it is listed itself: it is told nothing before
+
+    def post(self, data: bytes) -> None:
+        """Put whole frames for this member alone into its control queue."""
+        self.cursor.post(data)
+        self.posted.add(self)
 
     def pending(self, log: Log, roster: Roster) -> bytes | memoryview:
         """Return the bytes to send next: the cursor's, with presence between batches."""
-        if self.presence < roster.version and self.cursor.at_border:
-            page, self.presence = roster.page(self.presence)
-            self.cursor.post(page)
-        elif self.statuses < roster.statuses.version and self.cursor.at_border:
-            page, self.statuses = roster.statuses.page(int(self.statuses))
-            self.cursor.post(page)
+        if self.listed <= roster.version and self.cursor.at_border:
+            if self.presence < roster.version:
+                pages, self.presence = roster.pages(self.presence)
+                self.cursor.post(pages)
+            elif self.statuses < roster.statuses.version:
+                pages, self.statuses = roster.statuses.pages(int(self.statuses))
+                self.cursor.post(pages)
         return self.cursor.pending(log)
 
 
@@ -103,6 +113,10 @@ class Room(MembershipLedger):
         self.name = name
         self.guard = LoopGuard(bot_turns)
         self.expelled: list[Moderation] = []  # whose links the host must end
+        self.posted: set[Member] = set()  # see ``Member``; the host takes it whenever it sends
+        self._voices: dict[
+            Stream, Author
+        ] = {}  # of the members that have spoken; who began last, or came last, is last
 
     def _apply(self, submission: Submission) -> None:
         super()._apply(submission)
@@ -153,7 +167,7 @@ class Room(MembershipLedger):
         stream = self._stream(hello.key, hello.stream) if hello.stream else None
         replaced = stream.member if stream else None
         statuses = 0 if hello.states else inf
-        member = Member(hello.key, nick, role, stream, Cursor(start), hello.silent, hello.board, statuses)
+        member = Member(hello.key, nick, role, stream, Cursor(start), hello.silent, hello.board, self.posted, statuses)
         if not (member.silent or member.own_slot):
             member.slot = pack_slot(member.key, nick, Status())
         if replaced is not None:
@@ -166,10 +180,14 @@ class Room(MembershipLedger):
             # What is not committed does not count: a crash could still take it, and the member would have forgotten it.
             first_unsettled = self._committing.get(stream, self._touched.get(stream, stream.high_water)) + 1
             known = _rejections(stream, hello.unsettled, first_unsettled) if hello.unsettled else []
+            if stream.author is not None:
+                self._voices[stream] = stream.author
         self.members[member] = None
+        self._links.setdefault(member.key, []).append(member)
         self._restrain(member)
         if not member.silent:
             self.roster.enter(member.key, nick, bot=is_bot, user=user)
+        member.listed = self.roster.due
         welcome = Welcome(
             room=self.name,
             epoch=self.log.epoch,
@@ -193,13 +211,12 @@ class Room(MembershipLedger):
         It would have to ask for these names, and its question stands behind all that it says itself.
         """
         entry.welcome.proof = proof
-        post = entry.member.cursor.post
+        post = entry.member.post
         post(pack(Kind.WELCOME, entry.welcome))
         for one in entry.rejections:
             post(pack(Kind.REJECTED, one))
-        known = [member.stream.author for member in self.members if member.stream and member.stream.author]
-        if known:
-            known = sorted(known, key=lambda author: author.index)[-_NAMES_PAGE:]
+        newest = islice(reversed(self._voices.values()), _NAMES_PAGE)
+        if known := sorted(newest, key=lambda author: author.index):
             post(pack(Kind.NAMES, Names(authors=known, asked=[])))
 
     def leave(self, member: Member) -> None:
@@ -207,11 +224,17 @@ class Room(MembershipLedger):
         if member not in self.members:
             return
         del self.members[member]
+        self.posted.discard(member)
+        links = self._links[member.key]
+        links.remove(member)
+        if not links:
+            del self._links[member.key]
         if not member.silent:
             self.roster.leave(member.key, member.nick)
         stream = member.stream
         if stream is not None and stream.member is member:
             stream.member = None
+            self._voices.pop(stream, None)
             if not stream.accepted:  # it never spoke: a peer must not fill our memory by coming and going
                 del self._streams[stream.key, stream.id]
 
@@ -240,7 +263,7 @@ class Room(MembershipLedger):
             if ask.what != "names":
                 return ask
             known = [self._authors[i - 1] for i in ask.authors if 0 < i <= len(self._authors)]
-            member.cursor.post(pack(Kind.NAMES, Names(authors=known, asked=ask.authors)))
+            member.post(pack(Kind.NAMES, Names(authors=known, asked=ask.authors)))
         elif frame.kind < LOG_KINDS_END or frame.kind in _HOST_ONLY:
             raise RemoteProtocolError(f"the peer sent a frame of kind {frame.kind}, which only a host sends")
         return None  # BEAT, and kinds that only newer versions know
@@ -291,6 +314,12 @@ class Room(MembershipLedger):
             self.submitter.add(Append(stream.key, stream.id, member.nick, stream.bot, number, now, frames, ends))
         stream.accepted = number + len(ends) - 1
 
+    def _speaks_as(self, stream: Stream, author: Author) -> None:
+        super()._speaks_as(stream, author)
+        self._voices.pop(stream, None)
+        if stream.member is not None:
+            self._voices[stream] = author
+
     # -- storing ---------------------------------------------------------------------------------
 
     @property
@@ -312,7 +341,7 @@ class Room(MembershipLedger):
         deaf = [member for member in told if member.cursor.control_size > MAX_CONTROL]
         for member, rejections in told.items():
             if member not in deaf:
-                member.cursor.post(b"".join(rejections))  # ahead of everything that was numbered after them
+                member.post(b"".join(rejections))  # ahead of everything that was numbered after them
         self._committing = {}
         self.log.publish(batches)
         return deaf

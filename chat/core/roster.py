@@ -7,10 +7,14 @@ Rules:
 3. One key and nickname with several windows shows once.
 4. Members at the same version are sent the same bytes.
 5. Members on the host's machine write and read the board themselves; only remote members are sent updates.
+6. While the roster is held, changes gather without a version; ``release`` gives them one. So a thousand who join at
+   once are told in a few pages, and not each of all the others one by one.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from chat.core.bodies import Presence, States, pack
@@ -22,9 +26,12 @@ if TYPE_CHECKING:
 
     from chat.core.status import Status, Who
 
+# members whose nicknames and statuses the others are told, for 140 KB to each newcomer; of more, how many there are
+MAX_LISTED: Final = 1_000
 _STATUSES: Final = MAX_CONTROL // 256  # slots in a page
 # Changes in a page: of each a key (32 bytes), a nickname (at most 64), perhaps a login name (at most 32), and tags.
 _PAGE: Final = MAX_CONTROL // 141
+_TOGETHER: Final = 16  # pages that a member is sent at once: 64 KiB, of a list of many
 
 
 class _Changes:
@@ -32,17 +39,23 @@ class _Changes:
 
     def __init__(self) -> None:
         self.version = 0
-        self._changed: dict[Who, int] = {}  # the version of each one's last change, in that order
+        self._changed: dict[Who, int] = {}  # the version of each one's last change
+        self._order: list[tuple[int, Who]] = []  # the same by version, with older changes between
         self._pages: dict[int, tuple[bytes, int]] = {}  # by the member's version, for this version
 
-    def page(self, since: int) -> tuple[bytes, int]:
-        """Return a frame of at most 4 KiB for a member at version ``since``, and its new version.
+    def pages(self, since: int) -> tuple[bytes, int]:
+        """Return frames of at most 4 KiB each for a member at version ``since``, and its new version.
 
         Versions below 1 know nothing. Call again while the version returned is below ``version``.
         """
         known = self._pages.get(since)
         if known is None:
-            known = self._pages[since] = self._make_page(since)
+            frame, reached = self._make_page(since)
+            frames = [frame]
+            while reached < self.version and len(frames) < _TOGETHER:
+                frame, reached = self._make_page(reached)
+                frames.append(frame)
+            known = self._pages[since] = b"".join(frames), reached
         return known
 
     def _make_page(self, since: int) -> tuple[bytes, int]:
@@ -50,20 +63,22 @@ class _Changes:
 
     def _change(self, who: Who) -> None:
         self.version += 1
-        self._changed.pop(who, None)
         self._changed[who] = self.version
+        self._order.append((self.version, who))
         self._pages.clear()
+        if len(self._order) > 2 * len(self._changed) + 512:
+            self._order = [(version, who) for version, who in self._order if self._changed.get(who) == version]
 
     def _newer(self, since: int, most: int, among: Collection[Who]) -> tuple[list[Who], int]:
         """Return the first ``most`` who changed after a version, and the version that a member then knows."""
-        newer = []
-        for who, version in reversed(self._changed.items()):
-            if version <= since:
-                break
-            if who in among:
-                newer.append(who)
-        page = newer[: -most - 1 : -1]
-        return page, self.version if len(page) == len(newer) else self._changed[page[-1]]
+        page: list[Who] = []
+        for at in range(bisect_right(self._order, since, key=itemgetter(0)), len(self._order)):
+            version, who = self._order[at]
+            if self._changed.get(who) == version and who in among:
+                if len(page) == most:
+                    return page, self._changed[page[-1]]
+                page.append(who)
+        return page, self.version
 
 
 class Roster(_Changes):
@@ -73,14 +88,18 @@ class Roster(_Changes):
         super().__init__()
         self.here: dict[Who, int] = {}  # how many windows each has open, in order of arrival
         self.statuses = Statuses()
+        self._listed: dict[Who, None] = {}  # of whom members are told: programs, and those who came first
+        self._others: dict[Who, None] = {}  # the rest, in order of arrival
         self._bots: set[Who] = set()  # which of them are programs
         self._users: dict[Who, str] = {}  # login names
         self._floor = 0  # a member below this version gets the whole list
+        self._held: dict[Who, None] | None = None  # who has changed since ``hold``; None: it is not held
 
     def look(self, statuses: Mapping[Who, Status]) -> bool:
         """Take note of everybody's status. Return whether any changed."""
         before = self.statuses.version
-        self.statuses.show(statuses, self.here)
+        told = [who for who in self._listed if who not in self._held] if self._held else self._listed
+        self.statuses.show(statuses, told)
         return self.statuses.version != before
 
     def enter(self, key: bytes, nick: str, *, bot: bool = False, user: str = "") -> None:
@@ -92,6 +111,8 @@ class Roster(_Changes):
         is_named = user != "" and self._users.get(who) != user
         if is_named:
             self._users[who] = user
+        if self.here[who] == 1:
+            (self._listed if bot or len(self._listed) < MAX_LISTED else self._others)[who] = None
         if self.here[who] == 1 or is_named:
             self._change(who)
 
@@ -99,27 +120,71 @@ class Roster(_Changes):
         """Forget a window. Raises KeyError for one that was not open."""
         who = (key, nick)
         self.here[who] -= 1
-        if not self.here[who]:
-            del self.here[who]
-            self._bots.discard(who)
-            self._users.pop(who, None)
+        if self.here[who]:
+            return
+        del self.here[who]
+        self._bots.discard(who)
+        self._users.pop(who, None)
+        if who in self._listed and self._others:
+            follows = next(iter(self._others))
+            del self._others[follows]
+            self._listed[follows] = None
+            self._change(follows)
+        self._listed.pop(who, None)
+        self._others.pop(who, None)
+        self._change(who)
+
+    # -- telling the members ---------------------------------------------------------------------
+
+    @property
+    def due(self) -> int:
+        """The version from which on everything is told that has changed so far."""
+        return self.version + bool(self._held)
+
+    def hold(self) -> None:
+        """Tell nobody of changes until ``release``."""
+        self._held = self._held or {}
+
+    def release(self) -> bool:
+        """Give a version to what has changed meanwhile; return whether anything has."""
+        held, self._held, before = self._held or {}, None, self.version
+        for who in held:
             self._change(who)
-        if len(self._changed) > 2 * len(self.here) + 512:
-            # Forget those who left: a member that does not know yet gets the whole list instead.
-            # Everyone here gets a version above the floor, or a list in pages would start over again and again.
+        self._forget()
+        return self.version > before
+
+    def _change(self, who: Who) -> None:
+        if self._held is not None:
+            self._held[who] = None
+        elif who in self._listed or who in self._changed:
+            super()._change(who)
+            self._forget()
+        else:  # nobody has heard of it, but it counts among the others
+            self.version += 1
+            self._pages.clear()
+
+    def _forget(self) -> None:
+        """Forget those who left, if they are many: a member that does not know yet gets the whole list instead.
+
+        Everyone here gets a version above the floor, or a list in pages would start over again and again.
+        """
+        if self._held is None and len(self._changed) > 2 * len(self._listed) + 512:
             self._floor = self.version
-            self._changed = {here: version for version, here in enumerate(self.here, self._floor + 1)}
-            self.version += len(self.here)
+            self._order = list(enumerate(self._listed, self._floor + 1))
+            self._changed = {listed: version for version, listed in self._order}
+            self.version += len(self._order)
+            self._pages.clear()
 
     def _make_page(self, since: int) -> tuple[bytes, int]:
         reset = since < self._floor or since <= 0
-        page, reached = self._newer(0 if reset else since, _PAGE, self.here if reset else self._changed)
-        here = [who for who in page if who in self.here]
+        page, reached = self._newer(0 if reset else since, _PAGE, self._listed if reset else self._changed)
+        here = [who for who in page if who in self._listed]
         presence = Presence(
             here=here,
-            gone=[who for who in page if who not in self.here],
+            gone=[who for who in page if who not in self._listed],
             reset=reset,
             more=reached < self.version,
+            others=len(self._others),
             bots=[place for place, who in enumerate(here) if who in self._bots],
             users=[(place, self._users[who]) for place, who in enumerate(here) if who in self._users],
         )

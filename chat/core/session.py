@@ -104,6 +104,11 @@ class Session:
         return self._present.here
 
     @property
+    def others(self) -> int:
+        """How many more are in the room; a large one does not list all."""
+        return self._present.others
+
+    @property
     def users(self) -> dict[Who, str]:
         """The login names of those of whom the kernel of the host's machine knows it."""
         return self._present.users

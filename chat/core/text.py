@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 from chat.core.errors import Text, WrongValue
@@ -46,6 +46,7 @@ RESERVED: Final = (  # nicknames for the owner and the programs of a host only
 _MAX_MARKS: Final = 8
 _MAX_NAME_MARKS: Final = 4  # marks on one letter in a name (UTS 39, section 5.4); then ``nick-invalid``, or exit code 2
 _MAX_RAW_NAME: Final = 256  # characters before normalising, which takes quadratic time on a run of marks
+_CACHED: Final = 4096  # names that were judged last, of at most 1 KiB each: a host judges each newcomer's a few times
 _TAB: Final = "    "  # of fixed width, since tab stops depend on the column, which is not known here
 
 # Insides of classes of regular expressions.
@@ -141,6 +142,7 @@ def quoted(text: str, limit: int = MAX_QUOTED) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
+@lru_cache(_CACHED)
 def nickname(text: str) -> str:
     """Return ``text`` in NFKC if it is a valid nickname; the module's docstring names the characters.
 
@@ -155,6 +157,7 @@ def room_name(text: str) -> str:
     return _name(text[1:] if text[:1] in ("#", "\uff03") else text, Text("room name"))
 
 
+@lru_cache(_CACHED)
 def skeleton(nick: str) -> str:
     """Return a key that look-alike nicknames share. It is not for showing.
 

@@ -286,7 +286,7 @@ class AdmissionControl:
     def _claim(self, hosted: HostedRoom, hello: Hello, peer: Peer, *, is_counted: bool = False) -> None:
         """Claim the peer's nickname, count the use of its invite, and admit its key. Raises Refused, StoreError."""
         room = hosted.room
-        theirs = [member for member in room.members if member.key == hello.key]
+        theirs = room.links_of(hello.key)
         if len(theirs) >= MAX_LINKS_A_KEY and not any(one.stream and one.stream.id == hello.stream for one in theirs):
             raise Refused("too-many-links", count=MAX_LINKS_A_KEY)
         is_new = not (room.only or room.knows(hello.key) or room.is_coming(hello.key))
@@ -312,16 +312,16 @@ class AdmissionControl:
         member = entry.member
         room.welcome(entry, self._host.identity.sign(proof))
         if hosted.full:
-            member.cursor.post(hosted.full)
+            member.post(hosted.full)
         if not (self._host.space.is_set() or room.only):
-            member.cursor.post(pack(Kind.NOTICE, self._host.disk_low))
+            member.post(pack(Kind.NOTICE, self._host.disk_low))
         self._host.announced.discard((room.name, member.key))
         if not room.only and not member.silent:
             for name, other, next_seq, stored_read in store.direct_rooms(member.key, _DIRECT_LISTED):
                 opened = self._host.rooms.get(name)  # there it may have read more than is stored yet
                 read = opened.room.read_by(member.key) if opened is not None else stored_read
                 direct = Direct(room=name, other=other, nick=room.nick_of(other), next_seq=next_seq, read=read)
-                member.cursor.post(pack(Kind.DIRECT, direct))
+                member.post(pack(Kind.DIRECT, direct))
                 self._host.announced.add((name, member.key))
         if entry.replaced is not None:
             hosted.drop(entry.replaced)

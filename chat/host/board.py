@@ -11,9 +11,10 @@ A broken board loses presence, never messages. Without a board the host goes by 
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import contextmanager
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from chat.core import status
 from chat.core.errors import ChatError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from chat.transport import Board, BoardSlot
 
 _logger = logging.getLogger("chat.host.host")
+_FULL: Final = 1.0  # seconds for which a full board is not searched for a free slot again: that takes 0.2 ms
 
 
 class HostBoard:
@@ -37,6 +39,7 @@ class HostBoard:
         self._folder = folder
         self._slots: dict[Member, BoardSlot] = {}  # which we write for members that do not see the board
         self._warned = ""
+        self._full_until = 0.0  # by the monotonic clock
         self._board = self._open()
 
     def _open(self) -> Board | None:
@@ -67,9 +70,12 @@ class HostBoard:
     def claim(self, member: Member) -> bool:
         """Claim a slot for a member that has none of its own; return False if the board is full."""
         if self._board is not None and member.slot:
+            if time.monotonic() < self._full_until:
+                return False
             with self._faults_logged():
                 slot = self._board.claim()
                 if slot is None:
+                    self._full_until = time.monotonic() + _FULL
                     return False
                 self._slots[member] = slot
                 slot.write(member.slot)
@@ -81,6 +87,7 @@ class HostBoard:
             self._room.has_read(member.key, shown[1].read)
         if (slot := self._slots.pop(member, None)) is not None:
             slot.close()
+            self._full_until = 0.0
 
     def poll(self) -> bool:
         """Write what members sent, and read the board for those that cannot; return whether they lack something."""

@@ -151,7 +151,7 @@ class Host:
                     (other,) = room.only - {member.key}
                     nick, read = elsewhere.room.nick_of(other), room.read_by(member.key)
                     news = Direct(room=room.name, other=other, nick=nick, next_seq=room.log.end, read=read)
-                    member.cursor.post(pack(Kind.DIRECT, news))
+                    member.post(pack(Kind.DIRECT, news))
                     self.announced.add((room.name, member.key))
                     elsewhere.wake()
 

@@ -7,8 +7,7 @@ Rules:
 
 1. Batching has no timer: while a commit or a round of sends is under way, the next batch grows by itself.
 2. Append, store, send: a tick sends nothing before the commit has returned.
-3. The host never waits for a member. A link that takes no more gets a task that waits for it. A member that sends
-   too fast, or while the disk lags behind, is not read for a while.
+3. The host never waits for a member (``connection``).
 """
 
 from __future__ import annotations
@@ -16,30 +15,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import sys
 import time
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from chat.core.bodies import Notice, Refusal, pack
-from chat.core.errors import StoreError, StoreFull, TransportError
-from chat.core.ledger import BOT
-from chat.core.wire import MAX_BATCH, MAX_CONTROL, SPOKEN_END, Kind, encode
-from chat.host import moderation, requests
+from chat.core.errors import StoreError, StoreFull
+from chat.core.wire import MAX_CONTROL, Kind, encode
+from chat.host import moderation
 from chat.host.bans import Bans
+from chat.host.connection import Connection
 from chat.host.invites import OWNER
-from chat.host.rates import PRIVILEGED, Bucket, Rates, keep_until_full
-from chat.host.slots import source_of
+from chat.host.rates import Rates, keep_until_full
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from chat.core.ledger import RoomTables
     from chat.core.log import Batch
     from chat.core.room import Member, Room
     from chat.core.sequencer import Submission
-    from chat.core.wire import Parser
     from chat.host.board import HostBoard
     from chat.host.host import Host
     from chat.host.search import Index
@@ -48,12 +43,11 @@ if TYPE_CHECKING:
 
 _logger: Final = logging.getLogger("chat.host.host")
 
-# bytes for one member in one tick, so that catching up delays nobody else; the rest comes with the next
-SEND_BUDGET: Final = 256 * 1024
-BACKLOG: Final = 1024 * 1024  # bytes appended but not yet stored; beyond it members are not read
 SLOW_COMMIT: Final = 0.002  # seconds; slower disks are written from a thread
 _RETRY: Final = 1.0  # seconds between tries while the disk is full
 NICK_GRACE: Final = 600.0  # seconds for which a nickname that never spoke is kept after its last link; then it is free
+# seconds between two pages on who came and left, for each thousand members; what happens meanwhile waits for the next
+PRESENCE_PERIOD: Final = 0.25
 IDLE: Final = 60.0  # seconds after which a direct room with nobody in it is closed; it opens again as somebody comes
 ORDER_TIMEOUT: Final = 5.0  # seconds that a newcomer waits for the sequencer; then its link ends, and it dials again
 _BEAT_FRAME: Final = encode(Kind.BEAT)
@@ -88,6 +82,8 @@ class HostedRoom:
             room.submitter.on_ordered = self.drained.set
         self.on_stored: Callable[[], None] = index.wake  # batches have been stored
         self._tick_due = False
+        self._presence_told = 0  # the version of the roster
+        self._told = (0, 0, 0)  # what everybody was sent last: the end of the log, versions of the roster and statuses
         self._departed = dict.fromkeys(room.unspoken(), time.monotonic())  # key, nickname: since when it is not here
         self._loop_told = 0.0  # the longest pause of its loop guard that the room has been told of
         self._person_spoke = asyncio.Event()
@@ -102,6 +98,7 @@ class HostedRoom:
         self.bans.came(member.key, link.peer)
         if not self.board.claim(member):
             self._post(member, _BOARD_FULL)
+        self.room.posted.add(member)  # a tick between WELCOME and now did not find it
         self.wake()
         return connection
 
@@ -236,7 +233,7 @@ class HostedRoom:
 
     def _post(self, member: Member, notice: bytes) -> None:
         if member.cursor.control_size <= MAX_CONTROL:  # a disk that fills up now and then must not fill the queue
-            member.cursor.post(notice)
+            member.post(notice)
 
     async def slow_loops(self, connection: Connection) -> None:
         """Leave a program unread that answers another, for as long as the room's guard says."""
@@ -281,10 +278,33 @@ class HostedRoom:
                 self._commit_now()
             elif self.room.log.unpublished or self.room.changed:
                 self.committing = host.start(self._commit_in_thread())
+        self._hold_presence()
         self._send_all()  # what is stored, also while a slow commit or a full disk keeps the rest back
 
+    def _hold_presence(self) -> None:
+        """Let those who come and go after these be told together: while many do, each is not told of each at once."""
+        if (version := self.room.roster.version) > self._presence_told:
+            self._presence_told = version
+            self.room.roster.hold()
+            seconds = PRESENCE_PERIOD * max(1, len(self.connections) / 1000)
+            asyncio.get_running_loop().call_later(seconds, self._release_presence)
+
+    def _release_presence(self) -> None:
+        if self.room.roster.release():
+            self.wake()
+
     def _send_all(self) -> None:
-        for connection in list(self.connections.values()):
+        """Send what is new: to everybody, or, if it is nothing but frames to some alone, to these.
+
+        So a thousand members who do not hear of it cost nothing when one joins or asks for something.
+        """
+        room, roster = self.room, self.room.roster
+        news = room.log.end, roster.version, roster.statuses.version
+        posted, all_told = list(room.posted), news == self._told
+        room.posted.clear()
+        self._told = news
+        some = filter(None, map(self.connections.get, posted)) if all_told else self.connections.values()
+        for connection in list(some):
             if connection.clogged is None:
                 connection.send()
 
@@ -358,137 +378,3 @@ class HostedRoom:
         self._commit_now()
         self._tell(_CLOSING)
         self._send_all()
-
-
-@dataclass(slots=True, eq=False)
-class Connection:
-    """A member, its link, and the task that reads it."""
-
-    hosted: HostedRoom
-    member: Member
-    link: Link
-    task: asyncio.Task[None]
-    heard: float = field(default_factory=time.monotonic)  # infinity while we choose not to read
-    clogged: asyncio.Task[None] | None = None  # waits until the link takes more
-    searching: bool = False
-    refusal: Refusal | None = None  # why the host has ended this link
-    bucket: Bucket | None = None  # what it may send, together with others
-    place: int = 0  # among those who wait for that bucket
-    held: bool = False  # it said something, and must wait for space on the disk
-
-    def __post_init__(self) -> None:
-        self.bucket = self.hosted.rates.bucket(self.member, self.link.peer)
-
-    async def receive(self, parser: Parser) -> None:
-        """Feed the room until the member leaves. Raises RemoteProtocolError, TransportError."""
-        hosted, is_bot = self.hosted, self.member.role == BOT
-        room, guard = hosted.room, hosted.room.guard
-        data, size = b"", len(parser.rest)  # the parser may hold what came right behind HELLO
-        while True:
-            while room.backlog > BACKLOG:
-                hosted.drained.clear()
-                await self.unread(hosted.drained.wait())
-            if (bucket := self.bucket) is not None and bucket.is_empty(self.heard):
-                bucket = self.bucket = hosted.rates.bucket(self.member, self.link.peer)  # it may be known by now
-                assert bucket is not None
-                await self.unread(self._turn(bucket, size or len(parser.rest)))
-            most = guard.most if is_bot else bucket.rate if bucket is not None else sys.maxsize
-            count = self._handle(parser, data, most)
-            if count is None:
-                return
-            if bucket is not None:
-                reads, room.disk_reads = room.disk_reads, 0
-                bucket.charge(count, size + reads * MAX_BATCH, self.heard)
-            if self.held:
-                await self.unread(hosted.host.space.wait())
-                data, size, self.held = b"", 0, False
-                continue
-            if data and not count and (seconds := hosted.host.work.charge(source_of(self.link.peer))):
-                await self.unread(asyncio.sleep(seconds))  # bytes gather meanwhile
-            if is_bot:
-                await hosted.slow_loops(self)
-            if count >= most:  # the parser may hold more
-                data, size = b"", 0
-                continue
-            data = await self.link.receive()
-            if not (size := len(data)):
-                return
-
-    async def _turn(self, bucket: Bucket, size: int) -> None:
-        self.place = await bucket.turn(self.place, size)
-
-    def _handle(self, parser: Parser, data: bytes, most: int) -> int | None:
-        """Give the room at most ``most`` frames; the parser keeps the rest. Return how many, or None after a BYE."""
-        hosted, member = self.hosted, self.member
-        self.heard = time.monotonic()
-        now = time.time_ns() // 1_000_000
-        data, parser.rest = parser.rest + data, b""
-        may_write = hosted.host.space.is_set() or member.role in PRIVILEGED
-        try:
-            count, size = hosted.room.take_run(member, data, now, most if may_write else 0)
-            if count >= most:
-                parser.rest = data[size:]
-                return count
-            with closing(parser.feed(data[size:])) as frames:  # the rest goes frame by frame
-                for frame in frames:
-                    if not may_write and 0 < frame.kind < SPOKEN_END:
-                        self.held = True
-                        break
-                    count += 1
-                    if frame.kind == Kind.BYE:
-                        return None
-                    if (question := hosted.room.handle(member, frame, now)) is not None:
-                        requests.answer(self, question, frame.number)
-                    if count >= most:
-                        break
-            if self.held:
-                parser.rest = frame.raw + parser.rest
-        finally:
-            hosted.free_loops()
-            hosted.wake()
-        return count
-
-    async def unread(self, wait: Awaitable[object]) -> None:
-        """Leave the member unread for as long as ``wait`` takes. Its silence is not its own fault meanwhile."""
-        self.heard = math.inf
-        try:
-            await wait
-        finally:
-            self.heard = time.monotonic()
-
-    def send(self) -> None:
-        """Send what the member lacks, as far as the link takes it, and at most the budget of one tick."""
-        hosted, member, link = self.hosted, self.member, self.link
-        log, roster = hosted.room.log, hosted.room.roster
-        budget = SEND_BUDGET
-        try:
-            while data := member.pending(log, roster):
-                count = link.send(data)
-                member.cursor.advance(count)
-                if count < len(data):
-                    self.clogged = hosted.host.start(self._unclog())
-                    return
-                budget -= count
-                if budget <= 0:
-                    hosted.wake()
-                    return
-        except Exception as error:
-            self._could_not_send(error)
-
-    async def _unclog(self) -> None:
-        try:
-            await self.link.writable()
-        except Exception as error:
-            self._could_not_send(error)
-            return
-        self.clogged = None
-        self.send()
-
-    def _could_not_send(self, error: Exception) -> None:
-        """Drop this member only, unless it is our own disk that cannot be read."""
-        if isinstance(error, StoreError) and not isinstance(error, StoreFull):
-            self.hosted.host.fail(error)
-            return
-        if not isinstance(error, TransportError | StoreFull):
-            _logger.error("a fault of this program, or of the transport; please report it", exc_info=error)
-        self.hosted.drop(self.member, str(error))

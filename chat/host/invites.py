@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from chat.core.bodies import Ask
-    from chat.host.hosted_room import Connection, HostedRoom
+    from chat.host.connection import Connection
+    from chat.host.hosted_room import HostedRoom
     from chat.host.store import Store
 
 OWNER: Final = frozenset({"owner"})

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from chat.core.bodies import Ask
     from chat.core.room import Room
-    from chat.host.hosted_room import Connection, HostedRoom
+    from chat.host.connection import Connection
+    from chat.host.hosted_room import HostedRoom
 
 STAFF: Final = frozenset({"owner", "operator"})
 MAX_REASON: Final = 200  # characters of a reason or a topic; more is cut
@@ -163,7 +164,7 @@ def _check_rank(connection: Connection, key: bytes, nick: str) -> str:
 
 
 def _role_of(room: Room, key: bytes) -> str:
-    if any(member.key == key and member.role == "owner" for member in room.members):  # by the user's own process
+    if any(member.role == "owner" for member in room.links_of(key)):  # by the user's own process
         return "owner"
     return room.role_of(key)
 

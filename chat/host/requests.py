@@ -17,7 +17,7 @@ from chat.host.invites import OWNER
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chat.host.hosted_room import Connection
+    from chat.host.connection import Connection
 
 
 def answer(connection: Connection, ask: Ask, number: int) -> None:
@@ -32,7 +32,7 @@ def answer(connection: Connection, ask: Ask, number: int) -> None:
     except RequestFailed as error:
         found = _failure(error)
     if found is not None:
-        connection.member.cursor.post(pack(Kind.ANSWER, found, number=number))
+        connection.member.post(pack(Kind.ANSWER, found, number=number))
 
 
 def _failure(error: RequestFailed) -> Answer:
@@ -42,6 +42,7 @@ def _failure(error: RequestFailed) -> Answer:
 def _range(connection: Connection, ask: Ask, number: int) -> None:
     """Send a part of the log as RANGE frames, which are the answer."""
     end = connection.hosted.room.log.end
+    connection.member.posted.add(connection.member)
     if not connection.member.cursor.send_range(number, max(1, ask.first), min(ask.before, end)):
         raise RequestFailed("range-runs")
 
@@ -77,7 +78,7 @@ async def _answer_search(connection: Connection, ask: Ask, number: int) -> None:
     finally:
         connection.searching = False
     if member in hosted.connections:
-        member.cursor.post(pack(Kind.ANSWER, found, number=number))
+        member.post(pack(Kind.ANSWER, found, number=number))
         hosted.wake()
 
 

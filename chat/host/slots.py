@@ -26,7 +26,7 @@ from chat.transport.shares import Shares
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chat.host.hosted_room import Connection
+    from chat.host.connection import Connection
     from chat.transport import Link, Peer
 
 _logger: Final = logging.getLogger("chat.host.host")

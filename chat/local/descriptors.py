@@ -12,7 +12,7 @@ import resource
 import select
 import sys
 from codecs import BOM_UTF8
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Any, Final
 
 BOM: Final = BOM_UTF8  # the byte order mark that some editors put before a text
@@ -118,10 +118,14 @@ def has_spare(*counts: int) -> bool:
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     part = MOST if limit == resource.RLIM_INFINITY else limit // 8
-    with ExitStack() as opened, suppress(OSError):
-        first = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        opened.callback(os.close, first)
+    opened: list[int] = []
+    try:
+        opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         for _ in range(sum(min(count, part) for count in counts) - 1):
-            opened.callback(os.close, os.dup(first))
-        return True
-    return False
+            opened.append(os.dup(opened[0]))
+    except OSError:
+        return False
+    finally:
+        for fd in opened:
+            os.close(fd)
+    return True

@@ -208,7 +208,7 @@ if __name__ == "__main__":
 # - A log on disk, and a cursor in it for each reader, so that slow ones catch up: chat/core/log.py, chat/host/store.py
 # - Receipts, and sending again: docs/explanation/acknowledgement.md
 # - Beats, which notice a peer that vanishes without a word: chat/core/session.py
-# - A limit on what one member sends in a second: chat/host/hosted_room.py
+# - A limit on what one member sends in a second: chat/host/connection.py
 # - Dialling again, and going on where it was: chat/client/client.py
 # - A screen on which messages do not tear the line that you are typing: chat/ui/fullscreen/app.py
 # - Pipes and queues beside TCP: transports/pipe.py, transports/localqueue.py

@@ -24,19 +24,24 @@ class Reader:
         self.version = -1
         self.here: set[tuple[bytes, str]] = set()
         self.pages: list[Presence] = []
+        self.others = 0
 
     def take(self, roster: Roster) -> None:
-        """Take one page, as a session does."""
-        data, self.version = roster.page(self.version)
-        assert len(data) <= MAX_CONTROL
-        (found,) = split(data)
-        page = unpack(Presence, found)
-        self.pages.append(page)
-        if page.reset:
-            self.here.clear()
-        self.here.difference_update(page.gone)
-        self.here.update(page.here)
+        """Take some pages, as a session does."""
+        data, self.version = roster.pages(self.version)
+        assert len(data) <= 16 * MAX_CONTROL
+        frames = list(split(data))
+        for frame in frames:
+            assert len(frame.raw) <= MAX_CONTROL
+            page = unpack(Presence, frame)
+            self.pages.append(page)
+            if page.reset:
+                self.here.clear()
+            self.here.difference_update(page.gone)
+            self.here.update(page.here)
+        page = unpack(Presence, frames[-1])
         assert page.more == (self.version < roster.version)
+        self.others = page.others
 
     def catch_up(self, roster: Roster) -> None:
         while self.version < roster.version:
@@ -173,10 +178,10 @@ def test_what_lies_between_is_not_told() -> None:
 def test_members_of_one_version_are_sent_the_same_bytes() -> None:
     roster = Roster()
     roster.enter(key(1), "ann")
-    assert roster.page(0)[0] is roster.page(0)[0]
-    before = roster.page(0)
+    assert roster.pages(0)[0] is roster.pages(0)[0]
+    before = roster.pages(0)
     roster.enter(key(2), "bob")
-    assert roster.page(0) != before
+    assert roster.pages(0) != before
 
 
 def test_a_long_list_goes_in_pages_of_4_kib() -> None:
@@ -192,17 +197,20 @@ def test_a_long_list_goes_in_pages_of_4_kib() -> None:
 
 def test_changes_between_two_pages_are_not_lost() -> None:
     roster, reader = Roster(), Reader()
-    for number in range(100):
+    for number in range(999):
         roster.enter(key(number), f"n{number}")
     reader.take(roster)
+    assert reader.pages[-1].more
     roster.leave(key(0), "n0")  # told already
-    roster.leave(key(99), "n99")  # not yet
-    roster.enter(key(100), "n100")
+    roster.leave(key(998), "n998")  # not yet
+    roster.enter(key(1000), "n1000")
     reader.catch_up(roster)
     assert reader.here == set(roster.here)
 
 
-def test_a_long_list_ends_although_people_come_and_go_all_the_while() -> None:
+def test_a_long_list_ends_although_people_come_and_go_all_the_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat.core.roster.MAX_LISTED", 3000)
+    monkeypatch.setattr("chat.core.roster._TOGETHER", 1)
     roster, reader = Roster(), Reader()
     for number in range(2000):
         roster.enter(key(number), f"n{number}")
@@ -221,6 +229,54 @@ def pass_by(roster: Roster, guests: int) -> None:
     for number in range(roster.version, roster.version + guests):
         roster.enter(key(5000 + number), "guest")
         roster.leave(key(5000 + number), "guest")
+
+
+def test_while_it_is_held_nobody_hears_of_anybody() -> None:
+    roster, reader, newcomer = Roster(), Reader(), Reader()
+    roster.enter(key(1), "ann")
+    reader.catch_up(roster)
+    roster.hold()
+    assert roster.due == roster.version  # nothing waits
+    roster.enter(key(2), "bob")
+    roster.enter(key(3), "passing")
+    roster.leave(key(3), "passing")
+    roster.leave(key(1), "ann")
+    assert roster.due > roster.version
+    newcomer.catch_up(roster)
+    reader.catch_up(roster)
+    assert len(reader.pages) == 1
+    due = roster.due
+    assert roster.release()
+    assert roster.version >= due
+    for one in (reader, newcomer):
+        one.catch_up(roster)
+        assert one.pages[-1].here == [(key(2), "bob")]
+        assert one.here == {(key(2), "bob")}
+    assert not roster.release()  # nothing has changed since
+    roster.enter(key(4), "cid")  # at once again
+    reader.catch_up(roster)
+    assert reader.here == {(key(2), "bob"), (key(4), "cid")}
+
+
+def test_of_very_many_the_first_are_listed_and_the_others_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chat.core.roster.MAX_LISTED", 3)
+    roster, reader, late = Roster(), Reader(), Reader()
+    for number in range(6):
+        roster.enter(key(number), f"n{number}", bot=number == 5)
+        reader.catch_up(roster)
+    late.catch_up(roster)
+    for one in (reader, late):
+        assert one.here == {(key(number), f"n{number}") for number in (0, 1, 2, 5)}  # the last is a program
+        assert one.others == 2
+    roster.leave(key(1), "n1")  # whoever came next takes the place
+    reader.catch_up(roster)
+    assert ({number for number, _nick in reader.here}, reader.others) == ({key(0), key(2), key(3), key(5)}, 1)
+    roster.leave(key(4), "n4")  # of whom nobody has heard
+    reader.catch_up(roster)
+    assert (len(reader.here), reader.others) == (4, 0)
+    roster.enter(key(1), "n1")  # there is no place for it now
+    reader.catch_up(roster)
+    assert ({number for number, _nick in reader.here}, reader.others) == ({key(0), key(2), key(3), key(5)}, 1)
 
 
 @pytest.mark.parametrize("stay", [0, 3])

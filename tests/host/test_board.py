@@ -187,7 +187,7 @@ def test_a_full_board_is_told_of_and_the_talk_goes_on(tmp_path: Path) -> None:
                 assert (await bob.event(Notice)).code == "board-full"
                 await ann.say("hi")
                 await bob.hear("hi")
-                assert len(ann.people()) == 2
+                await until(lambda: len(ann.people()) == 2, "ann knows that bob is here")
             full.close()
 
     run(scene())

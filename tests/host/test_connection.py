@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from chat.core.wire import HEADER_SIZE, MAX_FRAME, MAX_TEXT, Kind, encode
+from chat.host import connection
 from chat.host import host as host_module
-from chat.host import hosted_room
 from tests.host.host_fixture import (
     FakeLink,
     FakeTransport,
@@ -84,7 +84,7 @@ def test_who_catches_up_gets_so_much_a_turn_and_the_others_theirs_in_between(
             for number in range(1, 129):
                 ann.say(number, f"{number} ".ljust(MAX_TEXT, "."))
             await until(lambda: ann.has("128 ".ljust(MAX_TEXT, ".")), "two MiB are in the log")
-            monkeypatch.setattr(hosted_room, "SEND_BUDGET", 100_000)
+            monkeypatch.setattr(connection, "SEND_BUDGET", 100_000)
             order: list[int] = []  # bytes sent to bob, and a 0 for each turn of ann's
 
             def note(data: Any, *, send: Any = bob.link.send) -> int:
@@ -150,7 +150,7 @@ def test_a_member_that_the_host_does_not_read_is_not_silent(tmp_path: Path, monk
     """While the disk is full, say: it may have said a lot."""
     monkeypatch.setattr(host_module, "BEAT", 0.01)
     monkeypatch.setattr(host_module, "SILENCE", 0.5)
-    monkeypatch.setattr(hosted_room, "BACKLOG", 1000)
+    monkeypatch.setattr(connection, "BACKLOG", 1000)
 
     async def scene() -> None:
         async with SlowHostFixture(tmp_path) as fixture:
@@ -194,6 +194,7 @@ def test_a_fault_of_one_link_costs_the_others_nothing(
             await ann.come()
             await bob.come()
             ann.say(1, "wake up")
+            await until(lambda: bob.has("wake up"), "all have been sent it, or tried")
             if where == "writable":
                 link.make_room(math.inf)
             link.arrive(b"")
