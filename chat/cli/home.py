@@ -12,7 +12,7 @@ import click
 from chat.i18n import _, translate
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Coroutine, Iterator, Sequence
     from pathlib import Path
 
     from chat.client.client import Client
@@ -32,6 +32,22 @@ def warn(message: str) -> None:
     """Write to standard error. A terminal that is gone must not change the exit code."""
     with suppress(OSError):
         click.echo(message, err=True)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of texts: on a terminal in aligned columns, else with a tab between them, for other programs."""
+    from chat.core.text import visible
+
+    shown = [[visible(text, lines=False) for text in row] for row in rows]
+    if not sys.stdout.isatty():
+        click.echo("".join("\t".join(row) + "\n" for row in shown), nl=False)
+        return
+    from wcwidth import wcswidth
+
+    widths = [max(map(wcswidth, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
+        padded = (text + " " * (width - wcswidth(text)) for text, width in zip(row, widths, strict=True) if width)
+        click.echo("  ".join(padded).rstrip())
 
 
 class Home:

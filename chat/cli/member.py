@@ -16,7 +16,7 @@ from click import option
 from chat import i18n
 from chat.cli import options
 from chat.cli.help import command
-from chat.cli.home import Home, run, warn
+from chat.cli.home import Home, print_table, run, warn
 from chat.core.errors import FAILED, INTERRUPTED, ChatError, Refused, WrongValue
 from chat.i18n import _, plural, translate
 
@@ -357,5 +357,4 @@ def list_transports() -> None:
     """List the installed transports."""
     from chat.transport.registry import find, schemes
 
-    for scheme in schemes():
-        click.echo(f"{scheme}\t{find(scheme).summary}")
+    print_table([(scheme, find(scheme).summary) for scheme in schemes()])

@@ -13,7 +13,7 @@ from click import option
 
 from chat.cli import options
 from chat.cli.help import command
-from chat.cli.home import Home, run
+from chat.cli.home import Home, print_table, run
 from chat.core.errors import ChatError, DialFailed, NoSuchRoom, Text, TransportError, WrongValue
 from chat.i18n import _, later, plural
 
@@ -301,11 +301,10 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
 def rooms(json: bool) -> None:
     """List the rooms open on this machine, with their transports, members and age."""
     from chat.client.board_view import statuses
-    from chat.core.text import visible
     from chat.local.rooms import records
     from chat.ndjson import dump
 
-    found = records()
+    found, rows = records(), []
     for record in found:
         minutes = max(0, int(time.time() - record.started / 1000)) // 60
         shown = None if record.owner else statuses(record.room)  # a board is its own user's alone
@@ -318,8 +317,9 @@ def rooms(json: bool) -> None:
             hours = _("open for {hours} h {minutes} min") if minutes >= 60 else _("open for {minutes} min")
             age = hours.format(hours=minutes // 60, minutes=minutes % 60)
             wires = " ".join(address.partition(":")[0] for address in record.addresses)
-            here = plural("1 member", "{count} members", members or 0).format(count="?" if members is None else members)
-            click.echo(visible(f"{record.name}\t{wires}\t{here}\t{age}", lines=False))
+            here = "" if members is None else plural("1 member", "{count} members", members).format(count=members)
+            rows.append((record.name, wires, here, age))
+    print_table(rows)
     if not found:
         raise NoSuchRoom("none-open")
 

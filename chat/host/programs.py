@@ -298,10 +298,10 @@ async def _log(fd: int, name: str, last: list[str]) -> None:
 
 def _write_log(lines: bytes, name: str) -> list[str]:
     """Write one record: the log drops records of a flood, and half a traceback helps nobody. Return the lines."""
-    said = [line for line in lines.decode("utf-8", "replace").split("\n") if line.strip()]
+    said = [line for line in lines.decode("utf-8", "replace").split("\n") if line]
     if said:
         _logger.warning("%s", "\n".join(f"{name}: {line}" for line in said))
-    return said
+    return [line for line in said if line.strip()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,6 +179,14 @@ _HELP_COLUMN: Final = 26  # columns of the longest command; longer keys do not p
 # -- what is typed ------------------------------------------------------------------------------------
 
 
+class NeedsArgument(ValueError):
+    """A command without its argument. ``kind``: what the table calls it."""
+
+    def __init__(self, text: str, kind: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
 class Command(NamedTuple):
     """A command of the table, with an argument if it needs one."""
 
@@ -205,7 +213,8 @@ def parse(line: str) -> str | Command:
         raise ValueError(message.format(word=quoted(word, _WORD), hint=_hint(word, _("see /help."))))
     if not argument and _OPTIONAL.sub("", usage.argument).strip():
         message = _("/{name} needs an argument: {usage} ({help})")
-        raise ValueError(message.format(name=usage.name, usage=written(usage), help=_(usage.help)))
+        text = message.format(name=usage.name, usage=written(usage), help=_(usage.help))
+        raise NeedsArgument(text, usage.argument.split()[0])
     if argument and not usage.argument:
         message = _("/{name} takes no argument; nothing was done, and “{argument}” was not sent")
         raise ValueError(message.format(name=usage.name, argument=quoted(argument, _WORD)))

@@ -24,6 +24,7 @@ import sys
 import time
 from contextlib import suppress
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
@@ -41,13 +42,14 @@ from chat.local.invite import is_cut, is_invite
 from chat.local.settings import DEFAULTS
 from chat.local.streams import Output, lines, while_read
 from chat.ui import face
-from chat.ui.commands import LINES, commands_of, parse, written
+from chat.ui.commands import LINES, NeedsArgument, commands_of, parse, written
 from chat.ui.controller import OWN, Controller, now
 from chat.ui.describe import describe, describe_message, excerpt, given_nick
 from chat.ui.entry import MessageEntry
 from chat.ui.face import Face, Hosted, converse
 from chat.ui.invites import how_to_reopen, ways_in
 from chat.ui.moves import Moves
+from chat.ui.names import names
 from chat.ui.people import describe_direct, names_of
 from chat.ui.timeline import Timeline
 
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from chat.local.settings import Settings
 
 _HITS: Final = 10
+_LISTED: Final = 50  # names that may stand for a missing argument
 # lines of a message on a terminal in --plain; of a longer one the first five are shown, and how to read all
 MAX_LINES: Final = 100
 _SHOWN_LINES: Final = 5
@@ -321,6 +324,8 @@ class Linear(Face[Room]):
                 await work
         except (ChatError, ValueError) as error:
             self.show(translate(error))
+            if isinstance(error, NeedsArgument) and (words := names(error.kind, self.controller)):
+                self.show(", ".join(islice(words, _LISTED)))
 
     def _touch(self) -> None:
         """Whoever types is here, and is shown as away so long after the last line."""

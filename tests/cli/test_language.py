@@ -264,7 +264,7 @@ def test_lists_for_people_are_translated_and_what_people_wrote_is_not(tmp_path: 
     with host(tmp_path / "host"), Program(tmp_path / "bob", "join", "--json", "--as=bob") as bob:
         bob.until("joined")
         here = "1 member"
-        assert f" {CHINESE[here].format(count=1)} " in run(tmp_path, "rooms", "--lang=zh").stdout
+        assert f"\t{CHINESE[here].format(count=1)}\t" in run(tmp_path, "rooms", "--lang=zh").stdout
         typed = f"{said}\n/away {said}\n"
         member = type_into(tmp_path / "ann", "join", "--plain", "--lang=zh", "--as=ann", typed=typed)
         assert f" ann: {said} #" in member.stdout

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +13,9 @@ import pytest
 
 from chat.cli.oneshot import print_search
 from chat.client import connection
-from tests.cli.programs import Program, host, run
+from chat.local.rooms import RoomLock, RoomRecord
+from tests.cli.programs import CHAT, Program, host, run, run_here
+from tests.data.make import Window
 from tests.host import host_fixture
 
 if TYPE_CHECKING:
@@ -44,6 +49,19 @@ def test_a_message_that_was_not_confirmed_in_time_is_said_to_wait_and_is_said_on
         assert run(tmp_path / "ann", "send", ".", "-", stdin="again\n").returncode == 0
         logged = run(tmp_path / "ann", "log", "--json").stdout.splitlines()
         assert [json.loads(line)["text"] for line in logged] == ["hello", "again"]
+
+
+def test_rooms_align_on_a_terminal_and_have_tabs_elsewhere(tmp_path: Path) -> None:
+    now = time.time_ns() // 1_000_000
+    with ExitStack() as locks:
+        for room in ("tea", "茶馆大厅"):
+            lock = locks.enter_context(closing(RoomLock.hold(room)))
+            lock.write(RoomRecord(room=room, addresses=["queue:x"], host="", invite="x", pid=1, started=now))
+        piped = run_here(tmp_path, "rooms").stdout.splitlines()
+        assert piped == ["tea\tqueue\t\topen for 0 min", "茶馆大厅\tqueue\t\topen for 0 min"]
+        with Window([*CHAT, "rooms"], {**os.environ, "LC_ALL": "C.UTF-8"}) as shown:
+            shown.until("茶馆大厅  queue  open for 0 min")
+            assert "tea       queue  open for 0 min" in shown.screen()[0]
 
 
 def test_log_follow_goes_on(tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ from prompt_toolkit.completion import Completion
 
 from chat.core.text import visible
 from chat.i18n import _
+from chat.local.settings import choices
 from chat.ui import emoji
 from chat.ui.commands import COMMANDS, SCREEN, commands_of, rooms_like
 from chat.ui.fullscreen.wrapping import sanitize
+from chat.ui.names import KINDS, written_out
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
@@ -30,9 +32,11 @@ _COMPLETIONS: Final = 50
 _COMMAND: Final = re.compile(r"[ \t]*/(?!/)(\S*)")
 _ARGUMENTS: Final = re.compile(r"[ \t]*/(\w+)\s+(.*)", re.DOTALL)
 _SHORT_NAME: Final = re.compile(r"(?<![A-Za-z0-9_:]):([\w+-]+)$")
+_LISTED: Final = [one.name for one in COMMANDS if (kind := one.argument.split()[:1]) and kind[0].strip("[]") in KINDS]
 # What is completed while typing; everything else on Tab.
 BEGUN: Final = re.compile(
-    r"^[ \t]*/\w*$|(?<![A-Za-z0-9_:]):[A-Za-z0-9_+-]{2,}$|(?<![A-Za-z0-9_])[@#][\w.-]+$|^[ \t]*/room \S*$"
+    r"^[ \t]*/\w*$|(?<![A-Za-z0-9_:]):[A-Za-z0-9_+-]{2,}$|(?<![A-Za-z0-9_])[@#][\w.-]+$"
+    rf"|^[ \t]*/(?:{'|'.join(_LISTED)}) \S*$"
 )
 
 
@@ -77,6 +81,8 @@ class Completer(ToolkitCompleter):
                 yield from self._commands(word.removeprefix("/"), "/" if word.startswith("/") else "", "")
             elif kind == "EMOJI":
                 yield from self._emoji(word.strip(":"), len(word))
+            elif kind == "VALUE":
+                yield from self._matching(choices(given[2].split()[0]), word, space)
             elif kind == "ROOM":
                 yield from self._rooms(word, space)
             else:
@@ -114,7 +120,10 @@ class Completer(ToolkitCompleter):
 
     def _words(self, kind: str, start: str, after: str) -> Iterator[Completion]:
         source = self._sources.get(kind)
-        for word in source() if source else ():
+        return self._matching(source() if source else written_out(kind), start, after)
+
+    def _matching(self, words: Iterable[str], start: str, after: str) -> Iterator[Completion]:
+        for word in words:
             if word.casefold().startswith(start.casefold()) and visible(word, lines=False) == word:
                 yield Completion(word + after, -len(start), display=sanitize(word, lines=False))
 

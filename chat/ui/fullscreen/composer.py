@@ -273,6 +273,11 @@ class Composer:
         else:
             draft.document = Document(clean(text))
 
+    def ask_for(self, command: str) -> None:
+        """List the words that may stand behind a command."""
+        self.buffer.document = Document(f"{command.rstrip()} ")
+        self.buffer.start_completion()
+
     def clear(self) -> None:
         """Empty the input. Up brings the text back, but only in this window: it was not sent."""
         self.buffer.sent.append_unsent(self.buffer.text)

@@ -19,10 +19,9 @@ from prompt_toolkit.document import Document
 from chat.core.errors import ChatError
 from chat.i18n import _, translate
 from chat.local.keys import KEYS, rebind
-from chat.local.settings import DEFAULTS, NAMES
-from chat.ui import theme
+from chat.local.settings import DEFAULTS
 from chat.ui.clipboard import osc52
-from chat.ui.commands import SCREEN, Command, help_lines, parse
+from chat.ui.commands import SCREEN, Command, NeedsArgument, help_lines, parse
 from chat.ui.controller import Controller, open_here
 from chat.ui.describe import quoted
 from chat.ui.face import Face
@@ -34,6 +33,7 @@ from chat.ui.fullscreen.view import View
 from chat.ui.fullscreen.watcher import Watcher
 from chat.ui.fullscreen.wrapping import clean, clip
 from chat.ui.invites import how_to_reopen, ways_in
+from chat.ui.names import KINDS, names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -78,13 +78,7 @@ class FullScreen(Face[View]):
         self.mouse = settings.mouse
         self.controller = Controller(self, View(client, settings), settings, opener, file)
         self.composer: Final = Composer(
-            {
-                "NICK": lambda: self.view.known.nicks(),  # noqa: PLW0108 - the view changes
-                "WHO": lambda: [nick or entry for entry, nick in self.controller.ignored()],
-                "ROOM": lambda: [view.name.removeprefix("#") for view in self.controller.rooms],
-                "THEME": lambda: theme.PALETTES,
-                "SETTING": lambda: NAMES,
-            },
+            {kind: partial(names, kind, self.controller) for kind in KINDS},
             self.show,
             slow={"TARGET": open_here},
             folder=history,
@@ -187,8 +181,11 @@ class FullScreen(Face[View]):
         try:
             meant = parse(_BLANK_LINES.sub("", typed))
         except ValueError as error:
-            self.refused = typed
-            self.show(str(error))
+            if isinstance(error, NeedsArgument) and names(error.kind, self.controller):
+                self.composer.ask_for(typed)
+            else:
+                self.refused = typed
+                self.show(str(error))
             return
         match meant:
             case str(text):
@@ -262,8 +259,7 @@ class FullScreen(Face[View]):
         self.app.redraw_soon()
 
     def offer_rooms(self) -> None:
-        self.input.document = Document("/room ")
-        self.input.start_completion()
+        self.composer.ask_for("/room")
 
     def end_correction(self) -> None:
         if self.controller.begun is not None and self.controller.begun[0] == "edit":

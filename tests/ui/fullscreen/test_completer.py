@@ -8,7 +8,8 @@ import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
-from chat.ui.fullscreen.completer import Completer
+from chat.local.settings import choices
+from chat.ui.fullscreen.completer import BEGUN, Completer
 from tests.ui.fullscreen.test_composer import NICKS, SOURCES, run, staged
 
 
@@ -58,6 +59,12 @@ def completions(before: str, after: str = "", *, asked: bool = True) -> list[str
         ("/room #lg", ["/room lounge "]),
         ("/room lobby lo", []),
         ("/theme d", ["/theme dark "]),
+        ("/set them", ["/set theme "]),
+        ("/set theme ", [f"/set theme {one} " for one in choices("theme")]),
+        ("/set bell al", ["/set bell all "]),
+        ("/set nothing x", []),
+        ("/bell ", ["/bell on ", "/bell off "]),
+        ("/slow ", ["/slow off "]),
         ("/help jo", ["/help join"]),
         ("/help /jo", ["/help /join"]),
         ("/peer bo", []),
@@ -84,6 +91,13 @@ def test_without_a_beginning_only_those_who_ask_are_offered_names() -> None:
     assert completions("", asked=False) == []
     assert len(completions("/")) > 20
     assert completions("/s", asked=False) == completions("/s")
+
+
+@pytest.mark.parametrize("command", ["msg", "room", "theme", "set", "ignore", "unignore", "who", "ban"])
+def test_names_are_offered_where_one_is_missing(command: str) -> None:
+    assert BEGUN.search(f"/{command} ")
+    assert not BEGUN.search("/reply ")
+    assert not BEGUN.search(f"say /{command} ")
 
 
 def test_tab_completes_and_commands_are_offered_while_typing() -> None:

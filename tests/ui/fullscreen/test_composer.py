@@ -30,6 +30,7 @@ SOURCES: dict[str, Callable[[], tuple[str, ...]]] = {
     "NICK": lambda: NICKS,
     "ROOM": lambda: ("lobby", "lounge", "茶馆"),
     "THEME": lambda: ("dark", "light"),
+    "SETTING": lambda: ("theme", "bell"),
 }
 
 

@@ -124,6 +124,21 @@ def test_what_cannot_be_sent_is_told_and_stays_in_the_input(typed: str, answer: 
     run(story())
 
 
+def test_a_missing_argument_lists_what_it_may_be() -> None:
+    async def story() -> None:
+        async with staged(Script().client) as stage:
+            stage.type("/theme\r")
+            await stage.until("high-contrast")
+            assert stage.face.input.text == "/theme "
+            stage.type("da")
+            await stage.until("dark", gone="light")
+            stage.type("\t\r")
+            await stage.until("theme is set")
+            assert stage.face.controller.settings.theme == "dark"
+
+    run(story())
+
+
 @pytest.mark.parametrize(
     ("typed", "answer"),
     [
