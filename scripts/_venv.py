@@ -7,7 +7,8 @@ Rules:
 1. One at a time. The lock is flock(2), which the kernel drops however its holder ends, so it is never
    stale. pip and uv inherit it: whoever kills only this process leaves them running, and locked.
 2. The stamps are written last. An install that was cut off leaves none, and the next begins from nothing.
-3. Quiet while all goes well: two lines. What a failed command printed is shown whole.
+3. One line, while all goes well. A terminal also shows what is being installed, on a line that is gone at the end.
+4. What a failed command printed is shown whole; if it only found no network, one line says so.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+import select
 import shutil
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Final, NoReturn
@@ -26,6 +29,12 @@ VENV: Final = Path(".venv")
 MADE: Final = VENV / "manywire-made"  # two lines: the checkout's path, and PYTHON as it was set
 LOCK: Final = Path(".venv.lock")  # beside .venv, which is removed when it is made anew
 PROJECT: Final = Path("pyproject.toml")
+FRAME: Final = 1.0  # seconds between two looks at the clock, while a command prints nothing
+OFFLINE: Final = (  # what pip and uv say if the network is to blame, the clearest first
+    *("name resolution", "failed to resolve", "name or service not known", "dns error", "network is unreachable"),
+    *("connection refused", "connection reset", "timed out", "proxyerror", "certificate verify failed"),
+    *("max retries exceeded", "error sending request", "failed to fetch"),
+)
 
 
 def main(root: str, wanted: str) -> None:
@@ -67,7 +76,8 @@ def create(lock: IO[str]) -> None:
     uv = shutil.which("uv")
     if not uv and (find_spec("venv") is None or find_spec("ensurepip") is None):
         stop(f"Python {platform.python_version()} ({sys.executable}) has no venv; {venv_advice()}")
-    say(f"making .venv with Python {platform.python_version()}")
+    if is_terminal():
+        say(f"making .venv with Python {platform.python_version()}")
     if VENV.exists():
         shutil.rmtree(VENV)
     if uv:
@@ -88,28 +98,57 @@ def install(wanted: str, lock: IO[str]) -> None:
     say(f"installing manywire{tools} into .venv; this takes a moment")
     python = str(VENV / "bin/python")
     if shutil.which("uv"):
-        command = ["uv", "pip", "install", "--quiet", "--python", python]
+        command = ["uv", "pip", "install", "--python", python]
     else:
         # -I: neither PYTHONPATH nor a pip.py in the checkout may stand in for pip.
-        command = [python, "-I", "-m", "pip", "install", "--quiet", "--no-input", "--no-user"]
+        command = [python, "-I", "-m", "pip", "install", "--no-input", "--no-user"]
         command.append("--disable-pip-version-check")
     run([*command, "--editable", ".[dev]" if wanted == "dev" else "."], lock)
 
 
 def run(command: list[str], lock: IO[str]) -> None:
-    """Run ``command`` silently. Where it fails, show what it printed, and exit."""
-    done = subprocess.run(
+    """Run ``command``, and show that it goes on. Where it fails, say why, and exit."""
+    with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         pass_fds=(lock.fileno(),),
-        check=False,
-    )
-    if done.returncode != 0:
-        sys.stderr.flush()
-        sys.stderr.buffer.write(done.stdout)
-        stop(f"`{' '.join(command)}` failed with exit code {done.returncode}; its output stands above")
+    ) as process:
+        assert process.stdout is not None
+        began, output, fd = time.monotonic(), b"", process.stdout.fileno()
+        while True:
+            if select.select([fd], [], [], FRAME)[0]:
+                if not (data := os.read(fd, 65536)):
+                    break
+                output += data
+            show(output, time.monotonic() - began)
+        show(b"", 0)
+    if process.returncode == 0:
+        return
+    printed = output.decode(errors="replace").lower()
+    if why := next((one for one in OFFLINE if one in printed), ""):
+        stop(
+            f"the packages cannot be downloaded ({why}); check the network, or set HTTPS_PROXY, or PIP_INDEX_URL or "
+            "UV_INDEX_URL for an index of your own, and run this again"
+        )
+    sys.stderr.flush()
+    sys.stderr.buffer.write(output)
+    stop(f"`{' '.join(command)}` failed with exit code {process.returncode}; its output stands above")
+
+
+def show(output: bytes, seconds: float) -> None:
+    """Show the last line of ``output`` and the time on a terminal, in place of what was shown before."""
+    if not is_terminal():
+        return
+    lines = output.decode(errors="replace").split("\n")
+    last = "".join(filter(str.isprintable, next((line for line in reversed(lines) if line.strip()), "")))
+    text = f"setup: {seconds:.0f} s  {last.strip()}"[: os.get_terminal_size(2).columns - 1] if output else ""
+    print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def is_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def say(text: str) -> None:

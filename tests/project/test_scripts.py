@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.make import Window
+
 ROOT = Path(__file__).parents[2]
 CHAT = """#!/bin/sh
 printf '<%s>' "$PWD" "$@"
@@ -106,6 +108,59 @@ def test_what_is_not_ready_is_made(checkout: Path, change: str) -> None:
     # Said on stderr: stdout may be a pipe that waits for the program's own words.
     assert (done.stdout, done.stderr) == ("", f"runs {root}/scripts/_venv.py {root} chat\n")
     assert done.returncode == 9
+
+
+def half_made(checkout: Path, tmp_path: Path, pip: str) -> dict[str, str]:
+    """Leave only the installing to be done, by a script in place of pip. Return the environment for it."""
+    (checkout / ".venv/manywire-chat.toml").unlink()
+    program(checkout / ".venv/bin/pip", "#!/bin/sh\n")
+    program(checkout / ".venv/bin/python", f"#!/bin/sh\n{pip}\n")
+    (tmp_path / "bin").mkdir()
+    for name in ("cat", "cmp", "sh"):  # and no uv
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name) or name)
+    (tmp_path / "bin/python3").symlink_to(sys.executable)
+    return {"PATH": str(tmp_path / "bin")}
+
+
+def test_what_is_installed_is_shown_on_a_terminal_and_gone_at_the_end(checkout: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "go")
+    path = half_made(checkout, tmp_path, f"echo Collecting a teapot; cat '{tmp_path}/go'")
+    environment = {**os.environ, **path, "TERM": "xterm"}
+    environment.pop("PYTHON", None)
+    with Window([str(checkout / "scripts/chat")], environment) as window:
+        window.shows("s  Collecting a teapot")
+        with (tmp_path / "go").open("w"):
+            pass
+        window.shows("</")
+        assert "teapot" not in "".join(window.screen())
+
+
+def test_elsewhere_it_is_one_line(checkout: Path, tmp_path: Path) -> None:
+    done = run(checkout / "scripts/chat", **half_made(checkout, tmp_path, "echo Collecting a teapot"))
+    assert (done.returncode, done.stdout.startswith("</>")) == (3, True)
+    assert done.stderr == "setup: installing manywire into .venv; this takes a moment\n"
+
+
+@pytest.mark.parametrize(
+    ("printed", "why"),
+    [
+        ("NewConnectionError(': [Errno -3] Temporary failure in name resolution')", "name resolution"),
+        ("error sending request for url: dns error", "dns error"),
+        ("ReadTimeoutError: Read timed out.", "timed out"),
+    ],
+)
+def test_without_a_network_one_line_says_what_to_do(checkout: Path, tmp_path: Path, printed: str, why: str) -> None:
+    done = run(checkout / "scripts/chat", **half_made(checkout, tmp_path, f'echo "{printed}"; exit 1'))
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()[1:]
+    assert line.startswith(f"setup: the packages cannot be downloaded ({why}); check the network, or set HTTPS_PROXY,")
+
+
+def test_another_failure_is_shown_whole(checkout: Path, tmp_path: Path) -> None:
+    done = run(checkout / "scripts/chat", **half_made(checkout, tmp_path, "echo no compiler; echo at all; exit 7"))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[1:3] == ["no compiler", "at all"]
+    assert "failed with exit code 7; its output stands above" in done.stderr
 
 
 def test_no_python_is_said(checkout: Path, tmp_path: Path) -> None:
