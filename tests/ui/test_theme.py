@@ -16,11 +16,11 @@ from tests.ui.test_markup import ROLES
 COLOURED = [name for name in PALETTES if name != "none"]
 BACKGROUNDS = {  # theme: contrast, and on what
     "auto": (4.0, ("#000000", "#ffffff")),
-    "dark": (4.5, ("#000000", "#1e1e1e")),
-    "light": (4.5, ("#ffffff",)),
+    "dark": (4.5, theme.DARK),
+    "light": (4.5, theme.LIGHT),
     "high-contrast": (7.0, ("#000000",)),
 }
-LEAST_DISTANCE = {"auto": 17, "dark": 36, "light": 30, "high-contrast": 34}
+LEAST_DISTANCE = {"auto": 17, "dark": 37, "light": 31, "high-contrast": 34}
 
 # How people see who lack the cones for red (protanopia) or green (deuteranopia): Machado, Oliveira and Fernandes 2009,
 # table for severity 1.0, on linear RGB.
@@ -102,10 +102,11 @@ def test_a_key_has_one_colour_and_keys_have_all_of_them() -> None:
 
 @pytest.mark.parametrize("name", PALETTES)
 def test_what_matters_is_not_said_by_colour_alone(name: str) -> None:
-    for role in ("mention", "selected", "hit", "bar"):
+    for role in ("mention", "selected", "hit", "lost"):
         assert attributes(name, role).reverse
     assert attributes(name, "link").underline
     assert attributes(name, "unread").bold
+    assert attributes(name, "accent").bold
 
 
 def test_without_colours_there_are_none() -> None:
@@ -138,6 +139,24 @@ def test_every_role_of_markup_that_is_shown_has_a_look(name: str) -> None:
 )
 def test_which_theme_is_chosen(setting: str, environment: dict[str, str], expected: str) -> None:
     assert choose(setting, environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("background", "expected"),
+    [("#000000", "dark"), ("#2e3440", "dark"), ("#808080", "auto"), ("#eee8d5", "light"), ("#ffffff", "light")],
+)
+def test_a_known_background_decides_what_auto_is(background: str, expected: str) -> None:
+    lightness = theme.luminance(*(level / 255 for level in bytes.fromhex(background.removeprefix("#"))))
+    assert lightness == pytest.approx(luminance(background))
+    assert choose("auto", {"TERM": "xterm-256color"}, lightness) == expected
+    assert choose("high-contrast", {"TERM": "xterm-256color"}, lightness) == "high-contrast"
+    assert choose("auto", {"TERM": "xterm-256color", "NO_COLOR": "1"}, lightness) == "none"
+
+
+def test_every_background_of_a_theme_chooses_it() -> None:
+    for name, backgrounds in (("dark", theme.DARK), ("light", theme.LIGHT)):
+        for background in backgrounds:
+            assert choose("auto", {"TERM": "xterm"}, luminance(background)) == name
 
 
 def test_styles_are_words_of_ours() -> None:

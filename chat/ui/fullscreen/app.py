@@ -1,11 +1,12 @@
 """The full screen as an application of prompt_toolkit: its layout, its redraws, and how it begins and ends.
 
-    ┌ title: room, own name, address ──────────────────┐
-    │ pane: what was said             │ rooms          │  folds away below 60 columns
-    │                                 │ who is here    │
-    │ a line that asks or tells something, if any      │
-    │ > input                                          │  grows to a third of the screen
-    └ status: wire, link, what is unsent, who types ───┘
+     header: link, room, topic       wire, people, own name
+    ─────────────────────────────────┬─────────────────────
+     pane: what was said             │ ROOMS                  folds away below 60 columns
+                                     │ HERE
+    ─ divider: who is typing, or a line that tells something
+     > input                                                  grows to a third of the screen
+     footer: the keys that matter now         what is unsent
 
 Rules:
 
@@ -50,6 +51,7 @@ from chat.local.descriptors import drop_unwritten
 from chat.ui import theme
 from chat.ui.fullscreen import bars
 from chat.ui.fullscreen.keys import bindings
+from chat.ui.fullscreen.side import SIDE_BAR, side_bar
 from chat.ui.fullscreen.terminal import Terminal
 from chat.ui.fullscreen.wrapping import columns
 
@@ -69,6 +71,8 @@ _SEQUENCE: Final = 1.0  # seconds in which Ctrl+E makes Ctrl+X the editor's key
 _LAST_WORDS: Final = 1.0  # seconds in which a terminal should take what restores it, before the room is left
 _ABOVE_MENU: Final = 10**9  # prompt_toolkit draws the menu at 10**8
 _SIDE_BAR_FROM: Final = 60  # columns of the screen
+_DIVIDED_FROM: Final = 8  # rows of the screen: on less, the divider is there only if it says something
+_RULED_FROM: Final = 12  # rows of the screen: on less, there is no rule under the header
 
 
 class App(Application[None]):
@@ -83,7 +87,7 @@ class App(Application[None]):
         self._is_stale = False  # a redraw waits until the terminal has taken the last one
         self._redraw_due = False
         self._drawn_at = 0.0  # the end of the last redraw, by the loop's clock
-        self._pane_window = Window(face.pane, width=lambda: self._rest(bars.SIDE_BAR + 1 if self._is_wide() else 0))
+        self._pane_window = Window(face.pane, width=lambda: self._rest(SIDE_BAR + 1 if self._is_wide() else 0))
         super().__init__(
             self._layout_of(face),
             key_bindings=bindings(face),
@@ -214,13 +218,9 @@ class App(Application[None]):
     # -- the layout ------------------------------------------------------------------------------
 
     def _layout_of(self, face: FullScreen) -> Layout:
-
-        def bar() -> str:
-            return "class:lost" if face.view.lost_since else "class:bar"
-
-        border = Window(width=1, char="│", style="class:faint")
-        people = FormattedTextControl(lambda: bars.side_bar(face, self.size[1] - 3))  # title, status, a row of input
-        side_bar = VSplit([border, Window(people, width=bars.SIDE_BAR)])
+        border = Window(width=1, char="│", style="class:rule")
+        people = FormattedTextControl(lambda: side_bar(face, self.size[1] - self._rows_besides()))
+        side = VSplit([border, Window(people, width=SIDE_BAR)])
         typing = Window(
             face.composer.control,
             width=lambda: self._rest(2),
@@ -228,16 +228,18 @@ class App(Application[None]):
             wrap_lines=True,
             dont_extend_height=True,
         )
-        title = _row(lambda: bars.title(face.view, self.size[0], face.controller.settings.time_format), bar)
-        above = _row(lambda: bars.row(face.line_above_input(), self.size[0]), "class:faint")
-        status = _row(lambda: bars.status(face, self.size[0]), bar)
+        header = _row(lambda: bars.header(face.view, self.size[0], face.controller.settings.time_format))
+        rule = _row(lambda: bars.rule(self.size[0], self._joint(), "┬"))
+        divider = _row(lambda: bars.divider(face, self.size[0], self._joint()))
+        footer = _row(lambda: bars.footer(face, self.size[0], lists_rooms=not self._is_wide()))
         root = HSplit(
             [
-                ConditionalContainer(title, Condition(lambda: self._spare_rows() > 1)),
-                VSplit([self._pane_window, ConditionalContainer(side_bar, Condition(self._is_wide))]),
-                ConditionalContainer(above, Condition(lambda: bool(face.line_above_input()) and self.size[1] > 1)),
+                ConditionalContainer(header, Condition(lambda: self._spare_rows() > 1)),
+                ConditionalContainer(rule, Condition(self._is_ruled)),
+                VSplit([self._pane_window, ConditionalContainer(side, Condition(self._is_wide))]),
+                ConditionalContainer(divider, Condition(self._is_divided)),
                 VSplit([Window(FormattedTextControl("> "), width=2, dont_extend_height=True), typing]),
-                ConditionalContainer(status, Condition(lambda: self._spare_rows() > 0)),
+                ConditionalContainer(footer, Condition(lambda: self._spare_rows() > 3)),
             ]
         )
         menu = ConditionalContainer(_Menu(max_height=8), Condition(lambda: face.input.text != face.refused))
@@ -254,16 +256,30 @@ class App(Application[None]):
         return size.columns, size.rows
 
     def _spare_rows(self) -> int:
-        """Rows besides the input and the line above it, which a small screen shows first."""
-        return self.size[1] - 1 - bool(self.face.line_above_input())
+        """Rows besides the input and the divider, which a small screen shows first."""
+        return self.size[1] - 1 - self._is_divided()
+
+    def _is_divided(self) -> bool:
+        return self.size[1] >= _DIVIDED_FROM or (bool(self.face.line_above_input()) and self.size[1] > 1)
+
+    def _is_ruled(self) -> bool:
+        return self.size[1] >= _RULED_FROM
+
+    def _rows_besides(self) -> int:
+        """Rows that the side bar does not have, if the input has one."""
+        return self._is_ruled() + self._is_divided() + 3
+
+    def _joint(self) -> int | None:
+        """The column of the line beside the side bar."""
+        return self.size[0] - SIDE_BAR - 1 if self._is_wide() else None
 
     def _is_wide(self) -> bool:
         bar = self.face.controller.settings.side_bar
         return bar == "always" or (bar == "auto" and self.size[0] >= _SIDE_BAR_FROM)
 
 
-def _row(text: Callable[[], StyleAndTextTuples], style: str | Callable[[], str]) -> Window:
-    return Window(FormattedTextControl(text), height=1, style=style)
+def _row(text: Callable[[], StyleAndTextTuples]) -> Window:
+    return Window(FormattedTextControl(text), height=1)
 
 
 class _Menu(CompletionsMenu):

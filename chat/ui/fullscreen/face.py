@@ -25,10 +25,10 @@ from chat.ui.commands import SCREEN, Command, NeedsArgument, help_lines, parse
 from chat.ui.controller import Controller, open_here
 from chat.ui.describe import quoted
 from chat.ui.face import Face
-from chat.ui.fullscreen import bars
 from chat.ui.fullscreen.app import App
 from chat.ui.fullscreen.composer import Composer
 from chat.ui.fullscreen.navigation import Navigator
+from chat.ui.fullscreen.side import unread
 from chat.ui.fullscreen.view import View
 from chat.ui.fullscreen.watcher import Watcher
 from chat.ui.fullscreen.wrapping import clean, clip
@@ -353,7 +353,7 @@ class FullScreen(Face[View]):
         self.app.create_background_task(work)
 
     def label(self, room: View) -> str:
-        return f"{room.name} {bars.unread(room)}" if room.timeline.read_state.unread else room.name
+        return f"{room.name} {unread(room)}" if room.timeline.read_state.unread else room.name
 
     def greet(self, room: View, line: str) -> None:
         room.greeting.append(line)
