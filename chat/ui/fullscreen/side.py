@@ -32,17 +32,17 @@ def side_bar(face: FullScreen, rows: int) -> StyleAndTextTuples:
     view, views = face.view, face.controller.rooms
     lines: list[StyleAndTextTuples] = []
     if len(views) > 1:
-        lines.append([("class:heading", _("ROOMS"))])
+        lines.append([("class:heading", " " + _("ROOMS"))])
         lines += [_room(number, other, view) for number, other in enumerate(views, 1)]
         lines.append([])
     count = len(view.session.here) + view.session.others
-    lines.append([("class:heading", _("HERE")), ("class:quiet", f" {count}" if not view.lost_since else "")])
+    lines.append([("class:heading", " " + _("HERE")), ("class:quiet", f" {count}" if not view.lost_since else "")])
     here = sorted(view.session.here, key=lambda who: who[1].casefold())
     free = max(rows - len(lines), 1)
     shown = here if len(here) <= free and not view.session.others else here[: free - 1]
     lines += [_person(view, who) for who in shown]
     if more := count - len(shown):
-        lines.append([("class:faint", _("and {count} more").format(count=more))])
+        lines.append([("class:faint", " " + _("and {count} more").format(count=more))])
     return [part for line in lines[:rows] for part in (*sealed(line or [("", "")], SIDE_BAR), ("", "\n"))]
 
 
@@ -58,11 +58,11 @@ def _person(view: View, who: Who) -> StyleAndTextTuples:
     state, is_bot = view.people.get(who), view.session.here[who]
     is_away = state is not None and state.level is not Level.ONLINE
     if view.lost_since:
-        return _line([("class:faint", "? ")], ("class:faint", who[1]), ("", ""))
+        return _line([("class:faint", " ? ")], ("class:faint", who[1]), ("", ""))
     mark = "◆" if is_bot else "○" if is_away else "●"
     style = "class:idle" if is_away else theme.nick_style(who[0])
     return _line(
-        [("class:idle" if is_away or is_bot else "class:dot-ok", f"{mark} ")],
+        [("class:idle" if is_away or is_bot else "class:dot-ok", f" {mark} ")],
         (style, who[1]),
         ("class:faint", _about(view, who, state)),
     )
