@@ -66,7 +66,13 @@ SIZE: Final = (80, 24)  # columns and rows, in which the scenes are played
 SIZES: Final = (SIZE, (120, 40), (20, 5))
 EVENING: Final = 1_767_298_500_000  # ms since 1970: Thursday, 1 January 2026, 20:15 UTC
 PATIENCE: Final = 20.0  # seconds for one scene; it is there for a hang
-SEEDS: Final = {"ann": b"ann", "bob": b"bob", "小明": b"xiaoming", "cid": b"cid", "dice": b"dice", "mia": b"ann"}
+SEEDS: Final = {
+    "ann": b"ann 1",
+    "bob": b"bob",
+    "小明": b"xiaoming 2",
+    "dice": b"dice",
+    "mia": b"ann 1",
+}  # of four colours
 KETTLE: Final = "how to tell:\n```python\ndef kettle():\n    return 'on'\n```"
 PASTE: Final = "\n".join(f"{n:03} water at {20 + n * 80 // 200} °C" for n in range(1, 201))
 TYPED: Final = "茶还是热的，have some"

@@ -17,6 +17,7 @@ import pytest
 from wcwidth import wcswidth
 
 from chat.i18n import LANGUAGES
+from chat.ui.fullscreen.side import SIDE_BAR
 from tests.ui.fullscreen.scenes import SIZE, SIZES, draw
 
 if TYPE_CHECKING:
@@ -26,18 +27,21 @@ if TYPE_CHECKING:
     from tests.ui.fullscreen.scenes import Graphemes
 
 STORED: Final = Path(__file__).parents[1] / "golden"
-VERTICAL: Final = set("│┤├┼┬┴╭╮╰╯┌┐└┘")
+COVERED: Final = {"help", "palette"}  # by a panel, the border as well
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_screens_are_those_that_are_stored(home: Path, request: pytest.FixtureRequest, language: str) -> None:
     update = request.config.getoption("--update-golden")
     differs: list[str] = []
+    drafts: dict[str, str] = {}  # by scene: what is in the input, at every size
     stored = {path.name for path in STORED.glob(f"{language}-*.txt")}
 
     async def play() -> None:
         async for scene, screen, face in draw(home, language, SIZES):
             check(scene, screen, face)
+            assert drafts.setdefault(scene, face.input.text) == face.input.text
+            assert screen.columns < 80 or any(face.input.text in row for row in screen.display)
             file = STORED / f"{language}-{screen.columns}x{screen.lines}-{scene}.txt"
             stored.discard(file.name)
             now = "".join(f"{line}\n" for line in written(screen, styles=(screen.columns, screen.lines) == SIZE))
@@ -90,6 +94,12 @@ def check(scene: str, screen: Graphemes, face: FullScreen) -> None:
             assert x + width <= screen.columns, shown
             assert not any(screen.buffer[y][x + n].data for n in range(1, width)), shown
             x += width
+    pane = face.app._pane_window.render_info
+    assert pane is not None
+    assert pane.window_width + (SIDE_BAR + 1) * (screen.columns >= 60) == screen.columns
+    if screen.columns >= 60 and scene not in COVERED:
+        border = [screen.buffer[y][pane.window_width].data for y in range(screen.lines)]
+        assert border[1 : 2 + pane.window_height] == ["┬", *"│" * pane.window_height], shown
     drawn = face.app.renderer.last_rendered_screen
     assert drawn is not None
     assert all(x < screen.columns for row in drawn.data_buffer.values() for x in row), shown
