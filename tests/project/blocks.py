@@ -32,6 +32,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -41,15 +42,19 @@ import threading
 import time
 import tomllib
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pyte
 
 from chat.local import rooms
+from tests.project.forker import Forked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.project.forker import Forker
 
 ROOT: Final = Path(__file__).parents[2]
 PATIENCE: Final = 30  # seconds for whatever a block should do
@@ -60,6 +65,7 @@ BLOCK: Final = re.compile(
 PART: Final = re.compile(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", re.DOTALL)
 WORD: Final = re.compile(r"(file|in|exit|(?:as|answer|type|shows) .+?): (.*)")
 STAYS: Final = re.compile(r"\bchat (--\w+ \w+ )?(host|join)\b(?!.*<<<)|^python3 dice\.py|\bchat log\b.* -f\b")
+PLAIN: Final = re.compile(r"(scripts/)?chat( [^\n$~|<>;&`*]*)?")  # for which no shell is needed
 HOSTS: Final = re.compile(r"\bchat host\b")
 CLOCK: Final = re.compile(r"\d\d:\d\d")
 
@@ -99,24 +105,31 @@ def reasons() -> list[str]:
 
 
 class Terminal:
-    """A command of bash in a terminal of its own."""
+    """A command of bash in a terminal of its own. One that needs no bash is forked."""
 
-    def __init__(self, command: str, folder: Path, environment: dict[str, str], rows: int = 200) -> None:
+    def __init__(
+        self, command: str, folder: Path, environment: dict[str, str], forker: Forker, rows: int = 200
+    ) -> None:
         self.command, self.output, self.closed = command, b"", False
         self._screen = pyte.Screen(120, rows)
         self._stream = pyte.ByteStream(self._screen)
         self._drawn, self._text = 0, ""
         self._fd, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (rows, 120))
-        self.process = subprocess.Popen(
-            ["bash", "-euc", command],
-            cwd=folder,
-            env=environment,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-        )
+        self.process: Forked | subprocess.Popen[bytes]
+        if PLAIN.fullmatch(command):
+            words = shlex.split(command, comments=True)[1:]
+            self.process = Forked(forker, words, folder, environment, theirs)
+        else:
+            self.process = subprocess.Popen(
+                ["bash", "-euc", command],
+                cwd=folder,
+                env=environment,
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+                start_new_session=True,
+            )
         os.close(theirs)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -150,21 +163,15 @@ class Terminal:
 
         until(ended, self, "the end")
         self._reader.join(0.2)  # what it left in the background may keep the terminal
-        return self.process.returncode
+        return self.process.returncode or 0
 
     def close(self) -> None:
         if self.closed:
             return
         self.closed = True
         if self.process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGTERM)
-            try:
-                self.process.wait(PATIENCE)
-            finally:
-                with suppress(ProcessLookupError):
-                    os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
+            os.killpg(self.process.pid, signal.SIGTERM)
+            until(lambda: self.process.poll() is not None, self, "the end")
         os.close(self._fd)
 
 
@@ -179,8 +186,8 @@ def until(holds: object, terminal: Terminal, what: str) -> None:
 class Page:
     """A page that is being run."""
 
-    def __init__(self, page: Path, home: Path) -> None:
-        self.page, self.home = page, home
+    def __init__(self, page: Path, home: Path, forker: Forker) -> None:
+        self.page, self.home, self.forker = page, home, forker
         self.folder = home / "work"
         self.open: list[Terminal] = []
         self.done: list[Terminal] = []
@@ -260,7 +267,7 @@ class Page:
                 for line in text.splitlines():
                     self.open[-1].type(f"{line}\r")
             case "text":
-                self.shows(text, [*self.done[-1:], *self.open])
+                self.shows(text, [*self.done[-2:], *self.open])
             case "json":
                 self.json(text)
 
@@ -270,20 +277,15 @@ class Page:
         """Run lines; return what those that end have printed."""
         text = re.sub(r"(\bhost\b.* -t tcp)(?![:\w])", rf"\1::{self.port}", text).replace("7711", self.port)
         text = text.replace("chat.example.org", "127.0.0.1")
-        ending: list[str] = []
         printed = []
-        for line in [*text.splitlines(), ""]:
-            if line and not STAYS.search(line):
-                ending.append(line)
-                continue
-            if script := "\n".join(ending):
-                self.done.append(terminal := Terminal(script, self.folder, self.environment))
-                found = terminal.finish(answers)
-                assert found == code, f"{script}: exit code {found}\n{terminal.screen()}"
-                printed.append(terminal.screen())
-                ending.clear()
-            if line:
+        for line in lines(text):
+            if STAYS.search(line):
                 self.stay(line, answers)
+                continue
+            self.done.append(terminal := Terminal(line, self.folder, self.environment, self.forker))
+            found = terminal.finish(answers)
+            assert found == code, f"{line}: exit code {found}\n{terminal.screen()}"
+            printed.append(terminal.screen())
         return "\n".join(printed)
 
     def stay(self, line: str, answers: dict[str, str]) -> None:
@@ -291,7 +293,7 @@ class Page:
             for terminal in self.open:
                 if HOSTS.search(terminal.command):
                     self.close(terminal)
-        self.open.append(terminal := Terminal(line, self.folder, self.environment, rows=40))
+        self.open.append(terminal := Terminal(line, self.folder, self.environment, self.forker, rows=40))
 
         def ready() -> bool:
             for asked, answer in list(answers.items()):
@@ -353,6 +355,13 @@ def is_like(real: dict[str, object], shown: dict[str, object]) -> bool:
     """Whether a real object has all fields of the one shown, and is of the same kind."""
     kind = [name for name in ("event", "command", "state", "kind") if name in shown and "event" in shown]
     return shown.keys() <= real.keys() and all(real[name] == shown[name] for name in kind)
+
+
+def lines(text: str) -> Iterator[str]:
+    """Yield what one terminal runs: a command that stays or needs no shell, or all lines up to the next such one."""
+    for alone, some in groupby(text.splitlines(), lambda line: bool(PLAIN.fullmatch(line) or STAYS.search(line))):
+        together = list(some)
+        yield from together if alone else ["\n".join(together)]
 
 
 def pattern(line: str) -> re.Pattern[str]:

@@ -8,13 +8,21 @@ import pytest
 
 from tests.project import blocks as blocks_module
 from tests.project.blocks import PAGES, ROOT, Page, blocks, reasons
+from tests.project.forker import Forker
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
-def run(page: Path, home: Path) -> None:
-    here = Page(page, home)
+@pytest.fixture(scope="module")
+def forker() -> Iterator[Forker]:
+    with Forker() as forker:
+        yield forker
+
+
+def run(page: Path, home: Path, forker: Forker) -> None:
+    here = Page(page, home, forker)
     try:
         for block in blocks(page):
             if not block.reason:
@@ -28,8 +36,8 @@ def run(page: Path, home: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_block_runs(page: Path, home: Path) -> None:
-    run(page, home)
+def test_every_block_runs(page: Path, home: Path, forker: Forker) -> None:
+    run(page, home, forker)
 
 
 def test_few_blocks_do_not_run() -> None:
@@ -52,9 +60,11 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_block_is_found(name: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_block_is_found(
+    name: str, home: Path, forker: Forker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text, fault = WRONG[name]
-    monkeypatch.setattr(blocks_module, "PATIENCE", 2)
+    monkeypatch.setattr(blocks_module, "PATIENCE", 1)
     (tmp_path / "page.md").write_text(f"# A page\n\n{text}\n")
     with pytest.raises(Exception, match=fault):
-        run(tmp_path / "page.md", home)
+        run(tmp_path / "page.md", home, forker)
