@@ -70,7 +70,7 @@ _INVISIBLE: Final = (
 )
 _JOINERS: Final = r"\u200c\u200d\ufe0f"  # ZWNJ, ZWJ, VS16: their neighbours decide whether they stay
 # Extended_Pictographic (UTS 51) and, in the last range, skin tones and regional indicators.
-_PICTURES: Final = (
+PICTURES: Final = (
     r"\xa9\xae\u203c\u2049\u2122\u2139\u2194-\u2199\u21a9\u21aa\u231a\u231b\u2328\u2388\u23cf\u23e9-\u23f3"
     r"\u23f8-\u23fa\u24c2\u25aa\u25ab\u25b6\u25c0\u25fb-\u25fe\u2600-\u2605\u2607-\u2612\u2614-\u2685"
     r"\u2690-\u2705\u2708-\u2712\u2714\u2716\u271d\u2721\u2728\u2733\u2734\u2744\u2747\u274c\u274e"
@@ -88,10 +88,10 @@ _SEPARATOR: Final = re.compile(f"[{_SEPARATORS}]")
 _UNSHOWABLE: Final = re.compile(f"[{_FOREIGN}]")
 _HIDDEN: Final = re.compile(f"[{_INVISIBLE}]")
 _JOINER: Final = re.compile(  # group 1 holds one that stays
-    rf"(\ufe0f(?<=[{_PICTURES}]\ufe0f)"  # draws a picture instead of the text symbol
+    rf"(\ufe0f(?<=[{PICTURES}]\ufe0f)"  # draws a picture instead of the text symbol
     rf"|\ufe0f(?<=[0-9#*]\ufe0f)(?=\u20e3)"  # a keycap
-    rf"|\u200d(?<=[{_PICTURES}]\u200d)(?=[{_PICTURES}])"  # woman, ZWJ, rocket: an astronaut
-    rf"|\u200d(?<=[{_PICTURES}]\ufe0f\u200d)(?=[{_PICTURES}])"
+    rf"|\u200d(?<=[{PICTURES}]\u200d)(?=[{PICTURES}])"  # woman, ZWJ, rocket: an astronaut
+    rf"|\u200d(?<=[{PICTURES}]\ufe0f\u200d)(?=[{PICTURES}])"
     rf"|[\u200c\u200d](?<=[{_JOINING}].)(?<!\d.)(?=[{_JOINING}])(?!\d))"
     rf"|[{_JOINERS}]"
 )

@@ -64,8 +64,18 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True):
     ] = "auto"
     mouse: Annotated[bool, "The wheel scrolls; selecting text then takes Shift"] = False
     emoji_names: Annotated[bool, "Turn :smile: into the emoji"] = True
+    emoji: Annotated[
+        Literal["auto", "whole", "reduced"],
+        "Families, flags and skin tones. auto: whole if the terminal draws them so; reduced: one emoji, or letters",
+    ] = "auto"
     paste_confirm_lines: Annotated[int, Meta(ge=0, le=10_000), "Ask before pasting more lines than this; 0: never"] = 20
     bell: Annotated[Literal["mention", "all", "never"], "Which messages ring the terminal's bell"] = "mention"
+    notify: Annotated[
+        Literal["bell", "auto", "osc9", "osc99", "osc777"],
+        "How the terminal tells of such a message: by its bell, or by a notification of the desktop while its window "
+        "is not in use. auto: the kind that the terminal is known for, else the bell",
+    ] = "bell"
+    terminal_title: Annotated[bool, "Show the room and how much is unread in the terminal's title"] = True
     quiet_hours: Annotated[
         str, "Hours without a bell, in local time; empty: none", Text('two times like "22:00-07:00", or ""')
     ] = ""

@@ -24,12 +24,13 @@ import os
 import signal
 import sys
 import termios
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
-from prompt_toolkit.application import Application
+from prompt_toolkit.application import Application, get_app_session
 from prompt_toolkit.filters import Condition
+from prompt_toolkit.input.vt100 import Vt100Input
 from prompt_toolkit.layout import (
     ConditionalContainer,
     Dimension,
@@ -49,14 +50,16 @@ from prompt_toolkit.styles import DynamicStyle
 from chat.core.text import visible
 from chat.local.descriptors import drop_unwritten
 from chat.ui import theme
-from chat.ui.fullscreen import bars
+from chat.ui.fullscreen import bars, graphemes
+from chat.ui.fullscreen.keyboard import Answers, Keyboard
 from chat.ui.fullscreen.keys import bindings
+from chat.ui.fullscreen.notices import Notices
 from chat.ui.fullscreen.side import SIDE_BAR, side_bar
 from chat.ui.fullscreen.terminal import Terminal
 from chat.ui.fullscreen.wrapping import columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from prompt_toolkit.formatted_text import StyleAndTextTuples
     from prompt_toolkit.key_binding.key_processor import KeyPress
@@ -81,7 +84,9 @@ class App(Application[None]):
     def __init__(self, face: FullScreen) -> None:
         self.face = face
         self.terminal: list[Any] | None = None  # as it was before, if standard input is one
-        self.rings = False  # the bell, at the next redraw
+        self.keyboard = _keyboard()
+        self.answers = Answers()
+        self.notices = Notices(self)
         self._rows_aside = 0  # of lines of ours on the terminal's own screen, until the next key
         self._writer: Terminal | None = None
         self._is_stale = False  # a redraw waits until the terminal has taken the last one
@@ -91,10 +96,11 @@ class App(Application[None]):
         super().__init__(
             self._layout_of(face),
             key_bindings=bindings(face),
-            style=DynamicStyle(lambda: theme.style(theme.choose(face.controller.settings.theme, os.environ))),
+            style=DynamicStyle(lambda: theme.style(self._theme())),
             include_default_pygments_style=False,
             mouse_support=Condition(lambda: face.mouse),
             full_screen=True,
+            input=self.keyboard,
             max_render_postpone_time=0,  # else a redraw waits for a moment without messages, up to 10 ms
         )
         self.ttimeoutlen = _ESCAPE
@@ -119,7 +125,8 @@ class App(Application[None]):
             for number in (signal.SIGHUP, signal.SIGTERM)
         }
         try:
-            await self.run_async(pre_run=begin, set_exception_handler=False)
+            with self._asked_terminal():
+                await self.run_async(pre_run=begin, set_exception_handler=False)
         except EOFError:
             pass  # the terminal is gone
         except OSError as error:
@@ -128,6 +135,8 @@ class App(Application[None]):
         finally:
             with suppress(OSError):  # prompt_toolkit leaves it off if the last redraw fails
                 self.output.enable_autowrap()
+                if self._writer is not None:
+                    self._writer.end()
                 self.output.flush()
             if self._writer is not None:
                 with suppress(TimeoutError):  # a terminal that has stopped takes the rest once it goes on
@@ -137,6 +146,20 @@ class App(Application[None]):
                 signal.signal(number, handler)
             loop.set_exception_handler(before)
 
+    @contextmanager
+    def _asked_terminal(self) -> Iterator[None]:
+        """Ask the terminal what it can do. It stays in raw mode from here on, so that no late reply is echoed."""
+        if self._writer is None:
+            yield
+            return
+        self._writer.begin()
+        with self.keyboard.raw_mode() if self.keyboard is not None else nullcontext():
+            if self.keyboard is not None:
+                self.answers = self.keyboard.ask(self._writer, os.environ)
+            wanted = self.face.controller.settings.emoji
+            graphemes.show_whole({"whole": graphemes.SAMPLES, "auto": self.answers.whole}.get(wanted, ()))
+            yield
+
     def leave(self, error: BaseException | None = None) -> None:
         if self.future is None or self.future.done():
             return
@@ -144,6 +167,9 @@ class App(Application[None]):
             self.exit()
         else:
             self.exit(exception=error)
+
+    def _theme(self) -> str:
+        return theme.choose(self.face.controller.settings.theme, os.environ, self.answers.background)
 
     def _fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A callback has failed: a redraw, a key. End with its error rather than go on with half a screen."""
@@ -172,9 +198,8 @@ class App(Application[None]):
             loop.call_at(self._drawn_at + seconds, self._redraw_if_due, seconds)
             return
         self._redraw_due = False
-        if self.rings and self.is_running and not self._is_stale:
-            self.rings = False
-            self.output.bell()  # once, however many messages ask for it
+        if self.is_running and not self._is_stale:
+            self.notices.tell()
         self.invalidate()
 
     def _redraw(self, render_as_done: bool = False) -> None:
@@ -214,6 +239,7 @@ class App(Application[None]):
     def _rendered(self) -> None:
         self._drawn_at = asyncio.get_running_loop().time()
         self.face.rendered()
+        self.notices.entitle()
 
     # -- the layout ------------------------------------------------------------------------------
 
@@ -276,6 +302,11 @@ class App(Application[None]):
     def _is_wide(self) -> bool:
         bar = self.face.controller.settings.side_bar
         return bar == "always" or (bar == "auto" and self.size[0] >= _SIDE_BAR_FROM)
+
+
+def _keyboard() -> Keyboard | None:
+    """Return standard input if prompt_toolkit would read a terminal from it."""
+    return Keyboard(sys.stdin) if type(get_app_session().input) is Vt100Input and sys.stdin.isatty() else None
 
 
 def _row(text: Callable[[], StyleAndTextTuples]) -> Window:

@@ -49,8 +49,9 @@ from chat.local.invite import is_invite
 from chat.local.private_files import make_private, replace_private
 from chat.ui.fullscreen.completer import BEGUN, Completer
 from chat.ui.fullscreen.drafts import DraftFile
+from chat.ui.fullscreen.graphemes import fit, pieces
 from chat.ui.fullscreen.terminal import lent_terminal
-from chat.ui.fullscreen.wrapping import FLAGS, JOINED, between_graphemes, clean
+from chat.ui.fullscreen.wrapping import STRAY, between_graphemes, clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -194,10 +195,14 @@ class _AsShown(Processor):
     def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
         fragments = explode_text_fragments(transformation_input.fragments)
         text = fragment_list_to_text(fragments)
-        joined = {at for match in JOINED.finditer(text) for at in range(*match.span())}
-        kept = [at for at in range(len(text)) if at not in joined and _as_typed(text[at])]
+        stray = {match.start() for match in STRAY.finditer(text)}
+        shown = [
+            "" if at in stray else _as_typed(piece) if piece == text[at] else piece
+            for at, piece in enumerate(pieces(text))
+        ]
+        kept = [at for at, piece in enumerate(shown) if piece]
         return Transformation(
-            [(fragments[at][0], _as_typed(text[at])) for at in kept],
+            [(fragments[at][0], shown[at]) for at in kept],
             lambda at: bisect_left(kept, at),
             lambda at: kept[at] if at < len(kept) else len(text),
         )
@@ -377,10 +382,10 @@ def _as_typed(char: str) -> str:
     none of their columns.
     """
     if char in "\u200c\u200d\ufe0f":
-        return char  # see JOINED
+        return char  # see STRAY
     if unicodedata.category(char) == "Cc":
         return " " if char == "\t" else visible(char)[-1] if char < "\x80" else "\ufffd"
-    return visible("x" + char, lines=False)[1:].translate(FLAGS)
+    return fit(visible("x" + char, lines=False)[1:])
 
 
 async def _edit(text: str) -> str:

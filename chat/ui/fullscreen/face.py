@@ -61,7 +61,7 @@ class FullScreen(Face[View]):
     """
 
     kind = SCREEN
-    next_start = frozenset({"language", "time_format"})
+    next_start = frozenset({"language", "time_format", "emoji"})
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ from prompt_toolkit.layout.controls import UIContent, UIControl
 from prompt_toolkit.mouse_events import MouseEventType
 
 from chat.ui.fullscreen.conversation import Line, Wrapped, lay, row_of
-from chat.ui.fullscreen.wrapping import columns, sealed
+from chat.ui.fullscreen.wrapping import columns, sanitize, sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -247,7 +247,8 @@ class Pane(UIControl):
     def _page(self, number: int, row: int) -> list[Row]:
         page: list[Row] = []
         first = number
-        hit = re.compile(re.escape(self.hit), re.IGNORECASE) if self.hit else None
+        wanted = sanitize(self.hit)  # an emoji may show as something else
+        hit = re.compile(re.escape(wanted), re.IGNORECASE) if wanted else None
         while len(page) < self._height and number < self.timeline.last:
             line = self._conversation.line(number)
             wrapped = self._rows(line)

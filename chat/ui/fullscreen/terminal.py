@@ -15,9 +15,17 @@ from typing import TYPE_CHECKING, Final
 
 from prompt_toolkit.application import get_app, in_terminal
 
+from chat.ui.fullscreen.graphemes import spell_out
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+# What a window tells of itself while it is ours: its title is put aside (XTWINOPS), and it reports when it has the
+# focus. Not while another program has the terminal, which would read the reports as keys.
+_BEGIN: Final = "\x1b[22;2t\x1b[?1004h"
+_LEND: Final = "\x1b[?1004l"
+_TAKE_BACK: Final = "\x1b[?1004h"
+_END: Final = "\x1b[?1004l\x1b]2;\x07\x1b[23;2t"  # a terminal without a stack of titles has its own when it is empty
 _AT_ONCE: Final = 0.002  # seconds in which a terminal that nothing is wrong with takes a frame
 
 
@@ -38,12 +46,18 @@ class Terminal:
         self._written = asyncio.Event()
         self._error: OSError | None = None
 
+    def begin(self) -> None:
+        self.write(_BEGIN)
+
+    def end(self) -> None:
+        self.write(_END)
+
     def isatty(self) -> bool:
         return True
 
     def write(self, text: str) -> None:
         with self._lock:
-            self._data += text.encode("utf-8", "replace")
+            self._data += spell_out(text).encode("utf-8", "replace")
 
     def flush(self) -> None:
         """Pass on what was written, waiting no longer than this usually takes. Raises what the last try met."""
@@ -100,5 +114,11 @@ async def lent_terminal() -> AsyncIterator[None]:
     async with in_terminal():
         terminal = getattr(get_app().output, "stdout", None)
         if isinstance(terminal, Terminal):
+            terminal.write(_LEND)
+            terminal.flush()
             await terminal.written()
-        yield
+        try:
+            yield
+        finally:
+            if isinstance(terminal, Terminal):
+                terminal.write(_TAKE_BACK)

@@ -9,9 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from chat.core.errors import ChatError
-from chat.core.events import Rejected, Rewound, Stored
+from chat.core.events import Message, Rejected, Rewound, Stored
 from chat.core.text import visible
 from chat.ui.commands import typed_again
+from chat.ui.fullscreen import notices
 from chat.ui.people import describe_direct, is_unread
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Watcher:
         if isinstance(event, Rewound):
             self._face.navigator.came_from = None  # its numbers are of a log that is no more
         if what := view.take(event):
-            self._ring(view, what)
+            self._ring(view, what, event.author.nick if isinstance(event, Message) else "")
         if isinstance(event, Stored | Rejected):
             self._face.controller.changes.settled(view, event)
         for news in view.news:
@@ -79,14 +80,14 @@ class Watcher:
         try:
             called = self._face.make_room(view.client.direct(news.other), visible(news.nick, lines=False), called=True)
             self._face.run_work(view, partial(self._face.controller.open, called, behind=True))
-            self._ring(called, "mention")
+            self._ring(called, "mention", news.nick)
         except ChatError:  # the host has just gone; it tells again when it is back
             self._face.controller.told.pop(news.other, None)
 
-    def _ring(self, view: View, what: str) -> None:
+    def _ring(self, view: View, what: str, nick: str) -> None:
         settings, clock = self._face.controller.settings, datetime.now().astimezone().time()
         if settings.bell in {"all", what} and view.session.room not in settings.muted and not settings.is_quiet(clock):
-            self._face.app.rings = True
+            self._face.app.notices.ring(notices.news(what, nick, view.name, direct=bool(view.partner)))
 
     def touch(self) -> None:
         self._touched = time.monotonic()

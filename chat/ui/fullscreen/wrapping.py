@@ -1,8 +1,8 @@
 """Text for the screen: sanitized, measured in columns, clipped and cut into rows. Typed text: cleaned.
 
-Columns are counted as prompt_toolkit draws, character by character. Terminals count some sequences otherwise: parts
-of an emoji and flags are changed so that both counts agree. Vowel signs of Indic scripts cannot be left out, so
-prompt_toolkit is told what terminals do.
+Columns are counted as prompt_toolkit draws, character by character. Terminals count some sequences otherwise:
+``graphemes`` changes emoji of several code points so that both counts agree. Vowel signs of Indic scripts cannot be
+left out, so prompt_toolkit is told what terminals do.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from prompt_toolkit import utils
 from wcwidth import grapheme_boundary_before, iter_graphemes
 
 from chat.core.text import visible
+from chat.ui.fullscreen.graphemes import fit
 from chat.ui.theme import classes
 
 if TYPE_CHECKING:
@@ -24,13 +25,8 @@ if TYPE_CHECKING:
 
     from chat.ui.markup import Fragment
 
-# Parts of an emoji that terminals draw into the columns of another: VS16, ZWJ (but not between letters, which
-# it joins), and skin tones.
-JOINED: Final = re.compile(
-    r"\ufe0f[\U0001f3fb-\U0001f3ff]?|\u200d(?![\u0620-\u17ff])"
-    r"|(?<=[\u261d-\u27bf\U0001f300-\U0001faff])[\U0001f3fb-\U0001f3ff]"
-)
-FLAGS: Final = {0x1F1E6 + n: chr(ord("A") + n) for n in range(26)}  # regional indicators, as their letters
+# What ``graphemes`` leaves of the parts of an emoji: VS16, and ZWJ (but not between letters, which it joins).
+STRAY: Final = re.compile(r"\ufe0f|\u200d(?![\u0620-\u17ff])")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _CLOSING: Final = frozenset(")]},.;:!?，。、；：？！）」』】》〉〕…")  # noqa: RUF001 - never first in a row
 # Vowel signs that take up room (category Mc). To terminals that go by the C library's wcwidth(3), and to xterm, tmux
@@ -43,7 +39,7 @@ getattr(utils, "_CHAR_SIZES_CACHE", {}).update(dict.fromkeys(_SPACING, 1))
 def sanitize(text: str, *, lines: bool = True) -> str:
     """Return ``text`` as it may stand on the screen, as wide as ``columns`` says."""
     text = visible(text, lines=lines)
-    return text if text.isascii() else JOINED.sub("", text).translate(FLAGS)
+    return text if text.isascii() else STRAY.sub("", fit(text))
 
 
 def clean(text: str) -> str:
