@@ -12,6 +12,9 @@ A comment before a block, which readers do not see, says what else is needed:
     <!-- run
     chat host --headless            a line of shell that runs before the block
     file: dice.py                   the block becomes this file, and does not run; lines that follow run after that
+    add: chat.py                    … or is added at the end of this file
+    after TEXT: chat.py             … or below (before TEXT: above) its first line with TEXT
+    same chat.py: scripts/lessons/chat.py   the file is now the same program as that one
     in: tests/plugin/test_toy.py    the block does not run: it is a part of this file
     as TEXT: OTHER                  in the block, TEXT is read as OTHER
     answer TEXT: LINE               when a command of the block asks TEXT, this is typed
@@ -26,6 +29,7 @@ The pages have a name and a port that are not ours to use: chat.example.org is r
 
 from __future__ import annotations
 
+import ast
 import configparser
 import json
 import os
@@ -63,8 +67,12 @@ BLOCK: Final = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 PART: Final = re.compile(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", re.DOTALL)
-WORD: Final = re.compile(r"(file|in|exit|(?:as|answer|type|shows) .+?): (.*)")
-STAYS: Final = re.compile(r"\bchat (--\w+ \w+ )?(host|join)\b(?!.*<<<)|^python3 dice\.py|\bchat log\b.* -f\b")
+WORD: Final = re.compile(r"(file|add|in|exit|(?:as|answer|type|shows|before|after|same) .+?): (.*)")
+STAYS: Final = re.compile(
+    r"\bchat (--\w+ \w+ )?(host|join)\b(?!.*<<<)|^python3 (dice|echo)\.py|\bchat\.py (serve|join)\b|\bchat log\b.* -f\b"
+)
+SILENT: Final = re.compile(r"\||dice\.py|chat\.py join")  # what says nothing when it is ready
+ENDED: Final = {None, 0, 130, -signal.SIGINT}  # exit codes of what runs, is done, or was interrupted
 PLAIN: Final = re.compile(r"(scripts/)?chat( [^\n$~|<>;&`*]*)?")  # for which no shell is needed
 HOSTS: Final = re.compile(r"\bchat host\b")
 CLOCK: Final = re.compile(r"\d\d:\d\d")
@@ -217,10 +225,10 @@ class Page:
         (self.folder / "scripts/lessons").symlink_to(ROOT / "scripts/lessons")
 
     def run(self, block: Block) -> None:
-        text = block.text
+        text = self.with_our_port(block.text)
         answers: dict[str, str] = {}
-        code, runs = 0, True
-        for note in block.notes:
+        code, runs, kind = 0, True, block.kind
+        for note in map(self.with_our_port, block.notes):
             word = WORD.fullmatch(note)
             verb, _, which = word[1].partition(" ") if word else ("", "", "")
             value = word[2] if word else ""
@@ -231,6 +239,12 @@ class Page:
                     (self.folder / value).parent.mkdir(parents=True, exist_ok=True)
                     (self.folder / value).write_text(text, "utf-8")
                     runs = False
+                case "add" | "before" | "after":
+                    self.insert(self.folder / value, text, verb, which)
+                    runs, kind = False, ""  # it need not be Python by itself
+                case "same":
+                    built, kept = (self.folder / which).read_text("utf-8"), (ROOT / value).read_text("utf-8")
+                    assert code_of(built) == code_of(self.with_our_port(kept)), f"{which} has not become {value}"
                 case "in":
                     extra = set(text.splitlines()) - set((ROOT / value).read_text("utf-8").splitlines())
                     assert not extra, f"{value} does not have {extra}"
@@ -243,10 +257,10 @@ class Page:
                 case "exit":
                     code = int(value)
                 case "type":
-                    self.open[int(which) - 1].type(value.replace("^C", "\x03") + ("" if "^" in value else "\r"))
+                    self.type(self.open[int(which) - 1], value)
                 case "shows":
                     self.shows(value, [self.open[int(which) - 1]])
-        match block.kind:
+        match kind:
             case "toml":
                 tomllib.loads(text)
             case "ini":
@@ -254,7 +268,7 @@ class Page:
             case "python":
                 compile(text, str(self.page), "exec")
         if runs:
-            self.run_text(block.kind, text, answers, code)
+            self.run_text(kind, text, answers, code)
 
     def run_text(self, kind: str, text: str, answers: dict[str, str], code: int) -> None:
         match kind:
@@ -265,18 +279,34 @@ class Page:
                 self.shell("python3 block.py", answers, code)
             case "text" if all(re.match(r"/\w+( |$)", line) for line in text.splitlines()):
                 for line in text.splitlines():
-                    self.open[-1].type(f"{line}\r")
+                    self.type(self.open[-1], line)
             case "text":
                 self.shows(text, [*self.done[-2:], *self.open])
             case "json":
                 self.json(text)
 
+    def type(self, terminal: Terminal, text: str) -> None:
+        """Type a line, and Enter only once it is seen: what comes all at once could be a paste, which is never sent."""
+        terminal.type(text.replace("^C", "\x03"))
+        if "^C" not in text:
+            self.shows(text, [terminal])
+            terminal.type("\r")
+
+    def insert(self, file: Path, text: str, verb: str, at: str) -> None:
+        lines = file.read_text("utf-8").splitlines(keepends=True)
+        found = [number for number, line in enumerate(lines) if at in line]
+        assert found, f"no line of {file.name} has {at!r}"
+        where = {"before": found[0], "after": found[0] + 1, "add": len(lines)}[verb]
+        file.write_text("".join([*lines[:where], text, *lines[where:]]), "utf-8")
+
+    def with_our_port(self, text: str) -> str:
+        return re.sub("7711|7722", self.port, text).replace("chat.example.org", "127.0.0.1")
+
     # -- shell ------------------------------------------------------------------------------------
 
     def shell(self, text: str, answers: dict[str, str], code: int) -> str:
         """Run lines; return what those that end have printed."""
-        text = re.sub(r"(\bhost\b.* -t tcp)(?![:\w])", rf"\1::{self.port}", text).replace("7711", self.port)
-        text = text.replace("chat.example.org", "127.0.0.1")
+        text = re.sub(r"(\bhost\b.* -t tcp)(?![:\w])", rf"\1::{self.port}", text)
         printed = []
         for line in lines(text):
             if STAYS.search(line):
@@ -301,12 +331,12 @@ class Page:
                     terminal.type(f"{answer}\n")
                     del answers[asked]
             code = terminal.process.poll()
-            assert code in {None, 0, 130}, f"{line}: exit code {code}\n{terminal.screen()}"
+            assert code in ENDED, f"{line}: exit code {code}\n{terminal.screen()}"
             if HOSTS.search(line) and not rooms.records():
                 return False
             if "join --json" in line and code is None:
                 return b'"joined"' in terminal.output
-            if code == 0 or "|" in line or "chat" not in line:
+            if code == 0 or SILENT.search(line):
                 return True
             return bool(terminal.output) and not terminal.screen().startswith("chat: ")  # or it is about to end
 
@@ -320,7 +350,7 @@ class Page:
 
     def end(self) -> None:
         """Close all; fail if one had ended by itself with an error."""
-        wrong = [one for one in self.open if not one.closed and one.process.poll() not in {None, 0, 130}]
+        wrong = [one for one in self.open if not one.closed and one.process.poll() not in ENDED]
         for terminal in [*reversed(self.open), *self.done]:
             self.close(terminal)
         for terminal in wrong:
@@ -339,7 +369,7 @@ class Page:
             shown = json.loads(line)
             (program, *_) = [one for one in reversed(self.open) if re.search("(host|join) --json", one.command)]
             if "event" not in shown and ("say" in shown or "command" in shown):
-                program.type(f"{line}\n")
+                self.type(program, line)
             else:
                 until(lambda shown=shown: any(is_like(one, shown) for one in self.objects()), program, line)
 
@@ -347,14 +377,23 @@ class Page:
         """What the page's programs have printed as NDJSON so far."""
         for terminal in [*self.open, *self.done]:
             for line in terminal.output.decode(errors="ignore").splitlines():
-                if line.startswith("{") and line.endswith("}"):
-                    yield json.loads(line)
+                at = 0
+                with suppress(ValueError):  # what is typed is echoed, and may stand before an object
+                    while line.startswith("{", at):
+                        found, at = json.JSONDecoder().raw_decode(line, at)
+                        yield found
 
 
 def is_like(real: dict[str, object], shown: dict[str, object]) -> bool:
     """Whether a real object has all fields of the one shown, and is of the same kind."""
     kind = [name for name in ("event", "command", "state", "kind") if name in shown and "event" in shown]
     return shown.keys() <= real.keys() and all(real[name] == shown[name] for name in kind)
+
+
+def code_of(text: str) -> str:
+    """What a program does: without its docstring, blank lines and comments."""
+    tree = ast.parse(text)
+    return ast.dump(ast.Module(tree.body[ast.get_docstring(tree) is not None :], []))
 
 
 def lines(text: str) -> Iterator[str]:

@@ -54,6 +54,10 @@ WRONG = {
     ),
     "window": ("```sh\nchat join\n```", "exit code 4"),
     "part": ("<!-- run in: LICENSE -->\n\n```text\nAll is permitted.\n```", "does not have"),
+    "program": (
+        "<!-- run\nfile: a.py\nsame a.py: scripts/lessons/chat.py\n-->\n\n```python\nimport os\n```",
+        "a.py has not become scripts/lessons/chat.py",
+    ),
     "python": ("```python\nraise SystemExit(7)\n```", "exit code 7"),
     "toml": ("```toml\nkey = \n```", "Invalid value"),
 }
