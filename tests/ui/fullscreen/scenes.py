@@ -49,7 +49,7 @@ from chat.local.identity import Identity, host_hash, load_host
 from chat.local.known_hosts import KnownHosts
 from chat.local.settings import DEFAULTS
 from chat.transport import Address, Site
-from chat.ui.fullscreen import watcher
+from chat.ui.fullscreen import graphemes, watcher
 from chat.ui.fullscreen.face import FullScreen
 from tests.ui.fullscreen.stage import Hosted
 
@@ -119,9 +119,11 @@ def fixed_machine(folder: Path, language: str) -> Iterator[Clock]:
     ):
         time.tzset()
         i18n.use(language)
+        graphemes.show_whole(graphemes.SAMPLES)
         try:
             yield clock
         finally:
+            graphemes.show_whole(())
             i18n.use("en")
     time.tzset()
 
@@ -138,9 +140,9 @@ class Graphemes(pyte.Screen):
                 super().draw("你" if width == 2 else "x")
                 self.buffer[self.cursor.y][self.cursor.x - width] = self.cursor.attrs._replace(data=text)
 
-    def set_margins(self, *given: Any, **more: Any) -> None:
-        more.pop("private", None)
-        super().set_margins(*given, **more)
+    @property
+    def display(self) -> list[str]:
+        return ["".join(self.buffer[y][x].data for x in range(self.columns)) for y in range(self.lines)]
 
 
 class Terminal(Vt100_Output):
@@ -167,7 +169,7 @@ class Terminal(Vt100_Output):
         if written := self._file.getvalue():
             self._file.seek(0)
             self._file.truncate()
-            self._stream.feed(written)
+            self._stream.feed(graphemes.spell_out(written))
             self._rows = self.screen.display
         return self._rows
 
@@ -354,7 +356,7 @@ async def scenes(terminal: Terminal, house: House) -> AsyncIterator[str]:
     await terminal.step_back()
     house.clock.at(20)
     await house.say("bob", PASTE)
-    await house.say("小明", "太长了 😄", target=house.last)
+    await house.say("小明", "太长了 🤷🏽\u200d♀\ufe0f", target=house.last)
     await shown("太长了")
     yield "paste"
 
@@ -381,7 +383,7 @@ async def scenes(terminal: Terminal, house: House) -> AsyncIterator[str]:
     await comes_to(lambda: face.view.partner and not face.view.session.unsettled)
     bob = await house.opened.enter_async_context(house.guests["bob"].direct(identity("ann").key))
     await shown(_("{nicks} came").format(nicks="bob"))
-    await bob.say("I do. 两个够吗？")
+    await bob.say("I do. 两个够吗？ 👨\u200d👩\u200d👧")
     await shown("两个够吗")
     await house.say("小明", "谁要茶？")
     await house.say("mia", "@ann the kettle is red again")
