@@ -22,7 +22,7 @@ import os
 import select
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 from unittest import mock
 
 import pyte
