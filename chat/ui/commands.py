@@ -167,6 +167,62 @@ EDITING: Final = (
 )
 
 
+# What newcomers look for, by the names of commands and actions. Typing in the help searches all of them.
+ESSENTIALS: Final[tuple[tuple[str, dict[str, str]], ...]] = (
+    (
+        later("TALK"),
+        {
+            "send": later("send"),
+            "newline": later("new line"),
+            "reply": later("answer"),
+            "react": later("react"),
+            "edit": later("correct"),
+            "retract": later("take back"),
+            "search": later("find messages"),
+        },
+    ),
+    (
+        later("ROOMS"),
+        {
+            "switcher": later("go to anything"),
+            "join": later("enter another room"),
+            "msg": later("talk in private"),
+            "invite": later("invite a friend"),
+            "part": later("leave this room"),
+        },
+    ),
+    (
+        later("PEOPLE"),
+        {
+            "who": later("who is here"),
+            "nick": later("take another name"),
+            "away": later("show you are away"),
+            "ignore": later("hide somebody"),
+        },
+    ),
+    (
+        later("WINDOW"),
+        {
+            "page-up": later("scroll up"),
+            "bottom": later("to the newest"),
+            "select-previous": later("select a message"),
+            "theme": later("change the colours"),
+            "set": later("settings"),
+            "leave": later("leave, pressed twice"),
+        },
+    ),
+)
+_GROUPS: Final[dict[str, str]] = {  # of all commands and keys; those named nowhere are about talking
+    later("ROOMS"): "switcher join rooms room room-1 part msg invite peer topic reopen",
+    later("PEOPLE"): "who nick ignore unignore away busy back",
+    later("MODERATION"): "kick ban unban mute unmute op deop slow remove roles audit",
+    later(
+        "WINDOW"
+    ): "page-up page-down top bottom select-previous select-next stop unread mention theme mouse set bell "
+    "clear help redraw suspend leave leave-if-empty quit",
+}
+
+
 USAGES: Final = {usage.name: usage for usage in COMMANDS}
 _MEANT: Final = {name: name for name in USAGES} | {
     other: name for name, others in _ELSEWHERE.items() for other in others.split()
@@ -261,6 +317,43 @@ def written(usage: Usage) -> str:
 
 
 # -- help ---------------------------------------------------------------------------------------------
+
+
+def help_groups(keys: Sequence[Key] = KEYS) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return all that can be typed or pressed on the full screen: headings, and under each what it is and does."""
+    pressed = {key.action: key.keys for key in keys}
+    rows = [
+        (usage.name, ", ".join((written(usage), *pressed.get(usage.name, ()))), _(usage.help))
+        for usage in commands_of(SCREEN)
+    ]
+    rows.append(("", "//text", _("a message that begins with a slash: /text")))
+    known = set(USAGES)
+    for what, alike in groupby((row for row in keys if row.keys), key=lambda row: row.help):
+        first, *others = alike
+        if first.action not in known:
+            last = f" … {others[-1].keys[0]}" if others else ""
+            rows.append((first.action, ", ".join(first.keys) + last, _(what)))
+    rows += [("", left, _(right)) for left, right in EDITING]
+    place: dict[str, str] = {name: group for group, names in _GROUPS.items() for name in names.split()}
+    groups: dict[str, list[tuple[str, str]]] = {group: [] for group in (later("TALK"), *_GROUPS)}
+    for name, left, right in rows:
+        groups[place.get(name, "TALK")].append((left, right))
+    return [(_(group), found) for group, found in groups.items()]
+
+
+def essentials(keys: Sequence[Key] = KEYS) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return what newcomers look for, in the same form."""
+    pressed = {key.action: key.keys[0] for key in keys if key.keys}
+    return [
+        (
+            _(group),
+            [
+                (" ".join(filter(None, (f"/{name}" if name in USAGES else "", pressed.get(name)))), _(what))
+                for name, what in names.items()
+            ],
+        )
+        for group, names in ESSENTIALS
+    ]
 
 
 def help_lines(keys: Iterable[Key] = KEYS) -> list[str]:

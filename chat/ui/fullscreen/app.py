@@ -56,7 +56,7 @@ from chat.ui.fullscreen.keys import bindings
 from chat.ui.fullscreen.notices import Notices
 from chat.ui.fullscreen.side import SIDE_BAR, side_bar
 from chat.ui.fullscreen.terminal import Terminal
-from chat.ui.fullscreen.wrapping import columns
+from chat.ui.fullscreen.wrapping import columns, sanitize, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -75,6 +75,7 @@ _LAST_WORDS: Final = 1.0  # seconds in which a terminal should take what restore
 _ABOVE_MENU: Final = 10**9  # prompt_toolkit draws the menu at 10**8
 _SIDE_BAR_FROM: Final = 60  # columns of the screen
 _DIVIDED_FROM: Final = 8  # rows of the screen: on less, the divider is there only if it says something
+_HINT_ROWS: Final = 3  # of a line above the input, at most
 _RULED_FROM: Final = 12  # rows of the screen: on less, there is no rule under the header
 
 
@@ -106,7 +107,7 @@ class App(Application[None]):
         self.ttimeoutlen = _ESCAPE
         self.key_processor.before_key_press += lambda _keys: face.touch()
         self.key_processor.after_key_press += lambda keys: self._wait_for_more(keys.key_buffer)
-        self.before_render += lambda _app: setattr(self._pane_window, "content", face.pane)
+        self.before_render += lambda _app: self._prepare()
         self.after_render += lambda _app: self._rendered()
 
     # -- beginning and ending --------------------------------------------------------------------
@@ -232,6 +233,10 @@ class App(Application[None]):
         self._rows_aside = 0
         self.invalidate()
 
+    def _prepare(self) -> None:
+        self._pane_window.content = self.face.pane
+        self.face.panel.place(*self.size)
+
     def _written(self) -> None:
         if self._is_stale:
             self.redraw_soon()
@@ -256,7 +261,7 @@ class App(Application[None]):
         )
         header = _row(lambda: bars.header(face.view, self.size[0], face.controller.settings.time_format))
         rule = _row(lambda: bars.rule(self.size[0], self._joint(), "┬"))
-        divider = _row(lambda: bars.divider(face, self.size[0], self._joint()))
+        divider = _row(lambda: bars.divider(face, self.size[0], self._joint(), self._hint_rows()), self._divider_rows)
         footer = _row(lambda: bars.footer(face, self.size[0], lists_rooms=not self._is_wide()))
         root = HSplit(
             [
@@ -269,7 +274,9 @@ class App(Application[None]):
             ]
         )
         menu = ConditionalContainer(_Menu(max_height=8), Condition(lambda: face.input.text != face.refused))
-        return Layout(FloatContainer(root, [Float(menu, xcursor=True, ycursor=True)]), focused_element=typing)
+        return Layout(
+            FloatContainer(root, [Float(menu, xcursor=True, ycursor=True), face.panel.float]), focused_element=typing
+        )
 
     def _rest(self, taken: int) -> Dimension:
         """All columns but those. Said outright, since prompt_toolkit hands them out one by one at each redraw."""
@@ -283,7 +290,19 @@ class App(Application[None]):
 
     def _spare_rows(self) -> int:
         """Rows besides the input and the divider, which a small screen shows first."""
-        return self.size[1] - 1 - self._is_divided()
+        return self.size[1] - 1 - (self._divider_rows() if self._is_divided() else 0)
+
+    @property
+    def hint_room(self) -> int:
+        """How many columns a line above the input may have, over several rows."""
+        return self.size[0] * self._hint_rows()
+
+    def _hint_rows(self) -> int:
+        return max(1, min(_HINT_ROWS, self.size[1] // 3))
+
+    def _divider_rows(self) -> int:
+        text = self.face.line_above_input()
+        return max(1, min(self._hint_rows(), len(wrap(sanitize(text, lines=False), max(self.size[0], 2)))))
 
     def _is_divided(self) -> bool:
         return self.size[1] >= _DIVIDED_FROM or (bool(self.face.line_above_input()) and self.size[1] > 1)
@@ -309,8 +328,8 @@ def _keyboard() -> Keyboard | None:
     return Keyboard(sys.stdin) if type(get_app_session().input) is Vt100Input and sys.stdin.isatty() else None
 
 
-def _row(text: Callable[[], StyleAndTextTuples]) -> Window:
-    return Window(FormattedTextControl(text), height=1)
+def _row(text: Callable[[], StyleAndTextTuples], height: int | Callable[[], int] = 1) -> Window:
+    return Window(FormattedTextControl(text), height=height)
 
 
 class _Menu(CompletionsMenu):

@@ -21,7 +21,7 @@ from chat.i18n import _, later
 from chat.ui.describe import given_nick
 from chat.ui.fullscreen.side import unread
 from chat.ui.fullscreen.viewport import CATCHING_UP
-from chat.ui.fullscreen.wrapping import clip, columns, sanitize, sealed
+from chat.ui.fullscreen.wrapping import clip, columns, sanitize, sealed, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,10 +131,16 @@ def rule(width: int, at: int | None = None, joint: str = "") -> StyleAndTextTupl
     return [("class:rule", line if at is None else line[:at] + joint + line[at + 1 :])]
 
 
-def divider(face: FullScreen, width: int, at: int | None = None) -> StyleAndTextTuples:
-    """Return the row above the input. It is always there, so that nothing moves when somebody begins to type."""
+def divider(face: FullScreen, width: int, at: int | None = None, most: int = 1) -> StyleAndTextTuples:
+    """Return the row above the input. It is always there, so that nothing moves when somebody begins to type.
+
+    A line that tells something may have ``most`` rows.
+    """
     if text := face.line_above_input():
-        return row(text, width, "class:hint")
+        rows = wrap(sanitize(text, lines=False), max(width, 2))
+        if len(rows) > most:
+            rows[most - 1 :] = [clip("".join(rows[most - 1 :]), width)]
+        return [part for one in rows for part in (*row(one, width, "class:hint"), ("", "\n"))][:-1]
     if text := typing(face.view):
         shown = clip(text, max(width - 4, 1))
         rest = rule(width, at, "┴")[0][1][columns(shown) + 3 :]

@@ -21,19 +21,22 @@ from chat.i18n import _, translate
 from chat.local.keys import KEYS, rebind
 from chat.local.settings import DEFAULTS
 from chat.ui.clipboard import osc52
-from chat.ui.commands import SCREEN, Command, NeedsArgument, help_lines, parse
+from chat.ui.commands import SCREEN, Command, NeedsArgument, help_on, parse
 from chat.ui.controller import Controller, open_here
 from chat.ui.describe import quoted
 from chat.ui.face import Face
+from chat.ui.fullscreen import palette
 from chat.ui.fullscreen.app import App
 from chat.ui.fullscreen.composer import Composer
 from chat.ui.fullscreen.navigation import Navigator
+from chat.ui.fullscreen.panel import Panel, Row
 from chat.ui.fullscreen.side import unread
 from chat.ui.fullscreen.view import View
 from chat.ui.fullscreen.watcher import Watcher
-from chat.ui.fullscreen.wrapping import clean, clip
+from chat.ui.fullscreen.wrapping import clean, clip, columns
 from chat.ui.invites import how_to_reopen, ways_in
 from chat.ui.names import KINDS, names
+from chat.ui.people import as_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -86,15 +89,17 @@ class FullScreen(Face[View]):
         )
         self.navigator: Final = Navigator(self)
         self.watcher: Final = Watcher(self)
+        self.panel: Final = Panel(self)
         self.refused = ""  # what was typed and is no command: the menu must not cover the line about it
         self.hosted = hosted
         self._hint = ""  # above the input, until the next key
         self._hint_before = ""  # what stood there when the last key was pressed
         self._set_aside = Document()  # what stood in the input when a correction began
         self._leaving = False  # the user was asked whether the room stays open
+        self._doing = ""  # the last command, for the title of what it shows
         self.app: Final = App(self)
         if complaint:
-            self.show(complaint)
+            self.view.greeting.append(complaint)
 
     @property
     def view(self) -> View:
@@ -148,6 +153,8 @@ class FullScreen(Face[View]):
     def rendered(self) -> None:
         """The screen was drawn: take note of what has been seen, and load what is wanted next."""
         view, state = self.view, self.view.timeline.read_state
+        if self.panel.is_open:
+            return
         drawn = state.unread, state.marker, view.is_new_above
         read = view.mark_seen()
         if read > view.client.shows.read:
@@ -169,7 +176,7 @@ class FullScreen(Face[View]):
         try:
             typed.encode()
         except UnicodeEncodeError:  # a key or a paste had other bytes: the terminal's own encoding
-            self.show(_("this was not sent: {mark} stands for bytes that are not UTF-8").format(mark="\ufffd"))
+            self.hint(_("this was not sent: {mark} stands for bytes that are not UTF-8").format(mark="\ufffd"))
             return
         if self.hosted is not None and self.asks_to_keep:
             self.hosted.keep()
@@ -199,6 +206,7 @@ class FullScreen(Face[View]):
 
     def do(self, name: str, argument: str = "", typed: str = "") -> None:
         """Do a command of the table."""
+        self._doing = f"/{name} {argument}".rstrip()
         self.run_work(self.view, partial(self.controller.do, name, argument), typed)
 
     def run_work(self, view: View, begin: Callable[[], Work], typed: str = "") -> None:
@@ -221,7 +229,10 @@ class FullScreen(Face[View]):
         try:
             yield
         except (ChatError, ValueError) as error:
-            self.show(translate(error), room=view)
+            if view is self.view:
+                self.hint(translate(error))
+            else:
+                view.note(translate(error))
             if typed:
                 self.refused = typed
                 self.composer.offer(typed, view.name)
@@ -246,7 +257,8 @@ class FullScreen(Face[View]):
 
     def _host_ended(self, why: ChatError) -> None:
         self._leaving = False
-        self.show(translate(why), how_to_reopen(), room=self.controller.rooms[0])
+        for line in (translate(why), how_to_reopen()):
+            self.controller.rooms[0].note(line)
         self.hint(how_to_reopen())
 
     @property
@@ -258,8 +270,9 @@ class FullScreen(Face[View]):
         self._leaving = False
         self.app.redraw_soon()
 
-    def offer_rooms(self) -> None:
-        self.composer.ask_for("/room")
+    def offer_all(self) -> None:
+        """Open the palette."""
+        self.panel.open(_("Go to"), palette.rows(self), chooses=True)
 
     def end_correction(self) -> None:
         if self.controller.begun is not None and self.controller.begun[0] == "edit":
@@ -270,17 +283,25 @@ class FullScreen(Face[View]):
 
     @property
     def columns(self) -> int:
-        return self.pane.width
+        return self.panel.columns
 
     def show(self, *lines: str, room: View | None = None) -> None:
-        view = room or self.view
-        for line in lines:
-            view.note(line)
-        if view is self.view and not self.pane.following:
-            self._hint = lines[0]
+        """Show an answer: a short one above the input until the next key, a long one in the panel.
+
+        One for a room that is not in view waits there.
+        """
+        if room is not None and room is not self.view:
+            for line in lines:
+                room.note(line)
+        elif len(lines) == 1 and columns(lines[0]) <= self.app.hint_room:
+            self.hint(lines[0])
+        else:
+            self.show_list(lines)
 
     def show_list(self, lines: Sequence[str]) -> None:
-        self.navigator.show_list(lines)
+        self.panel.open(
+            self._doing, [Row(first, more) for first, _tab, more in (line.partition("\t") for line in lines)]
+        )
 
     def hint(self, text: str) -> None:
         """Show a line above the input, until the next key: it is of no use later."""
@@ -309,8 +330,19 @@ class FullScreen(Face[View]):
         text = _("Enter: keep it open · {key}: close the room · Escape: stay")
         return text.format(key=self.key("leave")) + (f" · {_('others are here')}" if others else "")
 
-    def help(self) -> list[str]:
-        return help_lines(self.keys)
+    def do_help(self, word: str) -> None:
+        if word:
+            self.show(help_on(word, self.keys))
+        else:
+            self.panel.show_help(self.keys)
+
+    def do_who(self, nick: str) -> None:
+        if nick:
+            self.controller.do_who(nick)
+            return
+        client = self.view.client
+        there = sorted(client.people().items(), key=lambda item: item[0][1].casefold())
+        self.show_list([as_line(who, state, client.session.users.get(who, "")) for who, state in there])
 
     def hand_out(self, invite: str, about: Sequence[str], *, unbroken: bool) -> None:
         self._copy(invite)
@@ -329,7 +361,6 @@ class FullScreen(Face[View]):
         self.navigator.mention()
 
     def do_clear(self, _argument: str) -> None:
-        self.navigator.came_from = None
         self.view.clear()
 
     def do_mouse(self, _argument: str) -> None:
@@ -371,7 +402,6 @@ class FullScreen(Face[View]):
             self.input.document = Document("/react ")
 
     def sending(self, room: View) -> None:
-        self.navigator.came_from = None
         self._leaving = False
         self.input.reset(append_to_history=True)
         room.pass_marker()
@@ -390,7 +420,6 @@ class FullScreen(Face[View]):
         room.leave()
         self.controller.share(typing=False)
         self.end_correction()
-        self.navigator.came_from = None
 
     def entered(self, room: View) -> None:
         self.composer.restore(room.name)
@@ -406,5 +435,3 @@ class FullScreen(Face[View]):
             self.mouse = settings.mouse
         elif name == "paste_confirm_lines":
             self.composer.confirm_lines = settings.paste_confirm_lines
-        elif name == "ignore":
-            self.navigator.came_from = None  # that place still shows them

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from prompt_toolkit.document import Document
-from prompt_toolkit.filters import Condition
+from prompt_toolkit.filters import Always, Condition, Filter
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.key_binding.bindings.mouse import load_mouse_bindings
 from prompt_toolkit.key_binding.key_processor import KeyPress
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 # What people begin a message with, and prompt_toolkit binds with Alt. Its Alt keys that are letters are for editing.
 _NOT_HELD: Final = string.punctuation + string.digits
+
+
+_ALWAYS: Final = {"redraw", "suspend"}  # actions that an open panel leaves as they are
 
 
 def bindings(face: FullScreen) -> KeyBindings:
@@ -48,24 +51,26 @@ def bindings(face: FullScreen) -> KeyBindings:
         "next-hit": lambda: face.navigator.next_hit(older=False),
         "stop": face.navigator.stop,
         **{f"room-{n}": partial(face.do, "room", str(n)) for n in range(1, 10)},
-        "switcher": face.offer_rooms,
+        "switcher": face.offer_all,
         "redraw": lambda: face.app.renderer.clear(),  # noqa: PLW0108 - there is no app yet
         "suspend": lambda: _suspend(face.app.terminal),
         "leave": face.clear_or_quit,
         "leave-if-empty": face.quit,
     }
     keys = KeyBindings()
-    filters = {
+    filters: dict[str, Filter] = {
         "leave-if-empty": Condition(lambda: not face.input.text),
         "stop": Condition(face.navigator.has_begun),
     }
     bound = {sequence: row.action for row in face.keys for sequence in row.sequences}
+    closed = Condition(lambda: not face.panel.is_open)  # it has keys of its own
     for sequence, action in bound.items():
-        keys.add(*sequence, filter=filters.get(action, True))(_bound(does.get(action, partial(face.do, action))))
+        when = filters.get(action, Always()) & (Always() if action in _ALWAYS else closed)
+        keys.add(*sequence, filter=when)(_bound(does.get(action, partial(face.do, action))))
     stops = bound.get(("escape",)) == "stop"
     for char in _NOT_HELD:
         if ("escape", char) not in bound:
-            keys.add("escape", char)(partial(_escape_and_type, face, stops))
+            keys.add("escape", char, filter=closed)(partial(_escape_and_type, face, stops))
     keys.add("escape", filter=Condition(lambda: face.asks_to_keep))(lambda _event: face.stay())
     keys.add(Keys.Any, filter=Condition(lambda: face.app.is_aside), eager=True)(partial(_come_back, face))
     keys.add("<sigint>")(lambda _event: face.app.leave())

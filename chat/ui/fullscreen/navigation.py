@@ -1,9 +1,6 @@
-"""Moving through the log: jumps, lists, searches, and the loading that they need.
+"""Moving through the log: jumps, searches, and the loading that they need.
 
-Rules:
-
-1. What may take long is one task per room (``View.work``): new work waits for the old, and one key stops both.
-2. A list of our own (help, details) is a place to come back from: Escape leads to where one was before.
+What may take long is one task per room (``View.work``): new work waits for the old, and one key stops both.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ from chat.ui.entry import MessageEntry
 from chat.ui.timeline import folded
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
     from chat.core.bodies import Answer
     from chat.ui.fullscreen.face import FullScreen
@@ -37,7 +34,6 @@ class Navigator:
     """Where the reader of the current room goes."""
 
     def __init__(self, face: FullScreen) -> None:
-        self.came_from: Callable[[], None] | None = None  # goes back to where the reader was before a list
         self._face = face
 
     # -- long work -------------------------------------------------------------------------------
@@ -93,7 +89,6 @@ class Navigator:
     # -- going somewhere -------------------------------------------------------------------------
 
     def bottom(self) -> None:
-        self.came_from = None
         self._face.view.follow()
 
     def top(self) -> None:
@@ -114,7 +109,6 @@ class Navigator:
         self.begin(view, load)
 
     def select(self, by: int) -> None:
-        self.came_from = None
         window, pane = self._face.view.window, self._face.pane
         if by > 0 and window.attached and pane.selected is not None and pane.selected >= window.end - 1:
             pane.follow()
@@ -123,7 +117,6 @@ class Navigator:
 
     def unread(self) -> None:
         """Go to the unread marker."""
-        self.came_from = None
         view, state = self._face.view, self._face.view.timeline.read_state
         if state.marker is None and view.find_marker() is None:
             self._face.hint(_("nothing is unread here"))
@@ -132,8 +125,6 @@ class Navigator:
 
     def chosen(self, command: str) -> MessageEntry:
         """Return the selected message, or the one that the command is most likely about. Raises ChatError."""
-        if command != "details":
-            self.came_from = None
         view, mine = self._face.view, OWN.get(command)
         is_selected = view.pane.selected is not None
         item = view.selected(mine=mine if mine or not is_selected else None)
@@ -149,44 +140,25 @@ class Navigator:
 
     def mention(self) -> None:
         """Go to the last message here that names the reader."""
-        self.came_from = None
         view = self._face.view
         if not view.pane.jump(view.window.last_mention()):
             text = _("nobody mentions you in what is loaded here; {key} loads more")
             self._face.hint(text.format(key=self._face.key("page-up")))
 
-    def show_list(self, lines: Iterable[str]) -> None:
-        """Add lines of our own, and go there: to the first if they are more than fit on the screen."""
-        view = self._face.view
-        if self.came_from is None:
-            self.came_from = partial(view.go_back, view.pane, view.pane.top, view.pane.selected)
-        view.follow()
-        begin = view.timeline.end
-        for line in lines:
-            view.note(line)
-        fit = view.pane.has_room_from(begin)
-        view.pane.jump(view.timeline.end - 1 if fit else begin)
-        if not fit:
-            hint = _("{down} shows more, {stop} goes back to where you were")
-            self._face.hint(hint.format(down=self._face.key("page-down"), stop=self._face.key("stop")))
-
     def has_begun(self) -> bool:
         """Say whether there is something to stop, or a way back to the end."""
         view = self._face.view
-        begun = (view.work, view.search, self._face.controller.begun, view.pane.selected, self.came_from)
+        begun = (view.work, view.search, self._face.controller.begun, view.pane.selected)
         return any(one is not None for one in begun) or not view.pane.following
 
     def stop(self) -> None:
-        """Go one step back: stop what is at work, else leave a list, an answer, a search, a selection, old messages."""
+        """Go one step back: stop what is at work, else leave an answer, a search, a selection, old messages."""
         view = self._face.view
         if view.work is not None:
             view.work.cancel()
             view.stopped_at = view.pane.in_view[0]
             key = self._face.key("page-up" if view.search is None else "previous-hit")
-            self._face.show(_("stopped; {key} continues").format(key=key))
-        elif self.came_from is not None:
-            self.came_from()
-            self.came_from = None
+            self._face.hint(_("stopped; {key} continues").format(key=key))
         elif self._face.controller.begun is not None:
             self._face.end_correction()
             self._face.controller.begun = None
@@ -202,7 +174,6 @@ class Navigator:
 
     def search(self, text: str) -> None:
         """Go to the newest message with a text."""
-        self.came_from = None
         view = self._face.view
         view.search = search = Search(view, text)
         view.pane.hit = text
@@ -219,7 +190,6 @@ class Navigator:
     def next_hit(self, *, older: bool) -> None:
         view = self._face.view
         search = view.search
-        self.came_from = None
         if search is None:
             self._face.hint(_("there is no search yet: /search TEXT"))
         elif (search.walk is None or search.walk.done()) and not self._step(view, search, older=older):

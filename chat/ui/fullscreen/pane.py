@@ -72,10 +72,6 @@ class Pane(UIControl):
         """Whether the end is in view, and stays there."""
         return self.top is None and self.timeline.attached
 
-    def has_room_from(self, number: int) -> bool:
-        """Whether this line and all below it fit on the screen."""
-        return self._back(self.timeline.last, 0, self._height) <= (number, 0)
-
     def passed(self) -> range:
         """Return the numbers of the lines scrolled over since the last call, drawn or not."""
         low, high = self._passed or (0, -1)

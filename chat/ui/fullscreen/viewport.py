@@ -117,12 +117,6 @@ class Viewport:
         self.show()
         self.pane.follow()
 
-    def go_back(self, pane: Pane, top: tuple[int, int] | None, selected: int | None) -> None:
-        """Show what was shown before."""
-        pane.timeline.catch_up()
-        self.show(pane)
-        pane.top, pane.selected = top, selected
-
     def turn_to(self, seq: int) -> bool:
         """Show the window that holds this number of the log, 0 for none. False if it must be loaded."""
         if not seq or (not self.window.holds(seq) and self.timeline.holds(seq)):

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from chat.core.errors import ChatError
-from chat.core.events import Message, Rejected, Rewound, Stored
+from chat.core.events import Message, Rejected, Stored
 from chat.core.text import visible
 from chat.ui.commands import typed_again
 from chat.ui.fullscreen import notices
@@ -61,8 +61,6 @@ class Watcher:
                 self._face.app.redraw_soon()
 
     def take(self, view: View, event: ClientEvent) -> None:
-        if isinstance(event, Rewound):
-            self._face.navigator.came_from = None  # its numbers are of a log that is no more
         if what := view.take(event):
             self._ring(view, what, event.author.nick if isinstance(event, Message) else "")
         if isinstance(event, Stored | Rejected):
