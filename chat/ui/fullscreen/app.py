@@ -51,6 +51,7 @@ from chat.core.text import visible
 from chat.local.descriptors import drop_unwritten
 from chat.ui import theme
 from chat.ui.fullscreen import bars, graphemes
+from chat.ui.fullscreen.card import with_card
 from chat.ui.fullscreen.keyboard import Answers, Keyboard
 from chat.ui.fullscreen.keys import bindings
 from chat.ui.fullscreen.notices import Notices
@@ -267,7 +268,7 @@ class App(Application[None]):
             [
                 ConditionalContainer(header, Condition(lambda: self._spare_rows() > 1)),
                 ConditionalContainer(rule, Condition(self._is_ruled)),
-                VSplit([self._pane_window, ConditionalContainer(side, Condition(self._is_wide))]),
+                VSplit([with_card(self._pane_window, face), ConditionalContainer(side, Condition(self._is_wide))]),
                 ConditionalContainer(divider, Condition(self._is_divided)),
                 VSplit([Window(FormattedTextControl("> "), width=2, dont_extend_height=True), typing]),
                 ConditionalContainer(footer, Condition(lambda: self._spare_rows() > 3)),

@@ -27,6 +27,7 @@ from chat.ui.describe import quoted
 from chat.ui.face import Face
 from chat.ui.fullscreen import palette
 from chat.ui.fullscreen.app import App
+from chat.ui.fullscreen.card import is_new
 from chat.ui.fullscreen.composer import Composer
 from chat.ui.fullscreen.navigation import Navigator
 from chat.ui.fullscreen.panel import Panel, Row
@@ -80,6 +81,7 @@ class FullScreen(Face[View]):
         self.keys = rebind(KEYS, settings.keys)
         self.mouse = settings.mouse
         self.controller = Controller(self, View(client, settings), settings, opener, file)
+        self.is_new: Final = is_new(history)
         self.composer: Final = Composer(
             {kind: partial(names, kind, self.controller) for kind in KINDS},
             self.show,
@@ -123,13 +125,14 @@ class FullScreen(Face[View]):
         """
         first = self.view
         if self.hosted is not None:
-            first.greeting += ways_in(self.hosted.listening)
+            first.ways += ways_in(self.hosted.listening)
             self.hosted.on_end = self._host_ended
-        first.introduction += [
-            _("type, Enter sends; ✓: it is on the host's disk"),
-            _("Tab completes names, /commands and :emoji:"),
-            _("/help lists commands and keys; /quit leaves"),
-        ]
+        if self.is_new:
+            first.introduction += [
+                _("type, Enter sends; ✓: it is on the host's disk"),
+                _("Tab completes names, /commands and :emoji:"),
+                _("/help lists commands and keys; /quit leaves"),
+            ]
         self.composer.restore(first.name)
         try:
             await self.app.live(self.watcher.begin)

@@ -40,7 +40,8 @@ class View(Viewport, Room):
         self.people: dict[Who, Status] = {}
         # Shown once the past is here: a note before it would be of another day.
         self.greeting: list[str] = []
-        self.introduction: list[str] = []  # for somebody who has never read here
+        self.ways: list[str] = []  # how others come in; in an empty room these are on the card, and so is
+        self.introduction: list[str] = []  # what one can do here, for somebody who has never read here
         self.news: list[Direct] = []  # direct rooms with new messages
         self.rejected: list[OutboxEntry] = []  # their texts go back into the input
         self.lag = 0  # ms from sending to the disk, of what was stored last
@@ -50,6 +51,7 @@ class View(Viewport, Room):
         self._lost_at = 0
         self._back_at = 0  # when the link was back last: what was sent before says nothing about its lag
         self._beginning = True  # what comes now was said before we joined
+        self._is_silent = False  # the log was read from its first record on, and has no message
         self._listed = False  # we know who is here
         self._end = 0  # of the log when we joined last
         self._read_before = 0  # how far its reader had read then; 0 for all, or nothing
@@ -63,6 +65,11 @@ class View(Viewport, Room):
         super().clear()
         self.search = None
         self._show_unsettled()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody has said anything here."""
+        return self._is_silent and not self._beginning and self.timeline.last_pending() is None
 
     @property
     def asks_for_you(self) -> bool:
@@ -99,6 +106,7 @@ class View(Viewport, Room):
                 self.timeline.nick = nick
                 if not resumed:
                     self._beginning, self._read_before = True, read
+                    self._is_silent = self.session.next_seq <= 1
                     self.greeting += [line for line in given_nick(self.client, nick) if line not in self.greeting]
                 self._end = end
                 self._catching_up = Progress(CATCHING_UP, self.session.next_seq, end)
@@ -138,12 +146,14 @@ class View(Viewport, Room):
         self.timeline.read_state.mark_read(self._read_before or (0 if self._called else self.timeline.last_seq))
         self.timeline.read_state.place_marker()
         self._called = False
-        for text in self.greeting if self._read_before else (*self.greeting, *self.introduction):
+        told = [*self.ways, *([] if self._read_before else self.introduction)]
+        for text in (*self.greeting, *([] if self.is_empty else told)):
             self.note(text)
         return True
 
     def _take_message(self, message: Message) -> str:
         self.heard(message)
+        self._is_silent &= message.decision is not None
         if self._called and message.seq > self._read_before and not message.mine:
             for text in self.greeting:  # to be read before what waits here
                 self.timeline.note(text, message.time)
