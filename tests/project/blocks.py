@@ -18,6 +18,7 @@ A comment before a block, which readers do not see, says what else is needed:
     in: tests/plugin/test_toy.py    the block does not run: it is a part of this file
     as TEXT: OTHER                  in the block, TEXT is read as OTHER
     answer TEXT: LINE               when a command of the block asks TEXT, this is typed
+    needs: cc                       the rest of the page does not run where this program is not installed
     exit: 1                         the exit code of the block, if it is not 0
     type 2: hello                   typed into the page's second terminal, with Enter (without: ^C^C)
     shows 2: hello                  waits until that terminal shows it
@@ -37,6 +38,7 @@ import pty
 import re
 import select
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -67,11 +69,13 @@ BLOCK: Final = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 PART: Final = re.compile(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", re.DOTALL)
-WORD: Final = re.compile(r"(file|add|in|exit|(?:as|answer|type|shows|before|after|same) .+?): (.*)")
+WORD: Final = re.compile(r"(file|add|in|exit|needs|(?:as|answer|type|shows|before|after|same) .+?): (.*)")
 STAYS: Final = re.compile(
     r"\bchat (--\w+ \w+ )?(host|join)\b(?!.*<<<)|^python3 (dice|echo)\.py|\bchat\.py (serve|join)\b|\bchat log\b.* -f\b"
 )
 SILENT: Final = re.compile(r"\||dice\.py|chat\.py join")  # what says nothing when it is ready
+FACELESS: Final = re.compile(r"--(plain|json|headless)\b|\|(?!\|)")
+FULL_SCREEN: Final = b"\x1b[?1049h"
 ENDED: Final = {None, 0, 130, -signal.SIGINT}  # exit codes of what runs, is done, or was interrupted
 PLAIN: Final = re.compile(r"(scripts/)?chat( [^\n$~|<>;&`*]*)?")  # for which no shell is needed
 HOSTS: Final = re.compile(r"\bchat host\b")
@@ -224,7 +228,8 @@ class Page:
         (self.folder / "scripts/chat").symlink_to(self.home / "bin/chat")
         (self.folder / "scripts/lessons").symlink_to(ROOT / "scripts/lessons")
 
-    def run(self, block: Block) -> None:
+    def run(self, block: Block) -> bool:
+        """Run a block; return whether those that follow can run."""
         text = self.with_our_port(block.text)
         answers: dict[str, str] = {}
         code, runs, kind = 0, True, block.kind
@@ -235,6 +240,9 @@ class Page:
             match verb:
                 case "":
                     self.shell(note, {}, 0)
+                case "needs":
+                    if not shutil.which(value):
+                        return False
                 case "file":
                     (self.folder / value).parent.mkdir(parents=True, exist_ok=True)
                     (self.folder / value).write_text(text, "utf-8")
@@ -269,6 +277,7 @@ class Page:
                 compile(text, str(self.page), "exec")
         if runs:
             self.run_text(kind, text, answers, code)
+        return True
 
     def run_text(self, kind: str, text: str, answers: dict[str, str], code: int) -> None:
         match kind:
@@ -336,6 +345,10 @@ class Page:
                 return False
             if "join --json" in line and code is None:
                 return b'"joined"' in terminal.output
+            if re.search(r"\bchat (host|join)\b", line) and code is None and not FACELESS.search(line):
+                return terminal.output.rfind(FULL_SCREEN) > terminal.output.rfind(
+                    b"\x1b[?1049l"
+                )  # before that, Enter would be another key
             if code == 0 or SILENT.search(line):
                 return True
             return bool(terminal.output) and not terminal.screen().startswith("chat: ")  # or it is about to end

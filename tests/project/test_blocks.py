@@ -27,7 +27,8 @@ def run(page: Path, home: Path, forker: Forker) -> None:
         for block in blocks(page):
             if not block.reason:
                 try:
-                    here.run(block)
+                    if not here.run(block):
+                        break
                 except Exception as error:
                     error.add_note(f"the block at {page}:{block.line}")
                     raise
