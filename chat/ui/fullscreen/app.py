@@ -25,7 +25,6 @@ import signal
 import sys
 import termios
 from contextlib import contextmanager, nullcontext, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from prompt_toolkit.application import Application, get_app_session
@@ -43,7 +42,6 @@ from prompt_toolkit.layout import (
     Window,
 )
 from prompt_toolkit.layout.menus import CompletionsMenu
-from prompt_toolkit.layout.screen import Char
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.styles import DynamicStyle
 
@@ -55,6 +53,7 @@ from chat.ui.fullscreen.card import with_card
 from chat.ui.fullscreen.keyboard import Answers, Keyboard
 from chat.ui.fullscreen.keys import bindings
 from chat.ui.fullscreen.notices import Notices
+from chat.ui.fullscreen.panel import Covering
 from chat.ui.fullscreen.side import SIDE_BAR, side_bar
 from chat.ui.fullscreen.terminal import Terminal
 from chat.ui.fullscreen.wrapping import columns, sanitize, wrap
@@ -64,8 +63,6 @@ if TYPE_CHECKING:
 
     from prompt_toolkit.formatted_text import StyleAndTextTuples
     from prompt_toolkit.key_binding.key_processor import KeyPress
-    from prompt_toolkit.layout.mouse_handlers import MouseHandlers
-    from prompt_toolkit.layout.screen import Screen, WritePosition
 
     from chat.ui.fullscreen.face import FullScreen
 
@@ -73,7 +70,6 @@ _FRAME: Final = 1 / 30  # seconds between redraws for events
 _ESCAPE: Final = 0.1  # seconds in which a key after Escape makes it Alt and that key
 _SEQUENCE: Final = 1.0  # seconds in which Ctrl+E makes Ctrl+X the editor's key
 _LAST_WORDS: Final = 1.0  # seconds in which a terminal should take what restores it, before the room is left
-_ABOVE_MENU: Final = 10**9  # prompt_toolkit draws the menu at 10**8
 _SIDE_BAR_FROM: Final = 60  # columns of the screen
 _DIVIDED_FROM: Final = 8  # rows of the screen: on less, the divider is there only if it says something
 _HINT_ROWS: Final = 3  # of a line above the input, at most
@@ -333,21 +329,5 @@ def _row(text: Callable[[], StyleAndTextTuples], height: int | Callable[[], int]
     return Window(FormattedTextControl(text), height=height)
 
 
-class _Menu(CompletionsMenu):
-    """Blanks the halves of wide characters that it leaves at its edges: a terminal would shift what follows them."""
-
-    def write_to_screen(
-        self, screen: Screen, mouse_handlers: MouseHandlers, write_position: WritePosition, *given: Any
-    ) -> None:
-        super().write_to_screen(screen, mouse_handlers, write_position, *given)
-        rows = range(write_position.ypos, write_position.ypos + write_position.height)
-        screen.draw_with_z_index(_ABOVE_MENU, partial(_blank_halves, screen, rows))
-
-
-def _blank_halves(screen: Screen, rows: range) -> None:
-    for row in (screen.data_buffer[y] for y in rows):
-        for x in range(max(row, default=0)):
-            if row[x].width > 1 and row[x + 1].char:
-                row[x] = Char(" ", row[x].style)
-            elif row[x].width == 1 and not row[x + 1].char:
-                row[x + 1] = Char(" ", row[x + 1].style)
+class _Menu(Covering, CompletionsMenu):
+    pass

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.document import Document
@@ -35,6 +35,7 @@ from prompt_toolkit.layout import (
     VSplit,
     Window,
 )
+from prompt_toolkit.layout.screen import Char
 from prompt_toolkit.mouse_events import MouseEventType
 
 from chat.i18n import _
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyPressEvent
     from prompt_toolkit.key_binding.key_bindings import NotImplementedOrNone
     from prompt_toolkit.layout.containers import AnyContainer
+    from prompt_toolkit.layout.mouse_handlers import MouseHandlers
+    from prompt_toolkit.layout.screen import Screen, WritePosition
     from prompt_toolkit.mouse_events import MouseEvent
 
     from chat.local.keys import Key
@@ -58,6 +61,7 @@ _FRAMED_FROM: Final = (40, 12)  # columns and rows of the screen; a smaller one 
 _TWO_FROM: Final = 66  # columns of the rows: on fewer, what would stand side by side stands in one column
 _LEFT: Final = 34  # columns of the left half of a row, at most
 _WHEEL: Final = {MouseEventType.SCROLL_UP: -3, MouseEventType.SCROLL_DOWN: 3}  # rows
+_ABOVE_MENU: Final = 10**9  # prompt_toolkit draws the menu of completions at 10**8
 _FILTER: Final = 200  # characters of what narrows the rows; more is cut
 
 
@@ -113,9 +117,7 @@ class Panel:
             [Row(title, is_heading=True), *(Row(*row) for row in rows)] for title, rows in essentials(keys)
         )
         left, right = [*first, Row(""), *third], [*second, Row(""), *fourth]
-        rows = [*left, *right]
-        if self.columns >= _TWO_FROM:
-            rows = [one._replace(beside=other) for one, other in zip_longest(left, right, fillvalue=Row(""))]
+        rows = [one._replace(beside=other) for one, other in zip_longest(left, right, fillvalue=Row(""))]
         everything = [
             row
             for title, found in help_groups(keys)
@@ -163,6 +165,8 @@ class Panel:
     def _drawn(self) -> list[StyleAndTextTuples]:
         """Return the lines of all rows, as wide as the panel."""
         width, rows = self._columns, self.rows()
+        if width < _TWO_FROM:
+            rows = _in_one_column(rows)
         left = min(_LEFT, max((columns(row.text) for row in rows if row.about), default=0), max(width // 2, 1))
         lines: list[StyleAndTextTuples] = []
         for at, row in enumerate(rows):
@@ -228,7 +232,7 @@ class Panel:
 
         rows = Window(_Rows(self), width=lambda: self._columns)
         prompt = FormattedTextControl(lambda: [("class:accent", "> ")])
-        return HSplit(
+        return _Frame(
             [
                 ConditionalContainer(Window(FormattedTextControl(self._top_edge), height=1), framed),
                 VSplit([side("│ "), rows, side(" │")]),
@@ -296,6 +300,33 @@ class Panel:
             chosen.does()
 
 
+class Covering:
+    """Over other text: blanks the halves of wide characters left at its edges, or a terminal would shift what follows.
+
+    To be mixed into a container.
+    """
+
+    def write_to_screen(
+        self, screen: Screen, mouse_handlers: MouseHandlers, write_position: WritePosition, *given: Any
+    ) -> None:
+        super().write_to_screen(screen, mouse_handlers, write_position, *given)  # type: ignore[misc]
+        rows = range(write_position.ypos, write_position.ypos + write_position.height)
+        screen.draw_with_z_index(_ABOVE_MENU, partial(_blank_halves, screen, rows))
+
+
+def _blank_halves(screen: Screen, rows: range) -> None:
+    for row in (screen.data_buffer[y] for y in rows):
+        for x in range(max(row, default=0)):
+            if row[x].width > 1 and row[x + 1].char:
+                row[x] = Char(" ", row[x].style)
+            elif row[x].width == 1 and not row[x + 1].char:
+                row[x + 1] = Char(" ", row[x + 1].style)
+
+
+class _Frame(Covering, HSplit):
+    pass
+
+
 class _Rows(FormattedTextControl):
     """The rows in view; the wheel moves them."""
 
@@ -308,6 +339,12 @@ class _Rows(FormattedTextControl):
             self._panel.move(rows)
             return None
         return NotImplemented
+
+
+def _in_one_column(rows: list[Row]) -> list[Row]:
+    """Return rows with what stood beside them below; headings keep their distance by themselves."""
+    beside = [row.beside for row in rows if row.beside is not None]
+    return [row for row in (*(row._replace(beside=None) for row in rows), *beside) if row.text] if beside else rows
 
 
 def _half(row: Row, width: int) -> StyleAndTextTuples:

@@ -390,7 +390,7 @@ async def scenes(terminal: Terminal, house: House) -> AsyncIterator[str]:
     await comes_to(lambda: sum(view.timeline.read_state.unread for view in face.controller.rooms) == 2)
     yield "private"
 
-    await press(f"{CTRL_K}b", "#build")
+    await press(f"{CTRL_K}bu", "#build")
     yield "palette"
 
     await terminal.step_back()
