@@ -76,14 +76,16 @@ def parse(text: str, me: str = "") -> list[list[Fragment]]:
 
 def without_delimiters(lines: Iterable[list[Fragment]]) -> Iterator[list[Fragment]]:
     """Yield lines as they are shown if the roles can be seen."""
-    for line in lines:
-        if line[0][0] == "fence":
-            continue
-        yield [
-            (roles, _LOOKS.get(roles.rpartition(" ")[2] + part[0:1], part[0:1]) + part[1:])
-            for roles, part in line
-            if roles.rpartition(" ")[2] != "delimiter"
-        ]
+    return (shown(line) for line in lines if line[0][0] != "fence")
+
+
+def shown(line: list[Fragment]) -> list[Fragment]:
+    """Return a line as it is shown if the roles can be seen."""
+    return [
+        (roles, _LOOKS.get(roles.rpartition(" ")[2] + part[0:1], part[0:1]) + part[1:])
+        for roles, part in line
+        if roles.rpartition(" ")[2] != "delimiter"
+    ]
 
 
 # -- inside a line ------------------------------------------------------------------------------------

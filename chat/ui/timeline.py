@@ -44,6 +44,8 @@ class ReadState:
         self.mentions = 0  # of those in the ring
         self.marker: int | None = None  # the number of the entry below the unread marker
         self.marker_seq: int | None = None  # what had been read when the marker was placed
+        self.new = 0  # messages below the marker that came before the reader had read all
+        self._caught_up = False  # the reader has read all since the marker was placed
         self._evicted = 0  # unread messages
         self._timeline: Final = timeline
 
@@ -59,6 +61,7 @@ class ReadState:
             # Only the numbers of evicted messages are known, so at most so many of them are unread.
             self._evicted = min(self._evicted, max(self._timeline.oldest - 1 - seq, 0))
             self.recount()
+            self._caught_up = self._caught_up or not self.unread
 
     def read_up_to(self, number: int) -> int:
         """Return the number of the log up to which somebody has read who has seen the entries up to this one."""
@@ -70,13 +73,19 @@ class ReadState:
     def place_marker(self) -> None:
         """Put the marker where reading stopped: at the start, and when the reader looks elsewhere."""
         self.marker_seq = self.last_read
+        self._caught_up = False
         self.find_marker()
+        self._count_new()
 
     def find_marker(self) -> None:
         self.marker = None
         if self.marker_seq is not None:
             messages = self._timeline.messages()
             self.marker = next((entry.number for entry in messages if self._is_below_marker(entry)), None)
+
+    def _count_new(self) -> None:
+        if not self._caught_up:
+            self.new = sum(map(self._is_below_marker, self._timeline.messages()))
 
     def _is_below_marker(self, entry: MessageEntry) -> bool:
         """Whether the marker may stand above a message. Not in a part that begins after the first unread message."""
@@ -102,8 +111,9 @@ class ReadState:
         if self.includes(entry):
             self.unread += 1
             self.mentions += entry.mentioned
-        if self.marker is None and self._is_below_marker(entry):
-            self.marker = entry.number
+        if self._is_below_marker(entry):
+            self.marker = entry.number if self.marker is None else self.marker
+            self.new += not self._caught_up
 
     def evict(self, entry: MessageEntry) -> None:
         """The oldest message was evicted."""
@@ -120,6 +130,7 @@ class ReadState:
     def refresh(self) -> None:
         """Count anew, and find the marker's place."""
         self.find_marker()
+        self._count_new()
         self.recount()
 
     def reset(self) -> None:

@@ -103,7 +103,7 @@ def test_a_draft_outlives_its_window(tmp_path: Path) -> None:
         with window(tmp_path / "ann", "join", "--as", "ann", term="xterm") as seat:
             seat.shows("> half a thought")
             seat.type("!", "\r")
-            seat.shows("ann  half a thought! ✓")
+            seat.shows("ann │ half a thought! ✓")
             assert not drafts()
 
 

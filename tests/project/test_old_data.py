@@ -182,6 +182,6 @@ def test_reading_goes_on_where_it_stopped_with_the_settings_of_then(old: Path) -
         bob.shows("host was away ✓")
         rows = bob.screen()
     (first,) = (number for number, row in enumerate(rows) if "bob has not read this" in row)
-    assert re.match(r"\d\d\.\d\d ann +bob has not read this", rows[first])
-    assert rows[first - 1].startswith("── new ──")
+    assert re.match(r"▌\d\d\.\d\d +ann │ bob has not read this", rows[first])
+    assert " new ──" in rows[first - 1]
     assert sum("new" in row for row in rows[:first]) == 1

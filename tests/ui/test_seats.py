@@ -61,14 +61,14 @@ def test_without_a_selection_each_window_of_a_key_takes_back_and_corrects_its_ow
             stage.type("said by bob\r")
             await stage.until("said by bob ✓")
             await ann.say("said by ann")
-            await stage.until("said by ann", "bob  said by bob ✓")
+            await stage.until("said by ann", "bob │ said by bob ✓")
             stage.type("\x1bx")
-            await stage.until("taken back (Alt+Z undoes that for a minute): “said by bob”", "bob  taken back")
-            assert "ann  said by ann" in "\n".join(stage.rows())
+            await stage.until("taken back (Alt+Z undoes that for a minute): “said by bob”", "bob │ taken back")
+            assert "ann │ said by ann" in "\n".join(stage.rows())
             stage.type("\x1bz")
-            await stage.until("bob  said by bob ✓", gone="(edited)")
+            await stage.until("bob │ said by bob ✓", gone="(edited)")
             stage.type("/edit corrected\r")
-            await stage.until("bob  corrected (edited) ✓")
+            await stage.until("bob │ corrected (edited) ✓")
             stage.type("/undo\r")
             await stage.until("you took nothing back within the last minute")
             stage.type("\x1b[1;3A\x1bx")  # Alt+Up selects the last one, which is ann's
@@ -154,7 +154,7 @@ def test_what_another_window_of_the_key_says_is_somebody_elses(tmp_path: Path) -
             staged(bob, hosted=Hosted()) as stage,
         ):
             await ann.say("one")
-            await stage.until("ann  one")
+            await stage.until("ann │ one")
             stage.type("\x1b[1;3A")
             await stage.comes_to(lambda: not stage.face.pane.following)
             await ann.say("bob: two")
@@ -183,9 +183,9 @@ def test_a_nickname_is_changed_and_what_was_said_under_the_old_one_stays_ones_ow
             await stage.until("#lobby as zoe over", "you are zoe now")
             await stage.comes_to(lambda: [nick for _key, nick in ann.session.here] == ["bob", "zoe"])
             stage.type("/retract\r")
-            await stage.until("for a minute): “as ann”", "ann  taken back")
+            await stage.until("for a minute): “as ann”", "ann │ taken back")
             stage.type("as zoe\r")
-            await stage.until("zoe  as zoe ✓")
+            await stage.until("zoe │ as zoe ✓")
             stage.type("/nick bob\r")
             await stage.until(
                 "bob is somebody else here, so you are bob-2; /nick NAME", "#lobby as bob-2 (bob is taken)"

@@ -17,12 +17,14 @@ Rules:
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from prompt_toolkit.layout.controls import UIContent, UIControl
 from prompt_toolkit.mouse_events import MouseEventType
 
-from chat.ui.fullscreen.conversation import Line, Wrapped, lay, row_of
+from chat.ui.fullscreen.layout import Line, Wrapped, body, lay, margin
 from chat.ui.fullscreen.wrapping import columns, sanitize, sealed
 
 if TYPE_CHECKING:
@@ -97,8 +99,9 @@ class Pane(UIControl):
         self._hold(*place)
 
     def succeed(self, other: Pane) -> None:
-        """Take the size and the highlighting of the pane that was drawn here before."""
+        """Take the size, the column of names and the highlighting of the pane that was drawn here before."""
         self._resize(other.width, other._height)
+        self._conversation.widest = max(self._conversation.widest, other._conversation.widest)
         self.hit = other.hit
 
     def take_over(self, other: Pane, shift: int) -> None:
@@ -176,18 +179,24 @@ class Pane(UIControl):
         if self._renumbered != self.timeline.renumbered:
             self._renumbered = self.timeline.renumbered
             self.follow()
-        last = self._back(self.timeline.last, 0, height)
-        top = last
-        if self.top is not None:
-            top = min(self._place(), last)
-            if top == last and self.selected is None and self.timeline.attached:
-                self.follow()
-                top = self._back(self.timeline.last, 0, height)
-            else:
-                self._hold(*top)
-        page = self._page(*top)
+        page, widest = None, 0
+        while page is None or widest != self._conversation.widest:  # a name widens its column: all else moves
+            widest = self._conversation.widest
+            page = self._page(*self._top())
         page = [[] for _row in range(height - len(page))] + page  # the newest line is next to the input
         return UIContent(get_line=page.__getitem__, line_count=len(page), show_cursor=False)
+
+    def _top(self) -> tuple[int, int]:
+        """Return the first row to draw: where the reader is, or as far up as the end asks for."""
+        last = self._back(self.timeline.last, 0, self._height)
+        if self.top is None:
+            return last
+        top = min(self._place(), last)
+        if top == last and self.selected is None and self.timeline.attached:
+            self.follow()
+            return self._back(self.timeline.last, 0, self._height)
+        self._hold(*top)
+        return top
 
     def _resize(self, width: int, height: int) -> None:
         if width != self.width:
@@ -248,14 +257,15 @@ class Pane(UIControl):
         while len(page) < self._height and number < self.timeline.last:
             line = self._conversation.line(number)
             wrapped = self._rows(line)
+            self._conversation.meet(line)
             stop = min(len(wrapped.texts), row + self._height - len(page))
-            rows = [row_of(line, wrapped, at) for at in range(row, stop)]
-            if hit:
-                rows = [list(_highlighted(fragments, hit)) for fragments in rows]
-            rows = [sealed(fragments, self.width) for fragments in rows]
-            if number == self.selected:
-                rows = [_selected(fragments, self.width) for fragments in rows]
-            page += rows
+            for at in range(row, stop):
+                text = body(line, wrapped, at)
+                # The topmost row has a time even if that was said above: there it cannot be seen.
+                left = margin(line, wrapped, at, timed=not page)
+                drawn = sealed([*left, *(_highlighted(text, hit) if hit else text)], self.width)
+                is_selected = number == self.selected and at >= wrapped.above
+                page.append(_selected(drawn, self.width) if is_selected else drawn)
             number, row = number + 1, 0
         self.in_view = (first, number - 1) if page else (0, -1)
         return page
@@ -276,15 +286,17 @@ class Pane(UIControl):
 
 
 def _highlighted(row: Row, hit: re.Pattern[str]) -> Iterator[tuple[str, str]]:
-    for style, text, *_more in row:
-        at = 0
-        for match in hit.finditer(text):
-            if match.start() > at:
-                yield style, text[at : match.start()]
-            yield f"{style} class:hit".lstrip(), match[0]
-            at = match.end()
-        if at < len(text):
-            yield style, text[at:]
+    """A hit may begin in one style and end in another, as in code."""
+    text = "".join(part for _style, part, *_more in row)
+    bounds = [at for match in hit.finditer(text) for at in match.span()]
+    at = 0
+    for style, part, *_more in row:
+        inner = bounds[bisect_right(bounds, at) : bisect_right(bounds, at + len(part) - 1)]
+        for start, stop in pairwise((at, *inner, at + len(part))):
+            if start < stop:
+                is_hit = bisect_right(bounds, start) % 2
+                yield (f"{style} class:hit".lstrip() if is_hit else style), text[start:stop]
+        at += len(part)
 
 
 def _selected(row: Row, width: int) -> Row:

@@ -382,7 +382,7 @@ async def scenes(terminal: Terminal, house: House) -> AsyncIterator[str]:
     await write("/msg bob Who brings the cups?", "brings the cups?")
     await comes_to(lambda: face.view.partner and not face.view.session.unsettled)
     bob = await house.opened.enter_async_context(house.guests["bob"].direct(identity("ann").key))
-    await shown(_("{nicks} came").format(nicks="bob"))
+    await shown(_("{nicks} joined").format(nicks="bob"))
     await bob.say("I do. 两个够吗？ 👨\u200d👩\u200d👧")
     await shown("两个够吗")
     await house.say("小明", "谁要茶？")

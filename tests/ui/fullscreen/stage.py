@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -71,17 +72,23 @@ class Stage:
         self._drawn = asyncio.Event()
         face.app.after_render += lambda _: self._drawn.set()
 
-    def rows(self) -> list[str]:
+    def rows(self, width: int = 0) -> list[str]:
         screen = self.face.app.renderer.last_rendered_screen
         if screen is None:
             return []
         size = self.face.app.output.get_size()
         slots = (screen.data_buffer[y] for y in range(size.rows))
-        return ["".join(row[x].char for x in range(size.columns)).rstrip() for row in slots]
+        return ["".join(row[x].char for x in range(width or size.columns)).rstrip() for row in slots]
+
+    def pane_rows(self) -> list[str]:
+        """The rows of the pane: neither the bars nor what is beside it."""
+        screen, app = self.face.app.renderer.last_rendered_screen, self.face.app
+        at = screen and screen.visible_windows_to_write_positions.get(app._pane_window)
+        return self.rows(at.width)[at.ypos : at.ypos + at.height] if at else []
 
     def said(self, text: str) -> list[str]:
-        """The rows with ``text`` in them; of the pane only."""
-        return [row.partition("│")[0].rstrip() for row in self.rows()[1:-2] if text in row]
+        """The rows of the pane with ``text`` in them, without the time and what is blank before the name."""
+        return [re.sub(r"^[ ▌]?(\d\d:\d\d)? *", "", row) for row in self.pane_rows() if text in row]
 
     async def until(self, *texts: str, gone: str = "\0") -> None:
         """Wait for a redraw that shows all ``texts`` and not ``gone``."""
@@ -259,8 +266,9 @@ def lines(first: int, last: int) -> list[ClientEvent]:
 
 
 def below_the_marker(stage: Stage) -> str:
-    rows = [row.partition("│")[0].rstrip() for row in stage.rows()[1:-2]]
-    return rows[rows.index("── new ──") + 1]
+    rows = stage.pane_rows()
+    marker = next(at for at, row in enumerate(rows) if row.startswith("────") and row.endswith("────"))
+    return rows[marker + 1].partition("│ ")[2]
 
 
 class Ringing(Blind):

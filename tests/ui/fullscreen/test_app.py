@@ -133,13 +133,13 @@ def test_days_are_set_apart(monkeypatch: pytest.MonkeyPatch) -> None:
         day = 86_400_000
         script = Script(message(1, "a", at=0), message(2, "b", at=day - 1), message(3, "c", at=day))
         async with staged(script.client) as stage:
-            await stage.until("小明  c")
-            assert [row.partition("│")[0].rstrip() for row in stage.rows()[-7:-2]] == [
-                "── 1970-01-01 ──",
-                "00:00 小明  a",
-                "23:59 小明  b",
-                "── 1970-01-02 ──",
-                "00:00 小明  c",
+            await stage.until("小明 │ c")
+            assert [row.strip() for row in stage.pane_rows()[-5:]] == [
+                "Thursday, 1 January 1970",
+                "00:00   小明 │ a",
+                "23:59   小明 │ b",
+                "Friday, 2 January 1970",
+                "00:00   小明 │ c",
             ]
 
     run(story())
@@ -254,29 +254,29 @@ def test_a_screen_of_80_columns_and_24_rows() -> None:
             stage.type(f"我说hi{FAMILY}\U0001f1e8\U0001f1f3!\x1b[D")  # and one to the left
             await stage.until("狐狸 ✓", "我说hi👨CN!")
             side = {1: "ann", 2: "小明"}
-            pane = [f"            第{n}条" for n in range(18, 30)] + [
-                "            你好，世界！这是一个很长的中文句子，用来测试换行",
-                "            是否正确，标点符号不应该出现在行首。",
-                "            family 👨 flag CN heart ❤ thumb 👍 end",
-                "00:00 ann  ↳ 小明: 你好，世界！这是一个很长的中文句子，用来…",
-                "           同意 ✓",
-                "00:00 * 小明 挥手",
-                "00:00 ann  the quick brown fox jumps over the lazy dog, and",
-                "           over 狐狸 ✓",
+            pane = [f"              │ 第{n}条" for n in range(19, 30)] + [
+                "              │ 你好，世界！这是一个很长的中文句子，用来测试",
+                "              │ 换行是否正确，标点符号不应该出现在行首。",
+                "              │ family 👨 flag CN heart ❤ thumb 👍 end",
+                "          ann │ ▎小明: 你好，世界！这是一个很长的中文句子，…",
+                "              │ 同意",
+                "            * │ 小明 挥手",
+                "          ann │ the quick brown fox jumps over the lazy dog,",
+                "              │ and over 狐狸 ✓",
             ]
             # The pane has 61 columns, then a border, then who is here.
             assert terminal.rows() == [
                 " #lobby as ann over memory:script",
                 *(
                     row + " " * (61 - columns(row)) + "│" + side.get(y, "")
-                    for y, row in enumerate(["            第17条", *pane], 1)
+                    for y, row in enumerate([" 00:00        │ 第18条", *pane], 1)
                 ),
                 "> 我说hi👨CN!",
                 " in the room · 2 here · memory · pinned",
             ]
-            assert {terminal.column(y, "│") for y in range(1, 22)} == {61}
-            assert (terminal.column(14, "你好"), terminal.column(14, "换行")) == (12, 56)
-            assert (terminal.column(16, "flag"), terminal.column(16, "end")) == (28, 53)
+            assert {terminal.column(y, "│") for y in range(1, 22)} == {14}
+            assert (terminal.column(13, "你好"), terminal.column(13, "测试")) == (16, 56)
+            assert (terminal.column(15, "flag"), terminal.column(15, "end")) == (32, 57)
             assert terminal.cursor == (18, 22)
 
     run(story())
@@ -294,8 +294,8 @@ def test_a_screen_of_20_columns_and_5_rows() -> None:
             await stage.until("> 一行。")
             assert terminal.rows() == [
                 " #lobby as ann over…",
-                "     the lazy dog,",
-                "     and over 狐狸 ✓",  # 20 columns
+                "    │ lazy dog, and",
+                "    │ over 狐狸 ✓",
                 "> 一行。",  # the row that the cursor is in
                 " in the room · 2 he…",
             ]

@@ -39,17 +39,17 @@ def test_a_conversation_as_it_is_read() -> None:
     timeline.presence([(b"c", "cid"), (b"d", "dan")], [(b"e", "eve")], DAY)
     timeline.add_pending(object(), Kind.SAY, "hm", 0, DAY)
     assert view(pane, 80, 11) == [
-        "── 1970-01-01 ──",
-        "00:00 bob  hello",
-        "           are you there?",
-        "00:01 ann  ↳ bob: are you **there**?",
-        "           yes ✓",
-        "── 1970-01-02 ──",
-        "00:00 * bob waves",
-        "00:00 * bob sent something of kind 9, which this version cannot show",
-        "00:00 -- link lost",
-        "00:00 -- cid, dan came; eve left",
-        "00:00 ann  hm …",
+        f"{'Thursday, 1 January 1970':^80}".rstrip(),
+        " 00:00    bob │ hello",
+        "              │ are you there?",
+        " 00:01    ann │ ▎bob: are you **there**?",
+        "              │ yes ✓",
+        f"{'Friday, 2 January 1970':^80}".rstrip(),
+        " 00:00      * │ bob waves",
+        "            * │ bob sent something of kind 9, which this version cannot show",
+        "       · link lost ·",
+        "       · cid, dan joined · eve left ·",
+        "          ann │ hm …",
     ]
     assert style_of(pane, "there", 80, 11) == "class:bold"
 
@@ -74,23 +74,34 @@ def test_what_becomes_of_messages_shows_in_place() -> None:
     timeline.add(message(21, "look", target=2))
     timeline.receipts = [3, 2]
     assert view(pane, height=7) == [
-        "── 1970-01-01 ──",
-        "00:00 bob  hello (edited)",
-        "           taken back",
-        "00:00 ann  mine ✓ seen by 1",
-        "           👍 4  ❤ cid",
-        "00:00 bob  ↳ bob: taken back",
-        "           look",
+        f"{'Thursday, 1 January 1970':^60}".rstrip(),
+        " 00:00    bob │ hello (edited)",
+        "              │ taken back",
+        "          ann │ mine ✓",
+        "              │ [👍 4]  ❤ 1",
+        "          bob │ ▎bob: taken back",
+        "              │ look",
     ]
     timeline.receipts = [3, 3]
-    assert "00:00 ann  mine ✓ seen by all" in view(pane)
+    assert "          ann │ mine ✓✓" in view(pane)
+    assert style_of(pane, " ✓✓") == "class:receipt"
+    assert (style_of(pane, "[👍 4]"), style_of(pane, "❤ 1")) == ("class:chip-own", "class:chip")
+
+
+def test_only_the_last_message_of_the_reader_and_what_is_pending_have_a_receipt() -> None:
+    timeline, pane = talk(message(1, "one", key=ANN), message(2, "two", key=ANN), message(3, "three"))
+    sent = [object(), object()]
+    for each, text in zip(sent, ("four", "five"), strict=True):
+        timeline.add_pending(each, Kind.SAY, text, 0, 0)
+    assert [row[16:] for row in view(pane, height=6)[1:]] == ["one", "two ✓", "three", "four …", "five …"]
 
 
 def test_a_bot_is_labelled_where_no_width_cuts_the_label_off() -> None:
     timeline, pane = talk()
     author = Author(index=1, key=BOB, stream=1, nick="b" * 30, bot=True)
     timeline.add(Message(1, 0, author, Kind.SAY, "beep", 0, mine=False))
-    assert view(pane, 60)[-1].startswith("00:00 [bot] bbb")
+    assert view(pane, 60)[-1] == " 00:00 ⚙ bbbbbbbbb… │ beep"
+    assert view(pane, 20)[-1] == "⚙ b…│ beep"
 
 
 def test_what_is_addressed_to_the_reader_stands_out() -> None:
@@ -103,26 +114,26 @@ def test_what_is_addressed_to_the_reader_stands_out() -> None:
 def test_a_crowd_is_counted() -> None:
     timeline, pane = talk()
     timeline.presence([(bytes([n]), f"n{n}") for n in range(150)], [], 0)
-    assert view(pane, 100)[-1] == "00:00 -- n0, n1, n2, n3, n4, n5, n6, n7, 92 more came; 50 more"
+    assert view(pane, 100)[-1] == " 00:00 · n0, n1, n2, n3, n4, n5, n6, n7, 92 more joined · 50 more ·"
 
 
 def test_the_time_may_be_left_out_and_goes_where_there_is_no_room() -> None:
     timeline, _ = talk(message(1, "hello"))
-    assert view(Pane(Conversation(timeline, "")))[-1] == "bob  hello"
-    assert view(Pane(Conversation(timeline, "%A, %d %B %Y")))[-1] == "bob  hello"
-    assert view(Pane(Conversation(timeline)), 30)[-1] == "bob  hello"
+    assert view(Pane(Conversation(timeline, "")))[-1] == "    bob │ hello"
+    assert view(Pane(Conversation(timeline, "%A, %d %B %Y")))[-1] == "    bob │ hello"
+    assert view(Pane(Conversation(timeline)), 30)[-1] == "bob│ hello"
 
 
 def test_markers_show_where_what_they_mean_cannot_be_seen() -> None:
     timeline, _ = talk(message(1, "**hello**\n> you\n```\ncode\n```"))
     assert view(Pane(Conversation(timeline), delimiters=True))[-5:] == [
-        "00:00 bob  **hello**",
-        "           > you",
-        "           ```",
-        "           code",
-        "           ```",
+        " 00:00    bob │ **hello**",
+        "              │ > you",
+        "              ├───────────",
+        "              │ code",
+        "              ╰───────────",
     ]
-    assert view(Pane(Conversation(timeline)))[-3:] == ["00:00 bob  hello", "           ▌ you", "           code"]
+    assert view(Pane(Conversation(timeline)))[-5:-3] == [" 00:00    bob │ hello", "              │ ▌ you"]
 
 
 def test_messages_of_one_author_are_grouped_within_a_minute() -> None:
@@ -131,7 +142,7 @@ def test_messages_of_one_author_are_grouped_within_a_minute() -> None:
         message(2, at=MINUTE - 1),
         message(3, at=MINUTE),
         message(4, key=b"c", at=MINUTE),
-        message(5, key=b"c", at=MINUTE, target=1),  # an answer
+        message(5, key=b"c", at=MINUTE, target=1),  # an answer: its quote tells it from the one before
         message(6, key=b"c", at=MINUTE),
         message(7, key=b"c", kind=Kind.ACTION, at=MINUTE),
         message(8, key=b"c", at=MINUTE),
@@ -140,34 +151,38 @@ def test_messages_of_one_author_are_grouped_within_a_minute() -> None:
     made.add(message(9, key=b"c", at=MINUTE))
     made.presence([(b"d", "dan")], [], MINUTE)
     made.add(message(10, key=b"c", at=MINUTE))
-    assert [number for number in range(made.end) if goes_on(made, number)] == [1, 5]
+    assert [number for number in range(made.end) if goes_on(made, number)] == [1, 4, 5]
 
 
 @pytest.mark.parametrize("long", ["two\nlines", "word " * 50])
 def test_a_group_ends_with_a_message_of_more_than_a_line(long: str) -> None:
     made, pane = talk(message(1, "short"), message(2, long), message(3, "after it"))
     assert [goes_on(made, number) for number in range(3)] == [False, True, False]
-    assert view(pane)[-1] == "00:00 bob  after it"
+    assert view(pane)[-1] == "          bob │ after it"
 
 
 def test_a_long_paste_is_folded_until_enter_shows_it_and_folded_again() -> None:
     paste = "\n".join(f"row {number}" for number in range(1, 201))
     _, pane = talk(message(1, "before"), message(2, paste), message(3, "mine", key=ANN))
     folded = [
-        "00:00 bob  before",
-        "           row 1",
-        "           row 2",
-        "           row 3",
-        "           row 4",
-        "           row 5",
-        "           … 195 more · Enter",
-        "00:00 ann  mine ✓",
+        " 00:00    bob │ before",
+        "              │ row 1",
+        "              │ row 2",
+        "              │ row 3",
+        "              │ row 4",
+        "              │ row 5",
+        "              │ … 195 more · Enter",
+        "          ann │ mine ✓",
     ]
     assert view(pane, height=8) == folded
     pane.unfold()
-    assert view(pane, height=8) == [*folded[:6], "           row 6", "           row 7"]  # what was above it stays
+    assert view(pane, height=8) == [
+        *folded[:6],
+        "              │ row 6",
+        "              │ row 7",
+    ]  # what was above it stays
     pane.scroll_rows(1000)
-    assert view(pane, height=8)[-2:] == ["           row 200", "00:00 ann  mine ✓"]
+    assert view(pane, height=8)[-2:] == ["              │ row 200", "          ann │ mine ✓"]
     pane.unfold()
     assert view(pane, height=8) == folded
     pane.unfold()
@@ -177,9 +192,9 @@ def test_a_long_paste_is_folded_until_enter_shows_it_and_folded_again() -> None:
 
 def test_what_fits_is_not_folded_and_what_is_pending_keeps_its_mark() -> None:
     timeline, pane = talk(message(1, "\n".join("abcdefghijkl")))
-    assert view(pane, height=2)[-1] == "           l"
+    assert view(pane, height=2)[-1] == "              │ l"
     timeline.add_pending(object(), Kind.SAY, "```\n" + "code\n" * 20 + "```", 0, MINUTE)
-    assert view(pane, height=2)[-2:] == ["           code", "           … 15 more · Enter …"]
+    assert view(pane, height=2)[-2:] == [" 00:01        │ code", "              │ … 17 more · Enter …"]
     pane.unfold()  # nothing to unfold that is stored
     assert pane.following
 
@@ -187,7 +202,7 @@ def test_what_fits_is_not_folded_and_what_is_pending_keeps_its_mark() -> None:
 def test_a_group_ends_with_the_day_and_at_the_unread_marker() -> None:
     made, _ = talk(message(1, at=DAY - MINUTE), message(2, at=DAY), message(3, at=DAY))
     assert [goes_on(made, number) for number in range(3)] == [False, False, True]
-    assert [day(made, number) for number in range(3)] == ["── 1970-01-01 ──", "── 1970-01-02 ──", None]
+    assert [day(made, number) for number in range(3)] == ["Thursday, 1 January 1970", "Friday, 2 January 1970", None]
     made.read_state.mark_read(2)
     made.read_state.place_marker()
     assert (made.read_state.marker, goes_on(made, 2)) == (2, False)
@@ -197,4 +212,4 @@ def test_days_begin_in_the_readers_zone() -> None:
     made = Timeline(ANN, "ann", timezone(timedelta(hours=8)))
     made.add(message(1, at=16 * 60 * MINUTE - 1))
     made.add(message(2, at=16 * 60 * MINUTE))
-    assert [day(made, number) for number in range(2)] == ["── 1970-01-01 ──", "── 1970-01-02 ──"]
+    assert [day(made, number) for number in range(2)] == ["Thursday, 1 January 1970", "Friday, 2 January 1970"]

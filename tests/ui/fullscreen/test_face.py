@@ -58,10 +58,10 @@ def test_what_is_said_goes_out_and_is_shown_once_with_the_mark_of_the_disk(tmp_p
             stage.type("你好 everybody\r")
             await stage.until("你好 everybody ✓")
             assert (await hear(bob, "你好 everybody")).author.nick == "ann"
-            assert [row[6:] for row in stage.said("everybody")] == ["ann  你好 everybody ✓"]
+            assert stage.said("everybody") == ["ann │ 你好 everybody ✓"]
             await bob.say("hello ann")
-            await stage.until("bob  hello ann")
-            assert [row[6:] for row in stage.said("hello ann")] == ["bob  hello ann"]
+            await stage.until("bob │ hello ann")
+            assert stage.said("hello ann") == ["bob │ hello ann"]
 
     run(story())
 
@@ -207,7 +207,7 @@ def test_commands_that_answer(tmp_path: Path) -> None:
     async def story() -> None:
         async with Room(tmp_path) as room, room.member("bob"), room.member("ann") as ann, staged(ann) as stage:
             stage.type("/who\r")
-            await stage.until("-- here: ann, bob")
+            await stage.until("· here: ann, bob")
             stage.type("/help\r")
             await stage.until("/help [COMMAND]", "what you can type")
             assert stage.face.input.text == ""
@@ -253,7 +253,7 @@ def test_a_command_that_follows_escape_at_once_keeps_its_slash() -> None:
             stage.type("\x1b[1;3A\x1br")
             await stage.until("answering 小明: before")
             stage.type("\x1b/who\r")
-            await stage.until("-- here: ann", gone="answering")
+            await stage.until("· here: ann", gone="answering")
             stage.type("\x1b#1 \x1b--\x1b*a\x1b. two words")
             await stage.until("> #1 --*a. two words")
             stage.type("\x1bb\x1bb\x1bd")  # the Emacs keys that are letters
@@ -346,7 +346,7 @@ def test_a_room_is_opened_again_only_from_the_window_that_opened_it() -> None:
             hosted.is_running = False
             assert hosted.on_end
             hosted.on_end(ChatError("the host was ended"))
-            await stage.until("-- the host was ended", "/reopen opens the room again")
+            await stage.until("· the host was ended", "/reopen opens the room again")
             stage.type("/reopen\r")
             await stage.comes_to(lambda: hosted.is_running)
             hosted.is_running = False
@@ -399,7 +399,7 @@ def test_nothing_but_an_invite_is_copied_as_one() -> None:
         async with staged(script.client, output) as stage:
             stage.type("/invite\r")
             script.answers.put_nowait(Answer(text="rm -rf ~"))
-            await stage.until("-- rm -rf ~")
+            await stage.until("· rm -rf ~")
             assert "\x1b]52" not in output.raw
 
     run(story())
@@ -454,7 +454,7 @@ def test_an_answer_that_is_no_emoji_is_not_sent(tmp_path: Path) -> None:
             await stage.until("“yes” is not an emoji; did you mean :")
             assert not ann.session.unsettled
             stage.type("\x15/react :tada:\r")
-            await stage.until("🎉 ann")
+            await stage.until("[🎉 1]")
 
     run(story())
 
@@ -477,11 +477,11 @@ def test_what_one_is_written_alone_waits_in_a_room_behind(tmp_path: Path) -> Non
                     await to_ann.say("psst")
                     await stage.until("bob sent you a private message; /msg bob shows it", "2:@bob 1!", gone="psst")
                     stage.type("\x1b2")
-                    await stage.until("the host's owner can read it", "bob  psst", gone="2:@bob")
-                    said = [row[6:] for row in stage.said("") if row and "──" not in row]
+                    await stage.until("the host's owner can read it", "bob │ psst", gone="2:@bob")
+                    said = [row for row in stage.said("") if "·" in row or "│" in row]
                     assert said == [
-                        "-- only bob and you are in this room; the host's owner can read it, too",
-                        "bob  psst",
+                        "· only bob and you are in this room; the host's owner can read it, too ·",
+                        "bob │ psst",
                     ]
                     assert stage.rows()[0] == " @bob as ann · the host's owner can read this · over memory:face"
                     await stage.comes_to(lambda: stage.face.view.client.shows.read > 0)
@@ -551,7 +551,7 @@ def test_what_is_begun_in_a_room_is_not_done_in_another(tmp_path: Path) -> None:
             stage.type("a draft\x1be")
             await stage.until("correcting ann: my own words", "> my own words")
             stage.type("\x1b2")
-            await stage.until("bob  psst", gone="correcting")
+            await stage.until("bob │ psst", gone="correcting")
             stage.type("\x1br")
             await stage.until("answering bob: psst")
             stage.type("/part\r")
@@ -584,10 +584,10 @@ def test_what_went_wrong_is_told_in_the_language_that_is_spoken() -> None:
         "the link to {peer} broke: {why}", peer="queue", why=reason(ConnectionResetError(0, "Connection reset by peer"))
     )
     told: dict[str, ClientEvent] = {
-        "-- 连接断开：与 queue 的连接断了：连接被对方重置；正在重新连接": Lost(broken.words),
-        "-- 连接断开：reset by peer；正在重新连接": Lost("reset by peer"),
-        "-- 主机的磁盘满了；你说的话会等到有空间为止": Notice(code="disk-full"),
-        "-- {nick} is not ours": Notice(code="odd", text="{nick} is not ours"),
+        "· 连接断开：与 queue 的连接断了：连接被对方重置；正在重新连接": Lost(broken.words),
+        "· 连接断开：reset by peer；正在重新连接": Lost("reset by peer"),
+        "· 主机的磁盘满了；你说的话会等到有空间为止": Notice(code="disk-full"),
+        "· {nick} is not ours": Notice(code="odd", text="{nick} is not ours"),
     }
 
     async def story() -> None:
@@ -767,7 +767,7 @@ def test_programs_are_labelled_where_people_are_listed() -> None:
         script = Script(IN, message(1, "beep", bot=True))
         script.session.here[BOB, "小明"] = True
         async with staged(script.client) as stage:
-            await stage.until("[bot] 小明  beep")
+            await stage.until("⚙ 小明 │ beep")
             assert [row.rpartition("│")[2] for row in stage.rows()[1:3]] == ["ann", "[bot] 小明"]
 
     run(story())

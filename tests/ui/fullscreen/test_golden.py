@@ -142,14 +142,14 @@ def terminal(kind: str, folder: Path, columns: int, rows: int) -> Iterator[Any]:
 def check_border(screen: Screen, shown: Any, before: list[str]) -> None:
     """Every border stands in its column, and right of it is the side bar."""
     assert screen.border is not None
-    assert all(row.count("│") == 1 for row in before[1:-1])
     overwritten = "".join(f"\x1b[{y + 1};{screen.border + 1}H#" for y in range(1, len(before) - 1))
     after = shown.show(overwritten)
-    assert after[1:-1] == [row.replace("│", "#") for row in before[1:-1]]
+    assert after[1:-1] == ["#".join(row.rsplit("│", 1)) for row in before[1:-1]]
 
 
-def pane_rows(shown: list[str]) -> list[str]:
-    return [row.partition("│")[0].rstrip() for row in shown[1:-1]]
+def pane_rows(screen: Screen, shown: list[str]) -> list[str]:
+    """The rows left of the border, which is the last rule in each."""
+    return [(row.rpartition("│")[0] if screen.border else row).rstrip() for row in shown[1:-1]]
 
 
 # -- Chinese, Japanese, Korean ------------------------------------------------------------------------
@@ -157,8 +157,8 @@ def pane_rows(shown: list[str]) -> list[str]:
 TEN = "一二三四五六七八九十"
 COUNT = {"小明": TEN * 5, "はな": "あいうえおかきくけこ" * 5, "민준": "가나다라마바사아자차" * 5}
 FIRST = {  # how many of the fifty characters, of two columns each, fit beside the head: (pane - head) // 2
-    80: (61 - 12) // 2,
-    120: (101 - 12) // 2,
+    80: (61 - 16) // 2,
+    120: (101 - 16) // 2,
     20: (20 - 6) // 2,
 }
 
@@ -175,27 +175,28 @@ def test_wide_characters(home: Path, kind: str, columns: int, rows: int) -> None
     with terminal(kind, home, columns, rows) as shown:
         made = shown.show(screen.draw())
         clock = columns >= 40
-        expected = ["── 1970-01-01 ──", ("00:10 " if clock else "") + "小明  大家好，茶好了。"]
+        pane = screen.border or columns
+        indent = " " * (14 if clock else 4)
+        left = "   小明 │ " if clock else "小明│ "
+        day = f"{'Thursday, 1 January 1970':^{pane}}".rstrip() if clock else "Thursday, 1 January…"
+        expected = [day, (" 00:10" if clock else "") + left + "大家好，茶好了。"]
         for minute, (nick, text) in zip((20, 30, 40), COUNT.items(), strict=True):
             fit = FIRST[columns]
             parts = [text[at : at + fit] for at in range(0, 50, fit)]
-            indent = " " * (12 if clock else 6)
             expected += [
-                (f"00:{minute} " if clock else "") + f"{nick}  {parts[0]}",
-                *(indent + part for part in parts[1:]),
+                (f" 00:{minute}" if clock else "") + left.replace("小明", nick) + parts[0],
+                *(f"{indent}│ {part}" for part in parts[1:]),
             ]
-        head = "00:50 " if clock else ""
         expected += [
-            head + ("ann  ↳ 小明: 大家好，茶好了。" if clock else "ann  ↳ 小明: 大家好…"),
-            " " * (len(head) + 5) + "同意！ ✓",
-            " " * (len(head) + 5) + "👍 小明",
+            " 00:50    ann │ ▎小明: 大家好，茶好了。" if clock else "ann│ ▎小明: 大家好…",
+            *(f"{indent if clock else '   '}│ {below}" for below in ("同意！ ✓", "👍 1")),
         ]
         height = rows - 2
         expected = ([""] * height + expected)[-height:]
-        assert pane_rows(made) == expected
+        assert pane_rows(screen, made) == expected
         assert (made[0], made[-1]) == (" #茶", " in the room")
         if screen.border:
-            assert [row.partition("│")[2] for row in made[1:3]] == ["ann", "小明"]
+            assert [row.rpartition("│")[2] for row in made[1:3]] == ["ann", "小明"]
             check_border(screen, shown, made)
 
 
@@ -228,10 +229,10 @@ def test_other_scripts_and_emoji_on_a_real_terminal(home: Path, name: str) -> No
     screen.timeline.add(message(4, "end", nick="eve"))
     with terminal("tmux", home, 80, 24) as shown:
         made = shown.show(screen.draw())
-        rows = [row.rstrip() for row in pane_rows(made) if row]
-        assert rows[1] == f"00:10 bob  {expected or text}"
-        assert rows[-1] == "00:40 eve  end"
-        assert f"00:30 dan  ↳ bob: {expected or text}" in rows
+        rows = [row.rstrip() for row in pane_rows(screen, made) if row]
+        assert rows[1] == f" 00:10    bob │ {expected or text}"
+        assert rows[-1] == " 00:40    eve │ end"
+        assert f" 00:30    dan │ ▎bob: {expected or text}" in rows
         check_border(screen, shown, made)
 
 
@@ -266,8 +267,8 @@ def test_what_follows_a_script_stands_in_its_column(home: Path, columns: int, ro
             screen.timeline.add(message(seq, f"{text}Z", nick=nick))
             made = shown.show(screen.draw()[written:])
             written = len(screen.file.getvalue())
-            head = f"{seq // 6:02}:{seq % 6}0 {nick}  " if clock else f"{nick}  "
-            assert pane_rows(made)[-1] == f"{head}{expected}Z"
+            head = f" {seq // 6:02}:{seq % 6}0    {nick} │ " if clock else f"{nick}│ "
+            assert pane_rows(screen, made)[-1] == f"{head}{expected}Z"
             cell = f"\x1b[{rows - 1};{len(head) + width + 1}H"  # counted from 1
             over = shown.show(f"\x1b7{cell}#\x1b8")
             assert over[-2] == made[-2].replace("Z", "#"), expected
@@ -283,7 +284,7 @@ def test_a_screen_that_changes_is_drawn_over_what_was_there(home: Path) -> None:
             screen.timeline.add(message(seq, f"{text} " * 3, nick="bob"))
             made = shown.show(screen.draw()[written:])
             written = len(screen.file.getvalue())
-            assert all(row.count("│") == 1 for row in made[1:-1])
+            assert all(row.count("│") == 2 for row in made[1:-1] if "bob" in row)
         screen.pane.create_content(61, 22)
         screen.pane.select(-1)
         screen.pane.select(-1)

@@ -28,7 +28,7 @@ def test_what_is_unread_and_not_loaded_is_loaded_when_one_goes_there(tmp_path: P
             async with room.member("ann", looks=True) as ann, staged(ann) as stage:
                 await stage.until("line 130", "new above: Alt+U")
                 stage.type("\x1bu")
-                await stage.until("── new ──")
+                await stage.until(" new ──")
                 assert below_the_marker(stage).endswith("line 1")
                 stage.type("\x1b[1;5F")
                 await stage.until("line 130", gone="new ")

@@ -15,7 +15,8 @@ from chat.core.wire import Kind
 from chat.ui import ring as ring_module
 from chat.ui.entry import MessageEntry
 from chat.ui.fullscreen import pane as module
-from chat.ui.fullscreen.conversation import Conversation, Line, Wrapped, lay
+from chat.ui.fullscreen.conversation import Conversation
+from chat.ui.fullscreen.layout import Line, Wrapped, lay
 from chat.ui.fullscreen.pane import Pane
 from chat.ui.fullscreen.wrapping import columns
 from chat.ui.ring import RING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 ANN, BOB = b"a" * 32, b"b" * 32
 MINUTE = 60_000
 DAY = 24 * 60 * MINUTE
+DAY_LINE = f"{'Thursday, 1 January 1970':^60}".rstrip()
 
 
 def message(
@@ -70,14 +72,14 @@ def seqs(pane: Pane, height: int = 5) -> list[int]:
 
 def test_the_end_is_followed_with_what_is_pending_below_it() -> None:
     timeline, pane = talk(*numbered(2))
-    assert view(pane, height=4) == ["", "── 1970-01-01 ──", "00:00 n1  text 1", "00:00 n0  text 2"]
+    assert view(pane, height=4) == ["", DAY_LINE, " 00:00     n1 │ text 1", "           n0 │ text 2"]
     entry = object()
     timeline.add_pending(entry, Kind.SAY, "hm", 0, 0)
     timeline.add(message(3))
-    assert view(pane, height=4)[1:] == ["00:00 n0  text 2", "00:00 bob  text 3", "00:00 ann  hm …"]
+    assert view(pane, height=4)[1:] == ["           n0 │ text 2", "          bob │ text 3", "          ann │ hm …"]
     timeline.settle(entry, 4)
     timeline.add(message(5))
-    assert view(pane, height=4)[1:] == ["00:00 bob  text 3", "00:00 ann  hm ✓", "00:00 bob  text 5"]
+    assert view(pane, height=4)[1:] == ["          bob │ text 3", "          ann │ hm ✓", "          bob │ text 5"]
 
 
 def test_scrolled_up_what_is_pending_waits_below_with_what_comes() -> None:
@@ -89,26 +91,26 @@ def test_scrolled_up_what_is_pending_waits_below_with_what_comes() -> None:
     timeline.add_pending(object(), Kind.SAY, "hm", 0, 0)
     assert seqs(pane, height=4) == [14, 15, 16, 17]
     pane.scroll(-100)
-    assert view(pane, height=4)[0] == "── 1970-01-01 ──"
+    assert view(pane, height=4)[0] == DAY_LINE
     assert seqs(pane, height=4) == [1, 2, 3]
     pane.scroll(1)
     assert seqs(pane, height=4) == [3, 4, 5, 6]
     pane.scroll(100)
     assert seqs(pane, height=4) == [19, 20, 21]
-    assert view(pane, height=4)[-1] == "00:00 ann  hm …"
+    assert view(pane, height=4)[-1] == "          ann │ hm …"
     timeline.add(message(22))  # and it follows again
     assert seqs(pane, height=4) == [20, 21, 22]
-    assert view(pane, height=4)[-1] == "00:00 ann  hm …"
+    assert view(pane, height=4)[-1] == "          ann │ hm …"
 
 
 def test_what_is_read_stays_in_place_when_the_width_changes() -> None:
     long = message(12, " ".join(f"word{n}" for n in range(40)), key=bytes(32), nick="n0")
     _, pane = talk(*numbered(11), long, *numbered(9, first=13))
     view(pane, height=4)
-    pane.scroll_rows(-13)
+    pane.scroll_rows(-14)
     before = view(pane, height=4)
-    assert [row[10:17] for row in before] == ["text 10", "text 11", "word0 w", "word8 w"]
-    for width, first in ((20, "n0  text 10"), (100, "00:00 n0  text 10"), (7, "…  text")):
+    assert [row[16:23].rstrip() for row in before] == ["text 10", "text 11", "word0 w", "word7 w"]
+    for width, first in ((20, " n0│ text 10"), (100, " 00:00     n0 │ text 10"), (7, "…│ text")):
         assert view(pane, width, 4)[0] == first
         assert pane.in_view[0] == 9
     assert view(pane, height=4) == before
@@ -182,11 +184,11 @@ def test_the_text_at_the_top_stays_when_its_day_moves_away_from_above_it() -> No
     pane.create_content(60, 5)
     pane.scroll(-100)
     before = view(pane, height=5)
-    assert before[:2] == ["── 1970-01-01 ──", "00:00 n1  text 101"]
+    assert before[:2] == [DAY_LINE, " 00:00     n1 │ text 101"]
     timeline.add_older(numbered(100))
-    assert view(pane, height=5)[1:] == before[1:]
+    assert view(pane, height=5)[1:] == [before[1].replace("00:00", " " * 5), *before[2:]]
     pane.scroll(-100)
-    assert view(pane, height=5)[0] == "── 1970-01-01 ──"
+    assert view(pane, height=5)[0] == DAY_LINE
 
 
 def test_what_is_in_view_is_known() -> None:
@@ -206,7 +208,7 @@ def test_jumping_brings_a_message_into_view() -> None:
     timeline.read_state.place_marker()
     view(pane, height=9)
     assert pane.jump(timeline.read_state.marker)
-    assert view(pane, height=9)[3:5] == ["── new ──", "00:00 n0  text 50"]
+    assert view(pane, height=9)[3:5] == [f"{' 51 new ':─^60}", " 00:00     n0 │ text 50"]
     assert pane.jump(6)
     assert seqs(pane, height=9)[3] == 7
     assert pane.jump(99)
@@ -222,7 +224,7 @@ def test_a_message_is_selected_with_keys_and_can_be_seen_to_be() -> None:
     view(pane, height=5)
     assert pane.select(-1) == 19  # not the note
     selected = [row for row in rows(pane, 60, 5) if all("class:selected" in part[0] for part in row)]
-    assert ["".join(part[1] for part in row) for row in selected] == [f"{'00:00 n0  text 20':60}"]
+    assert ["".join(part[1] for part in row) for row in selected] == [f"{'           n0 │ text 20':60}"]
     for _ in range(10):
         pane.select(-1)
     assert pane.selected == 9
@@ -234,7 +236,7 @@ def test_a_message_is_selected_with_keys_and_can_be_seen_to_be() -> None:
     for _ in range(30):
         pane.select(1)
     assert pane.selected == 21
-    assert view(pane, height=5)[-1] == "00:00 bob  new"
+    assert view(pane, height=5)[-1] == "          bob │ new"
     for _ in range(50):
         pane.select(-1)
     assert pane.selected == 0
@@ -276,7 +278,7 @@ def test_what_is_searched_for_is_highlighted_as_text_and_not_as_a_pattern() -> N
     pane.hit = "a.b"
     hits = [(part[0], part[1]) for part in rows(pane)[-1] if "class:hit" in part[0]]
     assert hits == [("class:hit", "A.b"), ("class:hit", "a.B"), ("class:bold class:hit", "a.b")]
-    assert view(pane)[-1] == "00:00 bob  A.b a.B axb a.b"
+    assert view(pane)[-1] == " 00:00    bob │ A.b a.B axb a.b"
 
 
 def test_ignoring_somebody_goes_back_to_the_end() -> None:
@@ -338,7 +340,7 @@ def test_what_is_kept_of_long_messages_counts_their_rows() -> None:
         view(pane)
     assert pane._cached_rows == sum(wrapped.size for wrapped in pane._cache.values())
     assert sum(len(wrapped.texts) for wrapped in pane._cache.values()) <= 2 * 20_000
-    assert view(pane, height=3) == ["", "", "           end 5"]
+    assert view(pane, height=3) == [" 00:00        │", "              │", "              │ end 5"]
 
 
 def test_what_is_kept_of_short_messages_counts_more_than_their_rows() -> None:

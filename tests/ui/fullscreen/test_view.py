@@ -34,10 +34,10 @@ def test_what_is_said_without_a_link_is_pending_and_then_stored(tmp_path: Path) 
             stage.type("first\r")
             stage.type("second\r")
             await stage.until("second …", "2 unsent")
-            assert [row[6:] for row in stage.said("…")] == ["ann  first …", "     second …"]
+            assert stage.said("…") == ["ann │ first …", "│ second …"]
             await room.open()
-            await stage.until("back over memory:face", "first ✓", "second ✓", gone="unsent")
-            assert [row[6:] for row in stage.said("✓")[-2:]] == ["ann  first ✓", "     second ✓"]
+            await stage.until("back over memory:face", "second ✓", gone="unsent")
+            assert [stage.said("│ first"), stage.said("✓")[-1:]] == [["ann │ first"], ["│ second ✓"]]
 
     run(story())
 
@@ -147,11 +147,11 @@ def test_what_is_stored_and_will_not_be_echoed_is_shown_as_stored() -> None:
         async with staged(script.client) as stage:
             await stage.until("one …", "two …")
             script.happen(Stored(waiting[0], 0), message(5, "two", nick="ann"), Stored(waiting[1], 5))
-            await stage.until("one ✓", "two ✓", gone="…")
+            await stage.until("two ✓", gone="…")
             assert len(stage.said("one")) == len(stage.said("two")) == 1
             # And where another process of ours said it before this face began:
             script.happen(Stored(OutboxEntry(3, Kind.SAY, REPLY, Outgoing("three", target=5).body), 0))
-            await stage.until("↳ ann: two", "three ✓")
+            await stage.until("▎ann: two", "three ✓")
             # Numbers begin anew in another log: 5 is not what was shown as 5.
             script.happen(
                 Rewound(Rewind(code="another-log")), Stored(OutboxEntry(4, Kind.SAY, 0, Outgoing("four").body), 5)
@@ -165,10 +165,10 @@ def test_who_comes_and_who_goes(tmp_path: Path) -> None:
     async def story() -> None:
         async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
             async with room.member("bob"):
-                await stage.until("-- bob came", " 2 here")
+                await stage.until("· bob joined ·", " 2 here")
                 assert [row.rpartition("│")[2] for row in stage.rows()[1:3]] == ["ann", "bob"]
-            await stage.until("-- bob came and left", " 1 here")
-            assert not stage.said("ann came")  # who was here first did not come
+            await stage.until("· bob joined and left ·", " 1 here")
+            assert not stage.said("ann joined")  # who was here first did not come
             assert [row.rpartition("│")[2] for row in stage.rows()[1:3]] == ["ann", ""]
 
     run(story())
@@ -176,24 +176,24 @@ def test_who_comes_and_who_goes(tmp_path: Path) -> None:
 
 def test_every_kind_of_event_is_told_in_words() -> None:
     told = [
-        (message(1, "hello"), "小明  hallo (edited)"),
-        (message(2, "waves", kind=Kind.ACTION), "* 小明 waves"),
+        (message(1, "hello"), "小明 │ hallo (edited)"),
+        (message(2, "waves", kind=Kind.ACTION), "* │ 小明 waves"),
         (message(3, "yes", target=1, nick="ann"), "yes"),
         (message(4, "hallo", kind=Kind.EDIT, target=1), "hallo"),
         (message(5, "oh", nick="ann"), "taken back"),
         (message(6, "", kind=Kind.RETRACT, target=5, nick="ann"), "taken back"),
-        (message(7, "👍", kind=Kind.REACT, target=3), "👍 小明"),
-        (message(8, "?", kind=9), "* 小明 sent something of kind 9, which this version cannot show"),
-        (message(9, "no", target=999), "↳ number 999"),
+        (message(7, "👍", kind=Kind.REACT, target=3), "👍 1"),
+        (message(8, "?", kind=9), "* │ 小明 sent something of kind 9, which this version cannot show"),
+        (message(9, "no", target=999), "▎number 999"),
     ]
     others: dict[str, ClientEvent] = {
-        "-- 1 message is gone for good": Gap(first=1, count=1),
-        "-- 5 messages are gone for good": Gap(first=1, count=5),
-        "-- the host's disk is full; your messages wait until it has space": Notice(code="disk-full"),
-        "-- the log went back; what follows begins anew": Rewound(Rewind(code="new", text="the log went back")),
-        "-- link lost: reset by peer; coming back": Lost("reset by peer"),
-        "-- back over tcp:1.2.3.4:5": Up(Address("tcp", "1.2.3.4:5")),
-        "-- carla came": Here([(b"c", "carla")], [], first=False),
+        "· 1 message is gone for good": Gap(first=1, count=1),
+        "· 5 messages are gone for good": Gap(first=1, count=5),
+        "· the host's disk is full; your messages wait until it has space": Notice(code="disk-full"),
+        "· the log went back; what follows begins anew": Rewound(Rewind(code="new", text="the log went back")),
+        "· link lost: reset by peer; coming back": Lost("reset by peer"),
+        "· back over tcp:1.2.3.4:5": Up(Address("tcp", "1.2.3.4:5")),
+        "· carla joined ·": Here([(b"c", "carla")], [], first=False),
     }
 
     async def story() -> None:
@@ -249,11 +249,11 @@ def test_who_was_ignored_in_an_earlier_window_is_heard_again(tmp_path: Path, who
         script = Script(IN, message(1, "one"), message(2, "of mine", nick="ann"))
         ignored = Settings(ignore=(other, fingerprint(BOB)))
         async with staged(script.client, settings=ignored, file=file) as stage:
-            await stage.until("of mine", gone="小明  one")
+            await stage.until("of mine", gone="小明 │ one")
             stage.type("/ignore\r")
             await stage.until(f"?  {other}", f"小明  {fingerprint(BOB)}")
             stage.type(f"/unignore {who}\r")
-            await stage.until("小明  one", "messages by 小明 are shown again")
+            await stage.until("小明 │ one", "messages by 小明 are shown again")
             script.happen(message(3, "two"))
             await stage.until("two")
             assert f'ignore = ["{other}"]' in file.read_text()
@@ -274,6 +274,6 @@ def test_who_is_ignored_and_who_is_not(tmp_path: Path) -> None:
             ):
                 stage.type("\x15" + typed + "\r")
                 await stage.until(told)
-            assert not stage.said("小明  one")
+            assert not stage.said("小明 │ one")
 
     run(story())

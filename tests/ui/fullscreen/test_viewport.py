@@ -26,9 +26,9 @@ def test_what_comes_while_one_has_scrolled_up_is_counted_and_marked_and_gone_to(
     async def story() -> None:
         script = Script(IN, *lines(1, 40))
         async with staged(script.client, Blind(80, 12)) as stage:
-            await stage.until("line 40", gone="── new ──")
+            await stage.until("line 40", gone=" new ──")
             script.happen(*lines(41, 45))
-            await stage.until("line 45", gone="── new ──")
+            await stage.until("line 45", gone=" new ──")
             stage.type("\x1b[5~")
             await stage.until("line 38", gone="line 45")
             script.happen(Here([(b"c", "carla")], [], first=False), *lines(46, 59), message(60, "ann: line 60"))
@@ -36,7 +36,7 @@ def test_what_comes_while_one_has_scrolled_up_is_counted_and_marked_and_gone_to(
             stage.type("/ignore carla\r")  # which goes back to the end
             await stage.until("messages by carla are hidden", "new above: Alt+U")
             stage.type("\x1bu")
-            await stage.until("── new ──", "line 46")
+            await stage.until(" new ──", "line 46")
             assert below_the_marker(stage).endswith("line 46")
             stage.type("\x1b[1;5F")
             await stage.until("line 60", gone="new ")
@@ -58,14 +58,14 @@ def test_the_marker_stands_where_one_left_a_room_and_is_gone_when_it_was_read() 
             stage.type("\x1b1")
             await stage.until("#lobby as ann")
             lobby.happen(*lines(4, 5))
-            await stage.until("line 5", gone="── new ──")  # one looks at it
+            await stage.until("line 5", gone=" new ──")  # one looks at it
             stage.type("\x1b2")
             await stage.until("#tea as ann")
             lobby.happen(*lines(6, 7), message(8, "ann: look"))
             await stage.until("1:#lobby 3 (1@)")
             assert [row.rpartition("│")[2] for row in stage.rows()[1:3]] == ["1 #lobby 3 (1@)", "2 #tea"]
             stage.type("\x1b1")
-            await stage.until("── new ──", "ann: look")
+            await stage.until(" new ──", "ann: look")
             assert below_the_marker(stage).endswith("line 6")
             lobby.happen(*lines(9, 30))
             await stage.until("line 30", gone="new ")
@@ -84,7 +84,7 @@ def test_the_marker_stands_where_the_last_window_stopped_reading() -> None:
             script.happen(*lines(10, 60))
             await stage.until("line 60", "new above: Alt+U", gone="Enter sends")  # she has been here before
             stage.type("\x1bu")
-            await stage.until("── new ──")
+            await stage.until(" new ──")
             assert below_the_marker(stage).endswith("line 21")
 
     run(story())
