@@ -77,9 +77,9 @@ class Conversation:
         before = timeline[number - 1] if number > timeline.first else None
         when = timeline.local(entry.time)
         earlier = None if before is None else timeline.local(before.time)
-        above = []
+        above: list[tuple[str, ...]] = []
         if earlier is None or earlier.date() != when.date():
-            above.append(("class:day", _day(when.date(), timeline.local(time.time_ns() // 1_000_000).year)))
+            above.append(("class:day", *_day(when.date(), timeline.local(time.time_ns() // 1_000_000).year)))
         if number == timeline.read_state.marker:
             above.append(("class:unread", self._new()))
         match entry:
@@ -155,7 +155,8 @@ class Conversation:
         entry = self.timeline.at_seq(seq)
         if entry is None:
             return _("number {number}").format(number=seq)
-        text = _("taken back") if entry.retracted else entry.text[:_EXCERPT]
+        lines = [line for line in entry.text[:_EXCERPT].split("\n") if not line.startswith("```")]
+        text = _("taken back") if entry.retracted else " ".join(lines)
         return f"{entry.nick}: {text}"
 
 
@@ -192,9 +193,10 @@ def _moved(entry: PresenceEntry) -> str:
     return " · ".join(parts)
 
 
-def _day(day: date, this_year: int) -> str:
+def _day(day: date, this_year: int) -> tuple[str, str]:
+    """Return a day as people write it, and in fewer words."""
     weekdays = _("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
     months = _("January February March April May June July August September October November December")
-    form = _("{weekday}, {day} {month}") if day.year == this_year else _("{weekday}, {day} {month} {year}")
-    weekday, month = weekdays.split()[day.weekday()], months.split()[day.month - 1]
-    return form.format(weekday=weekday, day=day.day, month=month, year=day.year)
+    short = _("{day} {month}") if day.year == this_year else _("{day} {month} {year}")
+    short = short.format(day=day.day, month=months.split()[day.month - 1], year=day.year)
+    return _("{weekday}, {day}").format(weekday=weekdays.split()[day.weekday()], day=short), short

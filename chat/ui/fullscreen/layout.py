@@ -51,7 +51,8 @@ class Line(NamedTuple):
     suffix: str = ""  # behind the text
     receipt: str = ""  # behind that
     style: str = ""
-    above: tuple[tuple[str, str], ...] = ()  # rows above everything else, over the whole width: style, text
+    # Rows above everything else, over the whole width: a style, a text, and shorter ones for less room.
+    above: tuple[tuple[str, ...], ...] = ()
     chips: tuple[tuple[str, str], ...] = ()  # below the text: style, text
     head: bool = True  # whether the name shows; if not, it still indents
     timed: bool = True  # the same for the clock
@@ -94,8 +95,8 @@ def lay(line: Line, width: int, *, delimiters: bool = False) -> Wrapped:
         name = " " * (widest - columns(name)) + name + " " * wide
     indent = edge + columns(clock) + columns(name) + (2 if name else 0)
     rows = _Rows(line, max(width - indent, 2))
-    for style, text in line.above:
-        rows.add(_banner(text, width, "─" if style == "class:unread" else " "), style)
+    for style, *texts in line.above:
+        rows.add(_banner(texts, width, "─" if style == "class:unread" else " "), style)
     if line.quote:
         rows.add(clip(f"▎{line.quote}", rows.room), "class:quote")
     begin = len(rows.texts)
@@ -138,9 +139,9 @@ def margin(line: Line, wrapped: Wrapped, at: int, *, timed: bool = False) -> Row
     return row
 
 
-def _banner(text: str, width: int, filler: str) -> str:
-    """Return a row over the whole width with the text in its middle."""
-    text = clip(text, width)
+def _banner(texts: list[str], width: int, filler: str) -> str:
+    """Return a row over the whole width with the first text that fits in its middle."""
+    text = clip(next((text for text in texts if columns(text) <= width), texts[-1]), width)
     rest = max(width - columns(text) - 2, 0) // 2
     return f"{filler * rest} {text} {filler * rest}" if rest else text
 

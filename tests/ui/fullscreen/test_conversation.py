@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
 from chat.core.bodies import Author
 from chat.core.events import Message
 from chat.core.wire import Kind
+from chat.i18n import use
 from chat.ui.fullscreen.conversation import Conversation
 from chat.ui.fullscreen.pane import Pane
 from chat.ui.invites import qr_code
@@ -21,7 +22,9 @@ def goes_on(timeline: Timeline, number: int) -> bool:
 
 
 def day(timeline: Timeline, number: int) -> str | None:
-    return next((text for style, text in Conversation(timeline).line(number).above if style == "class:day"), None)
+    return next(
+        (text for style, text, *_more in Conversation(timeline).line(number).above if style == "class:day"), None
+    )
 
 
 # -- how items look -----------------------------------------------------------------------------------
@@ -213,3 +216,35 @@ def test_days_begin_in_the_readers_zone() -> None:
     made.add(message(1, at=16 * 60 * MINUTE - 1))
     made.add(message(2, at=16 * 60 * MINUTE))
     assert [day(made, number) for number in range(2)] == ["Thursday, 1 January 1970", "Friday, 2 January 1970"]
+
+
+def test_days_are_written_as_people_do_in_each_language_and_shorter_where_there_is_less_room() -> None:
+    timeline, _ = talk(message(1, at=3 * DAY))
+    this_year = date.today().year  # noqa: DTZ011 - it is years away from the messages
+    assert view(Pane(Conversation(timeline)), 60)[-2].strip() == "Sunday, 4 January 1970"
+    assert view(Pane(Conversation(timeline)), 20)[-2].strip() == "4 January 1970"
+    timeline, _ = talk(message(1, at=int(datetime(this_year, 12, 31, 12, tzinfo=UTC).timestamp() * 1000)))
+    assert view(Pane(Conversation(timeline)), 60)[-2].strip() == f"{date(this_year, 12, 31):%A}, 31 December"
+    use("zh")
+    try:
+        assert view(Pane(Conversation(timeline)), 60)[-2].strip().startswith("12月31日 星期")
+    finally:
+        use("en")
+
+
+def test_a_quote_is_one_row_without_the_fences_of_code() -> None:
+    _, pane = talk(message(1, "see\n```python\nkettle()\n```"), message(2, "yes", target=1))
+    assert view(pane)[-2] == "          bob │ ▎bob: see kettle()"
+
+
+def test_the_column_of_names_grows_with_what_is_in_view_and_never_with_what_is_below_it() -> None:
+    timeline, pane = talk(*(message(n, key=bytes([n % 2]) * 32, nick=f"n{n % 2}") for n in range(1, 30)))
+    assert view(pane, height=4)[-1] == "           n1 │ text 29"
+    pane.scroll(-2)
+    before = view(pane, height=4)
+    timeline.add(message(30, key=b"c", nick="long-name"))
+    assert view(pane, height=4) == before
+    pane.follow()
+    assert view(pane, height=4)[-2:] == ["              n1 │ text 29", "       long-name │ text 30"]
+    pane.scroll(-2)
+    assert view(pane, height=4)[-1] == "              n0 │ text 24"
