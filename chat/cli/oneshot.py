@@ -253,7 +253,7 @@ async def print_search(client: Client, query: str, *, limit: int, before: int, a
     if answer.more and answer.found:
         _note(_("there are older matches; add --before {number}").format(number=answer.found[-1][0]))
     if not answer.found:
-        raise ChatError("nothing was found")
+        raise ChatError("nothing was found; try other words, or fewer")
 
 
 async def _drop_events(client: Client) -> None:
@@ -380,6 +380,9 @@ def _print_people(people: Iterable[tuple[Who, Status]], users: Mapping[Who, str]
     from chat.ndjson import dump, person_object
     from chat.ui.people import as_line
 
+    people = list(people)
+    if not people and not as_json:
+        _note(_("nobody is in the room"))
     for who, status in people:
         user = users.get(who, "")
         click.echo(dump(person_object(who, status, user)) if as_json else as_line(who, status, user))

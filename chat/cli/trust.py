@@ -8,7 +8,7 @@ import click
 
 from chat.cli import options
 from chat.cli.help import Group
-from chat.cli.home import Home
+from chat.cli.home import Home, warn
 from chat.core.errors import ChatError
 from chat.i18n import _
 
@@ -33,8 +33,11 @@ def list_hosts(json: bool, data: Path | None) -> None:
 
     A host is remembered when you join it by its address, or by an invite.
     """
-    for name, fingerprint in sorted(Home(data).known_hosts().known().items()):
+    known = Home(data).known_hosts().known()
+    for name, fingerprint in sorted(known.items()):
         _show(name, fingerprint, as_json=json)
+    if not known and not json:
+        warn(_("chat: no host is known yet; one is remembered when you join it by address, or by an invite"))
 
 
 @trust.command()

@@ -175,9 +175,11 @@ class Rooms(Generic[R]):
         return self._list_rooms([self._face.label(room) for room in self.rooms])
 
     async def _list_rooms(self, here: Sequence[str] = ()) -> None:
-        found = ", ".join(await asyncio.to_thread(open_here))
+        own = {room.client.session.room for room in self.rooms}
+        found = ", ".join(name for name in await asyncio.to_thread(open_here) if name not in own)
         text = _("open on this machine: {rooms}; /join NAME enters one")
-        made = text.format(rooms=found) if found else _("no room is open on this machine; open one with: chat host")
+        none = _("no other room is open on this machine; open one with: chat host NAME")
+        made = text.format(rooms=found) if found else none
         numbered = ", ".join(f"{number} {name}" for number, name in enumerate(here, 1))
         self._face.show_list([*([_("in this window: {rooms}").format(rooms=numbered)] if here else []), made])
 
@@ -342,7 +344,8 @@ class Controller(Rooms[R]):
             who = self._find(nick)
             self._face.show(*room.known.about(who, people, ignored=who[0] in room.timeline.ignored))
         else:
-            self._face.show(list_people(people, room.client.session.users))
+            alone = [_("nobody else is here; /invite says how others come in")] if len(people) < 2 else []
+            self._face.show(list_people(people, room.client.session.users), *alone)
 
     def ignored(self) -> list[tuple[str, str]]:
         """Return who is ignored, as the settings write it, with the nickname if it is known."""

@@ -360,7 +360,7 @@ class Linear(Face[Room]):
             dated = clock if is_today else f"%Y-%m-%d {clock}".rstrip()
             self._lines += describe_message(room.said(message), number=True, clock=dated)
         if not found:
-            self.show(_("nothing was found"))
+            self.show(_("nothing was found; try other words, or fewer"))
         elif answer.more:
             self.show(_("there are older ones; chat search finds them all"))
 

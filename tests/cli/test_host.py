@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -74,6 +75,13 @@ def test_a_host_that_dies_under_its_window_is_told(tmp_path: Path) -> None:
         os.kill(card["pid"], signal.SIGKILL)
         assert seat.process.wait(PATIENCE) == 1
         assert "the host was ended by SIGKILL" in seat.errors()
+
+
+def test_the_log_of_a_host_with_a_window_has_times(tmp_path: Path) -> None:
+    with Program(tmp_path / "ann", "host", "--json", "--peer=bot=sh -c 'echo oops >&2; exit 3'") as seat:
+        seat.until("notice", lambda event: event["code"] == "peer-exited-saying" and event["fields"]["said"] == "oops")
+        (log,) = (tmp_path / "ann").glob("rooms/*/host.log")
+        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d chat: bot: oops\n", log.read_text())
 
 
 def test_a_room_stays_open_without_the_window_that_opened_it(tmp_path: Path) -> None:

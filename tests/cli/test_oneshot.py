@@ -107,13 +107,16 @@ def test_chat_search_prints_what_it_finds_newest_last(folder: Path) -> None:
 def test_what_is_not_found_and_what_cannot_be_searched(folder: Path) -> None:
     with host(folder):
         for words, why in (
-            (["absent"], "nothing was found"),
+            (["absent"], "nothing was found; try other words, or fewer"),
             (["?!"], "there is nothing to search for: it has no letter and no digit; give a word"),
-            (['"', "AND", "NOT", "*"], "nothing was found"),
+            (['"', "AND", "NOT", "*"], "nothing was found; try other words, or fewer"),
         ):
             found = run(folder, "search", ".", *words)
             assert (found.returncode, found.stdout, found.stderr) == (1, "", f"chat: {why}\n")
         assert run(folder, "search", ".").returncode == 2
+        alone = run(folder, "who", ".")
+        assert (alone.returncode, alone.stdout, alone.stderr) == (0, "", "chat: nobody is in the room\n")
+        assert run(folder, "who", ".", "--json").stderr == ""
     assert run(folder, "search", ".", "word").returncode == 4
 
 

@@ -44,7 +44,10 @@ def test_guest_and_owner_see_the_same_words_and_a_changed_key_is_refused_until_i
         assert f"run: chat trust forget {address};" in refused.stderr
         forgotten = run_here(ann, "trust", "forget", address)
         assert (forgotten.returncode, forgotten.stdout) == (0, f"forgotten: {address}, {own['fingerprint']}\n")
-        assert run_here(ann, "trust", "list").stdout == ""
+        empty = run_here(ann, "trust", "list")
+        assert (empty.returncode, empty.stdout) == (0, "")
+        assert empty.stderr.startswith("chat: no host is known yet; one is remembered when you join it by address")
+        assert run_here(ann, "trust", "list", "--json").stderr == ""
         assert run(ann, "send", f"{address}/lobby", "not so secret").returncode == 0
         assert json.loads(run_here(ann, "trust", "show", address, "--json").stdout)["words"] == room.seen[0]["words"]
 

@@ -169,7 +169,7 @@ def test_what_is_mistyped_is_answered_and_never_said(tmp_path: Path) -> None:
             ("  /hlep", "did you mean /help?"),
             ("/nick no body", "a nickname cannot hold U+0020 (space)"),
             ("/react #99999999999999999999 x", "*"),
-            ("/join", "open on this machine: lobby; /join NAME enters one"),
+            ("/join", "no other room is open on this machine; open one with: chat host NAME"),
             ("/rooms", "in this window: 1 #lobby"),
             ("/msg nobody hello", "there is nobody called nobody here"),
             ("/ignore nobody", "nobody called nobody"),
@@ -177,6 +177,8 @@ def test_what_is_mistyped_is_answered_and_never_said(tmp_path: Path) -> None:
             ("/ignore", "you ignore nobody"),
             ("/unignore bob", "bob is not ignored"),
             ("/who nobody", "nobody called nobody"),
+            ("/who", "* here: ann"),
+            ("/who", "* nobody else is here; /invite says how others come in"),
             ("/room elsewhere", "no room here is called elsewhere"),
             ("/join nowhere", "not open on this machine"),
             ("/part", "leave this room with /quit"),
@@ -308,7 +310,7 @@ def test_what_was_said_before_is_found_and_can_be_answered(tmp_path: Path) -> No
             assert " bob: the first word 北京 #" in found
             ann.type(f"/reply #{number(found)} seen")
             assert " ann answers bob, “the first word 北京”: seen #" in ann.until("seen")
-            assert ann.asks("/search absent", "found") == "* nothing was found"
+            assert ann.asks("/search absent", "found") == "* nothing was found; try other words, or fewer"
 
 
 def test_several_rooms_are_heard_and_one_is_talked_in(tmp_path: Path) -> None:
