@@ -95,7 +95,11 @@ OBEYED = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\U000e0000-\U000e0fff]"
 )
 # prompt_toolkit's own: cursor, erasing, modes, colours from its table of 256, the cursor's shape; and our bell.
-OWN = re.compile(r"(\x1b\[(\?\d+[hl]|\d*[ABCDHJK]|0(;38;5;\d+|;48;5;\d+|;[1-9])*m|\d+;\d+H|\d* q)|[\r\n\b\x07])*")
+# Whatever the room and its members are called.
+TITLE = r"\x1b\]2;[^;\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]{1,60}\x07"
+OWN = re.compile(
+    rf"(\x1b\[(\?\d+[hl]|\d*[ABCDHJK]|0(;38;5;\d+|;48;5;\d+|;[1-9])*m|\d+;\d+H|\d* q)|[\r\n\b\x07]|{TITLE})*"
+)
 
 
 def hostile(seed: int, count: int) -> Iterator[str]:
