@@ -55,3 +55,7 @@ def test_what_has_been_seen_is_read_with_all_that_has_no_line() -> None:
     assert [made.read_state.read_up_to(number) for number in range(3)] == [1, 4, 6]
     made.note("5 messages are gone for good", 0, last_seq=11)
     assert made.read_state.read_up_to(2) == 11
+
+
+def test_what_is_new_is_counted_below_the_marker_until_all_is_read() -> None:
+    pass

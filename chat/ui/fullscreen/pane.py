@@ -125,7 +125,8 @@ class Pane(UIControl):
     @property
     def selected(self) -> int | None:
         """The number of the selected line; None once it was evicted from the timeline."""
-        return self._selected if self._selected in self._numbers else None
+        number = self._selected  # to look for None in a range takes as long as to look at all of it
+        return number if number is not None and number in self._numbers else None
 
     @selected.setter
     def selected(self, number: int | None) -> None:

@@ -20,6 +20,7 @@ from chat.ui.fullscreen.layout import Line, Wrapped, lay
 from chat.ui.fullscreen.pane import Pane
 from chat.ui.fullscreen.wrapping import columns
 from chat.ui.ring import RING
+from chat.ui.theme import roles_of
 from chat.ui.timeline import Timeline, folded
 
 if TYPE_CHECKING:
@@ -279,6 +280,29 @@ def test_what_is_searched_for_is_highlighted_as_text_and_not_as_a_pattern() -> N
     hits = [(part[0], part[1]) for part in rows(pane)[-1] if "class:hit" in part[0]]
     assert hits == [("class:hit", "A.b"), ("class:hit", "a.B"), ("class:bold class:hit", "a.b")]
     assert view(pane)[-1] == " 00:00    bob │ A.b a.B axb a.b"
+
+
+def test_a_hit_that_reaches_over_words_of_code_is_highlighted_whole_and_the_margin_never() -> None:
+    _, pane = talk(message(1, "```python\ndef kettle(): return 1\n```"))
+    for hit, found in (("DEF KETTLE", ["def", " kettle"]), ("bob", []), ("kettle(): r", ["kettle(): ", "r"])):
+        pane.hit = hit
+        assert [part[1] for row in rows(pane) for part in row if "class:hit" in part[0]] == found
+
+
+def test_the_selected_message_is_a_block_of_whole_rows_and_the_day_above_it_no_part_of_it() -> None:
+    timeline, pane = talk(message(1, "ann, see\n```\ncode\n```", target=9), message(2, "after"))
+    timeline.add(message(3, "👍", key=ANN, kind=Kind.REACT, target=1))
+    view(pane)
+    pane.selected = 0
+    selected = ["class:selected" in row[0][0] if row else False for row in rows(pane)]
+    assert selected == [False] * 3 + [True] * 6 + [
+        False
+    ]  # two blank rows, the day; quote, text, frame, chips; the next
+    for row in rows(pane):
+        if row and "class:selected" in row[0][0]:
+            assert all("class:selected" in part[0] for part in row)
+            assert sum(columns(part[1]) for part in row) == 60
+    assert "reverse" in roles_of("none")["selected"]
 
 
 def test_ignoring_somebody_goes_back_to_the_end() -> None:
