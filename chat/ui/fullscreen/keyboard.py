@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from chat.ui.fullscreen.terminal import Terminal
 
-PATIENCE: Final = 0.12  # seconds for the first reply; a local terminal takes a few milliseconds
+PATIENCE: Final = 0.1  # seconds for the first reply; a local terminal takes a few milliseconds
 FAR_PATIENCE: Final = 1.0  # seconds for all replies, once one has come, and for the first over ssh
 # Names in TERM of terminals that are known to answer DA1, so that it is worth waiting for them over ssh.
 _ANSWERING: Final = ("xterm", "tmux", "screen", "rxvt", "alacritty", "foot", "konsole", "vte", "wezterm", "contour")
