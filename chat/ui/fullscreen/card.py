@@ -5,7 +5,7 @@ It never covers a line of the room. Whoever is here for the first time is greete
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.layout.containers import ConditionalContainer, Float, FloatContainer, Window, WindowAlign
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from chat.ui.fullscreen.face import FullScreen
     from chat.ui.fullscreen.view import View
 
+_BARS: Final = 5  # rows of the screen that are not the conversation's
+
 
 def is_new(history: Path | None) -> bool:
     """Whether nothing was sent from the full screen under this nickname before. ``history``: the face's."""
@@ -39,8 +41,12 @@ def with_card(pane: AnyContainer, face: FullScreen) -> FloatContainer:
     def width() -> int:
         return min(max(map(columns, _lines(face))), face.pane.width)
 
+    def fits() -> bool:
+        rows = 1 + sum(-(-columns(line) // max(width(), 1)) for line in _lines(face))  # 1: below the first line
+        return rows <= face.app.size[1] - _BARS
+
     card = Window(FormattedTextControl(block), wrap_lines=True, align=WindowAlign.LEFT)
-    shown = ConditionalContainer(card, Condition(lambda: face.view.is_empty))
+    shown = ConditionalContainer(card, Condition(lambda: face.view.is_empty and fits()))
     return FloatContainer(pane, [Float(shown, width=width, hide_when_covering_content=True)])
 
 

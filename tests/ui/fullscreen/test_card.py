@@ -59,3 +59,17 @@ def test_it_covers_no_line(tmp_path: Path, size: tuple[int, int]) -> None:
             await stage.until(f"note {size[1] - 1}", gone="manywire")
 
     run(story())
+
+
+@pytest.mark.parametrize(("rows", "shown"), [(14, True), (9, False), (5, False)])
+def test_it_shows_whole_or_not_at_all(tmp_path: Path, rows: int, shown: bool) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann, Blind(60, rows)) as stage:
+            await stage.comes_to(lambda: stage.face.view.is_empty)
+            stage.type("/clear\r")
+            await stage.comes_to(lambda: not stage.face.input.text and stage.face.view.is_empty)
+            stage.type("x")
+            await stage.until("> x", *(["manywire"] if shown else []), gone="trust on")
+            assert ("manywire" in "\n".join(stage.rows())) == shown
+
+    run(story())
