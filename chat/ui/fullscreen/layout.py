@@ -172,8 +172,9 @@ class _Rows:
     def add_text(self, *, delimiters: bool) -> None:
         line, text = self._line, sanitize(self._line.text)
         if line.style == EVENT:
-            first, *rest = wrap(f"{text} ·", self.room - 2)
+            first, *rest = wrap(text, max(self.room - 4, 2))
             self.texts += [f"· {first}", *(f"  {row}" for row in rest)]
+            self.texts[-1] += " ·"
             return
         if not line.markdown:
             self.texts += wrap(text, self.room)

@@ -4,7 +4,7 @@ ROOMS
 ▌1 #tea            ▌ the room in view; at the right how many messages are unread,
  2 #build    12    "!" in a direct room, "@" if you are mentioned
 HERE 3
-● ann       you    ● here · ○ away or busy, for how long · ◆ a program · ? the link is lost, so nobody knows
+● ann       you    ● here · ○ away or busy, for how long · ⚙ a program · ? the link is lost, so nobody knows
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _person(view: View, who: Who) -> StyleAndTextTuples:
     is_away = state is not None and state.level is not Level.ONLINE
     if view.lost_since:
         return _line([("class:faint", " ? ")], ("class:faint", who[1]), ("", ""))
-    mark = "◆" if is_bot else "○" if is_away else "●"
+    mark = "⚙" if is_bot else "○" if is_away else "●"
     style = "class:idle" if is_away else theme.nick_style(who[0])
     return _line(
         [("class:idle" if is_away or is_bot else "class:dot-ok", f" {mark} ")],
