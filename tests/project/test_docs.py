@@ -160,9 +160,9 @@ BROKEN = {
     ),
     "unreachable": (
         "docs/README.md",
-        "- [See the wire](how-to/see-the-wire.md) with tcpdump\n",
+        "- [Complete commands in the shell](how-to/complete-in-the-shell.md)\n",
         "",
-        "docs/how-to/see-the-wire.md: no link leads to it",
+        "docs/how-to/complete-in-the-shell.md: no link leads to it",
     ),
     "field": (
         "chat/client/events.py",
