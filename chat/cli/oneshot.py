@@ -130,7 +130,13 @@ async def send_text(client: Client, text: str, seconds: float) -> None:
 @command()
 @options.target
 @options.transport
-@option("-n", "--history", type=options.MESSAGES, metavar="N", help="Only the last N messages.")
+@option(
+    "-n",
+    "--history",
+    type=options.MESSAGES,
+    metavar="N",
+    help="Only the last N messages; edits and reactions come on top.",
+)
 @option("--since", type=options.NUMBER, metavar="SEQ", help="Start at this message number.")
 @option("-f", "--follow", is_flag=True, help="Keep printing new messages.")
 @options.json

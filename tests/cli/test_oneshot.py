@@ -62,6 +62,10 @@ def test_rooms_align_on_a_terminal_and_have_tabs_elsewhere(tmp_path: Path) -> No
         with Window([*CHAT, "rooms"], {**os.environ, "LC_ALL": "C.UTF-8"}) as shown:
             shown.until("茶馆大厅  queue  open for 0 min")
             assert "tea       queue  open for 0 min" in shown.screen()[0]
+        with Window([*CHAT, "log", f"--data={tmp_path}"], {**os.environ, "LC_ALL": "C.UTF-8"}) as asks:
+            asks.shows("which room (tea, 茶馆大厅)")
+            asks.type("garden")
+            asks.until("chat: there is no room garden here")
 
 
 def test_log_follow_goes_on(tmp_path: Path) -> None:
