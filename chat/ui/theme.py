@@ -46,6 +46,8 @@ PALETTES: Final = {
 
 # In every theme.
 _SHAPES: Final = {
+    "header": "",
+    "panel": "",
     "nbsp": "nounderline default",  # prompt_toolkit would underline each no-break space, in yellow
     "bold": "bold",
     "italic": "italic",

@@ -267,7 +267,7 @@ class App(Application[None]):
                 VSplit([with_card(self._pane_window, face), ConditionalContainer(side, Condition(self._is_wide))]),
                 ConditionalContainer(divider, Condition(self._is_divided)),
                 VSplit([Window(FormattedTextControl("> "), width=2, dont_extend_height=True), typing]),
-                ConditionalContainer(footer, Condition(lambda: self._spare_rows() > 3)),
+                ConditionalContainer(footer, Condition(lambda: self._spare_rows() > 4)),
             ]
         )
         menu = ConditionalContainer(_Menu(max_height=8), Condition(lambda: face.input.text != face.refused))

@@ -296,15 +296,15 @@ class FullScreen(Face[View]):
         if room is not None and room is not self.view:
             for line in lines:
                 room.note(line)
-        elif len(lines) == 1 and columns(lines[0]) <= self.app.hint_room:
-            self.hint(lines[0])
         else:
             self.show_list(lines)
 
     def show_list(self, lines: Sequence[str]) -> None:
-        self.panel.open(
-            self._doing, [Row(first, more) for first, _tab, more in (line.partition("\t") for line in lines)]
-        )
+        if len(lines) == 1 and columns(lines[0]) <= self.app.hint_room:
+            self.hint(lines[0])
+        else:
+            rows = [Row(first, more) for first, _tab, more in (line.partition("\t") for line in lines)]
+            self.panel.open(self._doing, rows)
 
     def hint(self, text: str) -> None:
         """Show a line above the input, until the next key: it is of no use later."""
@@ -345,6 +345,8 @@ class FullScreen(Face[View]):
             return
         client = self.view.client
         there = sorted(client.people().items(), key=lambda item: item[0][1].casefold())
+        if not there:
+            raise ChatError("the host has not told yet who is here")
         self.show_list([as_line(who, state, client.session.users.get(who, "")) for who, state in there])
 
     def hand_out(self, invite: str, about: Sequence[str], *, unbroken: bool) -> None:

@@ -70,7 +70,7 @@ def bindings(face: FullScreen) -> KeyBindings:
     stops = bound.get(("escape",)) == "stop"
     for char in _NOT_HELD:
         if ("escape", char) not in bound:
-            keys.add("escape", char, filter=closed)(partial(_escape_and_type, face, stops))
+            keys.add("escape", char)(partial(_escape_and_type, face, stops))
     keys.add("escape", filter=Condition(lambda: face.asks_to_keep))(lambda _event: face.stay())
     keys.add(Keys.Any, filter=Condition(lambda: face.app.is_aside), eager=True)(partial(_come_back, face))
     keys.add("<sigint>")(lambda _event: face.app.leave())
@@ -93,7 +93,9 @@ def _escape_and_type(face: FullScreen, stops: bool, event: KeyPressEvent) -> Non
 
     prompt_toolkit binds some of these: a command typed right after Escape would lose its slash, and would be sent.
     """
-    if face.composer.buffer.pasted:
+    if face.panel.is_open:
+        face.panel.close()
+    elif face.composer.buffer.pasted:
         face.composer.discard()
     elif face.asks_to_keep:
         face.stay()

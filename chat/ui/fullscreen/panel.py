@@ -194,7 +194,7 @@ class Panel:
     def _lines(self) -> StyleAndTextTuples:
         """Return the lines in view."""
         lines = self._drawn()
-        if not lines:
+        if not lines and self.filter.text:
             lines = [[("class:faint", clip(_("nothing here contains that"), self._columns))]]
         if self._chooses:
             self._top = min(max(self._top, self._chosen - self._height + 1), self._chosen)

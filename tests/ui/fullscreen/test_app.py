@@ -162,7 +162,7 @@ def test_nothing_of_a_peers_reaches_the_screen_unfiltered() -> None:
         script.session.here[(b"e", evil)] = False
         async with staged(script.client, Blind(200, 60)) as stage:
             stage.type("/who\r")
-            await stage.until("here: ", "link lost")
+            await stage.until("─ /who ─", "link lost")
             screen = stage.face.app.renderer.last_rendered_screen
             assert screen is not None
             slots = [slot for row in screen.data_buffer.values() for slot in row.values()]
@@ -253,8 +253,8 @@ def test_a_screen_of_80_columns_and_24_rows() -> None:
         async with staged(chinese().client, terminal.output) as stage:
             stage.type(f"我说hi{FAMILY}\U0001f1e8\U0001f1f3!\x1b[D")  # and one to the left
             await stage.until("狐狸 ✓", "我说hi👨CN!")
-            side = {1: "ann", 2: "小明"}
-            pane = [f"              │ 第{n}条" for n in range(19, 30)] + [
+            side = {2: " HERE 2", 3: " ● ann         you", 4: " ● 小明"}
+            pane = [f"              │ 第{n}条" for n in range(21, 30)] + [
                 "              │ 你好，世界！这是一个很长的中文句子，用来测试",
                 "              │ 换行是否正确，标点符号不应该出现在行首。",
                 "              │ family 👨 flag CN heart ❤ thumb 👍 end",
@@ -266,17 +266,19 @@ def test_a_screen_of_80_columns_and_24_rows() -> None:
             ]
             # The pane has 61 columns, then a border, then who is here.
             assert terminal.rows() == [
-                " #lobby as ann over memory:script",
+                f" ● #lobby{' ' * 47}memory ✓   2 here   ann",
+                "─" * 61 + "┬" + "─" * 18,
                 *(
                     row + " " * (61 - columns(row)) + "│" + side.get(y, "")
-                    for y, row in enumerate([" 00:00        │ 第18条", *pane], 1)
+                    for y, row in enumerate([" 00:00        │ 第20条", *pane], 2)
                 ),
+                "─" * 61 + "┴" + "─" * 18,
                 "> 我说hi👨CN!",
-                " in the room · 2 here · memory · pinned",
+                " F1 help  Ctrl+K go to  Ctrl+F search  Alt+R answer",
             ]
-            assert {terminal.column(y, "│") for y in range(1, 22)} == {14}
-            assert (terminal.column(13, "你好"), terminal.column(13, "测试")) == (16, 56)
-            assert (terminal.column(15, "flag"), terminal.column(15, "end")) == (32, 57)
+            assert {terminal.column(y, "│") for y in range(2, 21)} == {14}
+            assert (terminal.column(12, "你好"), terminal.column(12, "测试")) == (16, 56)
+            assert (terminal.column(14, "flag"), terminal.column(14, "end")) == (32, 57)
             assert terminal.cursor == (18, 22)
 
     run(story())
@@ -293,11 +295,11 @@ def test_a_screen_of_20_columns_and_5_rows() -> None:
             stage.type("你好啊，这是很长的一行。")  # wider than the 18 columns there are
             await stage.until("> 一行。")
             assert terminal.rows() == [
-                " #lobby as ann over…",
+                " ● #lobby  2 ✓  ann",
+                "    │ jumps over the",
                 "    │ lazy dog, and",
                 "    │ over 狐狸 ✓",
                 "> 一行。",  # the row that the cursor is in
-                " in the room · 2 he…",
             ]
             assert terminal.cursor == (8, 3)
 
@@ -328,7 +330,7 @@ def test_no_size_is_too_small(size: tuple[int, int]) -> None:
         async with staged(chinese().client, screen) as stage:
             await stage.until("狐狸 ✓")
             stage.type("\x1b[5~")
-            await stage.until("in the room")
+            await stage.until("2 here")
             screen.size = Size(rows=size[1], columns=size[0])
             stage.face.app._on_resize()
             stage.type("a\x1b[6~\x1b[6~\x1b[5~b\n")
