@@ -154,6 +154,8 @@ class App(Application[None]):
         with self.keyboard.raw_mode() if self.keyboard is not None else nullcontext():
             if self.keyboard is not None:
                 self.answers = self.keyboard.ask(self._writer, os.environ)
+            if self.answers.is_wide:
+                graphemes.widen()
             wanted = self.face.controller.settings.emoji
             graphemes.show_whole({"whole": graphemes.SAMPLES, "auto": self.answers.whole}.get(wanted, ()))
             yield

@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from prompt_toolkit import utils
-from wcwidth import wcswidth
+from wcwidth import wcswidth, wcwidth
 
 from chat.core.text import PICTURES
 
@@ -29,6 +29,7 @@ SAMPLES: Final = {
     "variant": "\u2764\ufe0f",  # a text symbol drawn as a picture
     "keycap": "1\ufe0f\u20e3",
 }
+AMBIGUOUS: Final = "…"  # two columns in some terminals that are set up for Chinese or Japanese
 # different emoji of several code points that one window shows whole; further ones show reduced
 MAX_WHOLE: Final = 4096
 _FIRST: Final = 0xF0000  # the first stand-in, in a private plane
@@ -43,6 +44,15 @@ _SEQUENCE: Final = re.compile(
 _STAND_IN: Final = re.compile(f"[{chr(_FIRST)}-{chr(_FIRST + MAX_WHOLE - 1)}]")
 _LETTERS: Final = {0x1F1E6 + n: chr(ord("A") + n) for n in range(26)}  # of regional indicators
 
+# What our own lines and signs are where characters of ambiguous width (UAX #11) take two columns: they are placed as if
+# each took one, and an ASCII character does.
+_NARROW: Final = dict.fromkeys(range(0x2500, 0x2580), "+") | {
+    **dict.fromkeys(map(ord, "─━┄┈╌═╴╶"), "-"),
+    **dict.fromkeys(map(ord, "│┃┆┊╎║╵╷▌▎▏"), "|"),
+    **{ord(char): narrow for char, narrow in zip("…·•●○◐◆▶◀▲▼", "..**o%+><^v", strict=True)},
+}
+
+_narrowed: dict[int, str] = {}  # ``_NARROW`` once it is needed
 _whole: set[str] = set()  # the kinds that show whole
 _stand_ins: dict[str, str] = {}  # by sequence
 _sequences: list[str] = []  # by stand-in
@@ -52,6 +62,14 @@ def show_whole(kinds: Collection[str]) -> None:
     """Show these kinds of ``SAMPLES`` whole from now on, and the others reduced."""
     _whole.clear()
     _whole.update(kinds)
+
+
+def widen() -> None:
+    """Count characters of ambiguous width as two columns from now on, and write our own signs in ASCII."""
+    _narrowed.update(_NARROW)
+    for char in map(chr, (*range(0xA1, 0x3000), 0xFFFD)):
+        if wcwidth(char) == 1 and wcwidth(char, ambiguous_width=2) == 2 and ord(char) not in _NARROW:
+            getattr(utils, "_CHAR_SIZES_CACHE", {})[char] = 2
 
 
 def fit(text: str) -> str:
@@ -71,6 +89,8 @@ def pieces(text: str) -> list[str]:
 
 def spell_out(text: str) -> str:
     """Return what a terminal is sent for a fitted text."""
+    if _narrowed and not text.isascii():
+        text = text.translate(_narrowed)
     return _STAND_IN.sub(lambda char: _sequences[ord(char[0]) - _FIRST], text) if _sequences else text
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TextIO
 from prompt_toolkit.input.typeahead import store_typeahead
 from prompt_toolkit.input.vt100 import Vt100Input
 
-from chat.ui.fullscreen.graphemes import SAMPLES
+from chat.ui.fullscreen.graphemes import AMBIGUOUS, SAMPLES
 from chat.ui.theme import luminance
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ _DUMB: Final = frozenset({"", "dumb", "unknown", "emacs", "cons25"})
 _PLAIN: Final = ("linux", "vt")  # they show the strings of OSC and the like on the screen
 
 # Written where it leaves no trace: on the alternate screen, and each sample wiped out. One write, so no flicker.
-_MEASURE: Final = "\x1b[?1049h" + "".join(f"\r{text}\x1b[6n\r\x1b[K" for text in SAMPLES.values()) + "\x1b[?1049l"
+_SAMPLES: Final = (*SAMPLES.values(), AMBIGUOUS)
+_MEASURE: Final = "\x1b[?1049h" + "".join(f"\r{text}\x1b[6n\r\x1b[K" for text in _SAMPLES) + "\x1b[?1049l"
 _BACKGROUND: Final = "\x1b]11;?\x1b\\"
 _NAME: Final = "\x1b[>0q"
 _WHAT: Final = "\x1b[c"
@@ -63,6 +64,7 @@ class Answers(NamedTuple):
     """What a terminal says of itself."""
 
     whole: frozenset[str] = frozenset()  # the kinds of ``SAMPLES`` that it draws in two columns
+    is_wide: bool = False  # whether it draws characters of ambiguous width in two columns
     background: float | None = None  # its luminance, see ``theme.luminance``
     name: str = ""  # by XTVERSION, like "kitty(0.35.2)"; untrusted text
 
@@ -102,7 +104,7 @@ class Keyboard(Vt100Input):
             self.vt100_parser.flush()
         store_typeahead(self, self._taken())
         whole = (kind for kind, column in zip(SAMPLES, self._columns, strict=False) if column == 3)
-        self._answers = self._answers._replace(whole=frozenset(whole))
+        self._answers = self._answers._replace(whole=frozenset(whole), is_wide=self._columns[len(SAMPLES) :] == [3])
         return self._answers
 
     def read_keys(self) -> list[KeyPress]:

@@ -13,10 +13,12 @@ import select
 import time
 import tty
 from contextlib import contextmanager, suppress
+from copy import copy
 from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
+from prompt_toolkit import utils
 from prompt_toolkit.input.typeahead import get_typeahead
 from wcwidth import iter_graphemes, wcswidth
 
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-WHOLE = "\x1b[1;3R" * 5
-APART = "\x1b[1;7R\x1b[1;5R\x1b[1;5R\x1b[1;2R\x1b[1;2R"
+WHOLE = "\x1b[1;3R" * 5 + "\x1b[1;2R"
+APART = "\x1b[1;7R\x1b[1;5R\x1b[1;5R\x1b[1;2R\x1b[1;2R\x1b[1;3R"
 BLACK, NAME, KIND = "\x1b]11;rgb:0000/0000/0000\x1b\\", "\x1bP>|kitty(0.35.2)\x1b\\", "\x1b[?62;22c"
 
 
@@ -88,7 +90,7 @@ def shown_whole(*kinds: str) -> Iterator[None]:
 
 def test_a_terminal_that_answers_all(desk: Desk) -> None:
     desk.type(WHOLE + BLACK + NAME + KIND)
-    assert desk.ask() == Answers(frozenset(graphemes.SAMPLES), 0.0, "kitty(0.35.2)")
+    assert desk.ask() == Answers(frozenset(graphemes.SAMPLES), False, 0.0, "kitty(0.35.2)")
     assert not desk.early()
     asked = desk.asked()
     assert asked.index("\x1b[?1049h") < asked.index(FAMILY[:3]) < asked.index("\x1b[?1049l")  # leaves no trace
@@ -97,7 +99,7 @@ def test_a_terminal_that_answers_all(desk: Desk) -> None:
 
 def test_what_is_typed_meanwhile_is_kept_in_order(desk: Desk) -> None:
     desk.type("a" + APART[:6] + "你b" + APART[6:] + "\x1b[A" + BLACK + "c" + KIND + "d")
-    assert desk.ask().whole == frozenset()
+    assert desk.ask() == Answers(is_wide=True, background=0.0)
     assert desk.early() + desk.typed() == "a你b\x1b[Acd"
 
 
@@ -194,6 +196,17 @@ def test_each_kind_shows_whole_by_itself() -> None:
     with shown_whole("tone"):
         shown = sanitize("👨🏽\u200d👩 \U0001f1e8\U0001f1f3 👍🏽")
         assert graphemes.spell_out(shown) == "👨🏽 CN 👍🏽"
+
+
+def test_signs_are_ascii_where_they_would_take_two_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(utils, "_CHAR_SIZES_CACHE", copy(utils._CHAR_SIZES_CACHE))
+    monkeypatch.setattr(graphemes, "_narrowed", {})
+    text = "│ ● Жé… ╰─╯ · ✓ 你 \ufffd"
+    assert graphemes.spell_out(text) == text
+    graphemes.widen()
+    written = graphemes.spell_out(text)
+    assert written == "| * Жé. +-+ . ✓ 你 \ufffd"
+    assert columns(text) == wcswidth(written, ambiguous_width=2)
 
 
 def test_no_peer_writes_a_stand_in() -> None:
