@@ -119,8 +119,8 @@ def body(line: Line, wrapped: Wrapped, at: int) -> Row:
     return wrapped.styled.get(at) or [(line.style, wrapped.texts[at])]
 
 
-def margin(line: Line, wrapped: Wrapped, at: int, *, timed: bool = False) -> Row:
-    """Return the part of a row that is left of the text. ``timed``: show the time, even if the row above has it."""
+def margin(line: Line, wrapped: Wrapped, at: int, *, topmost: bool = False) -> Row:
+    """Return the part of a row that is left of the text. ``topmost``: show name and time, whatever shows above."""
     if at < wrapped.above or not wrapped.indent:
         return []
     begins = at == wrapped.above
@@ -128,10 +128,11 @@ def margin(line: Line, wrapped: Wrapped, at: int, *, timed: bool = False) -> Row
     if wrapped.edge:
         row.append(("class:edge", "▌") if line.me else ("", " "))
     if wrapped.clock:
-        shows = timed or (begins and line.timed)
+        shows = topmost or (begins and line.timed)
         row.append(("class:time", wrapped.clock) if shows else ("", " " * columns(wrapped.clock)))
     if wrapped.name:
-        row.append((line.lead_style, wrapped.name) if begins and line.head else ("", " " * columns(wrapped.name)))
+        shows = topmost or (begins and line.head)
+        row.append((line.lead_style, wrapped.name) if shows else ("", " " * columns(wrapped.name)))
         if corner := wrapped.corners.get(at):
             row.append(("class:frame", corner))
         else:

@@ -262,8 +262,7 @@ class Pane(UIControl):
             stop = min(len(wrapped.texts), row + self._height - len(page))
             for at in range(row, stop):
                 text = body(line, wrapped, at)
-                # The topmost row has a time even if that was said above: there it cannot be seen.
-                left = margin(line, wrapped, at, timed=not page)
+                left = margin(line, wrapped, at, topmost=not page)  # what shows above cannot be seen
                 drawn = sealed([*left, *(_highlighted(text, hit) if hit else text)], self.width)
                 is_selected = number == self.selected and at >= wrapped.above
                 page.append(_selected(drawn, self.width) if is_selected else drawn)

@@ -197,7 +197,7 @@ def test_what_fits_is_not_folded_and_what_is_pending_keeps_its_mark() -> None:
     timeline, pane = talk(message(1, "\n".join("abcdefghijkl")))
     assert view(pane, height=2)[-1] == "              │ l"
     timeline.add_pending(object(), Kind.SAY, "```\n" + "code\n" * 20 + "```", 0, MINUTE)
-    assert view(pane, height=2)[-2:] == [" 00:01        │ code", "              │ … 17 more · Enter …"]
+    assert view(pane, height=2)[-2:] == [" 00:01    ann │ code", "              │ … 17 more · Enter …"]
     pane.unfold()  # nothing to unfold that is stored
     assert pane.following
 

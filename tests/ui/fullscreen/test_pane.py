@@ -364,7 +364,7 @@ def test_what_is_kept_of_long_messages_counts_their_rows() -> None:
         view(pane)
     assert pane._cached_rows == sum(wrapped.size for wrapped in pane._cache.values())
     assert sum(len(wrapped.texts) for wrapped in pane._cache.values()) <= 2 * 20_000
-    assert view(pane, height=3) == [" 00:00        │", "              │", "              │ end 5"]
+    assert view(pane, height=3) == [" 00:00    bob │", "              │", "              │ end 5"]
 
 
 def test_what_is_kept_of_short_messages_counts_more_than_their_rows() -> None:
