@@ -300,6 +300,7 @@ def _highlighted(row: Row, hit: re.Pattern[str]) -> Iterator[tuple[str, str]]:
 
 
 def _selected(row: Row, width: int) -> Row:
+    """Return a row as a part of one block: in colours of their own, its parts would be patches in reverse video."""
     used = sum(columns(text) for _style, text, *_more in row)
     row = [*row, ("", " " * (width - used))]
-    return [(f"{style} class:selected".lstrip(), text) for style, text, *_more in row]
+    return [("class:selected class:hit" if "class:hit" in style else "class:selected", text) for style, text, *_ in row]

@@ -131,7 +131,7 @@ class Panel:
         """How many columns a row has."""
         width, height = self._face.app.size
         framed = width >= _FRAMED_FROM[0] and height >= _FRAMED_FROM[1]
-        return min(width - 2, _WIDEST) - 4 if framed else width
+        return min(width, _WIDEST) - 4 if framed else width
 
     def close(self) -> None:
         if self.is_open:
