@@ -58,4 +58,14 @@ def test_what_has_been_seen_is_read_with_all_that_has_no_line() -> None:
 
 
 def test_what_is_new_is_counted_below_the_marker_until_all_is_read() -> None:
-    pass
+    made = timeline(message(1), message(2, key=ANN), message(3))
+    made.read_state.mark_read(1)
+    made.read_state.place_marker()
+    assert made.read_state.new == 1
+    made.add(message(4))
+    assert made.read_state.new == 2
+    made.read_state.mark_read(4)
+    made.add(message(5))  # somebody reads along: the marker stays as it was
+    assert (made.read_state.marker, made.read_state.new) == (2, 2)
+    made.read_state.place_marker()
+    assert (made.read_state.marker, made.read_state.new) == (4, 1)
