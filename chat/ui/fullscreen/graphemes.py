@@ -100,7 +100,7 @@ def _fitted(match: re.Match[str]) -> str:
         return ""  # a terminal draws it into what stands before it
     if "\u200d" in sequence and "family" not in _whole:
         sequence = sequence.partition("\u200d")[0]
-    if len(sequence) > 1 and _kind(sequence) in _whole:
+    if len(sequence) > 1 and _shows_whole(sequence):
         char = _stand_ins.get(sequence) or _stand_in(sequence)
         if char:
             return char
@@ -109,16 +109,18 @@ def _fitted(match: re.Match[str]) -> str:
     return sequence.translate(_LETTERS) if ord(sequence[0]) in _LETTERS else sequence[0]
 
 
-def _kind(sequence: str) -> str:
-    if "\u200d" in sequence:
-        return "family"
+def _shows_whole(sequence: str) -> bool:
+    """Whether the terminal can do all that is in it. Some join, but neither know tones nor ever widen a cell."""
     if sequence[-1] == "\u20e3":
-        return "keycap"
+        return "keycap" in _whole
     if ord(sequence[0]) in _LETTERS:
-        return "flag"
+        return "flag" in _whole
+    needed = {"family"} if "\u200d" in sequence else set()
     if any(map(_is_tone, sequence[1:])):
-        return "tone"
-    return "" if utils.get_cwidth(sequence[0]) > 1 else "variant"  # VS16 adds nothing to what is a picture already
+        needed.add("tone")
+    if utils.get_cwidth(sequence[0]) < 2:
+        needed.add("variant")
+    return bool(needed) and needed <= _whole  # VS16 alone adds nothing to what is a picture already
 
 
 def _is_tone(char: str) -> bool:

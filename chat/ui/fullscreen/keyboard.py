@@ -87,9 +87,6 @@ class Keyboard(Vt100Input):
             return self._answers
         terminal.write(_MEASURE + ("" if kind.startswith(_PLAIN) else _BACKGROUND + _NAME) + _WHAT)
         terminal.flush()
-        if terminal.is_behind:  # it has stopped; it answers when it goes on
-            self._is_asked = True
-            return self._answers
         self._is_asked = True
         is_far = "SSH_CONNECTION" in environment and kind.startswith(_ANSWERING)
         begin = time.monotonic()
