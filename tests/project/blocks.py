@@ -184,6 +184,8 @@ class Terminal:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
             until(lambda: self.process.poll() is not None, self, "the end")
+        with suppress(ProcessLookupError):  # what it has left in the background may be stopped
+            os.killpg(self.process.pid, signal.SIGKILL)
         os.close(self._fd)
 
 
