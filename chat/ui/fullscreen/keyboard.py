@@ -37,7 +37,7 @@ FAR_PATIENCE: Final = 1.0  # seconds for all replies, once one has come, and for
 # Names in TERM of terminals that are known to answer DA1, so that it is worth waiting for them over ssh.
 _ANSWERING: Final = ("xterm", "tmux", "screen", "rxvt", "alacritty", "foot", "konsole", "vte", "wezterm", "contour")
 _DUMB: Final = frozenset({"", "dumb", "unknown", "emacs", "cons25"})
-_PLAIN: Final = ("linux", "vt")  # they show the strings of OSC and the like on the screen
+_PLAIN: Final = ("linux", "vt1", "vt2", "vt3", "vt4", "vt5")  # they show the strings of OSC and the like on the screen
 
 # Written where it leaves no trace: on the alternate screen, and each sample wiped out. One write, so no flicker.
 _SAMPLES: Final = (*SAMPLES.values(), AMBIGUOUS)

@@ -26,6 +26,7 @@ from chat.ui.fullscreen import graphemes, keyboard
 from chat.ui.fullscreen.keyboard import Answers, Keyboard
 from chat.ui.fullscreen.terminal import Terminal
 from chat.ui.fullscreen.wrapping import columns, sanitize
+from tests.ui.fullscreen.stage import IN, Script, run, staged
 from tests.ui.fullscreen.test_app import FAMILY, Program
 
 if TYPE_CHECKING:
@@ -177,6 +178,27 @@ def test_reports_of_the_focus_are_no_keys(desk: Desk) -> None:
     desk.type("\x1b[I")
     assert not desk.typed()
     assert [desk.keyboard.has_focus] == [True]
+
+
+@pytest.mark.parametrize(
+    ("colour", "expected"),
+    [("rgb:ff/ff/ff", "light"), ("rgb:1e1e/1e1e/1e1e", "dark"), ("rgba:0000/0000/0000/ffff", "dark")],
+)
+def test_the_theme_follows_the_background(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, colour: str, expected: str
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    desk.type(f"\x1b]11;{colour}\x07{KIND}")
+    answers = desk.ask()
+
+    async def story() -> None:
+        async with staged(Script(IN).client) as stage:
+            assert stage.face.app._theme() == "auto"
+            stage.face.app.answers = answers
+            assert stage.face.app._theme() == expected
+
+    run(story())
 
 
 def test_the_whole_face_on_a_terminal_that_answers(tmp_path: Path) -> None:
