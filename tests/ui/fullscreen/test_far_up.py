@@ -214,14 +214,14 @@ def test_after_clearing_what_was_said_can_be_scrolled_back_to(tmp_path: Path) ->
             async with room.member("ann") as ann, staged(ann, Blind(80, 24)) as stage:
                 await stage.until("line 120.")
                 stage.type("/clear\r")
-                await stage.until("in the room", gone="line 120.")
+                await stage.until("F1 help", gone="line 120.")
                 assert not numbers(stage)  # of itself nothing comes back
                 stage.type(PAGE_UP)
                 await stage.until("line 120.")
                 stage.type(PAGE_UP)
                 await stage.until("line 100.", gone="line 120.")
                 stage.type("/clear\r")
-                await stage.until("in the room", gone="line ")
+                await stage.until("F1 help", gone="line ")
                 stage.type(TOP)
                 await stage.until("line 1.", "line 2.")
 
