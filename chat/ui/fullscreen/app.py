@@ -269,7 +269,7 @@ class App(Application[None]):
                 VSplit([with_card(self._pane_window, face), ConditionalContainer(side, Condition(self._is_wide))]),
                 ConditionalContainer(divider, Condition(self._is_divided)),
                 VSplit([Window(FormattedTextControl("> "), width=2, dont_extend_height=True), typing]),
-                ConditionalContainer(footer, Condition(lambda: self._spare_rows() > 4)),
+                ConditionalContainer(footer, Condition(self._is_footed)),
             ]
         )
         menu = ConditionalContainer(_Menu(max_height=8), Condition(lambda: face.input.text != face.refused))
@@ -308,6 +308,10 @@ class App(Application[None]):
 
     def _is_ruled(self) -> bool:
         return self.size[1] >= _RULED_FROM
+
+    def _is_footed(self) -> bool:
+        """Whether there is a footer: on few rows only while there is work to tell of."""
+        return self._spare_rows() > (1 if self.face.view.progress is not None else 4)
 
     def _rows_besides(self) -> int:
         """Rows that the side bar does not have, if the input has one."""

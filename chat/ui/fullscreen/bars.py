@@ -83,7 +83,8 @@ def header(view: View, width: int, time_format: str = "") -> StyleAndTextTuples:
         state = session.state.value
         about = _(state) if state in _STATES else state
     used = sum(columns(part[1]) for part in left)
-    right = next((text for text in _right(view) if used + 2 + columns(text) < width), "")
+    least = used + 2 + (columns(about) + 2 if view.lost_since else 0)  # a lost link matters more than one's own name
+    right = next((text for text in _right(view) if least + columns(text) < width), "")
     room = width - used - columns(right) - 4 if right else width - used - 2
     if about and room > 1:
         left += [("", "  "), (style, clip(sanitize(about, lines=False), room))]

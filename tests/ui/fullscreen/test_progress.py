@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat.client.events import Lost
+from chat.core.session import LinkState
 from chat.ui.fullscreen.bars import bar
 from chat.ui.fullscreen.viewport import CATCHING_UP, Progress
 from tests.ui.fullscreen.stage import Blind, Script, joined, run, staged
@@ -30,7 +31,7 @@ def test_a_bar_is_ascii_and_shows_the_part_that_is_done(width: int, at: int, end
 @pytest.mark.parametrize("size", [(120, 30), (20, 5)])
 def test_catching_up_is_a_bar_until_the_end_of_the_log_is_here(size: tuple[int, int]) -> None:
     async def story() -> None:
-        script = Script()
+        script, here = Script(), "2 here" if size[0] >= 60 else "2 ✓"
         script.session.next_seq = 1
         script.happen(joined(1001, resumed=True))
         async with staged(script.client, Blind(*size)) as stage:
@@ -39,11 +40,12 @@ def test_catching_up_is_a_bar_until_the_end_of_the_log_is_here(size: tuple[int, 
             script.session.next_seq = 501
             await stage.until("[##", ".] 50% ")
             script.session.next_seq = 1001
-            await stage.until(" in the room", gone="%")
+            await stage.until(here, gone="%")
             script.session.next_seq = 1
             script.happen(joined(1001, resumed=True))
             await stage.until("] 0% ")
+            script.session.state = LinkState.OFF
             script.happen(Lost("reset by peer"))  # and comes no more
-            await stage.until(" in the room", gone="%")
+            await stage.until("no link since" if size[0] >= 60 else "○ #lobby  no link ", gone="%")
 
     run(story())
