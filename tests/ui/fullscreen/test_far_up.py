@@ -169,7 +169,7 @@ def test_however_much_comes_the_place_is_kept_and_what_is_new_is_counted_and_gon
         async with Room(tmp_path) as room, room.member("bob") as bob:
             await fill(bob, 1, 60)
             async with room.member("ann") as ann, staged(ann, Blind(80, 24)) as stage:
-                await stage.until("line 60.")
+                await stage.until("line 60.", "2 here")
                 stage.type(PAGE_UP)
                 await stage.until("line 40.", gone="line 60.")
                 await rest(stage)
@@ -193,7 +193,7 @@ def test_what_is_read_far_up_is_not_new_any_more(tmp_path: Path) -> None:
         async with Room(tmp_path) as room, room.member("bob") as bob:
             await fill(bob, 1, 60)
             async with room.member("ann") as ann, staged(ann, Blind(80, 24)) as stage:
-                await stage.until("line 60.")
+                await stage.until("line 60.", "2 here")
                 stage.type(PAGE_UP)
                 await stage.until("line 40.", gone="line 60.")
                 await fill(bob, 61, 300)
@@ -247,7 +247,7 @@ def test_a_marker_that_keys_held_down_have_gone_over_was_seen(tmp_path: Path) ->
     run(story())
 
 
-def test_a_list_is_left_for_a_place_far_up_as_it_has_become(tmp_path: Path) -> None:
+def test_a_panel_is_closed_over_a_place_far_up_as_it_has_become(tmp_path: Path) -> None:
     async def story() -> None:
         async with Room(tmp_path) as room, room.member("bob") as bob:
             await fill(bob, 1, 400)
@@ -258,15 +258,12 @@ def test_a_list_is_left_for_a_place_far_up_as_it_has_become(tmp_path: Path) -> N
                 window = stage.face.view.window
                 seq = next(seq for seq in range(1, 10) if window.at_seq(seq))
                 stage.type("/help\r")
-                await stage.until("/me TEXT", gone="line 1.")
+                await stage.until("─ Help ")
                 await bob.say(Outgoing("👍", kind=Kind.REACT, target=seq))
                 await bob.settled()
                 stage.type("\x1b")
-                await stage.until("line 1.", "👍 1")
-                stage.type("/help\r")
-                await stage.until("/me TEXT", gone="line 1.")
+                await stage.until("line 1.", "👍 1", gone="─ Help ")
                 stage.type("/ignore bob\r")
-                await stage.until("messages by bob are hidden")
-                assert stage.face.navigator.came_from is None  # there he would be seen
+                await stage.until("messages by bob are hidden", gone="line 1.")  # here he would be seen
 
     run(story())
