@@ -183,13 +183,13 @@ class _Rows(UIContent):
         return rows
 
 
-class _Control(BufferControl):
+class Control(BufferControl):
     def create_content(self, width: int, height: int, preview_search: bool = False) -> UIContent:
         made = super().create_content(width, height, preview_search)
         return _Rows(made.get_line, made.line_count, made.cursor_position, made.menu_position)
 
 
-class _AsShown(Processor):
+class AsShown(Processor):
     """Shows the input as the pane will show the message, so that the cursor stands where the terminal has it."""
 
     def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
@@ -235,7 +235,7 @@ class Composer:
         self._completer = Completer(sources, slow or {})
         self._drafts: dict[str, Draft] = {}
         self.buffer = self._draft("")  # of the current room; ``reset(append_to_history=True)`` it after sending
-        self.control: Final = _Control(self.buffer, input_processors=[_AsShown()], key_bindings=self._keys())
+        self.control: Final = Control(self.buffer, input_processors=[AsShown()], key_bindings=self._keys())
 
     # -- rooms -----------------------------------------------------------------------------------
 

@@ -27,7 +27,6 @@ from prompt_toolkit.filters import Condition
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import (
-    BufferControl,
     ConditionalContainer,
     Float,
     FormattedTextControl,
@@ -40,6 +39,7 @@ from prompt_toolkit.mouse_events import MouseEventType
 
 from chat.i18n import _
 from chat.ui.commands import essentials, help_groups
+from chat.ui.fullscreen.composer import AsShown, Control
 from chat.ui.fullscreen.wrapping import clean, clip, columns, sanitize, sealed, wrap
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Panel:
         self._columns, self._height = 1, 1  # of the rows in view
         self._is_framed = True
         self.filter: Final = Buffer(multiline=False, on_text_changed=lambda _buffer: self._filtered())
-        self.control: Final = BufferControl(self.filter, key_bindings=self._keys())
+        self.control: Final = Control(self.filter, input_processors=[AsShown()], key_bindings=self._keys())
         self.float: Final = Float(
             ConditionalContainer(self._layout(), Condition(lambda: self.is_open)),
             transparent=False,

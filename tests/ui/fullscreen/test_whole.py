@@ -544,10 +544,12 @@ class Whole(RuleBasedStateMachine):
 
     def the_border_is_whole(self) -> None:
         columns, rows = self.terminal.size.columns, self.terminal.size.rows
-        if not self.face.app._is_wide() or self.face.input.complete_state or rows < 4 or columns < 60:
+        app, panel = self.face.app, self.face.panel
+        if not app._is_wide() or self.face.input.complete_state or panel.is_open or rows < 4 or columns < 60:
             return
-        below = 1 + bool(self.face.line_above_input()) + min(self.face.input.text.count("\n") + 1, rows)
-        border = [self.terminal.row(y)[columns - SIDE_BAR] for y in range(1, max(1, rows - below - rows // 3))]
+        below = app._divider_rows() + min(self.face.input.text.count("\n") + 1, rows) + 1
+        above = 1 + app._is_ruled()
+        border = [self.terminal.row(y)[columns - SIDE_BAR] for y in range(above, max(above, rows - below - rows // 3))]
         assert set(border) <= {"│"}, border
 
     def the_input_is_in_view(self) -> None:
@@ -556,6 +558,8 @@ class Whole(RuleBasedStateMachine):
             return
         cursor = self.terminal.slots.cursor
         shown = ["".join(self.terminal.row(y)) for y in range(rows)]
+        if self.face.panel.is_open:  # what is typed goes there
+            return
         assert self.face.app.layout.current_control is self.face.composer.control
         assert 2 <= cursor.x <= columns, (cursor.x, cursor.y, shown)
         assert any(row.startswith("> ") for row in shown[: cursor.y + 1]), (cursor.x, cursor.y, shown)
