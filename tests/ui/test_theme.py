@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import math
 import re
+from pathlib import Path
 
 import pytest
 from prompt_toolkit.styles import Attrs, default_ui_style, merge_styles
@@ -165,3 +167,18 @@ def test_styles_are_words_of_ours() -> None:
             assert re.fullmatch(r"((bg:)?#[0-9a-f]{6}|bold|italic|reverse|underline|nounderline|default| )*", look)
     assert classes("bold italic") == "class:bold class:italic"
     assert classes("") == ""
+
+
+def test_every_role_that_is_drawn_is_in_every_coloured_theme() -> None:
+    folder = Path(theme.__file__).parent
+    literals = [
+        node.value
+        for file in folder.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    used = {role for text in literals for role in re.findall(r"class:([a-z][a-z0-9-]*)", text)} - {"nick"}
+    used |= ROLES | {"dot-ok", "dot-warn", "dot-lost"}  # these are put together
+    assert len(used) > 30
+    for name in COLOURED:
+        assert not used - set(roles_of(name)), name

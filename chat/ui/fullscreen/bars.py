@@ -72,7 +72,11 @@ def row(text: str, width: int, style: str = "") -> StyleAndTextTuples:
 def header(view: View, width: int, time_format: str = "") -> StyleAndTextTuples:
     session = view.session
     mark, role = _dot(view)
-    left: StyleAndTextTuples = [("", " "), (f"class:{role}", mark), ("class:header-room", f" {clip(view.name, width)}")]
+    left: StyleAndTextTuples = [
+        ("", " "),
+        (f"class:{role}", mark),
+        ("class:header-room", f" {clip(view.name, max(width - 4, 1))}"),
+    ]
     about, style = session.topic, "class:quiet"
     if view.partner:
         about = _("the host's owner can read this")
@@ -85,7 +89,7 @@ def header(view: View, width: int, time_format: str = "") -> StyleAndTextTuples:
     used = sum(columns(part[1]) for part in left)
     least = used + 2 + (columns(about) + 2 if view.lost_since else 0)  # a lost link matters more than one's own name
     right = next((text for text in _right(view) if least + columns(text) < width), "")
-    room = width - used - columns(right) - 4 if right else width - used - 2
+    room = width - used - columns(right) - 5 if right else width - used - 2
     if about and room > 1:
         left += [("", "  "), (style, clip(sanitize(about, lines=False), room))]
     used = sum(columns(part[1]) for part in left)
