@@ -80,13 +80,15 @@ def header(view: View, width: int, time_format: str = "") -> StyleAndTextTuples:
     about, style = session.topic, "class:quiet"
     if view.partner:
         about = _("the host's owner can read this")
+    used = sum(columns(part[1]) for part in left)
     if view.lost_since:
         since = f"{view.timeline.local(view.lost_since):{time_format or '%H:%M'}}"
         about, style = _("no link since {time}").format(time=since), "class:lost"
+        if used + 3 + columns(about) > width:
+            about = _("no link")
     elif session.state is not LinkState.JOINED:
         state = session.state.value
         about = _(state) if state in _STATES else state
-    used = sum(columns(part[1]) for part in left)
     least = used + 2 + (columns(about) + 2 if view.lost_since else 0)  # a lost link matters more than one's own name
     right = next((text for text in _right(view) if least + columns(text) < width), "")
     room = width - used - columns(right) - 5 if right else width - used - 2

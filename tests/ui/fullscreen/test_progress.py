@@ -46,6 +46,6 @@ def test_catching_up_is_a_bar_until_the_end_of_the_log_is_here(size: tuple[int, 
             await stage.until("] 0% ")
             script.session.state = LinkState.OFF
             script.happen(Lost("reset by peer"))  # and comes no more
-            await stage.until("no link since" if size[0] >= 60 else "○ #lobby  no link ", gone="%")
+            await stage.until("no link since" if size[0] >= 60 else "○ #lobby  no link", gone="%")
 
     run(story())
