@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chat.client.events import Lost
+from chat.core.bodies import Answer
 from chat.core.session import LinkState
 from chat.core.status import Level, Status
 from chat.i18n import use
@@ -180,6 +181,29 @@ def test_the_footer_shows_the_keys_that_matter_now_as_they_are_bound() -> None:
             await stage.until(" 2 new below  Ctrl+End to the newest")
             stage.type("\x1b[1;5F")
             await stage.until("F5 help", gone="new below")
+
+    run(story())
+
+
+def test_the_footer_counts_hits_and_what_is_new_in_rooms_of_any_name() -> None:
+    async def story() -> None:
+        script, tea = Script(IN, *lines(1, 40)), Script(IN, room=HOSTILE)
+        async with staged(script.client, Blind(50, 20), opener=lambda _target: tea.client) as stage:
+            await stage.until("line 40")
+            stage.type("/search line\r")
+            script.answers.put_nowait(Answer(indexed=1000))
+            await stage.until(" hit 1 of 40  Alt+P hit above  Alt+N hit below")
+            stage.type("\x1b\x1b")
+            await stage.until("F1 help", gone="hit")
+            stage.type("/join tea\r")
+            await stage.until("● #␛")
+            stage.type("\x1b1")
+            await stage.until("● #lobby")
+            tea.happen(*lines(1, 3))
+            await stage.until(" 2:#␛[31m␇class:lost⏎语\u0301 3  F1 help")
+            row = text_of(bars.footer(stage.face, 12))
+            assert columns(row) <= 12
+            assert row.startswith(" 2:#␛[31m␇")
 
     run(story())
 
