@@ -134,7 +134,8 @@ def _take(folder: Path, room: str) -> int:
             fd = try_lock(lock)
             if fd is None:
                 raise ListenFailed(
-                    "room {room!r} is already open on this machine (process {pid}); join it with: chat join {room}",
+                    "room {room!r} is already open on this machine (process {pid}); join it with: chat join {room}; "
+                    "close it with: kill {pid}",
                     room=room,
                     pid=_pid_in(lock),
                 )

@@ -128,7 +128,7 @@ COMMANDS: Final = (
 )
 
 
-# What other programs call them, for "did you mean"; never carried out.
+# What other programs call them, for "did you mean" and for those who search; never carried out.
 _ELSEWHERE: Final = {
     "help": "h commands keys",
     "me": "action emote",
@@ -319,8 +319,16 @@ def written(usage: Usage) -> str:
 # -- help ---------------------------------------------------------------------------------------------
 
 
-def help_groups(keys: Sequence[Key] = KEYS) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Return all that can be typed or pressed on the full screen: headings, and under each what it is and does."""
+def other_words(name: str) -> str:
+    """Return what people may look for if they want this command: its names elsewhere, and the words for newcomers."""
+    return " ".join((_ELSEWHERE.get(name, ""), *(_(names[name]) for _group, names in ESSENTIALS if name in names)))
+
+
+def help_groups(keys: Sequence[Key] = KEYS) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """Return all that can be typed or pressed on the full screen: headings, and under each what it is and does.
+
+    The third text is for those who search, as ``other_words`` gives it.
+    """
     pressed = {key.action: key.keys for key in keys}
     rows = [
         (usage.name, ", ".join((written(usage), *pressed.get(usage.name, ()))), _(usage.help))
@@ -335,9 +343,9 @@ def help_groups(keys: Sequence[Key] = KEYS) -> list[tuple[str, list[tuple[str, s
             rows.append((first.action, ", ".join(first.keys) + last, _(what)))
     rows += [("", left, _(right)) for left, right in EDITING]
     place: dict[str, str] = {name: group for group, names in _GROUPS.items() for name in names.split()}
-    groups: dict[str, list[tuple[str, str]]] = {group: [] for group in (later("TALK"), *_GROUPS)}
+    groups: dict[str, list[tuple[str, str, str]]] = {group: [] for group in (later("TALK"), *_GROUPS)}
     for name, left, right in rows:
-        groups[place.get(name, "TALK")].append((left, right))
+        groups[place.get(name, "TALK")].append((left, right, other_words(name)))
     return [(_(group), found) for group, found in groups.items()]
 
 

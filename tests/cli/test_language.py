@@ -249,11 +249,12 @@ def test_why_a_host_does_not_start_is_told_in_chinese_and_logged_in_english(tmp_
         done = run(tmp_path / "ann", "host", "--json", "--lang=zh")
         assert done.returncode == 1
         assert re.fullmatch(
-            r"chat: 房间 lobby 已经在本机打开（进程 \d+）；要进入，请运行：chat join lobby\n", done.stderr
+            r"chat: 房间 lobby 已经在本机打开（进程 \d+）；要进入，请运行：chat join lobby；要关闭，请运行：kill \d+\n",
+            done.stderr,
         )
         (log,) = tmp_path.glob("ann/rooms/*/host.log")
         assert re.fullmatch(
-            r"chat: room 'lobby' is already open on this machine \(process \d+\); .*: chat join lobby\n",
+            r"chat: room 'lobby' is already open on this machine \(process \d+\); .*: chat join lobby; .*: kill \d+\n",
             log.read_text("utf-8"),
         )
 

@@ -188,7 +188,7 @@ def test_private_files_are_read_with_a_limit(tmp_path: Path) -> None:
 
 def test_a_room_is_held_once_and_can_be_held_again() -> None:
     desk = RoomLock.hold("tea")
-    said = rf"room 'tea' is already open on this machine \(process {os.getpid()}\); join it with: chat join tea"
+    said = rf"room 'tea' is already open on this machine \(process {os.getpid()}\); join it with: chat join tea; close"
     with pytest.raises(ListenFailed, match=said):
         RoomLock.hold("tea")
     RoomLock.hold("coffee").close()

@@ -42,6 +42,7 @@ from prompt_toolkit.layout import (
     Window,
 )
 from prompt_toolkit.layout.menus import CompletionsMenu
+from prompt_toolkit.layout.screen import WritePosition
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.styles import DynamicStyle
 
@@ -63,6 +64,8 @@ if TYPE_CHECKING:
 
     from prompt_toolkit.formatted_text import StyleAndTextTuples
     from prompt_toolkit.key_binding.key_processor import KeyPress
+    from prompt_toolkit.layout.mouse_handlers import MouseHandlers
+    from prompt_toolkit.layout.screen import Screen
 
     from chat.ui.fullscreen.face import FullScreen
 
@@ -336,4 +339,17 @@ def _row(text: Callable[[], StyleAndTextTuples], height: int | Callable[[], int]
 
 
 class _Menu(Covering, CompletionsMenu):
-    pass
+    """The menu of completions, above the input. Below there is the footer, which a menu of one row would cover."""
+
+    def preferred_height(self, width: int, max_available_height: int) -> Dimension:
+        wanted = super().preferred_height(width, max_available_height)
+        return Dimension.exact(2) if wanted.preferred == 1 and max_available_height > 1 else wanted
+
+    def write_to_screen(
+        self, screen: Screen, mouse_handlers: MouseHandlers, write_position: WritePosition, *given: Any
+    ) -> None:
+        place = write_position
+        spare = place.height - super().preferred_height(place.width, place.height).preferred
+        if spare > 0:  # the row that it asked for only in order to stand above
+            place = WritePosition(place.xpos, place.ypos + spare, place.width, place.height - spare)
+        super().write_to_screen(screen, mouse_handlers, place, *given)

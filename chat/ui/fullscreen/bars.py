@@ -2,7 +2,7 @@
 
      header    a dot for the link, the room, its topic     the wire and whether it is trusted, people, own name
      divider   a rule, or who is typing, or a line that asks or tells something
-     footer    running work, what is new elsewhere, the keys that matter now          what is unsent
+     footer    running work, what is new elsewhere, the keys that matter now or the command typed       what is unsent
 
 Rules:
 
@@ -14,10 +14,12 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from chat.core.session import LinkState
 from chat.i18n import _, later
+from chat.ui.commands import USAGES, help_on
 from chat.ui.describe import given_nick
 from chat.ui.fullscreen.side import unread
 from chat.ui.fullscreen.viewport import CATCHING_UP
@@ -41,6 +43,7 @@ _STATES: Final = (  # of the link; the session has them in English
     later("waiting to be let in"),
     later("in the room"),
 )
+_COMMAND: Final = re.compile(r"/(\w+)\s")  # whose argument is being typed
 _UNSURE: Final = "trust on first use"  # of Client.wire: the host's key was new, and nobody vouched for it
 _KEYS: Final = {  # action: what the footer says that its key does
     "help": later("help"),
@@ -180,12 +183,15 @@ def footer(face: FullScreen, width: int, *, lists_rooms: bool = True) -> StyleAn
     if view.progress is not None:
         parts.append(("class:quiet", _work(view.progress, width, key)))
     parts += [("class:accent", text) for text in _news(face, lists_rooms=lists_rooms)]
+    actions = _matter(face)
+    if view.progress is None and (command := _COMMAND.match(face.input.text)) and command[1].lower() in USAGES:
+        parts, actions = [("class:quiet", help_on(command[1], face.keys))], []
     unsent = len(view.session.unsettled)
     right = _("{count} unsent").format(count=unsent) if unsent else ""
     room = width - 1 - (columns(right) + 3 if right else 0)
     line: StyleAndTextTuples = []
     used = 1
-    keys = [("class:key", key(action), f" {_(_KEYS[action])}") for action in _matter(face)]
+    keys = [("class:key", key(action), f" {_(_KEYS[action])}") for action in actions]
     for style, text, *words in [(style, text) for style, text, *_more in parts] + keys:
         size = columns(text) + columns("".join(words)) + (2 if line else 0)
         if used + size > room:

@@ -320,7 +320,9 @@ class FullScreen(Face[View]):
         begun = ""
         if self.controller.begun is not None:
             command, item = self.controller.begun
-            text = _("correcting {about}; Escape stops") if command == "edit" else _("answering {about}; Escape stops")
+            text = (
+                _("correcting {about} · Escape stops") if command == "edit" else _("answering {about} · Escape stops")
+            )
             begun = text.format(about=clip(f"{item.nick}: {item.text}", _EXCERPT))
         return self.composer.question or self._hint or self._question() or begun or self.composer.counter
 

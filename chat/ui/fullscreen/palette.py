@@ -9,7 +9,7 @@ from prompt_toolkit.document import Document
 
 from chat.i18n import _
 from chat.local.settings import NAMES
-from chat.ui.commands import SCREEN, commands_of, written
+from chat.ui.commands import SCREEN, commands_of, other_words, written
 from chat.ui.fullscreen.panel import Row
 from chat.ui.fullscreen.side import unread
 
@@ -52,13 +52,14 @@ def _commands(face: FullScreen) -> list[Row]:
             written(usage),
             _(usage.help),
             partial(_begin, face, f"/{usage.name} ") if usage.argument else partial(face.do, usage.name),
+            also=other_words(usage.name),
         )
         for usage in commands_of(SCREEN)
     ]
 
 
 def _settings(face: FullScreen) -> list[Row]:
-    return [Row(f"/set {name}", _("setting"), partial(_begin, face, f"/set {name} ")) for name in NAMES]
+    return [Row(f"/set {name}", _("setting"), partial(_begin, face, f"/set {name} "), minor=True) for name in NAMES]
 
 
 def _begin(face: FullScreen, text: str) -> None:

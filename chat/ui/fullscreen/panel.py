@@ -66,13 +66,23 @@ _FILTER: Final = 200  # characters of what narrows the rows; more is cut
 
 
 class Row(NamedTuple):
-    """A row: two halves, or one. ``does`` is done when it is chosen; a row without ``text`` and ``about`` is empty."""
+    """A row: two halves, or one. ``does`` is done when it is chosen; a row without ``text`` and ``about`` is empty.
+
+    ``also``: more words by which it is found. A ``minor`` row stands below others that fit as well.
+    """
 
     text: str
     about: str = ""
     does: Callable[[], object] | None = None
     is_heading: bool = False
     beside: Row | None = None  # in the right half of the panel, where it is wide enough for two
+    also: str = ""
+    minor: bool = False
+
+    @property
+    def words(self) -> str:
+        """What is looked through for what is typed."""
+        return f"{self.text} {self.about} {self.also}".casefold()
 
 
 class Panel:
@@ -121,7 +131,7 @@ class Panel:
         everything = [
             row
             for title, found in help_groups(keys)
-            for row in (Row(title, is_heading=True), *(Row(*one) for one in found))
+            for row in (Row(title, is_heading=True), *(Row(left, right, also=also) for left, right, also in found))
         ]
         count = sum(not row.is_heading for row in everything)
         self.open(_("Help"), rows, searched=everything, hint=_("type to search all {count}").format(count=count))
@@ -154,7 +164,7 @@ class Panel:
             return [self._searched[at] for _rank_, at in sorted(ranked)]
         found: list[Row] = []
         for row in self._searched:
-            if row.is_heading or all(word in f"{row.text} {row.about}".casefold() for word in wanted):
+            if row.is_heading or all(word in row.words for word in wanted):
                 while row.is_heading and found and found[-1].is_heading:
                     found.pop()
                 found.append(row)
@@ -359,14 +369,18 @@ def _half(row: Row, width: int) -> StyleAndTextTuples:
     return [("class:key", text + " " * (left + 1 - columns(text))), ("", about + " " * rest)]
 
 
-def _rank(wanted: Sequence[str], row: Row) -> tuple[bool, int, int] | None:
-    """Return how well a row fits, lower is better; None if a word's letters are not in it in this order."""
-    for text, is_about in ((row.text, False), (f"{row.text} {row.about}", True)):
-        spans = [_span(word, text.casefold()) for word in wanted]
-        found = [span for span in spans if span is not None]
-        if len(found) == len(spans):
-            spread = sum(end - begin for begin, end in found) - sum(map(len, wanted))
-            return is_about, spread, sum(begin for begin, _end in found)
+def _rank(wanted: Sequence[str], row: Row) -> tuple[int, ...] | None:
+    """Return how well a row fits, lower is better; None if it does not.
+
+    The letters of a word may be apart in the row's own text, but not in what is said of it: there most words would fit.
+    """
+    spans = [_span(word, row.text.casefold()) for word in wanted]
+    found = [span for span in spans if span is not None]
+    spread = sum(end - begin for begin, end in found) - sum(map(len, wanted))
+    if len(found) == len(spans):
+        return spread > 0, row.minor, 0, spread, sum(begin for begin, _end in found)
+    if all(word in row.words for word in wanted):
+        return 0, row.minor, 1, 0, 0
     return None
 
 
