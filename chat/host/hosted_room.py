@@ -46,8 +46,8 @@ _logger: Final = logging.getLogger("chat.host.host")
 SLOW_COMMIT: Final = 0.002  # seconds; slower disks are written from a thread
 _RETRY: Final = 1.0  # seconds between tries while the disk is full
 NICK_GRACE: Final = 600.0  # seconds for which a nickname that never spoke is kept after its last link; then it is free
-# seconds between two pages on who came and left, for each thousand members; what happens meanwhile waits for the next
-PRESENCE_PERIOD: Final = 0.25
+PRESENCE_PERIOD: Final = 0.25  # seconds for each thousand members; what happens after the burst waits for their end
+PRESENCE_BURST: Final = 8  # pages on who came and left, in a period; in rooms of more than 25 fewer, at last one
 IDLE: Final = 60.0  # seconds after which a direct room with nobody in it is closed; it opens again as somebody comes
 ORDER_TIMEOUT: Final = 5.0  # seconds that a newcomer waits for the sequencer; then its link ends, and it dials again
 _BEAT_FRAME: Final = encode(Kind.BEAT)
@@ -83,6 +83,7 @@ class HostedRoom:
         self.on_stored: Callable[[], None] = index.wake  # batches have been stored
         self._tick_due = False
         self._presence_told = 0  # the version of the roster
+        self._tellings = 0  # how often members were told who came or left, in the current period
         self._told = (0, 0, 0)  # what everybody was sent last: the end of the log, versions of the roster and statuses
         self._departed = dict.fromkeys(room.unspoken(), time.monotonic())  # key, nickname: since when it is not here
         self._loop_told = 0.0  # the longest pause of its loop guard that the room has been told of
@@ -282,14 +283,18 @@ class HostedRoom:
         self._send_all()  # what is stored, also while a slow commit or a full disk keeps the rest back
 
     def _hold_presence(self) -> None:
-        """Let those who come and go after these be told together: while many do, each is not told of each at once."""
+        """Where many come and go, let those who follow be told together: else everybody is told of each one alone."""
         if (version := self.room.roster.version) > self._presence_told:
             self._presence_told = version
-            self.room.roster.hold()
-            seconds = PRESENCE_PERIOD * max(1, len(self.connections) / 1000)
-            asyncio.get_running_loop().call_later(seconds, self._release_presence)
+            self._tellings += 1
+            members = max(1, len(self.connections))
+            if self._tellings == 1:
+                asyncio.get_running_loop().call_later(PRESENCE_PERIOD * max(1, members / 1000), self._release_presence)
+            if self._tellings >= max(1, min(PRESENCE_BURST, 200 // members)):
+                self.room.roster.hold()
 
     def _release_presence(self) -> None:
+        self._tellings = 0
         if self.room.roster.release():
             self.wake()
 

@@ -22,6 +22,7 @@ def test_what_is_unread_and_not_loaded_is_loaded_when_one_goes_there(tmp_path: P
             await bob.settled()
             async with room.member("ann", looks=True) as ann, staged(ann) as stage:
                 await stage.until("line 0")
+                await stage.comes_to(lambda: ann.shows.read > 0)
             for n in range(1, 131):
                 await bob.say(f"line {n}")
             await bob.settled()
@@ -41,7 +42,7 @@ def test_escape_stops_the_loading_of_older_messages_until_one_scrolls_on() -> No
         script = Script(IN, *lines(1000, 1060))
         async with staged(script.client, Blind(80, 10)) as stage:
             await stage.until("line 1060")
-            stage.type("\x1b[5~" * 5)
+            stage.type("\x1b[5~" * 8)
             await stage.until("loading older messages (Escape) [")
             stage.type("\x1b")
             await stage.until("stopped; PageUp continues", gone="loading")
@@ -60,7 +61,7 @@ def test_work_that_is_stopped_before_it_has_begun_stops_what_it_waits_for_too() 
         script = Script(IN, *lines(1000, 1060))
         async with staged(script.client, Blind(80, 10)) as stage:
             await stage.until("line 1060")
-            stage.type("\x1b[5~" * 5)
+            stage.type("\x1b[5~" * 8)
             await stage.until("loading older messages (Escape) [")
             stage.face.navigator.top()
             stage.face.navigator.stop()
@@ -80,7 +81,7 @@ def test_where_older_messages_cannot_be_loaded_it_is_tried_again_when_one_scroll
         script = Unreachable(IN, *lines(1000, 1060))
         async with staged(script.client, Blind(80, 10)) as stage:
             await stage.until("line 1060")
-            stage.type("\x1b[5~" * 5)
+            stage.type("\x1b[5~" * 8)
             await stage.until("nobody answers")
             stage.type("x")
             await stage.until("> x", gone="nobody answers")
