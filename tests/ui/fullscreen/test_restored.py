@@ -31,7 +31,7 @@ PATIENCE = 30  # seconds for anything that a program should do
 # which are on in a terminal that is as it was.
 MODES = {47, 1047, 1049, 9, 1000, 1002, 1003, 1005, 1006, 1015, 1004, 2004}
 FACE = "from tests.ui.fullscreen.test_app import main; main({folder!r})"
-FAULT = "from chat.ui.controller import Controller; Controller.do_help = lambda *_: 1 / 0; " + FACE
+FAULT = "from chat.ui.fullscreen.panel import Panel; Panel.show_help = lambda *_: 1 / 0; " + FACE
 
 
 class Seat:
