@@ -18,7 +18,7 @@ from chat.local.settings import Settings
 from chat.transport import Address
 from chat.ui.fullscreen import view as view_module
 from chat.ui.fullscreen.view import View
-from tests.ui.fullscreen.stage import BOB, IN, Blind, Ringing, Room, Script, Stage, joined, message, run, staged
+from tests.ui.fullscreen.stage import BOB, IN, Blind, Ringing, Room, Script, Stage, joined, lines, message, run, staged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -274,5 +274,19 @@ def test_who_is_ignored_and_who_is_not(tmp_path: Path) -> None:
                 stage.type("\x15" + typed + "\r")
                 await stage.until(told)
             assert not stage.said("小明 │ one")
+
+    run(story())
+
+
+def test_what_is_said_before_we_know_who_is_here_is_new_all_the_same() -> None:
+    async def story() -> None:
+        script = Script()
+        script.session.next_seq = 3
+        script.happen(joined(3), *lines(1, 2))
+        async with staged(script.client, Blind(80, 12)) as stage:
+            await stage.until("line 2")
+            script.session.next_seq = 5
+            script.happen(*lines(3, 4), IN)
+            await stage.until("line 4", " 2 new ")
 
     run(story())
