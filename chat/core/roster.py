@@ -98,7 +98,7 @@ class Roster(_Changes):
     def look(self, statuses: Mapping[Who, Status]) -> bool:
         """Take note of everybody's status. Return whether any changed."""
         before = self.statuses.version
-        told = [who for who in self._listed if who not in self._held] if self._held else self._listed
+        told = {who: None for who in self._listed if who not in self._held} if self._held else self._listed
         self.statuses.show(statuses, told)
         return self.statuses.version != before
 

@@ -35,9 +35,10 @@ MAX_WHOLE: Final = 4096
 _FIRST: Final = 0xF0000  # the first stand-in, in a private plane
 _INDICATORS: Final = "\U0001f1e6-\U0001f1ff"  # a flag is two of them
 _TONES: Final = "\U0001f3fb-\U0001f3ff"
-_PART: Final = rf"(?![{_INDICATORS}{_TONES}])[{PICTURES}][\ufe0f{_TONES}]*"
+_PART: Final = rf"(?![{_INDICATORS}{_TONES}])[{PICTURES}][\ufe0f{_TONES}]{{0,2}}"
 _HINT: Final = re.compile(rf"[\u200d\ufe0f{_INDICATORS}{_TONES}]")  # most texts hold none
-# Up to ten are joined to one: Unicode 17 lists none of more than four, and without a bound one message makes one cell.
+# Up to ten are joined to one, with two signs after each: Unicode 17 lists none of more than four with one, and without
+# bounds one message makes one cell.
 _SEQUENCE: Final = re.compile(
     rf"[{_INDICATORS}]{{2}}|[0-9#*]\ufe0f\u20e3|{_PART}(?:\u200d{_PART}){{0,9}}|[{_TONES}][\ufe0f{_TONES}]*"
 )
@@ -96,7 +97,7 @@ def spell_out(text: str) -> str:
 
 def _fitted(match: re.Match[str]) -> str:
     sequence = match[0]
-    if _is_tone(sequence[0]) and match.string[: match.start()][-1:].strip():
+    if _is_tone(sequence[0]) and match.string[match.start() - 1 : match.start()].strip():
         return ""  # a terminal draws it into what stands before it
     if "\u200d" in sequence and "family" not in _whole:
         sequence = sequence.partition("\u200d")[0]

@@ -228,6 +228,12 @@ def test_an_emoji_shows_whole_where_the_terminal_can(text: str) -> None:
         assert "".join(graphemes.pieces(f"a {text} b")) == fitted
 
 
+@pytest.mark.parametrize("sign", ["\U0001f3fd", "\ufe0f", "\ufe0f\U0001f3fd"])
+def test_no_cell_holds_more_than_an_emoji_is_made_of(sign: str) -> None:
+    with shown_whole():
+        assert len(graphemes.spell_out(sanitize("\U0001f44d" + sign * 1000))) <= 3
+
+
 def test_each_kind_shows_whole_by_itself() -> None:
     with shown_whole("tone"):
         shown = sanitize("👨🏽\u200d👩 \U0001f1e8\U0001f1f3 👍🏽")
