@@ -32,6 +32,7 @@ _NOT_HELD: Final = string.punctuation + string.digits
 
 
 _ALWAYS: Final = {"redraw", "suspend"}  # actions that an open panel leaves as they are
+_INPUT: Final = {"send", "newline"}  # actions on the draft, which nobody means while a panel covers it
 
 
 def bindings(face: FullScreen) -> KeyBindings:
@@ -63,10 +64,13 @@ def bindings(face: FullScreen) -> KeyBindings:
         "stop": Condition(face.navigator.has_begun),
     }
     bound = {sequence: row.action for row in face.keys for sequence in row.sequences}
-    closed = Condition(lambda: not face.panel.is_open)  # it has keys of its own
+    opened = Condition(lambda: face.panel.is_open)  # it has keys of its own
     for sequence, action in bound.items():
-        when = filters.get(action, Always()) & (Always() if action in _ALWAYS else closed)
-        keys.add(*sequence, filter=when)(_bound(does.get(action, partial(face.do, action))))
+        when = filters.get(action, Always()) & (Always() if action in _ALWAYS else ~opened)
+        acts = does.get(action, partial(face.do, action))
+        keys.add(*sequence, filter=when)(_bound(acts))
+        if sequence[0] == "escape" and sequence[1:] and action not in _ALWAYS:
+            keys.add(*sequence, filter=opened)(partial(_close_and_act, face, None if action in _INPUT else acts))
     stops = bound.get(("escape",)) == "stop"
     for char in _NOT_HELD:
         if ("escape", char) not in bound:
@@ -80,6 +84,13 @@ def bindings(face: FullScreen) -> KeyBindings:
 
 def _bound(does: Callable[[], object]) -> Callable[[KeyPressEvent], Any]:
     return lambda _event: does()
+
+
+def _close_and_act(face: FullScreen, acts: Callable[[], object] | None, _event: KeyPressEvent) -> None:
+    """Do what an Alt key does over the panel, which takes its Escape: the rest would be typed, or send the draft."""
+    face.panel.close()
+    if acts is not None:
+        acts()
 
 
 def _come_back(face: FullScreen, event: KeyPressEvent) -> None:

@@ -62,6 +62,7 @@ _TWO_FROM: Final = 66  # columns of the rows: on fewer, what would stand side by
 _LEFT: Final = 34  # columns of the left half of a row, at most
 _WHEEL: Final = {MouseEventType.SCROLL_UP: -3, MouseEventType.SCROLL_DOWN: 3}  # rows
 _ABOVE_MENU: Final = 10**9  # prompt_toolkit draws the menu of completions at 10**8
+_CLOSING: Final = ("stop", "help", "switcher")  # the actions whose keys close it, too
 _FILTER: Final = 200  # characters of what narrows the rows; more is cut
 
 
@@ -282,7 +283,12 @@ class Panel:
             for name in names:
                 keys.add(name)(lambda _event: does())
 
-        bind(self.close, "escape", "c-c", "f1", "c-k", "c-d")
+        bind(self.close, "escape", "c-c", "c-d")
+        keys.add("escape", "enter")(lambda _event: self.close())  # else its Enter would send the draft
+        for row in self._face.keys:
+            if row.action in _CLOSING:
+                for sequence in row.sequences:
+                    keys.add(*sequence)(lambda _event: self.close())
         bind(self._enter, "enter")
         bind(partial(self.move, -1), "up", "c-p")
         bind(partial(self.move, 1), "down", "c-n")
