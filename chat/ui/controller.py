@@ -452,7 +452,11 @@ class Controller(Rooms[R]):
 
     def do_reopen(self, _argument: str) -> Work:
         if self._face.hosted is None:
-            raise ChatError("this window did not open the room; the one that did can open it again")
+            raise ChatError(
+                "this window did not open the room; the one that did can open it again, or its owner with: "
+                "chat host {room}",
+                room=self.room.client.session.room,
+            )
         return self._face.hosted.reopen()
 
     def do_invite(self, argument: str) -> Work:

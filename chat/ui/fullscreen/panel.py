@@ -386,7 +386,8 @@ def _rank(wanted: Sequence[str], row: Row) -> tuple[int, ...] | None:
     if len(found) == len(spans):
         return spread > 0, row.minor, 0, spread, sum(begin for begin, _end in found)
     if all(word in row.words for word in wanted):
-        return 0, row.minor, 1, 0, 0
+        begun = all(any(part.startswith(word) for part in row.words.split()) for word in wanted)
+        return 0, row.minor, 1 if begun else 2, 0, 0
     return None
 
 

@@ -348,7 +348,7 @@ def test_a_room_is_opened_again_only_from_the_window_that_opened_it() -> None:
         hosted = Hosted()
         async with staged(Script().client) as stage:
             stage.type("/reopen\r")
-            await stage.until("this window did not open the room")
+            await stage.until("this window did not open the room", "or its owner with: chat host lobby")
         async with staged(Script().client, hosted=hosted) as stage:
             hosted.is_running = False
             assert hosted.on_end
