@@ -99,6 +99,7 @@ class FullScreen(Face[View]):
         self._set_aside = Document()  # what stood in the input when a correction began
         self._leaving = False  # the user was asked whether the room stays open
         self._doing = ""  # the last command, for the title of what it shows
+        self._enters = False  # what is in the input is being sent; else a key does something beside it
         self.app: Final = App(self)
         if complaint:
             self.view.greeting.append(complaint)
@@ -197,6 +198,7 @@ class FullScreen(Face[View]):
                 self.refused = typed
                 self.show(str(error))
             return
+        self._enters = True
         match meant:
             case str(text):
                 self.run_work(self.view, partial(self.controller.say, text, typed))
@@ -206,11 +208,14 @@ class FullScreen(Face[View]):
                 self.input.reset(append_to_history=True)
                 self._leaving &= name == "quit"
                 self.do(name, argument, typed)
+        self._enters = False
 
     def do(self, name: str, argument: str = "", typed: str = "") -> None:
         """Do a command of the table."""
         self._doing = f"/{name} {argument}".rstrip()
+        self._enters |= self.controller.begun is not None  # what is typed for that is of no use without it
         self.run_work(self.view, partial(self.controller.do, name, argument), typed)
+        self._enters = False
 
     def run_work(self, view: View, begin: Callable[[], Work], typed: str = "") -> None:
         """Begin something, and finish it in the background.
@@ -410,7 +415,8 @@ class FullScreen(Face[View]):
 
     def sending(self, room: View) -> None:
         self._leaving = False
-        self.input.reset(append_to_history=True)
+        if self._enters:
+            self.input.reset(append_to_history=True)
         room.pass_marker()
         room.follow()
 

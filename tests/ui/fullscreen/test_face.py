@@ -237,6 +237,19 @@ def test_a_qr_code_shows_if_it_fits_into_the_panel(width: int) -> None:
     run(story())
 
 
+def test_a_key_that_takes_a_message_back_leaves_the_draft(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
+            stage.type("too early\r")
+            await stage.until("too early ✓")
+            stage.type("half a sen\x1bx")
+            await stage.until("taken back", "> half a sen")
+            stage.type("tence\x1bz")
+            await stage.until("too early ✓", "> half a sentence")
+
+    run(story())
+
+
 @pytest.mark.parametrize("leave", ["/quit\r", "\x03\x03", "\x04"])
 def test_leaving(leave: str) -> None:
     async def story() -> None:
