@@ -23,9 +23,9 @@ from chat.ui.face import R
 
 if TYPE_CHECKING:
     from chat.core.outgoing import OutboxEntry
-    from chat.ui.controller import Rooms
     from chat.ui.entry import MessageEntry
     from chat.ui.face import Face, Work
+    from chat.ui.rooms import Rooms
 
 UNDO: Final = 60.0  # seconds in which a retraction can be undone; ``/undo`` says so later
 

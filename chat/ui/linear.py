@@ -43,7 +43,7 @@ from chat.local.settings import DEFAULTS
 from chat.local.streams import Output, lines, while_read
 from chat.ui import face
 from chat.ui.commands import LINES, NeedsArgument, commands_of, parse, written
-from chat.ui.controller import OWN, Controller, now
+from chat.ui.controller import Controller
 from chat.ui.describe import describe, describe_message, excerpt, given_nick
 from chat.ui.entry import MessageEntry
 from chat.ui.face import Face, Hosted, converse
@@ -51,6 +51,7 @@ from chat.ui.invites import how_to_reopen, ways_in
 from chat.ui.moves import Moves
 from chat.ui.names import names
 from chat.ui.people import describe_direct, names_of
+from chat.ui.rooms import OWN, now
 from chat.ui.timeline import Timeline
 
 if TYPE_CHECKING:

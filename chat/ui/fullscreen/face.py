@@ -22,7 +22,7 @@ from chat.local.keys import KEYS, rebind
 from chat.local.settings import DEFAULTS
 from chat.ui.clipboard import osc52
 from chat.ui.commands import SCREEN, Command, NeedsArgument, help_on, parse
-from chat.ui.controller import Controller, open_here
+from chat.ui.controller import Controller
 from chat.ui.describe import quoted
 from chat.ui.face import Face
 from chat.ui.fullscreen import palette
@@ -38,6 +38,7 @@ from chat.ui.fullscreen.wrapping import clean, clip, columns
 from chat.ui.invites import how_to_reopen, ways_in
 from chat.ui.names import KINDS, names
 from chat.ui.people import as_line
+from chat.ui.rooms import open_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from chat.core.bodies import Ask
 from chat.core.errors import ChatError
 from chat.i18n import _, later
-from chat.ui.controller import OWN
 from chat.ui.entry import MessageEntry
+from chat.ui.rooms import OWN
 from chat.ui.timeline import folded
 
 if TYPE_CHECKING:

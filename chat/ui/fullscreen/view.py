@@ -10,12 +10,12 @@ from chat.core.events import Here, Joined, Message, Rejected, Rewound, Stored
 from chat.core.outgoing import split_body
 from chat.i18n import _
 from chat.local.identity import fingerprint
-from chat.ui.controller import now
 from chat.ui.describe import describe, given_nick
 from chat.ui.entry import MessageEntry
 from chat.ui.face import Room
 from chat.ui.fullscreen.viewport import CATCHING_UP, Progress, Viewport
 from chat.ui.people import names_of, read_marks
+from chat.ui.rooms import now
 
 if TYPE_CHECKING:
     import asyncio
