@@ -158,6 +158,7 @@ class Timeline(Ring):
         self.read_state: Final = ReadState(self)
         self.ignored: set[bytes] = set()
         self.receipts: list[int] = []  # how far others have read; for ``read_by``
+        self.all_read = 0  # the number of the reader's newest message that all others had read, some left since
         self.last_seq = 0  # the newest number known, also of what has no entry of its own
         self.oldest = 0  # the oldest number known: ask for what is below it; 0 if there is nothing to ask for
         self.last_mine: MessageEntry | None = None  # the newest stored message by the reader
@@ -291,6 +292,7 @@ class Timeline(Ring):
         self._by_seq.clear()
         self.edits.clear()
         self.receipts.clear()
+        self.all_read = 0
         self.last_seq = self.oldest = 0
         self.read_state.reset()
 

@@ -139,7 +139,9 @@ class Conversation:
         if entry is not self.timeline.last_mine or entry.retracted:
             return ""
         count, of = self.timeline.read_by(entry)
-        return "✓✓" if count == of > 0 else "✓"
+        if count == of > 0:  # and stays so when those who have read it leave
+            self.timeline.all_read = entry.seq
+        return "✓✓" if 0 < entry.seq <= self.timeline.all_read else "✓"
 
     def _chips(self, entry: MessageEntry) -> tuple[tuple[str, str], ...]:
         given = self.timeline.reactions(entry)

@@ -88,6 +88,8 @@ def test_what_becomes_of_messages_shows_in_place() -> None:
     timeline.receipts = [3, 3]
     assert "          ann │ mine ✓✓" in view(pane)
     assert style_of(pane, " ✓✓") == "class:receipt"
+    timeline.receipts = []  # they have left
+    assert "          ann │ mine ✓✓" in view(pane)
     assert (style_of(pane, "[👍 4]"), style_of(pane, "❤ 1")) == ("class:chip-own", "class:chip")
 
 
