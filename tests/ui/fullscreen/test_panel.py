@@ -1,93 +1,165 @@
-"""The panel: what is typed into it finds what people look for; what its keys do, and what they leave alone."""
+"""The panel and the palette: what they show, what typing does there, and that they leave everything as it was."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
+from prompt_toolkit.data_structures import Size
 
+from chat.core.bodies import Notice
 from chat.local.settings import Settings
-from tests.ui.fullscreen.stage import IN, Room, Script, lines, run, staged
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-F1 = "\x1bOP"
+from chat.ui.commands import COMMANDS, SCREEN, essentials, help_groups
+from chat.ui.fullscreen.panel import Row, _rank
+from tests.ui.fullscreen.stage import IN, Blind, Script, lines, message, run, staged
 
 
-@pytest.mark.parametrize(
-    ("typed", "first"),
-    [("friend", "/invite"), ("leave", "/quit"), ("colour", "/theme"), ("exit", "/quit"), ("mouse", "/mouse")],
-)
-def test_the_palette_finds_commands_by_the_words_of_newcomers_before_settings(typed: str, first: str) -> None:
+def test_typing_narrows_the_help_and_leaves_the_draft_alone() -> None:
     async def story() -> None:
-        async with staged(Script(IN, *lines(1, 3)).client) as stage:
+        async with staged(Script(IN, *lines(1, 3)).client, Blind(80, 24)) as stage:
             await stage.until("line 3")
-            stage.type("\x0b")
-            await stage.until("─ Go to ─")
-            stage.type(typed)
-            await stage.until(f"> {typed}")
-            rows = stage.rows()
-            assert (
-                rows[rows.index(next(row for row in rows if "─ Go to ─" in row)) + 1].lstrip().startswith(f"│ {first}")
-            )
+            stage.type("half a draft\x1bOP")
+            await stage.until("─ Help ─", "TALK", "PEOPLE", "> half a draft")
+            stage.type("slow MODE")
+            await stage.until("/slow SECONDS|off", "MODERATION", "> slow MODE", gone="TALK")
+            stage.type("\x15no such thing")
+            await stage.until("nothing here contains that", gone="MODERATION")
+            stage.type("\r")
+            await stage.until("> half a draft", "line 3", gone="─ Help ─")
+            assert stage.face.input.text == "half a draft"
+            stage.type(" and more")
+            await stage.until("> half a draft and more")
+
+    run(story())
+
+
+def test_the_talk_goes_on_beneath_and_counts_as_unread_until_it_is_seen() -> None:
+    async def story() -> None:
+        script = Script(IN, message(1, "before"))
+        async with staged(script.client, Blind(100, 24)) as stage:
+            await stage.until("before")
+            await stage.comes_to(lambda: script.shows.read == 1)
+            stage.type("\x1bOP")
+            await stage.until("─ Help ─")
+            script.happen(message(2, "beneath"))
+            await stage.until("beneath")
+            assert script.shows.read == 1
             stage.type("\x1b")
-            await stage.until(gone="─ Go to ─")
-            stage.type("\x1bOP")  # F1
-            await stage.until("─ Help ─")
-            stage.type(typed)
-            await stage.until(f"> {typed}", f"│ {first}")
+            await stage.until("beneath", gone="─ Help ─")
+            await stage.comes_to(lambda: script.shows.read == 2)
 
     run(story())
 
 
-def test_the_footer_says_what_the_command_being_typed_does_and_no_menu_covers_it() -> None:
+@pytest.mark.parametrize("size", [(20, 5), (39, 11), (80, 24), (1, 1), (300, 60)])
+def test_it_keeps_what_was_typed_at_every_size(size: tuple[int, int]) -> None:
     async def story() -> None:
-        async with staged(Script(IN, *lines(1, 3)).client) as stage:
+        screen = Blind(80, 24)
+        async with staged(Script(IN, *lines(1, 3)).client, screen) as stage:
             await stage.until("line 3")
-            stage.type("/theme hi")
-            await stage.until("high-contrast")
-            assert stage.rows()[-1].strip() == "/theme THEME: change the colours"
-            assert "high-contrast" in stage.rows()[-3]
+            stage.type("\x1bOPreact")
+            await stage.until("/react EMOJI")
+            screen.size = Size(rows=size[1], columns=size[0])
+            stage.face.app._on_resize()
+            await stage.redrawn()
+            assert all(len(row) <= size[0] for row in stage.rows())
+            screen.size = Size(rows=24, columns=80)
+            stage.face.app._on_resize()
+            await stage.until("/react EMOJI", "> react")
+            stage.type("\x1b")
+            await stage.until("line 3", gone="/react EMOJI")
 
     run(story())
 
 
-@pytest.mark.parametrize("over", [F1, "\x0b"])
-def test_alt_enter_over_the_panel_sends_no_draft(tmp_path: Path, over: str) -> None:
+def test_a_mistake_is_one_line_above_the_input_until_the_next_key() -> None:
     async def story() -> None:
-        async with Room(tmp_path) as room, room.member("ann") as ann, staged(ann) as stage:
-            stage.type("half a sen" + over)
-            await stage.comes_to(lambda: stage.face.panel.is_open)
-            stage.type("x\x1b\r")
-            await stage.comes_to(lambda: not stage.face.panel.is_open)
-            stage.type("tence")
-            await stage.until("> half a sentence")
+        async with staged(Script(IN, *lines(1, 3)).client, Blind(80, 24)) as stage:
+            await stage.until("line 3")
+            rows = stage.pane_rows()
+            stage.type("/wohami\r")
+            await stage.until("/wohami is not a command and was not sent", "> /wohami")
+            assert stage.pane_rows() == rows  # nothing of ours is in the conversation
+            stage.type("x")
+            await stage.until("> /wohamix", gone="is not a command")
 
     run(story())
 
 
-def test_an_alt_key_that_the_help_names_acts_from_there_and_types_nothing() -> None:
+def test_the_palette_goes_to_rooms_and_people_and_begins_commands_and_settings() -> None:
     async def story() -> None:
-        async with staged(Script().client) as stage:
-            stage.type("a draft" + F1)
-            await stage.until("─ Help ─")
-            stage.type("\x1bm")
-            await stage.until("nobody mentions you", gone="─ Help ─")
-            assert stage.face.input.text == "a draft"
+        garden = Script(IN, room="garden")
+        async with staged(Script(IN, *lines(1, 3)).client, opener=lambda _target: garden.client) as stage:
+            await stage.until("line 3")
+            stage.type("/join garden\r")
+            await stage.until("● #garden")
+            stage.type("\x0blby\r")
+            await stage.until("● #lobby", gone="─ Go to ─")
+            stage.type("\x0bsetbell")
+            await stage.until("│ /set bell")
+            stage.type("\r")
+            await stage.until("> /set bell", gone="─ Go to ─")
+            stage.type("\x15\x0b")
+            await stage.until("│ 小明", "talk in private")
+            assert "│ ann " not in "\n".join(stage.rows()[2:20])  # oneself
+            stage.type("\x1b[B\x1b[B\x1b[A")
+            await stage.comes_to(lambda: stage.face.panel._chosen == 1)
+            stage.type("\x1b")
+            await stage.until("line 3", gone="─ Go to ─")
 
     run(story())
 
 
-def test_the_keys_that_open_it_and_the_one_in_its_frame_close_it_if_they_are_others() -> None:
+def test_nothing_of_a_peers_in_it_is_obeyed() -> None:
+    evil = "\x1b]0;pwned\x07\x1b[31m\u202e[ZeroWidthEscape]\x01 class:selected"
+
     async def story() -> None:
-        keys = Settings(keys={"stop": ("F7",), "help": ("F6",), "switcher": ("Ctrl+G",)})
-        async with staged(Script().client, settings=keys) as stage:
-            for opens in "\x1b[17~", "\x07":  # F6, Ctrl+G
-                for closes in "\x1b[18~", opens:  # F7
-                    stage.type(opens)
-                    await stage.until("F7 ─╮")
-                    stage.type(closes)
-                    await stage.until(gone="F7 ─╮")
+        script = Script(IN, message(1, "hi"))
+        script.session.here[(b"e" * 32, evil)] = False
+        async with staged(script.client, Blind(120, 30)) as stage:
+            for keys in ("/who\r", "\x1b\x0bpwned"):
+                stage.type(keys)
+                await stage.until("│", "pwned")
+                screen = stage.face.app.renderer.last_rendered_screen
+                assert screen is not None
+                slots = [slot for row in screen.data_buffer.values() for slot in row.values()]
+                assert "".join(slot.char for slot in slots).isprintable()
+                assert not any(screen.zero_width_escapes.values())
+
+    run(story())
+
+
+def test_what_is_nearer_together_comes_first_and_the_name_before_what_is_said_of_it() -> None:
+    def order(wanted: str, *rows: Row) -> list[str]:
+        ranked = [(rank, row.text) for row in rows if (rank := _rank(wanted.split(), row)) is not None]
+        return [text for _rank_, text in sorted(ranked)]
+
+    build, bob = Row("#build", "12 unread"), Row("bob", "talk in private")
+    assert order("bd", build, Row("#banded")) == ["#banded", "#build"]
+    assert order("bob", bob, Row("/mob", "bob's own"))[0] == "bob"
+    assert order("zzz", build, bob) == []
+    assert order("a" * 200, Row("a" * 5_000)) == ["a" * 5_000]  # and in no time: nothing is tried twice
+    assert order("a" * 200 + "b", Row("a" * 5_000)) == []
+
+
+def test_every_command_is_in_the_help_once() -> None:
+    said = [row[0].split(",")[0].split()[0] for _group, rows in help_groups() for row in rows]
+    for usage in COMMANDS:
+        if usage.only in ("", SCREEN):
+            assert said.count(f"/{usage.name}") == 1, usage.name
+    assert all(row[0] and row[1] for _group, rows in essentials() for row in rows)
+
+
+def test_an_answer_for_a_room_that_is_not_in_view_waits_there() -> None:
+    async def story() -> None:
+        garden = Script(IN, room="garden")
+        lobby = Script(IN, *lines(1, 3))
+        async with staged(lobby.client, opener=lambda _target: garden.client, settings=Settings()) as stage:
+            await stage.until("line 3")
+            stage.type("/join garden\r")
+            await stage.until("● #garden")
+            stage.face.show("an answer", room=stage.face.controller.rooms[0])
+            garden.happen(Notice(code="x", text="said here"))
+            await stage.until("said here", gone="an answer")
+            stage.type("\x1b1")
+            await stage.until("● #lobby", "an answer")
 
     run(story())
