@@ -65,7 +65,7 @@ KEYS: Final = (
     Key("unread", ("Alt+U",), later("go to the first message that you have not read")),
     Key("mention", ("Alt+M",), later("go to the last message that mentions you")),
     *(Key(f"room-{n}", (f"Alt+{n}",), later("go to the room of this number")) for n in range(1, 10)),
-    Key("switcher", ("Ctrl+K",), later("go to a room by some letters of its name")),
+    Key("switcher", ("Ctrl+K",), later("go to a room, a person, a command or a setting")),
     Key("mouse", ("F2",), later("let the mouse scroll and click, or give it back to the terminal")),
     Key("help", ("F1",), later("show this")),
     Key("redraw", ("Ctrl+L",), later("draw the screen again")),

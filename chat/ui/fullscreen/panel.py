@@ -100,6 +100,7 @@ class Panel:
         self._chosen = 0
         self._columns, self._height = 1, 1  # of the rows in view
         self._is_framed = True
+        self._drawn_rows: list[StyleAndTextTuples] = []  # as of this redraw
         self.filter: Final = Buffer(multiline=False, on_text_changed=lambda _buffer: self._filtered())
         self.control: Final = Control(self.filter, input_processors=[AsShown()], key_bindings=self._keys())
         self.float: Final = Float(
@@ -204,7 +205,7 @@ class Panel:
 
     def _lines(self) -> StyleAndTextTuples:
         """Return the lines in view."""
-        lines = self._drawn()
+        lines = self._drawn_rows
         if not lines and self.filter.text:
             lines = [[("class:faint", clip(_("nothing here contains that"), self._columns))]]
         if self._chooses:
@@ -216,11 +217,14 @@ class Panel:
     # -- drawing ---------------------------------------------------------------------------------
 
     def place(self, width: int, height: int) -> None:
-        """Take its place on a screen of this size. Called before each redraw."""
+        """Take its place on a screen of this size, if it is open. Called before each redraw."""
+        if not self.is_open:
+            return
         self._is_framed = width >= _FRAMED_FROM[0] and height >= _FRAMED_FROM[1]
         self._columns = self.columns
+        self._drawn_rows = self._drawn()
         if self._is_framed:
-            self._height = max(1, min(len(self._drawn()) or 1, height - 8))
+            self._height = max(1, min(len(self._drawn_rows) or 1, height - 8))
             self.float.left = (width - self._columns - 4) // 2
             self.float.top = 2
             self.float.width, self.float.height = self._columns + 4, self._height + 3
