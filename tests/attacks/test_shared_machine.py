@@ -121,7 +121,7 @@ def test_two_of_a_group_talk_and_a_third_can_do_nothing(base: Path, group: grp.s
             assert eves == NOTHING | dict.fromkeys(("read", "connect", "lock card"), True)
             ann.until("joined")
             told = run(bobs, "rooms").stdout
-            assert told.startswith(f"{ANN}/lobby    queue")
+            assert told.startswith(f"{ANN}/lobby\tqueue\t")
             with Program(bobs, "join", "--json", "--as", "bob") as bob:
                 bob.until("joined")
                 bob.say("hello ann")

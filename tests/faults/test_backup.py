@@ -230,5 +230,5 @@ def test_who_was_away_while_an_older_copy_grew_again_is_told_what_differs(tmp_pa
 def test_a_backup_that_is_not_there_is_not_called_damaged(tmp_path: Path) -> None:
     done = run(tmp_path, "restore", str(tmp_path / "none"))
     assert done.returncode == 2
-    assert "does not exist" in done.stderr
+    assert "there is no such file" in done.stderr
     assert "damaged" not in done.stderr

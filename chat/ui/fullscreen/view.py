@@ -143,7 +143,8 @@ class View(Viewport, Room):
         if not (self._beginning and self._listed and self.session.next_seq >= self._end):
             return False
         self._beginning = False
-        self.timeline.read_state.mark_read(self._read_before or (0 if self._called else self._end - 1))
+        past = self._end - 1 if self._end else self.timeline.last_seq
+        self.timeline.read_state.mark_read(self._read_before or (0 if self._called else past))
         self.timeline.read_state.place_marker()
         self._called = False
         told = [*self.ways, *([] if self._read_before else self.introduction)]
