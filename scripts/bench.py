@@ -17,10 +17,12 @@ what else the machine does.
     scripts/bench --boards [--rounds N]
     scripts/bench --face [--rounds N] [--seconds S]
     scripts/bench --attacks [--rounds N] [--seconds S]
+    scripts/bench --joins [--members N,N] [--rounds N]
 
 The room over its queue, beside other ways to give eight processes everything (bench_parts/queues.py); its board,
 beside other shared tables (bench_parts/boards.py); how soon the full-screen face shows a key (bench_parts/face.py);
-how long a message of bystanders takes while somebody attacks the host (bench_parts/attacks.py).
+how long a message of bystanders takes while somebody attacks the host (bench_parts/attacks.py); how long many take to
+join (bench_parts/joins.py).
 """
 
 from __future__ import annotations
@@ -278,6 +280,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--boards", action="store_true", help="the board of a room beside other shared tables instead")
     parser.add_argument("--face", action="store_true", help="how soon the full-screen face shows a key instead")
     parser.add_argument("--attacks", action="store_true", help="how long messages take during attacks instead")
+    parser.add_argument("--joins", action="store_true", help="how long many members take to join instead")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.members, arguments.rounds, arguments.seconds = [10, 100], 1, 0.5
@@ -294,6 +297,7 @@ def main() -> int:
         (arguments.boards, compare_boards),
         (arguments.face, time_face),
         (arguments.attacks, attack),
+        (arguments.joins, time_joins),
     )
     measure_all = next((way for wanted, way in others if wanted), compare_servers)
     try:
@@ -354,6 +358,14 @@ def attack(arguments: argparse.Namespace) -> list[str]:
     measured = f"rounds: {arguments.rounds}, each of {arguments.seconds:g} s before and during each attack"
     found = attacks.tables(arguments.rounds, arguments.seconds, arguments.folder)
     return [f"{machine(arguments.folder)}; {measured}", table(found), attacks.OTHERS]
+
+
+def time_joins(arguments: argparse.Namespace) -> list[str]:
+    from scripts.bench_parts import joins
+
+    allow_files(max(arguments.members) + _SPARE_FILES)
+    found = joins.tables(arguments.members, arguments.rounds, arguments.folder)
+    return [f"{machine(arguments.folder)}; rounds: {arguments.rounds}", table(found)]
 
 
 def allow_files(wanted: int) -> None:
