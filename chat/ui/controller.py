@@ -54,7 +54,7 @@ class Controller(Rooms[R]):
             if only == LINES:
                 raise ChatError("/{name} is for chat join --plain", name=name)
             raise ChatError("/{name} is for the full-screen face", name=name)
-        does: Callable[[str], Work] = getattr(self._face, f"do_{name}", None) or getattr(self, f"do_{name}")
+        does: Callable[[str], Work] = getattr(self._face.own, f"do_{name}", None) or getattr(self, f"do_{name}")
         return does(argument)
 
     def do_help(self, word: str) -> None:

@@ -85,6 +85,11 @@ class Face(Generic[R]):
     next_start = frozenset({"language"})  # the settings that count from the next start on
 
     @property
+    def own(self) -> object:
+        """What has the commands that this face does in a way of its own, as methods ``do_NAME``."""
+        return self
+
+    @property
     def columns(self) -> int:
         """How many columns a line of ours has."""
         return shutil.get_terminal_size((1000, 24)).columns - len("* ")

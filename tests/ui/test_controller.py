@@ -23,6 +23,7 @@ from chat.ui.controller import Controller
 from chat.ui.entry import MessageEntry
 from chat.ui.face import Face
 from chat.ui.fullscreen.face import FullScreen
+from chat.ui.fullscreen.screen_commands import ScreenCommands
 from chat.ui.linear import Linear, Room
 from chat.ui.ndjson import _NEEDED, _Program
 
@@ -154,15 +155,15 @@ def entry(seq: int = 7) -> MessageEntry:
 # -- the table ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("face", [FullScreen, Linear])
-def test_every_command_of_a_face_has_a_method(face: type[Face[Any]]) -> None:
+@pytest.mark.parametrize(("face", "own"), [(FullScreen, ScreenCommands), (Linear, Linear)])
+def test_every_command_of_a_face_has_a_method(face: type[Face[Any]], own: type) -> None:
     for usage in COMMANDS:
-        has = hasattr(face, f"do_{usage.name}") or hasattr(Controller, f"do_{usage.name}")
+        has = hasattr(own, f"do_{usage.name}") or hasattr(Controller, f"do_{usage.name}")
         assert has or usage.only not in ("", face.kind), usage.name
 
 
 def test_every_method_has_a_row_in_the_table() -> None:
-    methods = {name for one in (Controller, FullScreen, Linear, _Program) for name in dir(one)}
+    methods = {name for one in (Controller, ScreenCommands, Linear, _Program) for name in dir(one)}
     assert {name.removeprefix("do_") for name in methods if name.startswith("do_")} == {one.name for one in COMMANDS}
 
 

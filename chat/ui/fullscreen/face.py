@@ -21,7 +21,7 @@ from chat.i18n import _, translate
 from chat.local.keys import KEYS, rebind
 from chat.local.settings import DEFAULTS
 from chat.ui.clipboard import osc52
-from chat.ui.commands import SCREEN, Command, NeedsArgument, help_on, parse
+from chat.ui.commands import SCREEN, Command, NeedsArgument, parse
 from chat.ui.controller import Controller
 from chat.ui.describe import quoted
 from chat.ui.face import Face
@@ -31,13 +31,13 @@ from chat.ui.fullscreen.card import is_new
 from chat.ui.fullscreen.composer import Composer
 from chat.ui.fullscreen.navigation import Navigator
 from chat.ui.fullscreen.panel import Panel, Row
+from chat.ui.fullscreen.screen_commands import ScreenCommands
 from chat.ui.fullscreen.side import unread
 from chat.ui.fullscreen.view import View
 from chat.ui.fullscreen.watcher import Watcher
 from chat.ui.fullscreen.wrapping import clean, clip, columns
 from chat.ui.invites import how_to_reopen, ways_in
 from chat.ui.names import KINDS, names
-from chat.ui.people import as_line
 from chat.ui.rooms import open_here
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ class FullScreen(Face[View]):
         self.navigator: Final = Navigator(self)
         self.watcher: Final = Watcher(self)
         self.panel: Final = Panel(self)
+        self._own: Final = ScreenCommands(self)
         self.refused = ""  # what was typed and is no command: the menu must not cover the line about it
         self.hosted = hosted
         self._hint = ""  # above the input, until the next key
@@ -104,6 +105,10 @@ class FullScreen(Face[View]):
         self.app: Final = App(self)
         if complaint:
             self.view.greeting.append(complaint)
+
+    @property
+    def own(self) -> ScreenCommands:
+        return self._own
 
     @property
     def view(self) -> View:
@@ -341,50 +346,13 @@ class FullScreen(Face[View]):
         text = _("Enter: keep it open · {key}: close the room · Escape: stay")
         return text.format(key=self.key("leave")) + (f" · {_('others are here')}" if others else "")
 
-    def do_help(self, word: str) -> None:
-        if word:
-            self.show(help_on(word, self.keys))
-        else:
-            self.panel.show_help(self.keys)
-
-    def do_who(self, nick: str) -> None:
-        if nick:
-            self.controller.do_who(nick)
-            return
-        client = self.view.client
-        there = sorted(client.people().items(), key=lambda item: item[0][1].casefold())
-        if not there:
-            raise ChatError("the host has not told yet who is here")
-        self.show_list([as_line(who, state, client.session.users.get(who, "")) for who, state in there])
-
     def hand_out(self, invite: str, about: Sequence[str], *, unbroken: bool) -> None:
-        self._copy(invite)
+        self.copy(invite)
         if unbroken:
             self.app.step_aside([invite, "", *about, _("copied, if your terminal allows it; any key goes back")])
 
-    # -- commands about the screen ---------------------------------------------------------------
-
-    def do_search(self, text: str) -> None:
-        self.navigator.search(text)
-
-    def do_unread(self, _argument: str) -> None:
-        self.navigator.unread()
-
-    def do_mention(self, _argument: str) -> None:
-        self.navigator.mention()
-
-    def do_clear(self, _argument: str) -> None:
-        self.view.clear()
-
-    def do_mouse(self, _argument: str) -> None:
-        self.mouse = not self.mouse
-        self.show(_("the mouse scrolls here") if self.mouse else _("the mouse is the terminal's"))
-
-    def do_copy(self, _argument: str) -> None:
-        self._copy(self.chosen("copy").text)
-        self.show(_("copied, if your terminal allows it"))
-
-    def _copy(self, text: str) -> None:
+    def copy(self, text: str) -> None:
+        """Copy a text to the terminal's clipboard."""
         self.app.output.write_raw(osc52(text).decode("ascii"))
         self.app.output.flush()
 
