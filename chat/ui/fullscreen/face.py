@@ -100,6 +100,7 @@ class FullScreen(Face[View]):
         self._hint_before = ""  # what stood there when the last key was pressed
         self._set_aside = Document()  # what stood in the input when a correction began
         self._leaving = False  # the user was asked whether the room stays open
+        self._at_once = False  # what is shown now answers the key that was just pressed
         self._doing = ""  # the last command, for the title of what it shows
         self._enters = False  # what is in the input is being sent; else a key does something beside it
         self.app: Final = App(self)
@@ -234,9 +235,11 @@ class FullScreen(Face[View]):
                 await work
             self.app.invalidate()
 
+        self._at_once = True
         with self.shows_errors(view, typed):
             if (work := begin()) is not None:
                 self.spawn(finish(work))
+        self._at_once = False
 
     @contextmanager
     def shows_errors(self, view: View, typed: str = "") -> Iterator[None]:
@@ -313,6 +316,9 @@ class FullScreen(Face[View]):
     def show_list(self, lines: Sequence[str]) -> None:
         if len(lines) == 1 and columns(lines[0]) <= self.app.hint_room:
             self.hint(lines[0])
+        elif self.input.text and not self._at_once:  # it comes late: a panel would take the keys of who types
+            for line in lines:
+                self.view.note(line)
         else:
             rows = [Row(first, more) for first, _tab, more in (line.partition("\t") for line in lines)]
             self.panel.open(self._doing, rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prompt_toolkit.data_structures import Size
 
-from chat.core.bodies import Notice
+from chat.core.bodies import Answer, Notice
 from chat.local.settings import Settings
 from chat.ui.commands import COMMANDS, SCREEN, essentials, help_groups
 from chat.ui.fullscreen.panel import Row, _rank
@@ -161,5 +161,21 @@ def test_an_answer_for_a_room_that_is_not_in_view_waits_there() -> None:
             await stage.until("said here", gone="an answer")
             stage.type("\x1b1")
             await stage.until("● #lobby", "an answer")
+
+    run(story())
+
+
+def test_an_answer_that_comes_late_takes_no_keys_from_who_types() -> None:
+    async def story() -> None:
+        script = Script(IN, *lines(1, 3))
+        async with staged(script.client, Blind(80, 24)) as stage:
+            await stage.until("line 3")
+            stage.type("/roles\rmeanwhile")
+            await stage.until("> meanwhile")
+            members = [(bytes([n]) * 32, f"m{n}", "muted", 0) for n in range(1, 4)]
+            script.answers.put_nowait(Answer(members=members))
+            await stage.until("m1", "m3", "> meanwhile", gone="─ /roles ─")
+            stage.type(" and on")
+            await stage.until("> meanwhile and on")
 
     run(story())
