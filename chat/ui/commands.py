@@ -301,9 +301,21 @@ def _hint(word: str, otherwise: str) -> str:
 
 def rooms_like(wanted: str, names: Sequence[str]) -> list[int]:
     """Return the indexes of the names with these letters in this order, the most likely one first."""
-    letters = re.compile(".*?".join(map(re.escape, wanted.casefold())))
-    found = [at for at, name in enumerate(names) if letters.search(name.casefold())]
+    found = [at for at, name in enumerate(names) if span(wanted.casefold(), name.casefold()) is not None]
     return sorted(found, key=lambda at: len(names[at])) if wanted else found
+
+
+def span(word: str, text: str) -> tuple[int, int] | None:
+    """Return where the letters of a word stand in a text, in this order and close together; None if they do not."""
+    at = -1
+    for letter in word:
+        at = text.find(letter, at + 1)
+        if at < 0:
+            return None
+    begin = end = at + 1
+    for letter in reversed(word):  # from the end found: the nearest ones before it
+        begin = text.rindex(letter, 0, begin)
+    return begin, end
 
 
 def commands_of(face: str) -> list[Usage]:

@@ -38,7 +38,7 @@ from prompt_toolkit.layout.screen import Char
 from prompt_toolkit.mouse_events import MouseEventType
 
 from chat.i18n import _
-from chat.ui.commands import essentials, help_groups
+from chat.ui.commands import essentials, help_groups, span
 from chat.ui.fullscreen.composer import AsShown, Control
 from chat.ui.fullscreen.wrapping import clean, clip, columns, sanitize, sealed, wrap
 
@@ -384,7 +384,7 @@ def _rank(wanted: Sequence[str], row: Row) -> tuple[int, ...] | None:
 
     The letters of a word may be apart in the row's own text, but not in what is said of it: there most words would fit.
     """
-    spans = [_span(word, row.text.casefold()) for word in wanted]
+    spans = [span(word, row.text.casefold()) for word in wanted]
     found = [span for span in spans if span is not None]
     spread = sum(end - begin for begin, end in found) - sum(map(len, wanted))
     if len(found) == len(spans):
@@ -393,16 +393,3 @@ def _rank(wanted: Sequence[str], row: Row) -> tuple[int, ...] | None:
         begun = all(any(part.startswith(word) for part in row.words.split()) for word in wanted)
         return 0, row.minor, 1 if begun else 2, 0, 0
     return None
-
-
-def _span(word: str, text: str) -> tuple[int, int] | None:
-    """Return where the letters of a word stand in a text, in this order and close together; None if they do not."""
-    at = -1
-    for letter in word:
-        at = text.find(letter, at + 1)
-        if at < 0:
-            return None
-    begin = end = at + 1
-    for letter in reversed(word):  # from the end found: the nearest ones before it
-        begin = text.rindex(letter, 0, begin)
-    return begin, end
