@@ -283,7 +283,7 @@ class HostedRoom:
         self._send_all()  # what is stored, also while a slow commit or a full disk keeps the rest back
 
     def _hold_presence(self) -> None:
-        """Where many come and go, let those who follow be told together: else everybody is told of each one alone."""
+        """Tell members of the first few who come or leave at once, and hold the roster for those who follow."""
         if (version := self.room.roster.version) > self._presence_told:
             self._presence_told = version
             self._tellings += 1

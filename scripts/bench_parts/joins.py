@@ -19,11 +19,11 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from chat.core.bodies import Challenge, Hello, Refusal, pack, unpack
+from chat.core.bodies import Challenge, Refusal, unpack
 from chat.core.wire import PREFACE, Kind, Parser, encode
-from chat.local.identity import Identity, transcript, verify
+from chat.local.identity import Identity, verify
 from scripts.bench_parts.hosts import ROOM, queue_host
-from scripts.bench_parts.wires import Broken
+from scripts.bench_parts.wires import Broken, hello
 
 _DOOR: Final = 32
 _PATIENCE: Final = 30.0  # seconds without a byte before we give up
@@ -45,17 +45,10 @@ class Newcomer:
             raise Broken("the host closed a member's connection")
         for frame in self._parser.feed(data):
             if frame.kind == Kind.CHALLENGE:
-                self.sock.send(PREFACE + self._hello(unpack(Challenge, frame)))
+                self.sock.send(PREFACE + hello(ROOM, unpack(Challenge, frame), self._identity))
             elif frame.kind == Kind.REFUSED:
                 raise Broken(f"the host refused: {unpack(Refusal, frame).text}")
             self.is_in |= frame.kind == Kind.WELCOME
-
-    def _hello(self, challenge: Challenge) -> bytes:
-        key, nonce = self._identity.key, os.urandom(32)
-        said = transcript("member", host=challenge.key, room=ROOM, host_nonce=challenge.nonce, nonce=nonce, key=key)
-        signature = self._identity.sign(said)
-        hello = Hello(room=ROOM, key=key, nonce=nonce, signature=signature, nick=f"m-{key.hex()[:12]}", stream=1)
-        return pack(Kind.HELLO, hello)
 
 
 def join_all(place: str, identities: list[Identity]) -> list[float]:

@@ -122,24 +122,10 @@ class ChatWire:
     def join(self, sockets: Sequence[socket.socket]) -> None:
         for sock in sockets:
             self._parsers[sock] = Parser()
-            sock.sendall(PREFACE + self._hello(unpack(Challenge, self._next(sock, Kind.CHALLENGE))))
+            challenge = unpack(Challenge, self._next(sock, Kind.CHALLENGE))
+            sock.sendall(PREFACE + hello(self._room, challenge, Identity(Ed25519PrivateKey.generate())))
         for sock in sockets:
             unpack(Welcome, self._next(sock, Kind.WELCOME))
-
-    def _hello(self, challenge: Challenge) -> bytes:
-        identity, nonce = Identity(Ed25519PrivateKey.generate()), os.urandom(32)
-        said = transcript(
-            "member", host=challenge.key, room=self._room, host_nonce=challenge.nonce, nonce=nonce, key=identity.key
-        )
-        hello = Hello(
-            room=self._room,
-            key=identity.key,
-            nonce=nonce,
-            signature=identity.sign(said),
-            nick=f"m-{identity.key.hex()[:12]}",
-            stream=1,
-        )
-        return pack(Kind.HELLO, hello)
 
     def _next(self, sock: socket.socket, kind: Kind) -> Frame:
         """Return the next frame of this kind; those who have just joined are sent others between."""
@@ -195,6 +181,15 @@ class ChatWire:
         if len(data) - at < 5:
             return -1
         return length_at(data, at) if data[at + 4] >= LOG_KINDS_END else 0
+
+
+def hello(room: str, challenge: Challenge, identity: Identity) -> bytes:
+    """Return the frame by which this identity asks to be let in."""
+    key, nonce = identity.key, os.urandom(32)
+    said = transcript("member", host=challenge.key, room=room, host_nonce=challenge.nonce, nonce=nonce, key=key)
+    nick = f"m-{key.hex()[:12]}"
+    made = Hello(room=room, key=key, nonce=nonce, signature=identity.sign(said), nick=nick, stream=1)
+    return pack(Kind.HELLO, made)
 
 
 def _read(sock: socket.socket, size: int) -> bytes:
